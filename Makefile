@@ -1,0 +1,65 @@
+# Everything runs in a virtual environment in .venv, made on first use and made anew when the requirements change.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+REQUIREMENTS := pyproject.toml constraints.txt
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean fashion-mnist
+
+help:
+	@echo "make demo     set up what running needs, then protect a small real dataset and measure it"
+	@echo "make test     set up everything, then lint, type check and run all tests"
+	@echo "make lint     ruff and mypy alone"
+	@echo "make format   let ruff format the code and fix what it can"
+	@echo "make bench    run the programs in bench/"
+	@echo "make clean    remove the virtual environment and all caches; results stay"
+	@echo "PYTHON=... names another interpreter (3.11 or newer)"
+
+demo: $(VENV)/installed
+	$(BIN)/hpcule demo
+
+test: lint fashion-mnist
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed
+	@for program in $(sort $(wildcard bench/*.py)); do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit("hpcule needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# torch goes first and by itself, at the tested version: what is installed after it then finds it in place.
+$(VENV)/installed: $(REQUIREMENTS) | $(VENV)/created
+	$(PIP) torch torchvision
+	$(PIP) --editable .
+	@touch $@
+
+# deepspeed has no wheels; its source builds in seconds, since it compiles operators on first use (DS_BUILD_OPS=0).
+$(VENV)/installed-dev: $(VENV)/installed
+	DS_BUILD_OPS=0 $(PIP) --editable '.[dev]'
+	@touch $@
+
+fashion-mnist:
+	@if [ -d $(FASHION_MNIST) ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	    && { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends dataset-fashion-mnist; } \
+	        > /dev/null 2>&1 < /dev/null; \
+	then echo "installed dataset-fashion-mnist"; \
+	else echo "Fashion-MNIST cannot be installed here (Debian package dataset-fashion-mnist, as root): its tests are skipped"; fi
