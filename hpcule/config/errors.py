@@ -1,0 +1,33 @@
+"""What a user may do wrong, and what may fail: one line each, with what was seen, what is valid, and the remedy."""
+
+
+class HpculeError(Exception):
+    """Something failed. The command prints the message on one line and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(HpculeError):
+    """The command or its configuration is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class DataError(HpculeError):
+    """A source cannot be used as it is."""
+
+
+class StoreError(HpculeError):
+    """A store is damaged, in use, or not what was asked for."""
+
+
+class WorkerError(HpculeError):
+    """A worker of a distributed run died; the message names rank, host and the worker's own error."""
+
+
+class PeerLostError(WorkerError):
+    """Another rank went away during a collective: a consequence, never the cause, of a failed run."""
+
+
+class StoppedError(HpculeError):
+    """The run was asked to stop by a signal; its checkpoint is written and `--resume` continues it."""

@@ -1,0 +1,88 @@
+"""The settings of a craft run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+BUDGETS = "valid are 1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
+Preset = Literal["paper", "small", "smoke"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """What every method has; each method extends it beside its own code."""
+
+    name: str
+    epsilon: float = 8.0
+    """Budget in levels of the sample's own grid: 8 means 8/255 for 8-bit images."""
+
+    def resolved(self) -> Self:
+        """The same settings with every default that depends on other settings written out."""
+        return self
+
+    def __post_init__(self) -> None:
+        """Check the budget's range; the samples' grid may narrow it further."""
+        if not 1 <= self.epsilon <= 32767:
+            raise ValueError(f"epsilon={self.epsilon:g}: {BUDGETS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """How the perturbation is laid out on disk."""
+
+    shards: int | None = None
+    """V, the number of shards; part of the result. None: max(1, min(N // 32, max(64, bytes / 256 MiB)))."""
+    compression: Literal["gzip", "lzf"] | None = None
+    """HDF5 filter of the shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """How the run uses the machine; never part of the result."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    """Threads a worker; None: cores of the node divided by its workers, or 1 where the run is deterministic."""
+    timeout_seconds: float = 1800.0
+    """How long a collective may wait for a rank that does not answer."""
+    checkpoint_seconds: float = 120.0
+    """Least time between two checkpoints."""
+    resident_mebibytes: int = 4096
+    """Shards (and a method's own per-sample state) stay in memory up to this size a worker, beyond it on disk."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads={self.threads}: at least 1")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds={self.timeout_seconds:g}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CraftConfig:
+    """One craft run: one file of this decides the result, whoever runs it and on however many workers."""
+
+    data: str
+    """DATA: a path or a name, with an optional `:SPLIT`."""
+    method: MethodConfig
+    preset: Preset = "paper"
+    """Where the method's defaults come from; results of small and smoke are marked `reduced`."""
+    seed: int = 0
+    deterministic: bool = False
+    """The same bytes for every number of workers, launcher, kill and resume."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 is autocast; auto takes it where the device has fast instructions for it."""
+    image_size: int | None = None
+    """Resize every sample to this height and width first, and publish at that size."""
+    skip_unreadable: bool = False
+    """Leave out files that cannot be decoded instead of failing."""
+    store: StoreConfig = field(default_factory=StoreConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: valid are 0 to 2^63 - 1")
+        if self.image_size is not None and not 4 <= self.image_size <= 4096:
+            raise ValueError(f"image_size={self.image_size}: valid are 4 to 4096")
