@@ -1,0 +1,1 @@
+"""Who we are: rank, size, device, address; collectives; signals; training engines."""

@@ -1,0 +1,59 @@
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hpcule.world.engine import average_buffers, distributed
+
+
+def make_network(norm=False):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 8), nn.BatchNorm1d(8)] if norm else [nn.Linear(6, 8)]
+    return nn.Sequential(*layers, nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def make_batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(7, 6, generator=generator, dtype=torch.float64), torch.arange(7) % 3
+
+
+def gradients(world, cuts):
+    """Of the mean loss over a batch, rank r working on the samples cuts[r]..cuts[r + 1]."""
+    network = make_network()
+    inputs, labels = make_batch()
+    mine = slice(cuts[world.rank], cuts[world.rank + 1])
+    parallel = distributed(network, world)
+    logits = parallel(inputs[mine])
+    loss = functional.cross_entropy(logits, labels[mine], reduction="sum")
+    (loss * world.size / len(labels)).backward()
+    return [parameter.grad.numpy() for parameter in network.parameters()]
+
+
+def test_an_unevenly_split_batch_gives_the_gradient_of_the_whole(pool, alone):
+    expected = gradients(alone, [0, 7])
+    for cuts in ([0, 4, 7], [0, 6, 7], [0, 1, 7]):
+        first, second = pool.run(gradients, cuts)
+        for one, other, whole in zip(first, second, expected, strict=True):
+            assert (one == other).all(), "all ranks take the same step"
+            torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(whole), rtol=1e-12, atol=1e-14)
+
+
+def test_a_world_of_one_needs_no_wrapping(alone):
+    network = make_network()
+    assert distributed(network, alone) is network
+
+
+def average(world):
+    network = make_network(norm=True)
+    norm = network[1]
+    norm.running_mean += world.rank + 1.0
+    norm.running_var *= 10.0**world.rank
+    norm.num_batches_tracked += world.rank
+    average_buffers(network, world)
+    return norm.running_mean.tolist(), norm.running_var.tolist(), norm.num_batches_tracked.item()
+
+
+def test_running_statistics_are_averaged_over_the_ranks(pool, alone):
+    first, second = pool.run(average)
+    assert first[:2] == second[:2] == ([1.5] * 8, [5.5] * 8)
+    assert (first[2], second[2]) == (0, 1), "counters are left alone"
+    assert average(alone) == ([1.0] * 8, [1.0] * 8, 0)

@@ -1,0 +1,150 @@
+import os
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+
+from hpcule.config.errors import PeerLostError, UsageError
+from hpcule.config.run import WorldConfig
+from hpcule.world import group
+from hpcule.world.group import connected
+from hpcule.world.launcher import Place, free_port
+
+
+def collect(world):
+    total = torch.tensor([1.0, 10.0]) * (world.rank + 1)
+    same = world.add(total)
+    copied = torch.full((2,), world.rank, dtype=torch.int64)
+    world.broadcast(copied, source=world.size - 1)
+    world.barrier()
+    return {
+        "add": same.tolist(),
+        "in_place": same is total,
+        "integers": world.add(torch.tensor(2**60 + world.rank)).item(),
+        "maximum": world.maximum([world.rank, -world.rank, True]),
+        "gather": world.gather({"rank": world.rank, "parts": ["x"] * world.rank}),
+        "broadcast": copied.tolist(),
+        "leads": world.leads,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def test_two_ranks_do_things_together(pool):
+    first, second = pool.run(collect)
+    assert first.pop("leads") is True
+    assert second.pop("leads") is False
+    assert first == second
+    assert first == {
+        "add": [3.0, 30.0],
+        "in_place": True,
+        "integers": 2**61 + 1,
+        "maximum": [1.0, 0.0, 1.0],
+        "gather": [{"rank": 0, "parts": []}, {"rank": 1, "parts": ["x"]}],
+        "broadcast": [1, 1],
+        "threads": 1,
+    }
+
+
+def test_one_process_is_the_same_code(alone):
+    result = collect(alone)
+    assert result["add"] == [1.0, 10.0]
+    assert result["maximum"] == [0, 0, True]
+    assert result["gather"] == [{"rank": 0, "parts": []}]
+    assert result["broadcast"] == [0, 0]
+    assert result["leads"]
+
+
+def sum_up(world, sizes):
+    """Of tensors of ascending numbers times a power of ten that tells the rank."""
+    return [world.add(torch.arange(size) * 10**world.rank).tolist() for size in sizes]
+
+
+def test_sums_of_any_size(pool, trio):
+    sizes = [1, 1000, 200_000]  # 8 bytes to 1.6 MB
+    for ranks, factor in ((pool, 11), (trio, 111)):
+        for found in ranks.run(sum_up, sizes):
+            assert found == [[factor * number for number in range(size)] for size in sizes]
+
+
+def split(world, groups):
+    number, mine = world.split(groups)
+    total = mine.add(torch.tensor(10**world.rank)).item()
+    return number, mine.rank, mine.size, total, mine.gather(world.rank)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (1, [(0, 0, 3, 111, [0, 1, 2]), (0, 1, 3, 111, [0, 1, 2]), (0, 2, 3, 111, [0, 1, 2])]),
+        (2, [(0, 0, 2, 101, [0, 2]), (1, 0, 1, 10, [1]), (0, 1, 2, 101, [0, 2])]),
+        (3, [(0, 0, 1, 1, [0]), (1, 0, 1, 10, [1]), (2, 0, 1, 100, [2])]),
+        (7, [(0, 0, 1, 1, [0]), (1, 0, 1, 10, [1]), (2, 0, 1, 100, [2])]),
+    ],
+)
+def test_ranks_are_dealt_out_over_groups(trio, groups, expected):
+    assert trio.run(split, groups) == expected
+
+
+def test_a_world_of_one_is_its_own_group(alone):
+    assert alone.split(4) == (0, alone)
+
+
+def lose_a_peer(world, path):
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    start = time.monotonic()
+    try:
+        world.add(torch.ones(3))
+    finally:
+        (path / f"rank-{world.rank}").write_text(str(time.monotonic() - start))
+
+
+def test_a_killed_peer_is_noticed_at_once(trio, tmp_path):
+    with pytest.raises(PeerLostError, match=r"rank \d on \S+ lost another rank during a sum"):
+        trio.run(lose_a_peer, tmp_path)
+    waited = [float(path.read_text()) for path in tmp_path.iterdir()]
+    assert waited
+    assert max(waited) < 10
+
+
+def test_a_device_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with (
+        pytest.raises(UsageError, match=r"world\.device=cuda, but torch sees no CUDA device"),
+        connected(Place("single"), WorldConfig(device="cuda")),
+    ):
+        pass
+
+
+@pytest.fixture
+def torch_settings():
+    """What `connected` changes in this process, put back."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.mark.usefixtures("torch_settings")
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_threads(deterministic):
+    cores = len(os.sched_getaffinity(0))
+    with connected(Place("single"), WorldConfig(device="cpu"), deterministic=deterministic) as world:
+        assert torch.get_num_threads() == (1 if deterministic else cores)
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        assert world.size == 1
+    with connected(Place("single"), WorldConfig(device="cpu", threads=2), deterministic=deterministic):
+        assert torch.get_num_threads() == 2
+
+
+def test_ranks_that_do_not_come_are_an_error(monkeypatch):
+    monkeypatch.setattr(group, "MEETING", timedelta(seconds=1))
+    place = Place("mpi", rank=1, size=2, address="127.0.0.1", port=free_port())
+    with (
+        pytest.raises(PeerLostError, match=r"rank 1 on \S+ lost another rank during the first meeting at 127"),
+        connected(place, WorldConfig(device="cpu", threads=1)),
+    ):
+        pass

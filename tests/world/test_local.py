@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcule.config.errors import DataError, PeerLostError, StoppedError, UsageError, WorkerError
+from hpcule.world.launcher import Place
+from hpcule.world.local import _explain, report_failure
+
+
+@dataclass
+class Failure:
+    """What torch's elastic agent tells of a worker that failed."""
+
+    error_file: str
+    exitcode: int = 1
+    pid: int = 4711
+
+
+@pytest.fixture
+def failed(tmp_path):
+    """A failed worker that has left this error, or none."""
+
+    def make(error=None, exitcode=1):
+        path = tmp_path / f"error-{len(list(tmp_path.iterdir()))}.json"
+        path.write_text("")
+        if error is not None:
+            report_failure(Place("torchrun", error_file=str(path)), error)
+        return Failure(str(path), exitcode)
+
+    return make
+
+
+def test_a_rank_that_lost_its_peer_is_never_the_culprit(failed):
+    explained = _explain({0: failed(PeerLostError("rank 0 lost another")), 1: failed(DataError("bad.png is broken"))})
+    assert isinstance(explained, WorkerError)
+    assert "rank 1 on " in str(explained)
+    assert "failed: bad.png is broken" in str(explained)
+
+
+def test_a_rank_that_was_told_to_stop_is_never_the_culprit(failed):
+    cause = failed(DataError("bad.png is broken"))
+    for victim in (failed(exitcode=-signal.SIGTERM), failed(StoppedError("stopped by SIGTERM, saved"))):
+        assert "rank 3 on " in str(_explain({0: victim, 3: cause}))
+
+
+def test_a_killed_rank_is_named_with_its_signal(failed):
+    explained = str(_explain({0: failed(PeerLostError("lost")), 2: failed(exitcode=-signal.SIGKILL)}))
+    assert "rank 2 on " in explained
+    assert "was killed by SIGKILL (process 4711); the kernel kills with SIGKILL when memory runs out" in explained
+    assert "memory" not in str(_explain({1: failed(exitcode=-signal.SIGSEGV)}))
+
+
+def test_where_all_lost_a_peer_the_first_is_named(failed):
+    assert "rank 0 on " in str(_explain({1: failed(PeerLostError("b")), 0: failed(PeerLostError("a"))}))
+
+
+def test_wrong_use_and_a_stop_keep_their_kind(failed):
+    assert isinstance(_explain({1: failed(UsageError("no such device"))}), UsageError)
+    assert isinstance(_explain({1: failed(StoppedError("stopped, saved"))}), StoppedError)
+    assert str(_explain({1: failed(UsageError("no such device"))})) == "no such device"
+
+
+def test_an_error_of_another_kind_and_no_error_at_all(failed):
+    assert "failed: KeyError: 'label'" in str(_explain({0: failed(KeyError("label"))}))
+    assert "failed: exit code 3, no message" in str(_explain({0: failed(exitcode=3)}))
+
+
+def test_a_failure_is_reported_only_where_somebody_listens():
+    report_failure(Place("srun"), DataError("nobody listens"))
+
+
+# From here on, real runs: they start several processes each and take seconds.
+
+
+@pytest.fixture
+def long_run(tmp_path):
+    """A craft run on two workers that would take hours, once both are at work; killed at the end at the latest."""
+    rng = np.random.default_rng(0)
+    data, store = tmp_path / "toys.npz", tmp_path / "store"
+    np.savez(data, images=rng.integers(0, 256, (96, 8, 8, 3), np.uint8), labels=np.arange(96) % 3)
+    command = [sys.executable, "-m", "hpcule", "craft", "pil", "--data", data, "--out", store, "--workers", "2"]
+    settings = ["method.epochs=10000000", "deterministic=true"]
+    command += [word for setting in settings for word in ("--set", setting)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        wait_for(lambda: run.poll() is not None or (store / "manifest.json").exists())
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.5)
+        workers = workers_of(run.pid)
+        assert sorted(workers) == [0, 1]
+        yield run, workers, store
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def workers_of(launcher):
+    """Process ids of a launcher's workers, by rank."""
+    found = {}
+    for task in Path(f"/proc/{launcher}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            environ = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            ranks = [int(entry[5:]) for entry in environ if entry.startswith(b"RANK=")]
+            found.update(dict.fromkeys(ranks, int(child)))
+    return found
+
+
+def gone(pid):
+    """Whether a process has ended; what its new parent has not yet buried counts as ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
+
+
+def test_a_killed_worker_ends_the_run_within_seconds(long_run):
+    run, workers, store = long_run
+    os.kill(workers[1], signal.SIGKILL)
+    start = time.monotonic()
+    _, message = run.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    assert run.returncode == 1
+    assert "rank 1 on " in message
+    assert "SIGKILL" in message
+    assert "Traceback" not in message
+    assert all(map(gone, workers.values()))
+    assert not json.loads((store / "manifest.json").read_text())["complete"]
+
+
+def test_a_terminated_run_saves_and_says_how_to_go_on(long_run):
+    run, workers, store = long_run
+    run.terminate()
+    _, message = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "SIGTERM" in message
+    assert "--resume" in message
+    assert "Traceback" not in message
+    assert all(map(gone, workers.values()))
+    assert list((store / "run").glob("checkpoint-*/COMMIT"))
+
+
+def test_workers_die_with_a_killed_launcher(long_run):
+    run, workers, _ = long_run
+    run.kill()
+    wait_for(lambda: all(map(gone, workers.values())), 20)
+
+
+def test_wrong_use_that_only_a_worker_sees_is_wrong_use():
+    command = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2", "--set", "world.device=cuda"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    )
+    assert done.returncode == 2
+    assert "hpcule: world.device=cuda, but torch sees no CUDA device" in done.stderr
+    assert "Traceback" not in done.stderr
