@@ -1,0 +1,1 @@
+"""What we read: sources, partition, schedule, id-keyed randomness, augmentation."""

@@ -1,0 +1,135 @@
+"""Sources that are one array of images and one of labels, in memory or mapped from a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import DataError
+from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
+from hpcule.data.source import Ids, Samples, Source
+
+Array = npt.NDArray[Any]
+
+SPLITS = ("train", "val", "test")
+_BLOCK = 1 << 20
+
+
+class ArraySource(Source):
+    """Images [n, H, W] or [n, H, W, C] and their class numbers.
+
+    A mapped array stays on disk; what `read` touches is the file system's cache, which the system takes back as needed.
+    """
+
+    def __init__(
+        self,
+        images: Array,
+        labels: Array | None,
+        *,
+        name: str,
+        kind: str,
+        split: str,
+        where: str,
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
+        """Check and take the arrays.
+
+        Args:
+            images: uint8 or uint16 [n, H, W] or [n, H, W, C].
+            labels: class numbers [n] or [n, 1], or None.
+            name: as in `Source`.
+            kind: as in `Source`.
+            split: as in `Source`.
+            where: file, for messages.
+            class_names: names of all classes; numbers if None.
+
+        Raises:
+            DataError: see `check`.
+        """
+        self.name, self.kind, self.split = name, kind, split
+        self.levels = grid_levels(images, where)
+        self.shape = sample_shape(images.shape, where)
+        self.labels = None if labels is None else checked_labels(labels, len(images), where)
+        self.class_names = None if self.labels is None else class_names or numbered_classes(self.labels)
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, ids: Ids) -> Samples:
+        """See `Source.read`."""
+        # Indexing an ndarray view: np.memmap would wrap each result in its own class.
+        samples: Samples = to_samples(np.asarray(self.images)[ids])
+        return samples
+
+
+def splits_of(members: Iterable[str], where: str) -> tuple[str, ...]:
+    """Splits of a file whose arrays are called `train_images`, `val_images`, ..., or only `images` (split "all").
+
+    Raises:
+        DataError: no images under these names.
+    """
+    members = sorted(members)
+    found = tuple(split for split in SPLITS if f"{split}_images" in members)
+    if found:
+        return found
+    if "images" in members:
+        return ("all",)
+    raise DataError(
+        f"{where} holds {', '.join(members[:10]) or 'nothing'}; valid are images and labels, or "
+        f"train_images, train_labels, val_images, ..., test_labels"
+    )
+
+
+def member_names(split: str) -> tuple[str, str]:
+    """What the images and the labels of a split are called in a file."""
+    return ("images", "labels") if split == "all" else (f"{split}_images", f"{split}_labels")
+
+
+class Stream(Protocol):
+    """What can be read from front to back."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def spool(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, where: str) -> Array:
+    """Map an array that is compressed in its file: unpack it into a temporary file that has no name.
+
+    The file goes away with the mapping, also when the process is killed.
+
+    Raises:
+        DataError: the stream is damaged, shorter or longer than the array, or the temporary folder is full.
+    """
+    size = byte_count(dtype, shape)
+    folder = tempfile.gettempdir()
+    if size > shutil.disk_usage(folder).free:
+        raise DataError(f"{where}: {size >> 20} MiB to unpack, more than {folder} has; set TMPDIR to a larger folder")
+    with tempfile.TemporaryFile() as unpacked:
+        left = size + 1
+        while left and (block := stream.read(min(left, _BLOCK))):
+            left -= len(block)
+            try:
+                unpacked.write(block)
+                unpacked.flush()
+            except OSError as error:
+                raise DataError(
+                    f"{where}: cannot unpack it into {folder} ({error.strerror}); set TMPDIR to a larger folder"
+                ) from None
+        if left != 1:
+            amount = "more" if left == 0 else f"{size + 1 - left} bytes"
+            raise DataError(f"{where}: {amount} where its header says {size} bytes; get the file again")
+        return np.memmap(unpacked, dtype, "r", 0, shape, order)
+
+
+def byte_count(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Bytes of an array, in Python's integers, which do not overflow on what an untrusted header says."""
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    return size

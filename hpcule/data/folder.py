@@ -1,0 +1,210 @@
+"""Folders of image files: a sub-folder a class (under train, val, test or not), or flat and unlabelled."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from hpcule.config.errors import DataError
+from hpcule.data.array import SPLITS
+from hpcule.data.resize import resize_image, to_planes
+from hpcule.data.source import Ids, Samples, Source
+
+T = TypeVar("T")
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_DEEP = re.compile(r"I;16|;(16|32)[BLN]")
+"""Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
+_THREADS = 4
+_WINDOW = 256
+_LAYOUT = "valid is DATA/CLASS/FILE, DATA/train/CLASS/FILE, ..., or files alone"
+
+
+class UnreadableError(DataError):
+    """One file cannot be decoded."""
+
+
+def folder_splits(root: Path) -> tuple[str, ...]:
+    """Splits of a folder: its sub-folders if they are all called train, val or test, else "all".
+
+    Raises:
+        DataError: see `FolderSource`.
+    """
+    folders, _ = _list(root, root)
+    return tuple(split for split in SPLITS if split in folders) if folders and set(folders) <= set(SPLITS) else ("all",)
+
+
+class FolderSource(Source):
+    """Image files of 8 bit. Ids follow the order of (class, file) names; the classes of all splits are numbered as one.
+
+    EXIF orientation is not applied: a published pixel must stand where the original's stood, whoever shows it turned.
+
+    Attributes:
+        skipped: files that were left out because they cannot be decoded.
+    """
+
+    kind = "folder"
+    levels = 255
+
+    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+        """List the files and read their headers.
+
+        Args:
+            root: the folder.
+            split: one of its splits, or "all".
+            image_size: resize each image to this height and width; None needs images of one size.
+            skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
+
+        Raises:
+            DataError: no images, a class without images, images beside class folders, a link that leads out of the
+                folder, a damaged file, more than 8 bits, different sizes.
+        """
+        self.name, self.split = root.resolve().name, split
+        self._folder = root if split == "all" else root / split
+        self._size = image_size
+        files = _scan(root, self._folder, split)
+        heads = _each(lambda file: _head(self._folder, file, skip_unreadable), files)
+        readable = [(file, head) for file, head in zip(files, heads, strict=True) if isinstance(head, tuple)]
+        self._files = [file for file, _ in readable]
+        self.skipped = tuple(file for file, head in zip(files, heads, strict=True) if not isinstance(head, tuple))
+        if not readable:
+            raise DataError(f"{self._folder}: none of the {len(files)} images can be decoded")
+        self._grey = all(mode == "L" for _, (mode, _) in readable)
+        height, width = _one_size(self._folder, readable) if image_size is None else (image_size, image_size)
+        self.shape = (1 if self._grey else 3, height, width)
+        self.labels, self.class_names = None, None
+        if "/" in files[0]:
+            self.class_names = _class_names(root, split)
+            number = {name: k for k, name in enumerate(self.class_names)}
+            self.labels = np.array([number[file.partition("/")[0]] for file in self._files], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, ids: Ids) -> Samples:
+        """See `Source.read`."""
+        samples = np.empty((len(ids), *self.shape), np.uint8)
+        for row, pixels in zip(samples, _each(self._decode, [self._files[sample] for sample in ids]), strict=True):
+            row[...] = pixels
+        return samples
+
+    def file_name(self, sample: int) -> str | None:
+        """Path of the sample's file below the folder of its split."""
+        return self._files[sample]
+
+    def _decode(self, file: str) -> Samples:
+        with _opened(self._folder, file) as image:
+            # One transparent colour of a palette cannot be kept in RGB; Pillow warns of it, and nobody needs it here.
+            image.info.pop("transparency", None)
+            converted = image.convert("L" if self._grey else "RGB")
+        pixels = to_planes(converted if self._size is None else resize_image(converted, self._size))
+        if pixels.shape != self.shape:
+            raise DataError(f"{self._folder / file} changed while it was in use: start again")
+        return pixels
+
+
+def _scan(root: Path, folder: Path, split: str) -> list[str]:
+    """Files of a split, relative to its folder, in the order of their ids."""
+    if split != "all" and _list(root, root)[1]:
+        raise DataError(f"{root} holds images beside the folders {', '.join(folder_splits(root))}; {_LAYOUT}")
+    classes, images = _list(root, folder)
+    if classes and images:
+        raise DataError(f"{folder} holds images ({images[0]}) beside folders ({classes[0]}); {_LAYOUT}")
+    if not classes and not images:
+        raise DataError(f"{folder} holds no images; valid are files that end in {', '.join(_ENDINGS)}")
+    for name in classes:
+        below, files = _list(root, folder / name)
+        if below:
+            raise DataError(f"{folder / name / below[0]} is a folder inside the class {name}; {_LAYOUT}")
+        if not files:
+            raise DataError(f"{folder / name}: class without images; add some or remove the folder")
+        images += [f"{name}/{file}" for file in files]
+    return images
+
+
+def _class_names(root: Path, split: str) -> tuple[str, ...]:
+    folders = [root] if split == "all" else [root / split for split in folder_splits(root)]
+    return tuple(sorted({name for folder in folders for name in _list(root, folder)[0]}))
+
+
+def _list(root: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """Sorted names of the sub-folders and of the image files; hidden ones and other files are ignored."""
+    folders, images = [], []
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
+    for entry in entries:
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{entry.path} is a link that leads out of {root}; put the file itself there")
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif entry.name.lower().endswith(_ENDINGS):
+            images.append(entry.name)
+    return sorted(folders), sorted(images)
+
+
+@contextmanager
+def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
+    """Open an image; whatever goes wrong with it inside the block is an `UnreadableError` that names the file."""
+    path = folder / file
+    try:
+        if not path.is_file():  # a named pipe would be waited for
+            raise OSError("no regular file")
+        with Image.open(path, formats=_FORMATS) as image:
+            yield image
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
+        known = isinstance(error, UnidentifiedImageError)
+        reason = "no known image format" if known else (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableError(
+            f"{path} cannot be decoded ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
+        ) from None
+
+
+def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[int, int]] | UnreadableError:
+    """Mode and (width, height) of a file, or, where unreadable files are to be skipped, what is wrong with it."""
+    try:
+        with _opened(folder, file) as image:
+            # Pillow gives 16-bit colour as mode RGB and drops the lower byte: only the raw mode shows it.
+            if image.mode in ("I", "F") or _DEEP.search(" ".join([image.mode, *(str(tile[3]) for tile in image.tile)])):
+                raise DataError(f"{folder / file} has more than 8 bits a channel; convert it to 8 bit")
+            head = image.mode, image.size
+            if skip_unreadable:
+                image.load()
+            return head
+    except UnreadableError as error:
+        if skip_unreadable:
+            return error
+        raise
+
+
+def _one_size(folder: Path, readable: Sequence[tuple[str, tuple[str, tuple[int, int]]]]) -> tuple[int, int]:
+    first, (_, (width, height)) = readable[0]
+    for file, (_, size) in readable:
+        if size != (width, height):
+            raise DataError(
+                f"{folder}: images of different sizes: {first} is {width}x{height}, {file} is {size[0]}x{size[1]}; "
+                f"give all one size with --set image_size=N"
+            )
+    return height, width
+
+
+def _each(function: Callable[[str], T], files: Sequence[str]) -> list[T]:
+    """Apply a function to each file, some at once: decoding frees the interpreter, and shared disks answer slowly."""
+    results: list[T] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(files), _WINDOW):
+            results.extend(pool.map(function, files[first : first + _WINDOW]))
+    return results

@@ -1,0 +1,153 @@
+"""HDF5 files of images and labels, from whomever: nothing is read outside the file, and no foreign filter runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcule.config.errors import DataError
+from hpcule.data.array import member_names, splits_of
+from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
+from hpcule.data.source import Ids, Samples, Source
+
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+    h5py.h5z.FILTER_LZF,
+    h5py.h5z.FILTER_SZIP,
+}
+_CACHE_BYTES = 32 << 20
+"""Read in the order of the file, one chunk in the cache is enough; HDF5 caches none that is larger than this."""
+
+
+def hdf5_splits(path: Path) -> tuple[str, ...]:
+    """Splits of an HDF5 file: some of train, val, test, or "all".
+
+    Raises:
+        DataError: not an HDF5 file, or one without images.
+    """
+    with _opened(path) as file:
+        return splits_of(file.keys(), str(path))
+
+
+class Hdf5Source(Source):
+    """One split: dataset `{split}_images` (or `images`) [n, H, W] or [n, H, W, C], and `{split}_labels` [n].
+
+    The attribute layout="NCHW" of the images says [n, C, H, W].
+    """
+
+    kind = "hdf5"
+
+    def __init__(self, path: Path, split: str) -> None:
+        """Check the split and read its labels.
+
+        Raises:
+            DataError: the file is damaged, leads out of itself, or holds something else.
+        """
+        self.path, self.name, self.split = path, path.stem, split
+        self._images_name, labels_name = member_names(split)
+        where = f"{path} ({split})"
+        with _opened(path) as file, _damage_named(where):
+            images = _own_dataset(file, self._images_name, path)
+            self._channels_first = _layout(images) == "NCHW"
+            self.levels = grid_levels(images, where)
+            self.shape = sample_shape(images.shape, where, self._channels_first)
+            self._count: int = images.shape[0]
+            self.labels = None
+            if labels_name in file:
+                self.labels = checked_labels(_own_dataset(file, labels_name, path), self._count, where)
+        self.class_names = None if self.labels is None else numbered_classes(self.labels)
+        self._handles: dict[int, tuple[Any, Any]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, ids: Ids) -> Samples:
+        """See `Source.read`. Neighbouring ids are read together, and each chunk once, in the order of the file."""
+        images = self._images()
+        order = np.argsort(ids, kind="stable")
+        ordered = ids[order]
+        block = np.empty((len(ids), *images.shape[1:]), images.dtype)
+        ends = [*np.flatnonzero(np.diff(ordered) != 1) + 1, len(ids)] if len(ids) else []
+        with _damage_named(str(self.path)):
+            # Slices rather than lists of rows: HDF5's point selections took ten times as long on chunked data.
+            for first, end in zip([0, *ends], ends, strict=False):
+                block[order[first:end]] = images[ordered[first] : ordered[end - 1] + 1]
+        samples: Samples = to_samples(block, self._channels_first)
+        return samples
+
+    def _images(self) -> Any:
+        """The dataset, opened once a process: a handle does not survive a fork, and a new one has an empty cache."""
+        process = os.getpid()
+        if process not in self._handles:
+            file = _opened(self.path)
+            # The file is kept beside its dataset, which it would close with itself.
+            self._handles[process] = (file, _own_dataset(file, self._images_name, self.path))
+        return self._handles[process][1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": {}}
+
+
+def _opened(path: Path) -> Any:
+    try:
+        # No locks: file systems of clusters often have none, and this file is only read.
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        raise DataError(f"{path} is not a whole HDF5 file ({_first_line(error)}); get or write it again") from None
+
+
+def _own_dataset(file: Any, name: str, path: Path) -> Any:
+    """The dataset `name`, if all of its bytes are in this file and only HDF5's own filters are needed to read it."""
+    where = f"{path}: {name}"
+    if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise DataError(f"{where} is a link; hpcule reads only what lies in the file itself: copy the data into it")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{where} is a group; valid is a dataset")
+    if dataset.shape is None:
+        raise DataError(f"{where}: no samples")
+    if dataset.is_virtual or dataset.external:
+        raise DataError(f"{where} keeps its data in other files; copy the data into this one")
+    properties = dataset.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        code, _, _, label = properties.get_filter(index)
+        if code not in _FILTERS:
+            seen = label.decode(errors="replace") or code
+            raise DataError(f"{where} is packed with the filter {seen}; valid are gzip, lzf, szip, shuffle, fletcher32")
+    if not _is_written(dataset):
+        raise DataError(f"{where}: parts were never written, and would read as zeros; write the file again")
+    return dataset
+
+
+def _is_written(dataset: Any) -> bool:
+    """Whether the file holds as many bytes or chunks as the dataset's shape says."""
+    if dataset.chunks is None:
+        return bool(dataset.id.get_storage_size() >= dataset.nbytes)
+    chunks = [math.ceil(length / chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+    return bool(dataset.id.get_num_chunks() == math.prod(chunks))
+
+
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{where} is damaged ({_first_line(error)}); get or write it again") from None
+
+
+def _layout(images: Any) -> str:
+    layout = images.attrs.get("layout", "")
+    return layout.decode(errors="replace") if isinstance(layout, bytes) else str(layout)
+
+
+def _first_line(error: OSError) -> str:
+    return str(error).splitlines()[0]

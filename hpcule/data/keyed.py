@@ -1,0 +1,57 @@
+"""Randomness that depends on (seed, purpose, sample id) and never on a rank or on what was drawn before."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.uint64]
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+TILE = 1 << 14
+"""Values hashed at a time: eight bytes each, so that a tile stays in the processor's cache."""
+
+
+def key(seed: int, *purpose: str | int) -> int:
+    """A 64-bit key for one use of randomness: key(seed, "augment", epoch)."""
+    text = "\0".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def bits(purpose: int, ids: npt.NDArray[np.int64], count: int) -> Words:
+    """64 random bits [len(ids), count] for each id: SplitMix64 (Steele et al. 2014) as a counter-based generator.
+
+    Two rounds: the first gives each id its own stream start, the second walks `count` steps from there.
+    """
+    # Arrays of uint64 wrap around silently, which is what the generator wants; scalars would warn.
+    streams = _mix(_mix(ids.astype(np.uint64) + np.uint64(1)) ^ np.uint64(purpose))
+    return _mix(streams[:, None] + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN)
+
+
+def uniform(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+    """Values [len(ids), count] in [0, 1), each a multiple of 2^-24 and so exact in float32."""
+    words = (count + 1) // 2
+    result = np.empty((len(ids), 2 * words), np.float32)
+    rows = max(1, TILE // max(1, words))
+    for start in range(0, len(ids), rows):
+        halves = bits(purpose, ids[start : start + rows], words).view(np.uint32)
+        np.multiply(halves >> np.uint32(8), np.float32(2**-24), out=result[start : start + rows], casting="unsafe")
+    return result[:, :count]
+
+
+def order(purpose: int, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The ids in an order that depends on the key and on each id alone."""
+    return ids[np.argsort(bits(purpose, ids, 1)[:, 0], kind="stable")]
+
+
+def _mix(words: Words) -> Words:
+    """SplitMix64's finaliser, in place."""
+    words ^= words >> np.uint64(30)
+    words *= MULTIPLIERS[0]
+    words ^= words >> np.uint64(27)
+    words *= MULTIPLIERS[1]
+    words ^= words >> np.uint64(31)
+    return words

@@ -1,0 +1,80 @@
+"""Who sees which samples when: ghosts and global batches, the same for every number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hpcule.data.keyed import key, order
+from hpcule.data.source import Ids
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """A few samples of one shard: micro-batch, BatchNorm group, and unit of reduction."""
+
+    shard: int
+    ids: Ids
+
+
+@dataclass
+class Schedule:
+    """Global batches as ordered lists of ghosts, drawn round-robin over the shards.
+
+    Attributes:
+        members: the ids that take part, ascending, shard by shard; a shard may have none.
+        ghost: about so many samples a ghost; each shard is cut into max(1, round(n / ghost)) nearly equal ghosts.
+        batch: about so many samples a global batch: round(batch / ghost) ghosts. No sample is padded or dropped, so
+            that an epoch's last batch may be smaller.
+        seed: with `purpose`, the key of the shuffling; None keeps the order of ids.
+    """
+
+    members: Sequence[Ids]
+    ghost: int
+    batch: int
+    seed: int | None
+    purpose: str
+    _latest: tuple[int, list[list[Ghost]]] | None = field(default=None, init=False)
+
+    def at(self, step: int) -> list[Ghost]:
+        """The global batch of a step that counts through the epochs."""
+        epoch, number = divmod(step, self.steps)
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = epoch, self.epoch(epoch)
+        return self._latest[1][number]
+
+    def epoch(self, number: int) -> list[list[Ghost]]:
+        """The batches of an epoch, in order."""
+        columns = [self._ghosts(shard, number) for shard in range(len(self.members))]
+        turn = key(self.seed, self.purpose, number, "turn") % len(columns) if self.seed is not None else 0
+        columns = columns[turn:] + columns[:turn]
+        layers = max(len(column) for column in columns)
+        line = [column[layer] for layer in range(layers) for column in columns if layer < len(column)]
+        size = self.ghosts_a_batch
+        return [line[start : start + size] for start in range(0, len(line), size)]
+
+    @property
+    def ghosts_a_batch(self) -> int:
+        """How many ranks can be busy in a step."""
+        return max(1, round(self.batch / self.ghost))
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        ghosts = sum(self._count(shard) for shard in range(len(self.members)))
+        return -(-ghosts // self.ghosts_a_batch)
+
+    def _count(self, shard: int) -> int:
+        n = len(self.members[shard])
+        return max(1, round(n / self.ghost)) if n else 0
+
+    def _ghosts(self, shard: int, epoch: int) -> list[Ghost]:
+        count = self._count(shard)
+        if not count:
+            return []
+        ids = self.members[shard]
+        if self.seed is not None:
+            ids = order(key(self.seed, self.purpose, epoch), ids)
+        return [Ghost(shard, part) for part in np.array_split(ids, count)]

@@ -1,0 +1,61 @@
+"""The contract of a source: read-only samples behind integer ids."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
+Samples = npt.NDArray[Any]
+"""Images [n, C, H, W], uint8 or uint16."""
+
+
+class Source(ABC):
+    """Read-only samples of one split behind the ids 0..N-1.
+
+    Attributes:
+        name: for reports, without any path ("cifar10").
+        kind: what it was read from: "npz", "folder", "idx" or "hdf5"; the default format of an export.
+        split: "train", "val", "test", or "all" where the data has no splits.
+        shape: (C, H, W) of every sample.
+        levels: the largest value of the samples' grid, 255 or 65535.
+        labels: int64 [N] in 0..K-1, or None.
+        class_names: K names, or None where there are no labels.
+    """
+
+    name: str
+    kind: str
+    split: str
+    shape: tuple[int, int, int]
+    levels: int
+    labels: Labels | None
+    class_names: tuple[str, ...] | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, ids: Ids) -> Samples:
+        """Return the samples with these ids, in their order, as a fresh contiguous array [n, C, H, W].
+
+        Raises:
+            DataError: a sample cannot be read; the message names the file.
+        """
+
+    def file_name(self, sample: int) -> str | None:
+        """Relative path of the sample's file where each sample is a file ("cat/017.png"), else None."""
+        return None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for 255 levels, uint16 for 65535."""
+        return np.dtype(np.uint8 if self.levels == 255 else np.uint16)
+
+    @property
+    def class_count(self) -> int:
+        """K, or 0 where there are no labels."""
+        return len(self.class_names) if self.class_names is not None else 0

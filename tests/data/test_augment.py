@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from hpcule.data.augment import CropFlip
+from hpcule.data.keyed import key
+
+IDS = np.array([4, 0, 17, 300, 5, 6, 7, 8], np.int64)
+
+
+def slow(images, draw):
+    """Crop and flip one image after the other."""
+    results = []
+    p = draw.padding
+    for image, row, column, flip in zip(
+        images, draw.rows.tolist(), draw.columns.tolist(), draw.flip.tolist(), strict=True
+    ):
+        padded = np.pad(image, ((0, 0), (p, p), (p, p)))
+        crop = padded[:, row : row + image.shape[1], column : column + image.shape[2]]
+        results.append(crop[:, :, ::-1] if flip else crop)
+    return np.stack(results)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("padding", [0, 1, 4])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 9)])
+def test_crop_and_flip_equal_a_slow_reference(dtype, padding, shape):
+    images = np.random.default_rng(0).uniform(1, 255, (len(IDS), *shape)).astype(dtype)
+    draw = CropFlip.draw(key(0, "augment"), IDS, padding)
+    result = draw.apply(torch.from_numpy(images))
+    assert result.dtype == torch.from_numpy(images).dtype
+    np.testing.assert_array_equal(result.numpy(), slow(images, draw))
+
+
+def test_draws_go_with_the_sample():
+    purpose = key(0, "augment", 3)
+    together = CropFlip.draw(purpose, IDS, 4)
+    for place, sample in enumerate(IDS):
+        single = CropFlip.draw(purpose, np.array([sample]), 4)
+        assert (single.rows, single.columns, single.flip) == (
+            together.rows[place],
+            together.columns[place],
+            together.flip[place],
+        )
+
+
+def test_every_corner_and_both_directions_come_up_equally_often():
+    draw = CropFlip.draw(key(0, "augment"), np.arange(8100), 1)
+    corners = np.bincount(3 * draw.rows.numpy() + draw.columns.numpy(), minlength=9)
+    assert len(corners) == 9
+    assert np.abs(corners - 900).max() < 150  # five standard errors
+    assert abs(draw.flip.float().mean().item() - 0.5) < 0.03
+
+
+def test_gradients_flow_back_to_where_the_pixels_were():
+    draw = CropFlip.draw(key(0, "augment"), IDS, 2)
+    images = torch.rand(len(IDS), 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(len(IDS), 2, 6, 6, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((draw.apply(images) * weights).sum(), images)
+    # The transform is linear: its value at the images' unit vectors gives the gradient.
+    expected = torch.zeros_like(gradient)
+    for channel, row, column in np.ndindex(2, 6, 6):
+        unit = torch.zeros(len(IDS), 2, 6, 6, dtype=torch.float64)
+        unit[:, channel, row, column] = 1
+        expected[:, channel, row, column] = (draw.apply(unit) * weights).sum((1, 2, 3))
+    torch.testing.assert_close(gradient, expected)
