@@ -1,0 +1,1 @@
+"""What we write: shards, manifest, virtual master, checkpoints; verify and export."""

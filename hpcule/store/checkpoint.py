@@ -1,0 +1,131 @@
+"""Checkpoints of a run: one file a part, valid only once COMMIT lists them all; the last two are kept."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpcule.config.errors import StoreError
+from hpcule.store.files import private_directory, read_json, storage_error, to_json, write_atomically
+
+COMMIT = "COMMIT"
+_KEPT = 2
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_FOLDER = re.compile(r"checkpoint-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint: the step it was taken at and the names of its parts."""
+
+    step: int
+    names: tuple[str, ...]
+    folder: Path
+
+    def load(self, name: str) -> dict[str, Any]:
+        """Return the state of a part, on the CPU.
+
+        Raises:
+            StoreError: the part is damaged.
+        """
+        assert name in self.names, (name, self.names)
+        path = self.folder / f"{name}.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever its zip reader and its unpickler do
+            raise StoreError(
+                f"checkpoint {path} is damaged: remove the folder {self.folder.name}, then run again with --resume"
+            ) from error
+        if not isinstance(state, dict):
+            raise StoreError(f"checkpoint {path} does not hold a state: remove the folder {self.folder.name}")
+        return state
+
+
+def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> None:
+    """Write one part of the checkpoint at `step`; `commit` makes it count, after all ranks have saved.
+
+    Args:
+        store: the store's folder.
+        step: where the run is.
+        name: letters, digits, "-" and "_"; the same for every number of workers (a shard, or what is shared).
+        state: tensors, numbers, strings, and lists and dicts of them: what `torch.load(weights_only=True)` takes.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    assert _NAME.fullmatch(name), name
+    folder = _folder(store, step)
+    private_directory(folder)
+    (folder / COMMIT).unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(folder / f"{name}.pt", buffer.getbuffer())
+
+
+def commit(store: Path, step: int, run_key: str) -> None:
+    """Declare the checkpoint at `step` whole, then remove what it makes superfluous. One process calls it.
+
+    The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    folder = _folder(store, step)
+    parts = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.pt"))}
+    write_atomically(folder / COMMIT, to_json({"run_key": run_key, "parts": parts}))
+    kept = [checkpoint.step for checkpoint in _committed(store, run_key) if checkpoint.step <= step][:_KEPT]
+    for other, path in _folders(store):
+        if other < step and other not in kept:
+            _remove(path)
+
+
+def latest(store: Path, run_key: str) -> Checkpoint | None:
+    """Return the last checkpoint of this run that is whole, or None."""
+    return next(iter(_committed(store, run_key)), None)
+
+
+def remove_all(store: Path) -> None:
+    """Remove all checkpoints; they are of no use once a run has ended."""
+    for _, path in _folders(store):
+        _remove(path)
+
+
+def _folder(store: Path, step: int) -> Path:
+    return store / "run" / f"checkpoint-{step:08d}"
+
+
+def _folders(store: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of all checkpoints, the latest first."""
+    found = [(match, path) for path in (store / "run").glob("*") if (match := _FOLDER.fullmatch(path.name))]
+    return sorted(((int(match[1]), path) for match, path in found), reverse=True)
+
+
+def _committed(store: Path, run_key: str) -> list[Checkpoint]:
+    """The whole checkpoints of this run, the latest first."""
+    checkpoints = []
+    for step, folder in _folders(store):
+        try:
+            document = read_json(folder / COMMIT)
+            parts = document["parts"]
+            whole = document["run_key"] == run_key and all(
+                _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == size for name, size in parts.items()
+            )
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+        if whole:
+            checkpoints.append(Checkpoint(step, tuple(parts), folder))
+    return checkpoints
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise storage_error(error, folder, 0) from error

@@ -1,0 +1,152 @@
+"""Publishing: protected samples and nothing that leads back to the clean ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpcule.config.errors import StoreError, UsageError
+from hpcule.data.source import Ids, Samples, Source
+from hpcule.store.budget import magnitude
+from hpcule.store.files import storage_error
+from hpcule.store.fingerprint import require_same_samples
+from hpcule.store.formats import Part, folder_error, safe_name, write_folder, write_hdf5, write_npz
+from hpcule.store.read import StoreReader
+
+_ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
+_DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5"}
+_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was published.
+
+    Attributes:
+        path: the folder or file.
+        format: "folder", "npz" or "hdf5".
+        protected: number of protected samples.
+        copied: number of samples by split that were copied unchanged.
+        largest: the largest change of a sample, in levels and in the store's norm.
+        bytes: size of all files.
+    """
+
+    path: Path
+    format: str
+    protected: int
+    copied: dict[str, int]
+    largest: float
+    bytes: int
+
+
+def export(
+    store: Path,
+    source: Source,
+    out: Path,
+    *,
+    format: str | None = None,
+    other_splits: Mapping[str, Source] | None = None,
+) -> ExportSummary:
+    """Write the protected samples of a store, in the format of the source they were made for or in another.
+
+    Args:
+        store: a complete store.
+        source: the samples it was made for.
+        out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself (ending .npz or .h5).
+        format: "folder", "npz" or "hdf5"; by default what `out` ends in, else what the source was read from.
+        other_splits: sources by split, copied unchanged beside the protected one.
+
+    Raises:
+        StoreError: the store is damaged, the source is another one, `out` holds something, the disk is full.
+        UsageError: the format is unknown or cannot hold the samples.
+        DataError: a sample cannot be read.
+    """
+    out = out.absolute()
+    others = dict(other_splits or {})
+    kind = _choose_format(out, format, source, others)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise StoreError(f"{out} is not empty: name a new folder or file for the protected samples")
+    with StoreReader(store, cache_bytes=0) as reader:
+        require_same_samples(reader.manifest, source)
+        publisher = _Publisher(reader)
+        split = "" if source.split == "all" and not others else source.split
+        assert split not in others, split
+        parts = [Part(split, source, publisher.publish)]
+        parts += [Part(name, other, _unchanged) for name, other in others.items()]
+        size = sum(len(p.source) * int(np.prod(p.source.shape)) * p.source.dtype.itemsize for p in parts)
+        written = _write_whole(out, kind, parts, size)
+    return ExportSummary(out, kind, len(source), {n: len(s) for n, s in others.items()}, publisher.largest, written)
+
+
+class _Publisher:
+    """Publishes blocks of samples and checks each sample's budget on what is published."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        self._reader = reader
+        self.largest = 0.0
+
+    def publish(self, ids: Ids, clean: Samples) -> Samples:
+        published = self._reader.published(ids, clean)
+        manifest = self._reader.manifest
+        sizes = magnitude(np.subtract(published, clean, dtype=np.int32), manifest.norm)
+        worst = int(sizes.argmax())
+        if sizes[worst] > manifest.epsilon:
+            raise StoreError(
+                f"store {self._reader.path}: sample {ids[worst]} is changed by {sizes[worst]:g} levels, "
+                f"{manifest.epsilon:g} are allowed; `hpcule verify` says more"
+            )
+        self.largest = max(self.largest, float(sizes[worst]))
+        return published
+
+
+def _unchanged(ids: Ids, clean: Samples) -> Samples:
+    return clean
+
+
+def _choose_format(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
+    from_ending = next((kind for kind, ending in _ENDINGS.items() if out.suffix == ending), None)
+    chosen = format or from_ending or _DEFAULT_FORMAT.get(source.kind, "npz")
+    if chosen not in _DEFAULT_FORMAT.values():
+        raise UsageError(f"format {chosen} is unknown: folder, npz or hdf5")
+    if from_ending is not None and chosen != from_ending:
+        raise UsageError(f"{out.name} ends like {from_ending}, but the format is {chosen}: change one of them")
+    if chosen == "folder":
+        for one in (source, *others.values()):
+            if (reason := folder_error(one)) is not None:
+                raise UsageError(f"{one.name}: {reason}: choose the format npz or hdf5")
+    return chosen
+
+
+def _write_whole(out: Path, kind: str, parts: Sequence[Part], size: int) -> int:
+    """Write beside `out` and rename, so that nothing half-written has its name; return the bytes written."""
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "folder":
+            partial.mkdir()
+            write_folder(partial, parts)
+        elif out.suffix == _ENDINGS[kind]:
+            _WRITERS[kind](partial, parts)
+        else:
+            partial.mkdir()
+            _WRITERS[kind](partial / f"{safe_name(parts[0].source.name)}-protected{_ENDINGS[kind]}", parts)
+        written = sum(path.stat().st_size for path in (partial, *partial.rglob("*")) if path.is_file())
+        os.sync()  # one call for what may be a million files
+        partial.replace(out)
+    except OSError as error:
+        raise storage_error(error, out, size, "run again") from error
+    finally:
+        _remove(partial)
+    return written
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

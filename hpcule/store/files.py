@@ -1,0 +1,126 @@
+"""Files that appear whole or not at all, in folders that nobody else can read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hpcule.config.errors import StoreError
+
+LEFTOVERS = ".*.partial"
+"""Glob of the temporary files that a killed writer leaves behind."""
+
+_MIB = 1 << 20
+_LARGEST_JSON = 64 * _MIB
+
+
+def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
+    """Write a file so that a reader, or the next run after a crash, sees all of it or the previous one.
+
+    Raises:
+        StoreError: the disk is full, the folder cannot be written, or the file would be too large.
+    """
+    size = len(data) if isinstance(data, bytes) else data.nbytes
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, size) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def storage_error(error: OSError, path: Path, size: int, again: str = "run again with --resume") -> StoreError:
+    """Say in one line why `path`, which needs `size` bytes, could not be written, and what helps."""
+    folder, mib = path.parent, max(1, -(-size // _MIB))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"disk full while writing {path.name} (needs {mib} MiB in {folder}): free space, then {again}"
+        )
+    if error.errno == errno.EFBIG:
+        return StoreError(
+            f"{path.name} ({mib} MiB) is larger than a file may be in {folder}: "
+            f"raise the limit (ulimit -f) or choose another file system, then {again}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StoreError(f"no permission to write {path.name} in {folder}: choose a folder that you may write")
+    if error.errno == errno.EROFS:
+        return StoreError(f"cannot write {path.name}: {folder} is on a read-only file system; choose another folder")
+    return StoreError(f"cannot write {path.name} in {folder}: {error.strerror or error}")
+
+
+def private_directory(path: Path) -> None:
+    """Create a folder with mode 0700, with its parents; tighten one that is there and is ours.
+
+    Raises:
+        StoreError: it cannot be created, or something that is not a folder has the name.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
+        if facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) != 0o700:
+            path.chmod(0o700)
+    except FileExistsError as error:
+        raise StoreError(f"{path} is a file where a folder is needed: choose another name") from error
+    except OSError as error:
+        raise storage_error(error, path, 0) from error
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal; the file is streamed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(document: dict[str, Any]) -> bytes:
+    """Return readable JSON with a final newline; NaN and infinity are refused."""
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that may come from a stranger.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: too large for what it should be, not JSON, not an object, or with NaN or infinity in it.
+    """
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"larger than {_LARGEST_JSON // _MIB} MiB")
+    try:
+        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some network file systems cannot and say EINVAL."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)

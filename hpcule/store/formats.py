@@ -1,0 +1,184 @@
+"""Writing published samples: a folder of PNG files, one npz, one HDF5 file. Memory does not grow with the number.
+
+Nothing but samples, labels and names is written, and no file carries the time, so equal samples give equal bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hpcule.config.errors import StoreError
+from hpcule.data.source import Ids, Samples, Source
+from hpcule.store.fingerprint import blocks
+
+Array = npt.NDArray[Any]
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_UNSAFE = re.compile(r"[^\w .()+-]")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is written of one split.
+
+    Attributes:
+        split: "train", "val", "test" or, where the data has no splits, "".
+        source: gives names and labels.
+        publish: turns (ids, clean samples) into the samples to write, of the same shape and dtype.
+    """
+
+    split: str
+    source: Source
+    publish: Callable[[Ids, Samples], Samples]
+
+    def blocks(self) -> Iterator[tuple[Ids, Samples]]:
+        """Yield (ids, samples [n, C, H, W]) in id order."""
+        for ids, clean in blocks(self.source, 0, len(self.source)):
+            yield ids, self.publish(ids, clean)
+
+
+def write_folder(folder: Path, parts: Sequence[Part]) -> None:
+    """Write each sample as a lossless PNG at the place of its source file, or as CLASS/000123.png."""
+    for part in parts:
+        classes = _class_folders(part.source)
+        for ids, samples in part.blocks():
+            images = np.ascontiguousarray(samples.transpose(0, 2, 3, 1))
+            for sample, image in zip(ids.tolist(), images, strict=True):
+                place = folder / part.split / _stem(part.source, sample, classes)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with _create(place) as file:
+                    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+
+
+def folder_error(source: Source) -> str | None:
+    """Say why the samples of a source cannot be written as PNG, or return None."""
+    channels = source.shape[0]
+    if source.dtype == np.uint8 and channels <= 4:
+        return None
+    if channels == 1:
+        return None
+    return f"PNG cannot hold {channels} channels of {source.dtype}"
+
+
+def write_npz(path: Path, parts: Sequence[Part]) -> None:
+    """Write an uncompressed npz of NHWC images and labels, in MedMNIST's layout where there are splits."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for array in _arrays(parts):
+            with archive.open(zipfile.ZipInfo(f"{array.name}.npy", _ZIP_EPOCH), "w", force_zip64=True) as member:
+                header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+                np.lib.format.write_array_header_1_0(member, header)
+                for block in array.blocks():
+                    member.write(np.ascontiguousarray(block, dtype=array.dtype).data)
+
+
+def write_hdf5(path: Path, parts: Sequence[Part]) -> None:
+    """Write an HDF5 file of NHWC images and labels, with the names of the npz.
+
+    HDF5 only lays the datasets out; their bytes are written with plain writes, as HDF5 does not survive a full disk.
+    """
+    arrays = _arrays(parts)
+    with h5py.File(path, "w", locking=False) as file:
+        places = [_allocate(file, array) for array in arrays]
+    with path.open("r+b") as raw:
+        for array, place in zip(arrays, places, strict=True):
+            raw.seek(place)
+            for block in array.blocks():
+                raw.write(np.ascontiguousarray(block, dtype=array.dtype).data)
+
+
+def safe_name(name: str) -> str:
+    """Return a name that is one harmless component of a path on every file system."""
+    return _UNSAFE.sub("-", name).strip(". ") or "unnamed"
+
+
+@dataclass(frozen=True)
+class _ArrayPlan:
+    """An array that is written block by block along its first axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Callable[[], Iterator[Array]]
+
+
+def _arrays(parts: Sequence[Part]) -> list[_ArrayPlan]:
+    """Images [N, H, W, C], or [N, H, W] of one channel; labels [N, 1] in a split, as MedMNIST has them, else [N]."""
+    plans = []
+    for part in parts:
+        prefix = f"{part.split}_" if part.split else ""
+        source, (channels, height, width) = part.source, part.source.shape
+        shape = (len(source), height, width) if channels == 1 else (len(source), height, width, channels)
+        dtype = source.dtype.newbyteorder("<")
+        plans.append(_ArrayPlan(f"{prefix}images", shape, dtype, _image_blocks(part)))
+        if (labels := source.labels) is not None:
+            column = labels.reshape(-1, 1) if part.split else labels
+            plans.append(_ArrayPlan(f"{prefix}labels", column.shape, np.dtype("<i8"), _one_block(column)))
+    return plans
+
+
+def _image_blocks(part: Part) -> Callable[[], Iterator[Array]]:
+    def stream() -> Iterator[Array]:
+        for _, samples in part.blocks():
+            yield samples[:, 0] if samples.shape[1] == 1 else samples.transpose(0, 2, 3, 1)
+
+    return stream
+
+
+def _one_block(array: Array) -> Callable[[], Iterator[Array]]:
+    return lambda: iter([array])
+
+
+def _allocate(file: h5py.File, array: _ArrayPlan) -> int:
+    """Create a contiguous dataset whose space exists at once and return its place in the file."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind, space = h5py.h5t.py_create(array.dtype), h5py.h5s.create_simple(array.shape)
+    created = h5py.h5d.create(file.id, array.name.encode(), kind, space, properties)
+    place: int = created.get_offset()
+    return place
+
+
+def _class_folders(source: Source) -> list[str]:
+    """A folder name for each class, safe and unlike the others even where upper and lower case are one."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for name in source.class_names or ():
+        safe, suffix = safe_name(name), 2
+        while safe.casefold() in taken:
+            safe, suffix = f"{safe_name(name)}-{suffix}", suffix + 1
+        taken.add(safe.casefold())
+        names.append(safe)
+    return names
+
+
+def _stem(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
+    """Relative path of a sample's PNG, without the ending."""
+    if (given := source.file_name(sample)) is not None:
+        path = PurePosixPath(given)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise StoreError(f"{source.name}: the name {given!r} of sample {sample} leads out of the folder; rename it")
+        return path.with_suffix("")
+    number = f"{sample:0{max(6, len(str(len(source) - 1)))}d}"
+    return PurePosixPath(classes[source.labels[sample]], number) if source.labels is not None else PurePosixPath(number)
+
+
+def _create(stem: Path) -> BinaryIO:
+    """Create STEM.png, or STEM-2.png and so on where a.jpg and a.bmp, or A.png and a.png, ask for the same name."""
+    name, suffix = f"{stem.name}.png", 2
+    while True:
+        try:
+            return (stem.parent / name).open("xb")
+        except FileExistsError:
+            name, suffix = f"{stem.name}-{suffix}.png", suffix + 1

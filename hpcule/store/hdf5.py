@@ -1,0 +1,135 @@
+"""HDF5 images built in memory, and the checks without which no HDF5 file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import StoreError
+
+Array = npt.NDArray[Any]
+
+CHUNK_BYTES = 256 << 10
+"""Chunks are whole samples, as many as fit; one where a sample is larger."""
+
+_CHUNK_CACHE_BYTES = 1 << 20
+"""A reader may have some hundred files open, each with a cache of its own; HDF5 2.0 would take 8 MiB for each."""
+
+_MOST_COMPRESSED = 1100
+"""Deflate cannot shrink data more than 1032 times: a file that claims more is a trap for memory, or lacks chunks."""
+
+
+class DamageError(StoreError):
+    """A file of a store is not what the manifest says.
+
+    Attributes:
+        kind: "missing", "unreadable", "other run", "layout", "ids", "labels" or "group".
+        path: the file.
+        message: what is wrong with it, without its name.
+    """
+
+    def __init__(self, kind: str, path: Path, message: str) -> None:
+        super().__init__(kind, path, message)
+        self.kind, self.path, self.message = kind, path, message
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | None) -> bytes:
+    """Return the bytes of an HDF5 file; they depend on the arguments alone.
+
+    Args:
+        datasets: arrays [n, ...] by name; each is stored in chunks of whole rows with Fletcher-32 checksums.
+        run_key: identifies the run; stored as an attribute of the root.
+        compression: None, "gzip" or "lzf", for arrays of more than one dimension.
+    """
+    size = sum(array.nbytes for array in datasets.values())
+    with h5py.File("image", "w", driver="core", backing_store=False, block_size=size + CHUNK_BYTES) as file:
+        file.attrs["run_key"] = np.bytes_(run_key)
+        for name, array in datasets.items():
+            rows = min(len(array), max(1, CHUNK_BYTES // (array.nbytes // len(array))))
+            file.create_dataset(
+                name,
+                data=array,
+                chunks=(rows, *array.shape[1:]),
+                fletcher32=True,
+                track_times=False,
+                compression=compression if array.ndim > 1 else None,
+                compression_opts=1 if compression == "gzip" and array.ndim > 1 else None,
+            )
+        return file_image(file)
+
+
+def file_image(file: h5py.File) -> bytes:
+    """Return the bytes that an HDF5 file in memory would have on disk."""
+    file.flush()
+    image: bytes = file.id.get_file_image()
+    return image
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever HDF5 raises into a DamageError that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamageError("missing", path, "missing: restore it from a copy, or craft the store again") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise DamageError("unreadable", path, f"unreadable ({first_line(error)}): restore it from a copy") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception says, on one line; HDF5 says a good deal more."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def open_file(path: Path, run_key: str) -> h5py.File:
+    """Open a file of the run `run_key` for reading, without locks.
+
+    Raises:
+        DamageError: missing, not HDF5, or of another run.
+    """
+    with reading(path):
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+    if (found := stored_run_key(file)) != run_key:
+        file.close()
+        message = f"belongs to another run ({found or 'no run key'}, not {run_key}): put the right file in its place"
+        raise DamageError("other run", path, message)
+    return file
+
+
+def stored_run_key(file: h5py.File) -> str | None:
+    """Return the run key that the file was written with, or None."""
+    with reading(Path(file.filename)):
+        value = file.attrs.get("run_key")
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else None
+
+
+def dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    """Return a dataset that has this very shape and dtype and whose data lies inside the file.
+
+    Raises:
+        DamageError: it is absent, of another layout, a link or a mapping to another file, or not fully there.
+    """
+    path = Path(file.filename)
+    with reading(path):
+        link = file.get(name, getlink=True)
+        found = file[name] if isinstance(link, h5py.HardLink) else None
+        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+            raise DamageError("layout", path, f"dataset {name} is absent or not stored in the file itself")
+        if found.shape != shape or found.dtype != dtype:
+            raise DamageError(
+                "layout", path, f"dataset {name} is {found.dtype} {found.shape}, where {dtype} {shape} belongs"
+            )
+        most = found.id.get_storage_size() * (_MOST_COMPRESSED if found.compression else 1)
+        if prod(shape) * dtype.itemsize > most:
+            raise DamageError("layout", path, f"dataset {name} is not fully there")
+    return found

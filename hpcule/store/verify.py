@@ -1,0 +1,175 @@
+"""Finding what is wrong with a store, with one message for one damage."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpcule.config.errors import StoreError
+from hpcule.data.source import Source
+from hpcule.store.budget import excess
+from hpcule.store.files import sha256_file
+from hpcule.store.fingerprint import blocks, has_same_samples
+from hpcule.store.hdf5 import Array, DamageError
+from hpcule.store.index import INDEX, index_error
+from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest
+from hpcule.store.read import StoreReader, load_labels, load_shard, load_shared
+from hpcule.store.write import SHARDS
+
+_SPECIFIC = ("other run", "ids", "group", "budget")
+"""Damages that say more than "the bytes are not those that were written"."""
+
+
+@dataclass
+class Problem:
+    """One damage.
+
+    Attributes:
+        kind: "manifest", "incomplete", "missing", "size", "checksum", "other run", "unreadable", "layout", "ids",
+            "group", "budget", "index", "extra", "permissions"; with a source also "source", "labels" and "grid".
+        file: relative to the store.
+        message: what is wrong, on one line, without the file's name.
+    """
+
+    kind: str
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+def verify(store: Path, source: Source | None = None) -> list[Problem]:
+    """Check every file of a store; with the source it was made for, also that the two belong together.
+
+    The source is compared only with a store that is itself sound.
+
+    Raises:
+        DataError: a sample of the source cannot be read.
+    """
+    try:
+        manifest = read_manifest(store)
+    except StoreError as error:
+        return [Problem("manifest", MANIFEST, str(error))]
+    if not manifest.complete:
+        absent = sum(not (store / entry.file).is_file() for entry in manifest.shards)
+        message = f"the run has not ended, {absent} of {len(manifest.shards)} shards are missing: craft with --resume"
+        return [Problem("incomplete", MANIFEST, message)]
+    problems = [found for entry in manifest.files if (found := _file_problem(store, manifest, entry)) is not None]
+    if (reason := index_error(store, manifest)) is not None:
+        problems.append(Problem("index", INDEX, reason))
+    problems += _extra_files(store, manifest)
+    if source is not None and not problems:
+        problems += _source_problems(store, manifest, source)
+    return problems + _loose_permissions(store)
+
+
+def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
+    path = store / entry.file
+    try:
+        size = path.stat().st_size
+        changed = size != entry.bytes or sha256_file(path) != entry.sha256
+    except FileNotFoundError:
+        return Problem("missing", entry.file, "missing: restore it from a copy, or craft the store again")
+    except OSError as error:
+        return Problem("unreadable", entry.file, f"unreadable ({error.strerror})")
+    damage = _contents_problem(store, manifest, entry)
+    if damage is not None and (damage.kind in _SPECIFIC or not changed):
+        return damage
+    if size != entry.bytes:
+        cut = "truncated" if entry.bytes is not None and size < entry.bytes else "too long"
+        return Problem("size", entry.file, f"{cut}: {size} bytes, {entry.bytes} were written; restore it from a copy")
+    if changed:
+        return Problem("checksum", entry.file, "SHA-256 differs: bytes have changed since it was written")
+    return None
+
+
+def _contents_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
+    try:
+        if isinstance(entry, SharedEntry):
+            return _over_budget(manifest, entry.file, load_shared(store, manifest), 0, "group")
+        delta = load_shard(store, manifest, entry).delta
+    except DamageError as damage:
+        return Problem(damage.kind, entry.file, damage.message)
+    return _over_budget(manifest, entry.file, delta, entry.first, "sample") if delta is not None else None
+
+
+def _over_budget(manifest: Manifest, file: str, delta: Array, first: int, noun: str) -> Problem | None:
+    over = excess(delta, manifest.epsilon, manifest.norm)
+    if over is None:
+        return None
+    position, size = over
+    symbol = "L-infinity" if manifest.norm == "linf" else "L2"
+    message = (
+        f"budget exceeded: {noun} {first + position} is changed by {size:g} levels ({symbol}), "
+        f"{manifest.epsilon:g} are allowed"
+    )
+    return Problem("budget", file, message)
+
+
+def _extra_files(store: Path, manifest: Manifest) -> Iterator[Problem]:
+    known = {entry.file for entry in manifest.shards}
+    for path in sorted((store / SHARDS).glob("*")):
+        if (name := f"{SHARDS}/{path.name}") not in known:
+            yield Problem("extra", name, "not in the manifest: move it elsewhere")
+
+
+def _loose_permissions(store: Path) -> list[Problem]:
+    paths = [path for path in (store, *sorted(store.rglob("*"))) if path == store or not path.is_symlink()]
+    loose = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if not loose:
+        return []
+    file = str(loose[0].relative_to(store))
+    others = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
+    mode = stat.S_IMODE(loose[0].stat().st_mode)
+    return [Problem("permissions", file, f"mode {mode:04o}{others}, others may read it: chmod -R go= {store}")]
+
+
+def _source_problems(store: Path, manifest: Manifest, source: Source) -> Iterator[Problem]:
+    """Yield the first way in which the source is not the one that the store was made for."""
+    facts, made_for = (len(source), source.shape, source.levels), (manifest.n, manifest.sample_shape, manifest.levels)
+    if facts != made_for:
+        yield Problem("source", MANIFEST, f"made for (N, shape, levels) {made_for}, {source.name} has {facts}")
+        return
+    with StoreReader(store, cache_bytes=0) as reader:
+        if manifest.labelled and (problem := _label_problem(reader, source)) is not None:
+            yield problem
+        elif not has_same_samples(manifest, source):
+            yield Problem(
+                "source", MANIFEST, f"made for other samples than those of {source.name}: fingerprint differs"
+            )
+        elif manifest.unit == "sample" and (problem := _grid_problem(reader, source)) is not None:
+            yield problem
+
+
+def _label_problem(reader: StoreReader, source: Source) -> Problem | None:
+    for entry in reader.manifest.shards:
+        stored = load_labels(reader.path, reader.manifest, entry)
+        if (stored is None) != (source.labels is None):
+            has = "no labels" if stored is None else "labels"
+            return Problem("labels", entry.file, f"has {has}, unlike {source.name}")
+        if stored is not None and source.labels is not None:
+            given = source.labels[entry.first : entry.first + entry.count]
+            if (wrong := np.flatnonzero(stored != given)).size:
+                row = int(wrong[0])
+                message = f"sample {entry.first + row} has label {stored[row]}, in {source.name} it is {given[row]}"
+                return Problem("labels", entry.file, message)
+    return None
+
+
+def _grid_problem(reader: StoreReader, source: Source) -> Problem | None:
+    """A perturbation by sample is stored after the clip, so the sum must stay on the grid without one."""
+    for entry in reader.manifest.shards:
+        for ids, clean in blocks(source, entry.first, entry.count):
+            total = np.add(clean, reader.delta(ids), dtype=np.int32).reshape(len(ids), -1)
+            low, high = total.min(axis=1), total.max(axis=1)
+            if (wrong := np.flatnonzero((low < 0) | (high > source.levels))).size:
+                row = int(wrong[0])
+                value = low[row] if low[row] < 0 else high[row]
+                message = f"sample {ids[row]}: clean + delta reaches {value}, off the grid 0..{source.levels}"
+                return Problem("grid", entry.file, message)
+    return None

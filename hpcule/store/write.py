@@ -1,0 +1,186 @@
+"""Writing a store: begin, one call a shard from whoever owns it, finish."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import StoreError
+from hpcule.store.budget import excess
+from hpcule.store.files import LEFTOVERS, private_directory, read_json, sha256_file, to_json, write_atomically
+from hpcule.store.hdf5 import Array, build_image
+from hpcule.store.index import INDEX, build_index
+from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest, write_manifest
+
+RUN = "run"
+SHARDS = "shards"
+
+_SHARED_NOTE = f"{RUN}/shared.json"
+
+
+@dataclass(frozen=True)
+class _SideCar:
+    """What a writer notes beside a file once it is whole."""
+
+    run_key: str
+    file: str
+    labelled: bool
+    bytes: int
+    sha256: str
+
+
+def begin(store: Path, manifest: Manifest) -> None:
+    """Create the folders and write the manifest of a run that has still to be done; also before a resume.
+
+    Call it in one process before any other writes: what killed writers left behind is removed.
+
+    Raises:
+        StoreError: the folder cannot be written, or holds another run.
+    """
+    assert not manifest.complete
+    for folder in (store, store / SHARDS, store / RUN):
+        private_directory(folder)
+    if (store / MANIFEST).exists() and read_manifest(store).run_key != manifest.run_key:
+        raise StoreError(f"{store} holds another run: repeat its settings to go on, or choose another --out")
+    _remove_leftovers(store)
+    write_manifest(store, manifest)
+
+
+def write_shard(
+    store: Path,
+    manifest: Manifest,
+    index: int,
+    labels: npt.NDArray[np.int64] | None,
+    *,
+    delta: Array | None = None,
+    group: npt.NDArray[np.int64] | None = None,
+) -> ShardEntry:
+    """Write shard `index`, and beside it the note that makes it count as finished.
+
+    Args:
+        store: folder that `begin` has prepared.
+        manifest: of this run.
+        index: number of the shard in `manifest.shards`.
+        labels: int64 [n] of the shard's samples, or None.
+        delta: [n, C, H, W] in `manifest.delta_dtype` and in levels, for the unit "sample".
+        group: int64 [n] in 0..groups-1, for shared perturbations.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    entry = manifest.shards[index]
+    datasets: dict[str, Array] = {"id": np.arange(entry.first, entry.first + entry.count, dtype=np.int64)}
+    if labels is not None:
+        _assert_column(labels, entry.count)
+        datasets["label"] = labels
+    if manifest.unit == "sample":
+        assert delta is not None
+        assert group is None
+        _assert_delta(manifest, delta, entry.count)
+        datasets["delta"] = delta
+    else:
+        assert group is not None
+        assert delta is None
+        _assert_column(group, entry.count)
+        assert not np.any((group < 0) | (group >= manifest.groups)), (group.min(), group.max())
+        datasets["group"] = group
+    note = _publish(store, manifest, entry.file, _shard_note(index), datasets)
+    return replace(entry, bytes=note.bytes, sha256=note.sha256)
+
+
+def write_shared(store: Path, manifest: Manifest, delta: Array) -> SharedEntry:
+    """Write the perturbations [groups, C, H, W] that samples share, in `manifest.delta_dtype` and in levels.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    assert manifest.shared is not None
+    _assert_delta(manifest, delta, manifest.groups)
+    note = _publish(store, manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta})
+    return replace(manifest.shared, bytes=note.bytes, sha256=note.sha256)
+
+
+def finished_shards(store: Path, manifest: Manifest) -> set[int]:
+    """Return the numbers of the shards that this run has written whole: the file has the noted size and SHA-256."""
+    return {
+        index
+        for index, entry in enumerate(manifest.shards)
+        if (note := _read_note(store, manifest, entry.file, _shard_note(index))) is not None
+        and sha256_file(store / entry.file) == note.sha256
+    }
+
+
+def finish(store: Path, manifest: Manifest) -> Manifest:
+    """Write index.h5, then the complete manifest, and return it; call it in one process, after all have written.
+
+    Raises:
+        StoreError: files are missing; all of them are named.
+    """
+    found = [_read_note(store, manifest, e.file, _shard_note(i)) for i, e in enumerate(manifest.shards)]
+    shared = _read_note(store, manifest, manifest.shared.file, _SHARED_NOTE) if manifest.shared else None
+    missing = [entry.file for entry, note in zip(manifest.shards, found, strict=True) if note is None]
+    if manifest.shared and shared is None:
+        missing.append(manifest.shared.file)
+    if missing:
+        raise StoreError(f"store {store} is not whole, missing: {', '.join(missing)}; run again with --resume")
+    notes = [note for note in found if note is not None]
+    labelled = {note.labelled for note in notes}
+    assert len(labelled) == 1, "some shards are labelled and some are not"
+    complete = replace(
+        manifest,
+        shards=tuple(replace(e, bytes=n.bytes, sha256=n.sha256) for e, n in zip(manifest.shards, notes, strict=True)),
+        shared=replace(manifest.shared, bytes=shared.bytes, sha256=shared.sha256)
+        if manifest.shared and shared
+        else None,
+        complete=True,
+    )
+    _remove_leftovers(store)
+    write_atomically(store / INDEX, build_index(complete, labelled.pop()))
+    write_manifest(store, complete)
+    return complete
+
+
+def _shard_note(index: int) -> str:
+    return f"{RUN}/shard-{index:05d}.json"
+
+
+def _assert_column(values: Array, count: int) -> None:
+    assert values.shape == (count,), values.shape
+    assert values.dtype == np.int64, values.dtype
+
+
+def _assert_delta(manifest: Manifest, delta: Array, count: int) -> None:
+    assert delta.shape == (count, *manifest.sample_shape), delta.shape
+    assert delta.dtype == manifest.delta_dtype, delta.dtype
+    over = excess(delta, manifest.epsilon, manifest.norm)
+    assert over is None, f"position {over[0]}: {over[1]} levels, the budget is {manifest.epsilon}"
+
+
+def _publish(store: Path, manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array]) -> _SideCar:
+    image = build_image(datasets, manifest.run_key, manifest.compression)
+    write_atomically(store / file, image)
+    digest = hashlib.sha256(image).hexdigest()
+    written = _SideCar(manifest.run_key, file, "label" in datasets, len(image), digest)
+    write_atomically(store / note, to_json(vars(written)))
+    return written
+
+
+def _read_note(store: Path, manifest: Manifest, file: str, note: str) -> _SideCar | None:
+    """Return the side-car of a file of this run that has the noted size, or None."""
+    try:
+        found = _SideCar(**read_json(store / note))
+        size = (store / file).stat().st_size
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if (found.run_key, found.file, found.bytes) == (manifest.run_key, file, size) else None
+
+
+def _remove_leftovers(store: Path) -> None:
+    for folder in (store, store / SHARDS, store / RUN):
+        for path in folder.glob(LEFTOVERS):
+            path.unlink(missing_ok=True)

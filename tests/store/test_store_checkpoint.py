@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hpcule.config.errors import StoreError
+from hpcule.store.checkpoint import commit, latest, remove_all, save_part
+
+KEY = "a" * 32
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+def save(store, step, names=("shared", "shard-00000"), key=KEY):
+    for name in names:
+        save_part(store, step, name, {"step": step, "name": name, "x": torch.full((3,), step), "list": [{"a": 1.5}]})
+    if key is not None:
+        commit(store, step, key)
+
+
+def folders(store):
+    return sorted(path.name for path in (store / "run").iterdir())
+
+
+def test_round_trip(store):
+    save(store, 12)
+    found = latest(store, KEY)
+    assert found.step == 12
+    assert sorted(found.names) == ["shard-00000", "shared"]
+    for name in found.names:
+        state = found.load(name)
+        assert state.pop("x").tolist() == [12, 12, 12]
+        assert state == {"step": 12, "name": name, "list": [{"a": 1.5}]}
+
+
+def test_nothing_there(store):
+    assert latest(store, KEY) is None
+    remove_all(store)
+
+
+def test_checkpoints_are_private(store):
+    save(store, 1)
+    for path in (store / "run" / "checkpoint-00000001").rglob("*"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_last_two_are_kept_and_abandoned_ones_go(store):
+    save(store, 1)
+    save(store, 2, key=None)
+    save(store, 3)
+    assert folders(store) == ["checkpoint-00000001", "checkpoint-00000003"]
+    save(store, 10, key=None)
+    save(store, 4)
+    assert folders(store) == ["checkpoint-00000003", "checkpoint-00000004", "checkpoint-00000010"]
+    assert latest(store, KEY).step == 4
+    save(store, 10)
+    save(store, 123456789)
+    assert folders(store) == ["checkpoint-00000010", "checkpoint-123456789"]
+    assert latest(store, KEY).step == 123456789
+    (store / "run" / "log.jsonl").touch()
+    remove_all(store)
+    assert folders(store) == ["log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["no commit", "missing part", "short part", "other run", "garbage", "wrong type", "path", "saving again"]
+)
+def test_what_is_not_whole_is_passed_over(store, damage):
+    save(store, 1)
+    save(store, 2)
+    folder = store / "run" / "checkpoint-00000002"
+    part, note = folder / "shared.pt", folder / "COMMIT"
+    if damage == "no commit":
+        note.unlink()
+    elif damage == "missing part":
+        part.unlink()
+    elif damage == "short part":
+        part.write_bytes(part.read_bytes()[:-1])
+    elif damage == "other run":
+        note.write_text(note.read_text().replace(KEY, "b" * 32))
+    elif damage == "garbage":
+        note.write_text("{")
+    elif damage == "wrong type":
+        note.write_text(f'{{"run_key": "{KEY}", "parts": ["shared"]}}')
+    elif damage == "path":
+        note.write_text(f'{{"run_key": "{KEY}", "parts": {{"../checkpoint-00000001/shared": {part.stat().st_size}}}}}')
+    else:
+        save(store, 2, ["shared"], key=None)  # the same size as before
+    assert latest(store, KEY).step == 1
+
+
+def test_a_damaged_part_is_named(store):
+    save(store, 1)
+    part = store / "run" / "checkpoint-00000001" / "shared.pt"
+    part.write_bytes(bytes(part.stat().st_size))
+    with pytest.raises(StoreError, match=r"shared\.pt is damaged: remove the folder checkpoint-00000001"):
+        latest(store, KEY).load("shared")
+
+
+def test_a_part_that_would_run_code_is_refused(store, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "made"), "w"))
+
+    save_part(store, 1, "shared", {"x": Hostile()})
+    commit(store, 1, KEY)
+    with pytest.raises(StoreError, match=r"shared\.pt is damaged"):
+        latest(store, KEY).load("shared")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_full_disk(small_disk):
+    save(small_disk / "store", 1)
+    with pytest.raises(StoreError, match=r"disk full while writing shared\.pt"):
+        save_part(small_disk / "store", 2, "shared", {"x": torch.zeros(1 << 20)})
+    assert latest(small_disk / "store", KEY).step == 1
