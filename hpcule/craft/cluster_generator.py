@@ -1,0 +1,63 @@
+"""One cluster's generator under training: a fixed noise image in, one delta out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpcule.data.keyed import key
+from hpcule.nets.generator import build_generator
+
+
+class ClusterGenerator:
+    """Generator, its fixed input z, and Adam.
+
+    The generator stays in training mode, so that its BatchNorm uses the statistics of the single noise image: in
+    evaluation mode a generator gives another delta than the one it was trained for.
+    """
+
+    def __init__(
+        self,
+        cluster: int,
+        shape: tuple[int, int, int],
+        *,
+        epsilon: float,
+        weight_decay: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.cluster = cluster
+        self.epsilon = epsilon
+        self.saturated = 0.0
+        """Share of the generator's output outside the budget at the last `delta()`; no gradient passes there."""
+        weights = key(seed, "uc generator", cluster) % 2**63
+        self._generator = build_generator(channels=shape[0], seed=weights).to(device).train()
+        noise = torch.Generator().manual_seed(key(seed, "uc noise", cluster) % 2**63)
+        self._noise = torch.rand(1, *shape, generator=noise).to(device)
+        self._optimizer = torch.optim.Adam(self._generator.parameters(), weight_decay=weight_decay)
+
+    def delta(self) -> Tensor:
+        """The delta [C, H, W] in units of [0, 1], clamped to the budget; carries the graph for `update`."""
+        output: Tensor = self._generator(self._noise)[0]
+        self.saturated = float((output.detach().abs() > self.epsilon).float().mean())
+        return output.clamp(-self.epsilon, self.epsilon)
+
+    def update(self, delta: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """One step of Adam, given dL/d delta [C, H, W] over the whole batch."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.zero_grad()
+        torch.autograd.backward([delta], [gradient])
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Weights and moments; the noise image comes from the seed."""
+        return {"generator": self._generator.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self._generator.load_state_dict(state["generator"])
+        self._optimizer.load_state_dict(dict(state["optimizer"]))

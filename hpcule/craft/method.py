@@ -1,0 +1,197 @@
+"""The contract of a method: what it is told, what it answers, and what it may ask."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hpcule.config.errors import HpculeError
+from hpcule.config.run import MethodConfig
+from hpcule.data.partition import Partition
+from hpcule.data.reader import Reader
+from hpcule.data.schedule import Ghost
+from hpcule.data.source import Labels, Source
+from hpcule.world.group import World
+
+Unit = Literal["sample", "class", "cluster"]
+"""What one delta is shared by."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the survey of unlearnable data asks of every method, its paper and its price."""
+
+    title: str
+    data: str
+    task: str
+    intent: str
+    needs_labels: bool
+    bounded: bool
+    needs_surrogate: bool
+    robust: str
+    paper: str
+    cost: str
+    """Passes (one forward and one backward) through the surrogate for each sample, paper preset."""
+    weaknesses: str
+    needs_checkpoint: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method gets to work on."""
+
+    source: Source
+    partition: Partition
+    reader: Reader
+    world: World
+    seed: int
+    exact: bool
+    """Reduce in an order that does not know the number of ranks."""
+    autocast: bool
+    """Run networks in bf16."""
+    done: frozenset[int] = frozenset()
+    """Shards that an earlier, interrupted run has finished."""
+
+    @property
+    def owned(self) -> list[int]:
+        """The shards of this rank."""
+        return self.partition.owned(self.world.rank, self.world.size)
+
+    def mine(self, ghosts: Sequence[Ghost]) -> list[Ghost]:
+        """Those of this rank's shards."""
+        return [ghost for ghost in ghosts if ghost.shard % self.world.size == self.world.rank]
+
+    @property
+    def rounds(self) -> int:
+        """How many shards the busiest rank owns."""
+        return self.partition.rounds(self.world.size)
+
+    @property
+    def labels(self) -> Labels:
+        """Labels int64 [N]; the driver has checked that a method that needs them gets them."""
+        assert self.source.labels is not None
+        return self.source.labels
+
+    def unit_interval(self, samples: Tensor) -> Tensor:
+        """Integer samples as float32 in [0, 1] on the device."""
+        return samples.to(self.world.device).float().div_(self.source.levels)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A safe point: the run may be saved or stopped here.
+
+    All ranks must yield the same number of events between two collectives over the whole world.
+    """
+
+    stage: str
+    done: int
+    total: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """The answer for one shard: delta in levels [n, C, H, W], or group [n] into the shared deltas."""
+
+    shard: int
+    delta: npt.NDArray[np.integer[Any]] | None = None
+    group: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class SharedResult:
+    """The shared deltas in levels [p, C, H, W]; rank 0's is written."""
+
+    delta: npt.NDArray[np.integer[Any]]
+
+
+Event = Step | ShardResult | SharedResult
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint keeps: `shared` from rank 0, and parts that one rank each has ("shard-00003")."""
+
+    shared: Mapping[str, Any]
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Saved(Protocol):
+    """A checkpoint to read from; any rank may load any part."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts that are there."""
+        ...
+
+    def load(self, name: str) -> dict[str, Any]:
+        """Read one part."""
+        ...
+
+
+class Method(ABC):
+    """A way to craft perturbations. It knows nothing of files, command lines or launchers."""
+
+    facts: ClassVar[Facts]
+    config_class: ClassVar[type[MethodConfig]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Settings that `small` and `smoke` lay over the defaults, which are the paper's."""
+
+    @abstractmethod
+    def __init__(self, config: Any, problem: Problem) -> None: ...
+
+    @classmethod
+    def unit(cls, config: Any) -> Unit:
+        """What one delta is shared by."""
+        return "sample"
+
+    @classmethod
+    def groups(cls, config: Any, source: Source) -> int:
+        """How many shared deltas there are; 0 where each sample has its own."""
+        return 0
+
+    @abstractmethod
+    def run(self) -> Iterator[Event]:
+        """Craft: from the start, or from where `restore` left off."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What `restore` needs to go on from the last yielded event."""
+
+    @abstractmethod
+    def restore(self, saved: Saved) -> None:
+        """Go on from a checkpoint, which may have been written by another number of ranks."""
+
+
+def finite(values: Tensor) -> Tensor:
+    """The tensor itself; the sign of NaN is 0, so that a diverged run would publish samples without protection.
+
+    Raises:
+        HpculeError: it holds NaN or infinite values.
+    """
+    if not bool(values.isfinite().all()):
+        raise HpculeError("the training has diverged, its values are not finite: lower method.learning_rate")
+    return values
+
+
+def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
+    """Round a delta to the sample's grid, then clip delta and published sample: published minus clean, in levels.
+
+    Args:
+        delta: in units of [0, 1], float [n, C, H, W].
+        clean: the samples, integers [n, C, H, W].
+        levels: largest value of the grid.
+        epsilon: L-infinity budget in levels; a fraction of a level cannot be published.
+    """
+    bound = int(epsilon)
+    clean = clean.to(delta.device).float()  # exact: float32 holds every integer of a 16-bit grid
+    published = (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
+    return published.sub_(clean).to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()

@@ -1,0 +1,53 @@
+"""The table of methods, and how a craft run's configuration is put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpcule.config.errors import UsageError
+from hpcule.config.run import CraftConfig, Preset
+from hpcule.config.tree import build, merged, unknown, with_overrides
+from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.method import Method
+from hpcule.craft.pil import PIL
+from hpcule.craft.uc import UnlearnableClusters
+
+METHODS: Mapping[str, type[Method]] = {"em": ErrorMinimizing, "pil": PIL, "uc": UnlearnableClusters}
+
+
+def find(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in METHODS:
+        raise UsageError(unknown("method", name, METHODS))
+    return METHODS[name]
+
+
+def configure(
+    name: str, data: str, *, preset: Preset | None, file: Mapping[str, Any], overrides: Sequence[str]
+) -> CraftConfig:
+    """The configuration of a run: the paper's defaults < preset < file < overrides.
+
+    Raises:
+        UsageError: an unknown method, preset or setting, or a value out of range.
+    """
+    method = find(name)
+    tree = with_overrides(merged({"method": {"name": name}}, file), overrides)
+    chosen = preset or tree.get("preset", "paper")
+    if chosen not in ("paper", "small", "smoke"):
+        raise UsageError(unknown("preset", str(chosen), ("paper", "small", "smoke")))
+    settings = tree["method"]
+    if not isinstance(settings, Mapping) or settings["name"] != name:
+        raise UsageError(f"method: the configuration is for another method than '{name}'")
+    filled = build(method.config_class, merged(method.presets.get(chosen, {}), settings), "method.").resolved()
+    return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row a method: name, the survey's seven facts, cost, paper, weaknesses."""
+    return [{"name": name, **dataclasses.asdict(method.facts)} for name, method in METHODS.items()]

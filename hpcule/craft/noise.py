@@ -1,0 +1,258 @@
+"""The noise phase of the two-phase template, for one delta a sample and for one delta a class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite, to_levels
+from hpcule.craft.surrogate import evaluate, input_gradient
+from hpcule.data.keyed import key, order
+from hpcule.data.schedule import Ghost, Schedule
+from hpcule.world.exact import Sum
+
+if TYPE_CHECKING:
+    from hpcule.craft.two_phase import TwoPhaseConfig
+
+TILE = 64
+"""Samples a forward and backward: larger ones were slower on CPU, and the network's statistics are fixed."""
+
+
+class Noise(ABC):
+    """The deltas of a run and how they move; delta is in units of [0, 1]."""
+
+    def __init__(
+        self, config: TwoPhaseConfig, problem: Problem, targets: Callable[[Tensor], Tensor], direction: float
+    ) -> None:
+        assert config.noise_steps is not None
+        assert config.step_size is not None
+        self.problem = problem
+        self.targets = targets
+        self.steps = config.noise_steps
+        self.epsilon = config.epsilon / problem.source.levels
+        self.step = direction * config.step_size / problem.source.levels
+
+    @abstractmethod
+    def delta(self, ghost: Ghost) -> Tensor:
+        """The deltas of a ghost [n, C, H, W]."""
+
+    @abstractmethod
+    def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
+        """Noise phase of round `number`; goes on where an interrupted one was."""
+
+    @abstractmethod
+    def error(self) -> float:
+        """The surrogate's error over the perturbed samples of the last sweep, over all ranks."""
+
+    @abstractmethod
+    def results(self) -> Iterator[Event]:
+        """The finished deltas."""
+
+    @abstractmethod
+    def shared_state(self) -> dict[str, Any]:
+        """What all ranks have alike."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, Mapping[str, Any]]:
+        """What each rank has of its own."""
+
+    @abstractmethod
+    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+        """Take both back."""
+
+    def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> Tensor:
+        """Signed steps within the budget; the sample stays in [0, 1] while the network looks at it.
+
+        Args:
+            frozen: the surrogate in evaluation mode.
+            clean: [n, C, H, W] in [0, 1].
+            delta: [n, C, H, W].
+            labels: the samples' own [n].
+
+        Returns:
+            The new deltas, within the budget but not clipped to the box.
+        """
+        targets = self.targets(labels)
+        for _ in range(self.steps):
+            seen = (clean + delta).clamp_(0, 1)
+            gradient, _ = input_gradient(frozen, seen, targets)
+            delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
+        return delta
+
+    def count_errors(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> int:
+        """How many perturbed samples the surrogate gets wrong."""
+        with torch.no_grad():
+            predicted = finite(evaluate(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
+        return int((predicted != labels).sum())
+
+    def load(self, shard: int, ids: Any) -> tuple[Tensor, Tensor]:
+        """Samples in [0, 1] and labels."""
+        clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))
+        return clean, torch.from_numpy(self.problem.labels[ids]).to(clean.device)
+
+
+class SampleNoise(Noise):
+    """One delta a sample, kept by the rank that owns its shard and never sent.
+
+    Between visits a delta rests as float16 in levels: 2^-9 of a level at the budget of 8, at half of float32's memory.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        shape = self.problem.source.shape
+        self._deltas = {
+            shard: torch.zeros(self.problem.partition.range(shard)[1], *shape, dtype=torch.float16)
+            for shard in self.problem.owned
+        }
+        self._swept = dict.fromkeys(self._deltas, 0)
+        self._errors = dict.fromkeys(self._deltas, 0)
+
+    def delta(self, ghost: Ghost) -> Tensor:
+        """The ghost's own deltas."""
+        first, _ = self.problem.partition.range(ghost.shard)
+        return self._wake(self._deltas[ghost.shard][torch.from_numpy(ghost.ids - first)])
+
+    def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
+        """Each rank walks through its own shards."""
+        owned = list(self._deltas)
+        for turn in range(self.problem.rounds):
+            if turn < len(owned) and self._swept[owned[turn]] == number:
+                self._visit(frozen, owned[turn])
+                self._swept[owned[turn]] = number + 1
+            yield Step("noise", turn + 1, self.problem.rounds)
+
+    def error(self) -> float:
+        """Over the whole training set."""
+        wrong = torch.tensor(sum(self._errors.values()), device=self.problem.world.device)
+        return int(self.problem.world.add(wrong)) / len(self.problem.source)
+
+    def results(self) -> Iterator[Event]:
+        """Own shards, on the grid."""
+        source = self.problem.source
+        for shard, deltas in self._deltas.items():
+            if shard not in self.problem.done:
+                clean = self.problem.reader.take(shard, self.problem.partition.ids(shard))
+                budget = self.epsilon * source.levels
+                yield ShardResult(shard, delta=to_levels(self._wake(deltas), clean, source.levels, round(budget, 6)))
+
+    def shared_state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def parts(self) -> dict[str, Mapping[str, Any]]:
+        """The shards' deltas and how far the sweep is."""
+        return {
+            f"shard-{shard:05d}": {"delta": delta, "swept": self._swept[shard], "errors": self._errors[shard]}
+            for shard, delta in self._deltas.items()
+        }
+
+    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+        """Load own shards, whoever wrote them."""
+        for shard in self._deltas:
+            part = saved.load(f"shard-{shard:05d}")
+            self._deltas[shard] = part["delta"]
+            self._swept[shard], self._errors[shard] = part["swept"], part["errors"]
+
+    def _visit(self, frozen: nn.Module, shard: int) -> None:
+        ids = self.problem.partition.ids(shard)
+        deltas, errors = self._deltas[shard], 0
+        for start in range(0, len(ids), TILE):
+            tile = slice(start, start + TILE)
+            clean, labels = self.load(shard, ids[tile])
+            delta = self.descend(frozen, clean, self._wake(deltas[tile]), labels)
+            errors += self.count_errors(frozen, clean, delta, labels)
+            deltas[tile] = delta.mul_(self.problem.source.levels).cpu()
+        self._errors[shard] = errors
+
+    def _wake(self, delta: Tensor) -> Tensor:
+        return delta.to(self.problem.world.device).float().div_(self.problem.source.levels)
+
+
+class ClassNoise(Noise):
+    """One delta a class, the same on all ranks; per batch it becomes the mean of its samples' stepped deltas.
+
+    The mean of signed steps, not the sign of the mean gradient: so the authors' code does it.
+    """
+
+    def __init__(self, config: TwoPhaseConfig, problem: Problem, *arguments: Any) -> None:
+        super().__init__(config, problem, *arguments)
+        classes, device = problem.source.class_count, problem.world.device
+        self._deltas = torch.zeros(classes, *problem.source.shape, device=device)
+        chosen = _stratified(problem, config.subset)
+        members = [ids[np.isin(ids, chosen)] for ids in map(problem.partition.ids, range(problem.partition.count))]
+        self._size = len(chosen)
+        self._schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} noise")
+        self._sums = Sum([self._deltas.shape, torch.Size([classes])], device, exact=problem.exact)
+        self._batch = 0
+        self._wrong = 0
+
+    def delta(self, ghost: Ghost) -> Tensor:
+        """The deltas of the ghost's classes."""
+        return self._deltas[torch.from_numpy(self.problem.labels[ghost.ids]).to(self._deltas.device)]
+
+    def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
+        """All ranks walk through the subset batch by batch, then count errors on it."""
+        batches = self._schedule.epoch(number)
+        while self._batch < len(batches):
+            for ghost in self.problem.mine(batches[self._batch]):
+                clean, labels = self.load(ghost.shard, ghost.ids)
+                stepped = self.descend(frozen, clean, self.delta(ghost), labels)
+                sums = torch.zeros_like(self._deltas).index_add_(0, labels, stepped)
+                counts = torch.bincount(labels, minlength=len(self._deltas)).float()
+                self._sums.add([sums, counts])
+            self._update(*self._sums.total(self.problem.world))
+            self._batch += 1
+            yield Step("noise", self._batch, len(batches))
+        self._batch = 0
+        self._wrong = 0
+        for ghost in self.problem.mine([ghost for batch in batches for ghost in batch]):
+            clean, labels = self.load(ghost.shard, ghost.ids)
+            self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels)
+
+    def error(self) -> float:
+        """Over the subset."""
+        wrong = torch.tensor(self._wrong, device=self.problem.world.device)
+        return int(self.problem.world.add(wrong)) / self._size
+
+    def results(self) -> Iterator[Event]:
+        """The shared deltas, unclipped: no single sample's box binds them; and each sample's class."""
+        levels = self.problem.source.levels
+        bound = int(round(self.epsilon * levels, 6))
+        rounded = (self._deltas * levels).round().to(torch.int32).clamp_(-bound, bound)
+        yield SharedResult(rounded.cpu().numpy())
+        for shard in self.problem.owned:
+            if shard not in self.problem.done:
+                yield ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+
+    def shared_state(self) -> dict[str, Any]:
+        """The deltas and how far the sweep is."""
+        return {"deltas": self._deltas, "batch": self._batch}
+
+    def parts(self) -> dict[str, Mapping[str, Any]]:
+        """Nothing."""
+        return {}
+
+    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+        """Take the deltas back."""
+        self._deltas = shared["deltas"].to(self.problem.world.device)
+        self._batch = shared["batch"]
+
+    def _update(self, sums: Tensor, counts: Tensor) -> None:
+        """A class without a sample in the batch keeps its delta."""
+        seen = counts > 0
+        self._deltas[seen] = (sums[seen] / counts[seen, None, None, None]).clamp_(-self.epsilon, self.epsilon)
+
+
+def _stratified(problem: Problem, share: float) -> Any:
+    """The same share of every class, at least one sample each, ascending ids."""
+    labels, purpose = problem.labels, key(problem.seed, "subset")
+    parts = []
+    for label in range(problem.source.class_count):
+        ids = order(purpose, np.flatnonzero(labels == label))
+        parts.append(ids[: max(1, round(share * len(ids)))])
+    return np.sort(np.concatenate(parts))

@@ -1,0 +1,205 @@
+"""The driver of a craft run: opens the store, turns the method's events into shards and checkpoints, and finishes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hpcule.config.errors import StoppedError
+from hpcule.config.run import CraftConfig
+from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.craft.journal import Clock, Journal
+from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
+from hpcule.craft.methods import find
+from hpcule.craft.plan import check, cut_into_shards, is_complete, plan
+from hpcule.data.partition import Partition
+from hpcule.data.reader import Reader
+from hpcule.data.source import Source
+from hpcule.store import checkpoint
+from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.fingerprint import combine, shard_digest
+from hpcule.store.lock import StoreLock
+from hpcule.store.manifest import Manifest
+from hpcule.store.write import begin, finish, finished_shards, write_shard, write_shared
+from hpcule.world.group import World
+from hpcule.world.precision import has_fast_bf16
+from hpcule.world.signals import StopFlag
+
+Report = Callable[[Step], None]
+
+
+def craft(
+    config: CraftConfig, source: Source, store: Path, world: World, stop: StopFlag, *, resume: bool, report: Report
+) -> dict[str, Any]:
+    """Craft the perturbation of a source into a store, together with all other ranks of `world`.
+
+    Returns:
+        A summary for `--json`: sizes, and where the time went on the slowest rank.
+
+    Raises:
+        StoppedError: asked to stop by a signal; a checkpoint is written.
+        StoreError: the store cannot be written, is in use, or belongs to another run.
+    """
+    check(config, source, store, resume=resume, workers=world.size)
+    cut = cut_into_shards(config, source, world.size)
+    clock = Clock()
+    # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
+    world.barrier()
+    private_directory(store)
+    private_directory(store / "run")
+    with StoreLock(store) as lock:
+        if world.leads:
+            lock.exclusive_then_shared()
+        world.barrier()
+        if not world.leads:
+            lock.shared()
+        reader = Reader(source, cut, config.world.resident_mebibytes * 2**20)
+        labelled = find(config.method.name).facts.needs_labels
+        fingerprint = clock.measure("read", lambda: _fingerprint(reader, cut, world, labelled))
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
+        manifest = plan(config, source, cut, fingerprint, bf16)
+        complete = is_complete(store, manifest, world)
+        if not complete:
+            _run(config, reader, store, manifest, world, stop, clock, report, bf16=bf16)
+    return _summary(config, store, manifest, world, clock, already_complete=complete)
+
+
+def _run(
+    config: CraftConfig,
+    reader: Reader,
+    store: Path,
+    manifest: Manifest,
+    world: World,
+    stop: StopFlag,
+    clock: Clock,
+    report: Report,
+    *,
+    bf16: bool,
+) -> None:
+    problem = Problem(
+        reader.source,
+        reader.partition,
+        reader,
+        world,
+        seed=config.seed,
+        exact=config.deterministic,
+        autocast=bf16,
+        # Only rank 0 reads the shards that an earlier run has finished.
+        done=frozenset(world.gather(finished_shards(store, manifest) if world.leads else set())[0]),
+    )
+    method = find(config.method.name)(config.method, problem)
+    # Only now: what a method refuses must leave no store behind.
+    world.barrier()
+    if world.leads and not (store / "manifest.json").exists():
+        begin(store, manifest)
+        write_atomically(store / "run" / "config.yaml", dump_yaml(to_tree(config)).encode())
+    world.barrier()
+    with closing(Journal(store, world)) as journal:
+
+        def note(step: Step) -> None:
+            journal.note(step)
+            report(step)
+
+        _Loop(method, problem, store, manifest, stop, clock, note, config.world.checkpoint_seconds).run()
+    world.barrier()
+    if world.leads:
+        clock.measure("write", lambda: finish(store, manifest))
+        checkpoint.remove_all(store)
+
+
+@dataclass
+class _Loop:
+    method: Method
+    problem: Problem
+    store: Path
+    manifest: Manifest
+    stop: StopFlag
+    clock: Clock
+    report: Report
+    checkpoint_seconds: float
+    checkpoints: int = 0
+
+    def run(self) -> None:
+        """Take events until no rank has any left; all ranks agree after each one whether to save or to stop."""
+        saved = checkpoint.latest(self.store, self.manifest.run_key)
+        if saved is not None:
+            self.method.restore(saved)
+            self.checkpoints = saved.step
+        events, world = self.method.run(), self.problem.world
+        last_save = time.monotonic()
+        while True:
+            event: Event | None = self.clock.measure("craft", lambda: next(events, None))
+            if event is not None:
+                self.clock.measure("write", partial(self._handle, event))
+            due = world.leads and time.monotonic() - last_save >= self.checkpoint_seconds
+            alive, stopping, saving = world.maximum([event is not None, bool(self.stop), due])
+            if not alive:
+                return
+            if stopping or saving:
+                self.clock.measure("write", self._save)
+                last_save = time.monotonic()
+            if stopping:
+                reason = self.stop.name or "a signal to another rank"
+                raise StoppedError(f"stopped by {reason}, saved: run the same command with --resume to continue")
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self.report(event)
+        elif isinstance(event, ShardResult):
+            labels = self.problem.source.labels if self.manifest.labelled else None
+            part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
+            delta = event.delta.astype(self.manifest.delta_dtype) if event.delta is not None else None
+            write_shard(self.store, self.manifest, event.shard, part, delta=delta, group=event.group)
+        elif isinstance(event, SharedResult) and self.problem.world.leads:
+            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype))
+
+    def _save(self) -> None:
+        self.checkpoints += 1
+        state, world = self.method.state(), self.problem.world
+        if world.leads:
+            checkpoint.save_part(self.store, self.checkpoints, "shared", state.shared)
+        for name, part in state.parts.items():
+            checkpoint.save_part(self.store, self.checkpoints, name, part)
+        world.barrier()
+        if world.leads:
+            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key)
+        world.barrier()
+
+
+def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -> str:
+    """Read all own shards once: finds unreadable samples before any work, and identifies the data."""
+    source = reader.source
+    labels = source.labels if labelled else None
+    mine = {}
+    for shard in cut.owned(world.rank, world.size):
+        ids = cut.ids(shard)
+        samples = reader.shard(shard).numpy().astype(source.dtype, copy=False)
+        mine[shard] = shard_digest(samples, labels[ids] if labels is not None else None)
+    digests = {shard: digest for part in world.gather(mine) for shard, digest in part.items()}
+    return combine([digests[shard] for shard in range(cut.count)], source.shape, source.levels)
+
+
+def _summary(
+    config: CraftConfig, store: Path, manifest: Manifest, world: World, clock: Clock, *, already_complete: bool
+) -> dict[str, Any]:
+    names = list(clock.seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    *slowest, largest = world.maximum([*clock.seconds.values(), peak])
+    return {
+        "store": str(store),
+        "method": manifest.method,
+        "preset": config.preset,
+        "reduced": manifest.reduced,
+        "samples": manifest.n,
+        "shards": len(manifest.shards),
+        "workers": world.size,
+        **{f"{name}_seconds": round(seconds, 3) for name, seconds in zip(names, slowest, strict=True)},
+        "peak_memory_mebibytes": round(largest),
+        "already_complete": already_complete,
+    }

@@ -1,0 +1,155 @@
+"""A network trained jointly on ghosts, so that the number of ranks is no part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpcule.craft.method import Problem
+from hpcule.data.schedule import Ghost
+from hpcule.world.exact import Sum
+from hpcule.world.precision import autocast, place
+
+
+class Surrogate:
+    """A network with BatchNorm over ghosts and SGD over global batches.
+
+    Each ghost is one micro-batch and one BatchNorm group; gradients are summed over ghosts and ranks; running
+    statistics are updated in ghost order. With `problem.exact` the result has the same bits for every number of ranks.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        problem: Problem,
+        *,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+        clip_norm: float | None,
+    ) -> None:
+        place(network, problem.world.device)
+        self.network = network
+        self.problem = problem
+        self.clip_norm = clip_norm
+        self._parameters = list(network.parameters())
+        self._norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        self._decays = [layer.momentum or 0.1 for layer in self._norms]
+        self._optimizer = torch.optim.SGD(
+            self._parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+        )
+        shapes = [parameter.shape for parameter in self._parameters]
+        self._gradients = Sum(shapes, problem.world.device, exact=problem.exact)
+
+    def train(self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]]) -> None:
+        """One step on a global batch.
+
+        Args:
+            batch: all its ghosts, in order; this rank works on those of its own shards.
+            load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost.
+        """
+        world = self.problem.world
+        size = sum(len(ghost.ids) for ghost in batch)
+        self.network.train()
+        rows = torch.zeros(len(batch), self._statistics().numel(), device=world.device)
+        with self._fresh_statistics():
+            for number, ghost in enumerate(batch):
+                if ghost.shard % world.size == world.rank:
+                    inputs, labels = load(ghost)
+                    with autocast(world.device, self.problem.autocast):
+                        logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+                    loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / size
+                    self._gradients.add(torch.autograd.grad(loss, self._parameters))
+                    rows[number] = self._statistics()
+        # Each row comes from one rank, and adding zeros to it is exact in any order.
+        self._fold(world.add(rows))
+        for parameter, gradient in zip(self._parameters, self._gradients.total(world), strict=True):
+            parameter.grad = gradient
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self.clip_norm, foreach=False)
+        self._optimizer.step()
+
+    def frozen(self) -> nn.Module:
+        """A copy for the noise phase: evaluation mode, BatchNorm folded into convolutions, no parameter gradients."""
+        # Imported here since it brings sympy, which takes half a second that no other method needs.
+        from torch.fx.experimental.optimization import fuse
+
+        copy: nn.Module = fuse(self.network.eval())
+        copy.requires_grad_(False)
+        place(copy, self.problem.world.device, torch.bfloat16 if self.problem.autocast else torch.float32)
+        return copy
+
+    def state(self) -> dict[str, Any]:
+        """Weights, statistics and momenta."""
+        return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+
+    def _statistics(self) -> Tensor:
+        """Running mean and variance of all BatchNorm layers in one row."""
+        buffers = [buffer for layer in self._norms for buffer in (layer.running_mean, layer.running_var)]
+        return torch.cat([buffer for buffer in buffers if buffer is not None]) if buffers else torch.zeros(0)
+
+    @contextmanager
+    def _fresh_statistics(self) -> Iterator[None]:
+        """Within, running statistics are those of the last ghost alone; after it, the old ones stand again."""
+        kept = self._statistics().clone()
+        for layer in self._norms:
+            layer.momentum = 1.0
+        yield
+        for layer, decay in zip(self._norms, self._decays, strict=True):
+            layer.momentum = decay
+        self._write(kept)
+
+    def _fold(self, rows: Tensor) -> None:
+        """Update the running statistics with one ghost after the other."""
+        running = self._statistics()
+        if running.numel() == 0:
+            return
+        decay = torch.cat(
+            [torch.full((2 * layer.num_features,), d) for layer, d in zip(self._norms, self._decays, strict=True)]
+        ).to(rows.device)
+        for row in rows:
+            running = torch.lerp(running, row, decay)
+        self._write(running)
+
+    def _write(self, statistics: Tensor) -> None:
+        position = 0
+        for layer in self._norms:
+            for buffer in (layer.running_mean, layer.running_var):
+                assert buffer is not None
+                buffer.copy_(statistics[position : position + buffer.numel()])
+                position += buffer.numel()
+
+
+def input_gradient(frozen: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of the summed cross-entropy with respect to the inputs, and the logits.
+
+    Args:
+        frozen: a network without parameter gradients.
+        inputs: [n, C, H, W] in [0, 1].
+        targets: int64 [n].
+
+    Returns:
+        Gradient float32 [n, C, H, W] and logits float32 [n, K].
+    """
+    leaf = inputs.detach().requires_grad_()
+    logits = evaluate(frozen, leaf)
+    loss = functional.cross_entropy(logits, targets, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return gradient, logits.detach()
+
+
+def evaluate(frozen: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits float32 [n, K] of a frozen network, computed in its own precision."""
+    dtype = next(frozen.parameters()).dtype
+    logits: Tensor = frozen(inputs.to(dtype, memory_format=torch.channels_last))
+    return logits.float()

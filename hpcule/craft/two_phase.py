@@ -1,0 +1,166 @@
+"""The template of most of the literature: train the surrogate on x + delta, move delta by signed steps, repeat."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from hpcule.config.run import MethodConfig
+from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
+from hpcule.craft.noise import ClassNoise, Noise, SampleNoise
+from hpcule.craft.surrogate import Surrogate
+from hpcule.data.keyed import key
+from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.source import Source
+from hpcule.nets import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoPhaseConfig(MethodConfig):
+    """What the methods of the template have in common."""
+
+    unit: Literal["sample", "class"] = "sample"
+    """What one delta is shared by."""
+    surrogate: str = "resnet18"
+    batch: int = 512
+    ghost: int = 32
+    """Micro-batch and BatchNorm group: part of the result."""
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float | None = 5.0
+    model_steps: int = 10
+    """Minibatches of a model phase; the walk through the data continues from round to round."""
+    noise_steps: int | None = None
+    """Signed steps on each delta in a noise phase; None: 20 sample-wise, 1 class-wise."""
+    step_size: float | None = None
+    """Levels a noise step; None: epsilon / 10."""
+    stop_error: float = 0.01
+    """End when the surrogate's error on the perturbed samples is this small."""
+    max_rounds: int = 30
+    subset: float = 0.2
+    """Class-wise: share of each class that a noise phase walks through."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if not 0 < self.subset <= 1:
+            raise ValueError(f"subset={self.subset:g}: valid are above 0 to 1")
+        if min(self.batch, self.ghost, self.model_steps, self.max_rounds) < 1:
+            raise ValueError("batch, ghost, model_steps and max_rounds must be at least 1")
+        if self.learning_rate <= 0 or min(self.momentum, self.weight_decay) < 0:
+            raise ValueError("learning_rate must be above 0, momentum and weight_decay at least 0")
+        if self.noise_steps is not None and self.noise_steps < 1:
+            raise ValueError(f"noise_steps={self.noise_steps}: at least 1")
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
+
+    def resolved(self) -> Self:
+        """Write out what depends on the unit and on epsilon."""
+        steps = self.noise_steps or (20 if self.unit == "sample" else 1)
+        return replace(self, noise_steps=steps, step_size=self.step_size or self.epsilon / 10)
+
+
+class TwoPhase(Method):
+    """Rounds of a model phase and a noise phase until the surrogate has learnt the perturbed samples.
+
+    A method of the template says what a noise step aims at (`targets`) and in which direction it goes.
+    """
+
+    direction = -1.0
+    """-1: the steps lower the loss, +1: they raise it."""
+
+    def __init__(self, config: TwoPhaseConfig, problem: Problem) -> None:
+        self.config = config
+        self.problem = problem
+        channels, height, width = problem.source.shape
+        network = build(
+            config.surrogate,
+            channels=channels,
+            classes=problem.source.class_count,
+            size=(height, width),
+            seed=key(problem.seed, config.name, "init") % 2**63,
+        )
+        self.surrogate = Surrogate(
+            network,
+            problem,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        )
+        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
+        self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
+        self.noise: Noise = (SampleNoise if config.unit == "sample" else ClassNoise)(
+            config, problem, self.targets, self.direction
+        )
+        self.round = 0
+        self.batches = 0
+        self.trained = False
+        self.finished = False
+
+    @classmethod
+    def unit(cls, config: TwoPhaseConfig) -> Unit:
+        """As the setting says."""
+        return config.unit
+
+    @classmethod
+    def groups(cls, config: TwoPhaseConfig, source: Source) -> int:
+        """One delta a class, or none shared."""
+        return source.class_count if config.unit == "class" else 0
+
+    @abstractmethod
+    def targets(self, labels: Tensor) -> Tensor:
+        """The labels [n] that a noise step aims at."""
+
+    def run(self) -> Iterator[Event]:
+        """Alternate until the error is small enough, then hand out the deltas."""
+        while not self.finished:
+            while not self.trained:
+                yield self._model_step()
+            frozen = self.surrogate.frozen()
+            yield from self.noise.sweep(frozen, self.round)
+            error = self.noise.error()
+            self.round += 1
+            self.trained = False
+            self.finished = error <= self.config.stop_error or self.round >= self.config.max_rounds
+            yield Step("round", self.round, self.config.max_rounds, {"error": error})
+        yield from self.noise.results()
+
+    def state(self) -> State:
+        """Surrogate, deltas, and the place in the rounds."""
+        shared = {
+            "round": self.round,
+            "batches": self.batches,
+            "trained": self.trained,
+            "finished": self.finished,
+            "surrogate": self.surrogate.state(),
+            **self.noise.shared_state(),
+        }
+        return State(shared, self.noise.parts())
+
+    def restore(self, saved: Saved) -> None:
+        """Take them back."""
+        shared: dict[str, Any] = saved.load("shared")
+        self.round, self.batches = shared["round"], shared["batches"]
+        self.trained, self.finished = shared["trained"], shared["finished"]
+        self.surrogate.restore(shared["surrogate"])
+        self.noise.restore(shared, saved)
+
+    def _model_step(self) -> Step:
+        self.surrogate.train(self.schedule.at(self.batches), self._load)
+        self.batches += 1
+        done = self.batches - self.round * self.config.model_steps
+        self.trained = done == self.config.model_steps
+        return Step("model", done, self.config.model_steps)
+
+    def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
+        """x + delta, deliberately not clipped to [0, 1], and the labels."""
+        clean = self.problem.unit_interval(self.problem.reader.take(ghost.shard, ghost.ids))
+        labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
+        return clean + self.noise.delta(ghost), labels

@@ -1,0 +1,314 @@
+"""UC: unlearnable clusters (Zhang, Ma, Yi, Sang, Jiang, Wang, Xu; CVPR 2023, arXiv 2301.01217).
+
+Label-agnostic: samples are clustered by the features of a frozen encoder, and for each cluster k one generator is
+trained whose output, added to any sample, moves its features onto the centre of cluster k + 1. All samples of a
+cluster share one delta.
+
+    L_k = mean over samples of KL(softmax(centre) || softmax(f(clip(x + delta_k, 0, 1))))
+
+Delta does not depend on the data, so only dL/d delta is reduced over the ranks of a cluster's group; the generator's
+own forward and backward are the same on each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpcule.config.run import MethodConfig
+from hpcule.craft.cluster_generator import ClusterGenerator
+from hpcule.craft.kmeans import Integers, kmeans
+from hpcule.craft.method import (
+    Event,
+    Facts,
+    Method,
+    Problem,
+    Saved,
+    ShardResult,
+    SharedResult,
+    State,
+    Step,
+    Unit,
+    finite,
+)
+from hpcule.data.augment import CropFlip
+from hpcule.data.keyed import key
+from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.source import Ids, Source
+from hpcule.nets.encoder import load_encoder
+from hpcule.world.exact import Sum
+from hpcule.world.precision import autocast, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class UCConfig(MethodConfig):
+    """Defaults are the authors' for Oxford-IIIT Pets, but for the encoder."""
+
+    name: str = "uc"
+    epsilon: float = 16.0
+    clusters: int = 10
+    encoder: str = "efficientnet-lite0"
+    """The authors use resnet50, for which torchvision downloads ImageNet weights."""
+    checkpoint: str | None = None
+    """State dict for the encoder; every key must match."""
+    encoder_size: int = 224
+    """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
+    epochs: int = 50
+    steps: int | None = None
+    """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
+    batch: int = 256
+    ghost: int = 32
+    learning_rate: float = 1e-4
+    """Adam, cosine to 1e-6 a step."""
+    weight_decay: float = 5e-4
+    """Coupled: added to the gradient."""
+    fit_on: Literal["all", "cluster"] = "all"
+    """Train a cluster's generator on all samples, as the authors' code does, or on its own, as their formula says."""
+    target_offset: int = 1
+    augment: bool = True
+    """Padded crop and flip of the sample, before delta is added."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if self.clusters < 2:
+            raise ValueError(f"clusters={self.clusters}: at least 2, since each is moved onto another one's centre")
+        if self.target_offset % self.clusters == 0:
+            raise ValueError(f"target_offset={self.target_offset}: must not be a multiple of clusters")
+        if self.encoder_size < 32:
+            raise ValueError(f"encoder_size={self.encoder_size}: at least 32")
+        if min(self.batch, self.ghost) < 1 or min(self.epochs, self.steps or 0) < 0:
+            raise ValueError("batch and ghost must be at least 1, epochs and steps at least 0")
+
+
+class UnlearnableClusters(Method):
+    """One generator a cluster; clusters in parallel first, then the samples of a cluster's batches."""
+
+    facts: ClassVar[Facts] = Facts(
+        title="UC: unlearnable clusters",
+        data="images",
+        task="any classification of the samples, labels unknown",
+        intent="availability",
+        needs_labels=False,
+        bounded=True,
+        needs_surrogate=True,
+        robust="published at 224 pixels and many victim steps; at 32 pixels no better than a random pattern a cluster",
+        paper="arXiv 2301.01217",
+        cost="50 noise passes a cluster through the encoder, and one forward for the features",
+        weaknesses="protects only as far as clusters predict the thief's labels; a shared delta can be averaged out",
+        needs_checkpoint=True,
+    )
+    config_class: ClassVar[type[MethodConfig]] = UCConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"encoder_size": 64, "steps": 60, "batch": 64, "learning_rate": 1e-3},
+        "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4, "learning_rate": 1e-3},
+    }
+
+    def __init__(self, config: UCConfig, problem: Problem) -> None:
+        self.config = config
+        self.problem = problem
+        checkpoint = Path(config.checkpoint) if config.checkpoint else None
+        self.encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
+        place(self.encoder, problem.world.device)
+        self.number, self.group = problem.world.split(config.clusters)
+        self.group_count = min(config.clusters, problem.world.size)
+        self.centers: Tensor | None = None
+        self.assignment: dict[int, Integers] = {}
+        """Cluster of every sample, by shard, on all ranks."""
+        self.progress = dict.fromkeys(range(config.clusters), 0)
+        """Steps done, of every cluster, on all ranks."""
+        self.deltas: dict[int, Tensor] = {}
+        """Of our group's finished clusters, in units of [0, 1]."""
+        self.paused: dict[int, Mapping[str, Any]] = {}
+        """Of our group's clusters that an interrupted run had begun: the generator's state."""
+        self.current: ClusterGenerator | None = None
+
+    @classmethod
+    def unit(cls, config: UCConfig) -> Unit:
+        """Shared by cluster."""
+        return "cluster"
+
+    @classmethod
+    def groups(cls, config: UCConfig, source: Source) -> int:
+        """One delta a cluster."""
+        return config.clusters
+
+    def run(self) -> Iterator[Event]:
+        """Cluster; train the generators; collect their deltas."""
+        if self.centers is None:
+            features: dict[int, Any] = {}
+            for turn in range(self.problem.rounds):
+                if turn < len(self.problem.owned):
+                    features[self.problem.owned[turn]] = self._features(self.problem.owned[turn])
+                yield Step("features", turn + 1, self.problem.rounds)
+            self._cluster(features)
+            yield Step("clusters", 1, 1)
+        yield from self._train()
+        yield SharedResult(self._collect())
+        for shard in self.problem.owned:
+            if shard not in self.problem.done:
+                yield ShardResult(shard, group=self.assignment[shard])
+
+    def state(self) -> State:
+        """Centres and assignment, every cluster's progress, and what our group has trained."""
+        shared = {"centers": self.centers, "assignment": _tensors(self.assignment), "progress": self.progress}
+        if not self.group.leads:
+            return State(shared)
+        parts: dict[str, Mapping[str, Any]] = {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
+        parts |= {_part(k): {"training": training} for k, training in self.paused.items()}
+        if self.current is not None:
+            parts[_part(self.current.cluster)] = {"training": self.current.state()}
+        return State(shared, parts)
+
+    def restore(self, saved: Saved) -> None:
+        """Take back the clusters and what is there of our group's generators, whoever trained them."""
+        shared = saved.load("shared")
+        if shared["centers"] is not None:
+            self.centers = shared["centers"].to(self.problem.world.device)
+        self.assignment = {shard: part.numpy() for shard, part in shared["assignment"].items()}
+        self.progress = shared["progress"]
+        for cluster in self._queue(self.number):
+            if _part(cluster) in saved.names:
+                part = saved.load(_part(cluster))
+                if "delta" in part:
+                    self.deltas[cluster] = part["delta"].to(self.problem.world.device)
+                else:
+                    self.paused[cluster] = part["training"]
+
+    def _features(self, shard: int) -> Any:
+        """Features float64 [n, D] of a shard."""
+        ids = self.problem.partition.ids(shard)
+        parts = []
+        for start in range(0, len(ids), self.config.ghost):
+            samples = self.problem.reader.take(shard, ids[start : start + self.config.ghost])
+            with torch.no_grad(), self._autocast():
+                parts.append(self.encoder(self._prepared(samples)).float().cpu())
+        return torch.cat(parts).double().numpy()
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.problem.world.device, self.problem.autocast)
+
+    def _prepared(self, samples: Tensor) -> Tensor:
+        return self.problem.unit_interval(samples).contiguous(memory_format=torch.channels_last)
+
+    def _cluster(self, features: dict[int, Any]) -> None:
+        first_ids = {shard: self.problem.partition.range(shard)[0] for shard in features}
+        seed = key(self.problem.seed, "uc clusters")
+        found = kmeans(features, first_ids, self.config.clusters, self.problem.world, seed)
+        self.centers = torch.from_numpy(found.centers).float().to(self.problem.world.device)
+        for part in self.problem.world.gather(found.assignment):
+            self.assignment.update(part)
+
+    def _train(self) -> Iterator[Event]:
+        """Every group works through its clusters; all ranks yield as often as the busiest group has steps."""
+        schedules = {cluster: self._schedule(cluster) for cluster in self.progress}
+        lengths = {
+            cluster: schedule.steps * self.config.epochs if self.config.steps is None else self.config.steps
+            for cluster, schedule in schedules.items()
+        }
+        queues = [self._queue(number) for number in range(self.group_count)]
+        total = max(sum(lengths[k] - self.progress[k] for k in queue) for queue in queues)
+        for done in range(1, total + 1):
+            figures: dict[str, float] = {}
+            for number, queue in enumerate(queues):
+                cluster = next((k for k in queue if self.progress[k] < lengths[k]), None)
+                if cluster is None:
+                    continue
+                if number == self.number:
+                    figures = self._step(cluster, schedules[cluster], lengths[cluster])
+                self.progress[cluster] += 1
+            yield Step("generators", done, total, figures)
+
+    def _queue(self, number: int) -> list[int]:
+        """The clusters of a group, in order."""
+        return list(range(number, self.config.clusters, self.group_count))
+
+    def _schedule(self, cluster: int) -> Schedule:
+        partition = self.problem.partition
+        members = [partition.ids(shard) for shard in range(partition.count)]
+        if self.config.fit_on == "cluster":
+            members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(members)]
+        return Schedule(members, self.config.ghost, self.config.batch, self.problem.seed, f"uc {cluster}")
+
+    def _step(self, cluster: int, schedule: Schedule, length: int) -> dict[str, float]:
+        if self.current is None:
+            self.current = self._generator(cluster)
+        step = self.progress[cluster]
+        delta = self.current.delta()
+        gradient, loss = self._reduced_gradient(cluster, delta.detach(), schedule.at(step), step // schedule.steps)
+        rate = 1e-6 + (self.config.learning_rate - 1e-6) * 0.5 * (1 + math.cos(math.pi * step / length))
+        self.current.update(delta, gradient, rate)
+        figures = {"cluster": float(cluster), "divergence": loss, "saturated": self.current.saturated}
+        if step + 1 == length:
+            self.deltas[cluster] = self.current.delta().detach()
+            self.current = None
+        return figures
+
+    def _generator(self, cluster: int) -> ClusterGenerator:
+        levels, config = self.problem.source.levels, self.config
+        generator = ClusterGenerator(
+            cluster,
+            self.problem.source.shape,
+            epsilon=config.epsilon / levels,
+            weight_decay=config.weight_decay,
+            seed=self.problem.seed,
+            device=self.problem.world.device,
+        )
+        if cluster in self.paused:
+            generator.restore(self.paused.pop(cluster))
+        return generator
+
+    def _reduced_gradient(self, cluster: int, delta: Tensor, batch: list[Ghost], epoch: int) -> tuple[Tensor, float]:
+        """dL/d delta [C, H, W] and L over the whole batch; any rank may read any sample."""
+        assert self.centers is not None
+        target = functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
+        purpose = key(self.problem.seed, "uc augment", cluster, epoch)
+        sums = Sum([delta.shape, torch.Size([1])], delta.device, exact=self.problem.exact)
+        for number, ghost in enumerate(batch):
+            if number % self.group.size == self.group.rank:
+                leaf = delta.clone().requires_grad_()
+                samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
+                with self._autocast():
+                    features = self.encoder((samples + leaf).clamp(0, 1).contiguous(memory_format=torch.channels_last))
+                log_probability = functional.log_softmax(features.float(), dim=1)
+                loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
+                sums.add([*torch.autograd.grad(loss, leaf), loss.detach().view(1)])
+        size = sum(len(ghost.ids) for ghost in batch)
+        gradient, total = sums.total(self.group)
+        return gradient / size, float(total) / size
+
+    def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
+        if self.config.augment:
+            # The authors crop 224 of 256 pixels: a shift of up to a fourteenth to each side.
+            padding = max(1, self.problem.source.shape[2] // 14)
+            samples = CropFlip.draw(purpose, ids, padding).apply(samples)
+        return self.problem.unit_interval(samples)
+
+    def _collect(self) -> Any:
+        """All clusters' deltas in levels int32 [p, C, H, W], on every rank."""
+        source, device = self.problem.source, self.problem.world.device
+        collected = torch.zeros(self.config.clusters, *source.shape, dtype=torch.int32, device=device)
+        bound = int(self.config.epsilon)
+        for cluster in self._queue(self.number):
+            delta = self.deltas.get(cluster)
+            if delta is None:
+                delta = self._generator(cluster).delta().detach()
+            if self.group.leads:
+                collected[cluster] = (finite(delta) * source.levels).round().to(torch.int32).clamp_(-bound, bound)
+        return self.problem.world.add(collected).cpu().numpy()
+
+
+def _part(cluster: int) -> str:
+    return f"cluster-{cluster:05d}"
+
+
+def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
+    return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}
