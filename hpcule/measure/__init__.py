@@ -1,0 +1,1 @@
+"""What a number means: accuracy with its interval, visibility."""

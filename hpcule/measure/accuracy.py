@@ -1,0 +1,63 @@
+"""What an accuracy means: means and intervals over seeds, and over the images of one test set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean of `n` values and its interval at 95 % confidence; None where one value allows none."""
+
+    mean: float
+    interval: tuple[float, float] | None
+    n: int
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Student-t interval for the mean of independent values; None for a single value. Nothing is cut off."""
+    assert values, "no values"
+    if len(values) == 1:
+        return None
+    # scipy takes half a second to import, and one seed needs none of it.
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + confidence) / 2, len(values) - 1))
+    half = quantile * stdev(values) / math.sqrt(len(values))
+    mean = fmean(values)
+    return mean - half, mean + half
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and interval of accuracies, one a seed, each in [0, 1]; the interval is cut to [0, 1]."""
+    bounds = interval(values)
+    return Summary(fmean(values), bounds and (max(0.0, bounds[0]), min(1.0, bounds[1])), len(values))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> Summary:
+    """Mean and interval of a - b, where a[i] and b[i] belong to the same seed.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    differences = [first - second for first, second in zip(a, b, strict=True)]
+    return Summary(fmean(differences), interval(differences), len(differences))
+
+
+def wilson(correct: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson score interval for one accuracy, `correct` of `total` test images; within [0, 1].
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    assert 0 <= correct <= total, f"{correct} of {total}"
+    assert total > 0, "an empty test set has no accuracy"
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = correct / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,1 @@
+"""Training on published data by somebody else's recipe."""

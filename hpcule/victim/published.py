@@ -1,0 +1,76 @@
+"""What a victim sees: samples as they are published, rounded to their grid, whole in memory where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcule.data.keyed import bits, key
+from hpcule.data.source import Ids, Samples, Source
+from hpcule.store.read import StoreReader
+
+BLOCK = 1024
+"""Samples read at a time."""
+
+Publish = Callable[[Ids, Samples], Samples]
+"""From ids and clean samples [n, C, H, W] to published ones of the same type."""
+
+
+def clean(ids: Ids, samples: Samples) -> Samples:
+    """The clean control: published as they are."""
+    return samples
+
+
+def random_noise(store: StoreReader, seed: int) -> Publish:
+    """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
+
+    A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
+    against that.
+    """
+    manifest = store.manifest
+    values = int(np.prod(manifest.sample_shape))
+    purpose = key(seed, "random-noise control")
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        group = store.group(ids)
+        words = bits(purpose, ids if group is None else group, -(-values // 64))
+        up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
+        noise = (2 * up.astype(np.int32) - 1) * int(manifest.epsilon)
+        noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
+        return noisy
+
+    return publish
+
+
+class Published:
+    """Samples behind consecutive numbers 0..n-1, with labels, as a victim's training or test set."""
+
+    def __init__(self, source: Source, publish: Publish = clean, *, ids: Ids | None = None, resident: int) -> None:
+        """Take `ids` of a labelled source (all by default); keep them in memory if they fit `resident` bytes."""
+        assert source.labels is not None
+        self.source = source
+        self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
+        self.labels = torch.from_numpy(source.labels[self.ids])
+        self._publish = publish
+        item = 1 if source.levels == 255 else 4
+        self._kept: Tensor | None = None
+        if len(self.ids) * int(np.prod(source.shape)) * item <= resident:
+            blocks = range(0, len(self.ids), BLOCK)
+            self._kept = torch.cat([self._read(np.arange(s, min(s + BLOCK, len(self.ids)))) for s in blocks])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
+        """Integer samples [n, C, H, W] and labels [n]."""
+        samples = self._read(numbers) if self._kept is None else self._kept[torch.from_numpy(numbers)]
+        return samples, self.labels[torch.from_numpy(numbers)]
+
+    def _read(self, numbers: Ids) -> Tensor:
+        ids = self.ids[numbers]
+        samples = self._publish(ids, self.source.read(ids))
+        # torch has few operators for uint16.
+        return torch.from_numpy(samples if samples.dtype == np.uint8 else samples.astype(np.int32))

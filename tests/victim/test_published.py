@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import ToySource
+
+from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards
+from hpcule.store.read import StoreReader
+from hpcule.store.write import begin, finish, write_shard, write_shared
+from hpcule.victim.published import BLOCK, Published, clean, random_noise
+
+RESIDENT = 2**30
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    """A store of zeros for a source: what counts here is its budget, and what shares a delta."""
+
+    def make(source, *, epsilon=8.0, groups=0):
+        n, path = len(source), tmp_path / f"store-{len(list(tmp_path.iterdir()))}"
+        manifest = Manifest(
+            hpcule="0.1.0",
+            method="toy",
+            config={},
+            seed=0,
+            source=SourceFacts("toys", "npz", "all", "0" * 64),
+            epsilon=epsilon,
+            norm="linf",
+            unit="class" if groups else "sample",
+            groups=groups,
+            n=n,
+            sample_shape=source.shape,
+            levels=source.levels,
+            applied_at="native",
+            working_size=None,
+            reduced=False,
+            compression=None,
+            shards=plan_shards(n, [(0, n // 2), (n // 2, n - n // 2)]),
+            shared=SharedEntry("shared.h5", groups) if groups else None,
+            complete=False,
+        )
+        begin(path, manifest)
+        for number, entry in enumerate(manifest.shards):
+            rows = slice(entry.first, entry.first + entry.count)
+            delta = None if groups else np.zeros((entry.count, *source.shape), manifest.delta_dtype)
+            group = source.labels[rows] if groups else None
+            write_shard(path, manifest, number, source.labels[rows], delta=delta, group=group)
+        if groups:
+            write_shared(path, manifest, np.zeros((groups, *source.shape), manifest.delta_dtype))
+        finish(path, manifest)
+        return StoreReader(path)
+
+    return make
+
+
+def noise_of(store, source, ids, seed=0):
+    """Published minus clean, int64, of the random-noise control."""
+    ids = np.asarray(ids, np.int64)
+    published = random_noise(store, seed)(ids, source.samples[ids])
+    assert published.dtype == source.samples.dtype
+    return published.astype(np.int64) - source.samples[ids]
+
+
+def everyone(source):
+    return np.arange(len(source))
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+@pytest.mark.parametrize(("dtype", "epsilon"), [(np.uint8, 8.0), (np.uint8, 12.7), (np.uint16, 100.0)])
+def test_noise_fills_the_budget_on_the_grid(make_store, groups, dtype, epsilon):
+    source = ToySource(40, (3, 7, 5), contrast=0.6, dtype=dtype)
+    noise = noise_of(make_store(source, epsilon=epsilon, groups=groups), source, everyone(source))
+    published = source.samples + noise
+    inside = (published > 0) & (published < source.levels)
+    assert 0.5 < inside.mean() < 1, "some samples touch the ends of the grid"
+    assert (np.abs(noise[inside]) == int(epsilon)).all()
+    assert np.abs(noise).max() == int(epsilon)
+    assert abs((noise[inside] > 0).mean() - 0.5) < 0.1
+    assert published.min() >= 0
+    assert published.max() <= source.levels
+
+
+def test_noise_goes_with_the_sample(make_store):
+    source = ToySource(40, contrast=0.1)
+    store = make_store(source)
+    together = noise_of(store, source, everyone(source))
+    np.testing.assert_array_equal(noise_of(store, source, [7, 3, 39]), together[[7, 3, 39]])
+    assert len({noise.tobytes() for noise in together}) == 40
+    agreement = (together[0] == together[1]).mean()
+    assert 0.35 < agreement < 0.65
+
+
+def test_noise_is_shared_by_what_shares_a_delta(make_store):
+    source = ToySource(30, contrast=0.1)
+    noise = noise_of(make_store(source, groups=3), source, everyone(source))
+    for label in range(3):
+        own = noise[source.labels == label]
+        assert (own == own[0]).all()
+    assert len({noise[label].tobytes() for label in range(3)}) == 3
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_noise_differs_by_seed(make_store, groups):
+    source = ToySource(30, contrast=0.1)
+    store = make_store(source, groups=groups)
+    first, second = (noise_of(store, source, everyone(source), seed) for seed in (0, 1))
+    assert 0.4 < (first == second).mean() < 0.6
+    np.testing.assert_array_equal(noise_of(store, source, everyone(source), 0), first)
+
+
+@pytest.mark.parametrize("resident", [0, RESIDENT], ids=["read anew", "resident"])
+def test_a_subset_is_numbered_from_zero(resident):
+    source = ToySource(50)
+    ids = np.array([3, 4, 11, 40, 49])
+    subset = Published(source, clean, ids=ids, resident=resident)
+    assert len(subset) == 5
+    samples, labels = subset.take(np.array([4, 0, 2]))
+    np.testing.assert_array_equal(samples.numpy(), source.samples[[49, 3, 11]])
+    assert labels.tolist() == source.labels[[49, 3, 11]].tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_kept_or_read_anew_samples_are_the_same(make_store, dtype):
+    source = ToySource(BLOCK + 50, (1, 4, 4), dtype=dtype)
+    noise = random_noise(make_store(source), 0)
+    ids = np.arange(20, BLOCK + 50)
+    kept = Published(source, noise, ids=ids, resident=RESIDENT)
+    anew = Published(source, noise, ids=ids, resident=0)
+    reads = source.reads
+    numbers = np.array([0, BLOCK + 29, 77, BLOCK - 20, BLOCK - 21])
+    samples, labels = kept.take(numbers)
+    assert source.reads == reads
+    assert samples.dtype == (torch.uint8 if dtype == np.uint8 else torch.int32)
+    np.testing.assert_array_equal(samples.numpy(), noise(ids[numbers], source.samples[ids[numbers]]))
+    other_samples, other_labels = anew.take(numbers)
+    assert source.reads == reads + 1
+    assert (samples == other_samples).all()
+    assert (labels == other_labels).all()
+
+
+def test_the_clean_control_is_the_source():
+    source = ToySource(20)
+    samples, labels = Published(source, resident=RESIDENT).take(everyone(source))
+    np.testing.assert_array_equal(samples.numpy(), source.samples)
+    np.testing.assert_array_equal(labels.numpy(), source.labels)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import ToySource
+
+from hpcule.config.errors import UsageError
+from hpcule.victim import train
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Published
+from hpcule.victim.train import EpochResult, VictimResult, _Trainer, train_victim
+
+RESIDENT = 2**30
+SETTINGS = {"network": "convnet", "epochs": 10, "batch": 50, "learning_rate": 0.05, "precision": "fp32"}
+
+
+def make_sets(n=230, m=101, **settings):
+    """Training and test samples of one task."""
+    sources = ToySource(n, seed=0, **settings), ToySource(m, seed=1, **settings)
+    return tuple(Published(source, resident=RESIDENT) for source in sources)
+
+
+def train_on(world, settings=None, seed=0):
+    result = train_victim(VictimConfig(**{**SETTINGS, **(settings or {})}), *make_sets(), world, seed)
+    return result.curve, result.steps
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+def test_a_victim_learns_a_separable_task(alone, augment):
+    told = []
+    config = VictimConfig(**{**SETTINGS, "augment": augment})
+    result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
+    assert result.last.test > 0.95
+    assert result.last.train > 0.9
+    assert result.curve[0].test < result.last.test
+    # 230 samples in round(230 / 50) = 5 batches of 46.
+    assert result.steps == 5 * 10
+    assert [point.epoch for point in result.curve] == list(range(1, 11))
+    assert told == [(epoch, 10) for epoch in range(1, 11)]
+    assert result.seconds > 0
+
+
+def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
+    first = train_on(alone)
+    assert train_on(alone) == first
+    assert train_on(alone, seed=1)[0] != first[0]
+
+
+def test_the_last_epoch_counts_and_the_best_is_kept():
+    curve = [EpochResult(1, 0.2, 0.5), EpochResult(2, 0.6, 0.9), EpochResult(3, 0.9, 0.7)]
+    result = VictimResult(0, curve=curve)
+    assert result.last == curve[2]
+    assert result.best == curve[1]
+
+
+def test_the_rate_warms_up_for_an_epoch_and_falls_along_a_cosine(alone):
+    config = VictimConfig(**{**SETTINGS, "epochs": 4, "learning_rate": 1.0})
+    trainer = _Trainer(config, make_sets()[0], alone, 0)
+    rates = []
+    for step in range(20):
+        trainer.step = step
+        trainer._set_rate()
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
+    warm = [0.2, 0.4, 0.6, 0.8] + [1.0] * 16
+    assert rates == pytest.approx([a * b for a, b in zip(cosine, warm, strict=True)])
+
+
+def constant_trainer(world, samples):
+    """A trainer whose network says class 0 to everything."""
+    trainer = _Trainer(VictimConfig(**SETTINGS), samples, world, 0)
+    with torch.no_grad():
+        trainer.network.linear.weight.zero_()
+        trainer.network.linear.bias.copy_(torch.tensor([1.0, 0, 0]))
+    return trainer
+
+
+def count_on(world, m):
+    samples, test = make_sets(m=m)
+    return constant_trainer(world, samples).test(test)
+
+
+@pytest.mark.parametrize("m", [1, 7, 1003])
+def test_every_test_sample_counts_once(pool, alone, m):
+    exact = -(-m // 3) / m  # classes follow one another
+    assert count_on(alone, m) == exact
+    assert pool.run(count_on, m) == [exact, exact]
+
+
+class Spy(Published):
+    """Notes which samples are asked for."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.asked = []
+
+    def take(self, numbers):
+        self.asked.append(numbers.tolist())
+        return super().take(numbers)
+
+
+def walk_on(world, epochs):
+    """Which training samples this rank asks for in every step."""
+    spy = Spy(ToySource(23), resident=RESIDENT)
+    trainer = _Trainer(VictimConfig(**{**SETTINGS, "batch": 5}), spy, world, 0)
+    for epoch in range(epochs):
+        trainer.epoch(epoch)
+    return spy.asked
+
+
+def test_an_epoch_shows_every_sample_once_in_batches_of_nearly_one_size(pool, alone):
+    asked = walk_on(alone, 2)
+    assert [len(batch) for batch in asked] == [5, 5, 5, 4, 4] * 2
+    for epoch in (asked[:5], asked[5:]):
+        assert sorted(number for batch in epoch for number in batch) == list(range(23))
+    assert asked[:5] != asked[5:]
+    ranks = pool.run(walk_on, 2)
+    assert [first + second for first, second in zip(*ranks, strict=True)] == asked
+
+
+def test_two_ranks_train_one_victim_together(pool, alone):
+    first, second = pool.run(train_on)
+    assert first == second
+    (curve, steps), (alone_curve, alone_steps) = first, train_on(alone)
+    assert steps == alone_steps
+    assert curve[-1].test > 0.95
+    assert abs(curve[-1].test - alone_curve[-1].test) < 0.05
+    assert abs(curve[-1].train - alone_curve[-1].train) < 0.08
+
+
+def weights_on(world):
+    """Two epochs in batches of 4 or 5 with a network without BatchNorm, whose gradient is that of the whole batch."""
+    torch.manual_seed(0)
+    original, train.build = train.build, lambda name, **shape: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    try:
+        samples = Published(ToySource(23), resident=RESIDENT)
+        trainer = _Trainer(VictimConfig(**{**SETTINGS, "batch": 5}), samples, world, 0)
+    finally:
+        train.build = original
+    for epoch in range(2):
+        trainer.epoch(epoch)
+    return [parameter.detach().numpy() for parameter in trainer.network.parameters()]
+
+
+def test_two_ranks_take_the_steps_of_one(pool, alone):
+    expected = weights_on(alone)
+    for found in pool.run(weights_on):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def statistics_on(world):
+    """Running means of the first BatchNorm whenever the test set is shown."""
+    seen, original = [], _Trainer.test
+
+    def spy(self, test):
+        seen.append(self.network.features[1].running_mean.tolist())
+        return original(self, test)
+
+    _Trainer.test = spy
+    try:
+        train_victim(VictimConfig(**{**SETTINGS, "epochs": 2}), *make_sets(), world, 0)
+    finally:
+        _Trainer.test = original
+    return seen
+
+
+def test_the_ranks_test_with_the_same_statistics(pool):
+    first, second = pool.run(statistics_on)
+    assert len(first) == 2
+    assert first == second
+
+
+def test_a_source_of_16_bits_is_scaled_by_its_own_grid(alone):
+    shades = {}
+    for dtype in (np.uint8, np.uint16):
+        samples, _ = make_sets(n=20, dtype=dtype)
+        trainer = _Trainer(VictimConfig(**SETTINGS), samples, alone, 0)
+        trainer.network.eval()
+        with torch.no_grad():
+            shades[dtype] = trainer._logits(trainer.network, samples.take(np.arange(20))[0])
+    torch.testing.assert_close(shades[np.uint8], shades[np.uint16], rtol=0, atol=0.01)
+
+
+def refused_on(world, batch):
+    try:
+        train_victim(VictimConfig(**{**SETTINGS, "batch": batch}), *make_sets(n=20), world, 0)
+    except UsageError as error:
+        return str(error)
+    return "taken"
+
+
+def test_a_batch_that_leaves_a_rank_a_single_sample_is_refused(pool, alone):
+    assert refused_on(alone, 1) == "a batch of 1 of 20 samples is too small for 1 workers"
+    assert pool.run(refused_on, 3) == ["a batch of 3 of 20 samples is too small for 2 workers"] * 2
+
+
+def test_an_unknown_network_is_refused(alone):
+    with pytest.raises(UsageError, match="unknown network 'resnet-smal': did you mean 'resnet-small'"):
+        train_victim(VictimConfig(network="resnet-smal"), *make_sets(n=20), alone, 0)
