@@ -1,0 +1,1 @@
+"""Several runs seen together: the protection report, the demo."""

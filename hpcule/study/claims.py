@@ -1,0 +1,169 @@
+"""What the numbers say, in words, and what they do not say."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Literal
+
+from hpcule.measure.accuracy import Summary, paired_difference, wilson
+from hpcule.study.results import Recipe, Results, SetName, percent, victims, worst_recipe
+
+Grade = Literal["invalid", "held", "part", "weak", "none"]
+
+HELD, PART = 0.2, 0.7
+"""Shares of what the clean control learns beyond chance: up to the first is left where a protection held, up to the
+second where it held in part. A convention of this report; the numbers stand beside every use of it."""
+
+SAME = 0.02
+"""Accuracies that differ by less than two points are called the same, with however many seeds."""
+
+OPENING = {
+    "held": "The protection held",
+    "part": "The protection held in part",
+    "weak": "The protection is weak",
+    "none": "The protection did not hold",
+}
+
+
+def grade(results: Results) -> Grade:
+    """How much protection is left in the worst case."""
+    if results["status"] == "invalid":
+        return "invalid"
+    recipe, chance = worst_recipe(results), results["data"]["chance"]
+    clean, protected = victims(recipe, "clean")["mean"], victims(recipe, "protected")["mean"]
+    if min(clean - protected, clean - chance) < SAME:
+        return "none"
+    left = (protected - chance) / (clean - chance)
+    return "held" if left <= HELD else "part" if left <= PART else "weak"
+
+
+def verdict(results: Results) -> str:
+    """One sentence: did the protection hold, in the worst case, beside its controls."""
+    found = grade(results)
+    if found == "invalid":
+        return f"INVALID: {results['invalid_because']}, so nothing can be said about the protection."
+    recipe = worst_recipe(results)
+    clean, noise, protected = (victims(recipe, name)["mean"] for name in ("clean", "noise", "protected"))
+    as_good = ", so random noise protects as well" if found != "none" and noise - protected < SAME else ""
+    who = "victims"
+    if len(results["recipes"]) > 1:
+        who = f"the most successful victims ({recipe['title']})"
+    return (
+        f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: trained on the protected copy of "
+        f"{results['data']['name']}, {who} recognise {percent(protected)} of clean test images, against "
+        f"{percent(clean)} after training on clean images and {percent(noise)} on images with random noise{as_good}; "
+        f"chance is {percent(results['data']['chance'])}."
+    )
+
+
+def warnings(results: Results) -> list[str]:
+    """What must be read before the numbers, a paragraph each; empty where nothing stands in their way."""
+    paragraphs = []
+    if results["status"] == "invalid":
+        paragraphs.append(
+            f"INVALID: {results['invalid_because']}. A victim that does not learn from clean images cannot show that "
+            "protected images are the reason it does not learn. Read no protection into these numbers; "
+            "train longer, or on more images, and evaluate again."
+        )
+    if results["reduced"]:
+        paragraphs.append(
+            f"The settings are reduced (preset {results['protection']['preset']}): they show that everything works, in "
+            "little time. The figures are not comparable with published ones, nor with those of the full settings."
+        )
+    if results["status"] != "invalid":
+        for recipe in results["recipes"]:
+            paragraphs += _recipe_warnings(recipe, results["data"]["test"])
+    if _fewest_seeds(results) == 1:
+        paragraphs.append(
+            "Only one seed was trained, so there is no interval: another seed may give a figure some points away."
+        )
+    return paragraphs
+
+
+def claims(results: Results) -> list[str]:
+    """Paragraphs on what the figures do and do not claim; the warnings come first."""
+    data, protection = results["data"], results["protection"]
+    low, high = wilson(round(results["worst_case"]["protected"] * data["test"]), data["test"])
+    titles = ", ".join(recipe["title"] for recipe in results["recipes"])
+    seen = "all" if data["train"] == protection["n"] else f"{data['train']:,} of the"
+    scope = (
+        f"The figures hold for victims trained from scratch on the published copy of {data['name']} with the recipes "
+        f"shown ({titles}), on {seen} {protection['n']:,} protected images, and tested on "
+        f"{data['test']:,} clean ones. A longer training, another network, a network that has already been trained "
+        "elsewhere, or other data may learn more."
+    )
+    holders = (
+        "They do not hold for somebody who has clean copies of the images, or the perturbation: whoever has the "
+        "perturbation can take it off. Where protected images are mixed with clean ones, the clean ones teach as ever."
+    )
+    countermeasures = (
+        "A countermeasure that is not among the recipes was not tried and is not covered. Protections of this kind "
+        "have been weakened or undone by recompression, by strong augmentation, by adversarial training and by "
+        "purification with generative models."
+    )
+    if "weaknesses" in protection["facts"]:
+        countermeasures += f" Known weakness of this method: {protection['facts']['weaknesses']}."
+    counting = (
+        f"Chance, {percent(data['chance'])}, is what naming the commonest test class every time would score. Intervals "
+        "are 95% Student-t intervals over seeds: they cover the luck of training, not the choice of test images. "
+        f"With {data['test']:,} test images that choice alone leaves one victim's figure uncertain by about "
+        f"{100 * (high - low) / 2:.1f} points either way."
+    )
+    wording = (
+        f"In the verdict, “held” means that at most {HELD:.0%} of what the clean control learns beyond chance is left "
+        f"to the most successful victims, “in part” at most {PART:.0%}, “did not hold” that they stay within "
+        f"{100 * SAME:.0f} points of their clean control. Test accuracy is that of the last epoch."
+    )
+    eyes = (
+        "Visibility is measured in pixels. Whether the change disturbs a human reader, or a diagnosis, was not tested: "
+        "keep the clean images for all work that depends on them."
+    )
+    return [*warnings(results), scope, holders, countermeasures, counting, wording, eyes]
+
+
+def _recipe_warnings(recipe: Recipe, test: int) -> list[str]:
+    """Where the protected set is not clearly worse than a control, or a victim does well to stop early."""
+    paragraphs = []
+    where = f"With the recipe “{recipe['title']}”"
+    against_noise = _lead(recipe, "noise")
+    noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
+    pair = f"{percent(protected)} against {percent(noise)}; the noise has the same budget and is shared in the same way"
+    if against_noise.mean < SAME:
+        paragraphs.append(f"{where}, the protection is no better than random noise ({pair}).")
+    elif not _told_apart(recipe, "noise", against_noise, test):
+        paragraphs.append(
+            f"{where}, these seeds do not tell the protection from random noise ({pair}); run more of them."
+        )
+    elif not _told_apart(recipe, "clean", against_clean := _lead(recipe, "clean"), test):
+        paragraphs.append(
+            f"{where}, the protected victims are {100 * against_clean.mean:.1f} points below the clean "
+            "control, but these seeds differ too much among themselves to rule out luck; run more of them."
+        )
+    best = fmean(victim["best"] for victim in victims(recipe, "protected")["seeds"])
+    if best - protected > SAME:
+        paragraphs.append(
+            f"{where}, victims that stop at their best epoch reach {percent(best)} on average instead of "
+            f"{percent(protected)}. To find that epoch takes clean test images, which somebody may have."
+        )
+    return paragraphs
+
+
+def _lead(recipe: Recipe, control: SetName) -> Summary:
+    """Accuracy of a control minus that of the protected set, over the seeds that both have."""
+    first = {victim["seed"]: victim["last"] for victim in victims(recipe, control)["seeds"]}
+    second = {victim["seed"]: victim["last"] for victim in victims(recipe, "protected")["seeds"]}
+    shared = sorted(first.keys() & second.keys())
+    return paired_difference([first[seed] for seed in shared], [second[seed] for seed in shared])
+
+
+def _told_apart(recipe: Recipe, control: SetName, lead: Summary, test: int) -> bool:
+    """Whether the lead is beyond luck: over the seeds, or for one seed over the test images."""
+    if lead.interval is not None:
+        return lead.interval[0] > 0
+    lower = wilson(round(victims(recipe, control)["mean"] * test), test)[0]
+    upper = wilson(round(victims(recipe, "protected")["mean"] * test), test)[1]
+    return lower > upper
+
+
+def _fewest_seeds(results: Results) -> int:
+    return min(len(entry["seeds"]) for recipe in results["recipes"] for entry in recipe["sets"])

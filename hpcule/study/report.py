@@ -1,0 +1,199 @@
+"""The results as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hpcule.store.files import write_atomically
+from hpcule.study.claims import claims, grade, verdict, warnings
+from hpcule.study.pictures import Pictures, gain, thinning, triplets
+from hpcule.study.results import Recipe, Results, Victim, percent, percent_range, points, worst_recipe
+from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
+
+BAR_LABELS = {"clean": "clean control", "noise": "random noise", "protected": "protected"}
+MOST_CLASS_NAMES = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fact: its name, its value, and what the value means."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def write_report(results: Results, pictures: Pictures, path: Path) -> None:
+    """Write the report, readable by its owner alone; it needs no network, no script and no other file.
+
+    Args:
+        results: the content of results.json.
+        pictures: samples to show, at least one.
+        path: the HTML file; an older one is replaced.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    write_atomically(path, render(results, pictures).encode())
+
+
+def render(results: Results, pictures: Pictures) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("hpcule.study"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "percent_range": percent_range, "points": points}
+    levels = results["protection"]["levels"]
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        grade=grade(results),
+        verdict=verdict(results),
+        worst=worst_recipe(results),
+        tiles=_tiles(results),
+        facts=_facts(results),
+        triplets=list(triplets(pictures, levels)),
+        gain=gain(pictures.delta, levels),
+        thinning=thinning(*pictures.clean.shape[2:]),
+        bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
+        curves=[Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")],
+        visibility=_visibility(results),
+        claims=claims(results),
+        warnings=warnings(results),
+        settings=_settings(results),
+    )
+
+
+def _tiles(results: Results) -> list[tuple[str, str, str]]:
+    """The worst case in four numbers: class in the style sheet, name, value."""
+    recipe = worst_recipe(results)
+    found = [(entry["set"], BAR_LABELS[entry["set"]], percent(entry["mean"])) for entry in recipe["sets"]]
+    return [*found, ("level", "chance", percent(results["data"]["chance"]))]
+
+
+def _facts(results: Results) -> list[Row]:
+    """What was protected, and how."""
+    protection, data = results["protection"], results["data"]
+    facts = protection["facts"]
+    channels, height, width = data["shape"]
+    names = data["class_names"]
+    listed = ", ".join(names[:MOST_CLASS_NAMES])
+    if len(names) > MOST_CLASS_NAMES:
+        listed += f" and {len(names) - MOST_CLASS_NAMES} more"
+    return [
+        Row("Data", data["name"], f"{protection['n']:,} images protected, {data['test']:,} clean ones for testing"),
+        Row("Images", f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}"),
+        Row("Classes", str(data["classes"]), listed),
+        Row("Method", protection["title"], facts.get("paper", "")),
+        Row("Budget", *_budget(protection["epsilon"], protection["norm"], protection["levels"])),
+        Row(
+            "One perturbation for each",
+            protection["unit"],
+            f"{protection['groups']:,} of them" if protection["groups"] else "",
+        ),
+        Row(
+            "Preset",
+            protection["preset"],
+            "reduced settings, for trying out"
+            if results["reduced"]
+            else "starts from the settings of the paper; all are listed at the end",
+        ),
+        Row("Made for", f"{facts['data']}, {facts['task']}", f"intent: {facts['intent']}"),
+        Row(
+            "Needs",
+            _needs(facts["needs_labels"], facts["needs_surrogate"]),
+            "" if facts["bounded"] else "the perturbation is not bounded",
+        ),
+        Row("Robustness, by its authors and others", facts["robust"]),
+    ]
+
+
+def _budget(epsilon: float, norm: str, levels: int) -> tuple[str, str]:
+    if norm == "linf":
+        return f"{epsilon:g} of {levels} levels", "the most that any value of an image may change (L-infinity)"
+    return f"{epsilon:g} levels", f"the most that the Euclidean length of the change may be; {levels} levels are 1"
+
+
+def _needs(labels: bool, surrogate: bool) -> str:
+    needed = [name for name, needs in (("labels", labels), ("a surrogate network", surrogate)) if needs]
+    return " and ".join(needed) or "neither labels nor a surrogate network"
+
+
+def _visibility(results: Results) -> list[Row]:
+    """How far the published images are from the clean ones."""
+    numbers, levels = results["visibility"], results["protection"]["levels"]
+    decibels = "none changed" if numbers["psnr_db"] is None else f"{numbers['psnr_db']:.2f} dB"
+    return [
+        Row("Largest change", f"{numbers['linf_levels']} of {levels}", "levels, of any value in any image"),
+        Row("PSNR, mean", decibels, "signal to noise over the changed images; higher is closer to the original"),
+        Row("SSIM, mean", f"{numbers['ssim_mean']:.4f}", "structural similarity; 1 is identical"),
+        Row("SSIM, lowest", f"{numbers['ssim_min']:.4f}", "the image that changed most"),
+        Row("Euclidean change, mean", f"{numbers['l2_mean']:.3f}", "for an image with values between 0 and 1"),
+        Row("Values changed", percent(numbers["changed_share"]), "of all values of all images"),
+        Row("Images unchanged", percent(numbers["identical_share"]), "identical to their original, so not protected"),
+        Row("Images measured", f"{numbers['n']:,}"),
+    ]
+
+
+def _bars(recipe: Recipe, results: Results) -> str:
+    chance = results["data"]["chance"]
+    bars = [
+        Bar(
+            kind=entry["set"],
+            label=BAR_LABELS[entry["set"]],
+            value=entry["mean"],
+            interval=entry["interval"],
+            dots=[victim["last"] for victim in entry["seeds"]],
+        )
+        for entry in recipe["sets"]
+    ]
+    values = ", ".join(f"{bar.label} {percent(bar.value)} ({percent_range(bar.interval)})" for bar in bars)
+    return bar_chart(
+        f"Accuracy on clean test images, {recipe['title']}", f"{values}; chance {percent(chance)}.", bars, chance
+    )
+
+
+def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) -> str:
+    """Every seed thin, and the mean over the seeds thick."""
+    curves = []
+    for entry in recipe["sets"]:
+        curves += [Curve(entry["set"], points) for points in _points(entry["seeds"], part)]
+        curves.append(Curve(entry["set"], _mean_points(entry["seeds"], part), mean=True))
+    ends = ", ".join(f"{BAR_LABELS[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
+    where, chance = "the training set as published", None
+    if part == "test":
+        where, chance = "clean test images", results["data"]["chance"]
+    return line_chart(
+        f"Accuracy on {where} over epochs, {recipe['title']}", f"After the last epoch: {ends}.", curves, chance
+    )
+
+
+def _points(seeds: list[Victim], part: Literal["test", "train"]) -> list[list[tuple[float, float]]]:
+    return [[(epoch["epoch"], epoch[part]) for epoch in victim["curve"]] for victim in seeds]
+
+
+def _mean_points(seeds: list[Victim], part: Literal["test", "train"]) -> list[tuple[float, float]]:
+    """Mean over the seeds, at the epochs that all of them have."""
+    values = defaultdict(list)
+    for line in _points(seeds, part):
+        for epoch, value in line:
+            values[epoch].append(value)
+    return [(epoch, fmean(found)) for epoch, found in sorted(values.items()) if len(found) == len(seeds)]
+
+
+def _settings(results: Results) -> list[tuple[str, str]]:
+    """The settings of the protection and of every recipe, as YAML."""
+    documents = [("protection", results["protection"]["settings"])]
+    documents += [(f"recipe {recipe['name']}", recipe["settings"]) for recipe in results["recipes"]]
+    return [(name, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)) for name, settings in documents]

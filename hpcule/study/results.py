@@ -1,0 +1,144 @@
+"""What results.json of an evaluation holds: the one thing that the table, the report and the claims are made from.
+
+Every accuracy is a share in [0, 1] of the clean test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
+
+from hpcule.measure.visibility import VisibilityNumbers
+
+SetName = Literal["clean", "noise", "protected"]
+
+
+class Epoch(TypedDict):
+    """Accuracy after one epoch, on the training set as published and on the clean test set."""
+
+    epoch: int
+    train: float
+    test: float
+
+
+class Victim(TypedDict):
+    """One training: accuracy after the last epoch, and at the epoch that was best on the test set."""
+
+    seed: int
+    last: float
+    best: float
+    best_epoch: int
+    train_last: float
+    steps: int
+    seconds: float
+    curve: list[Epoch]
+
+
+class VictimSet(TypedDict):
+    """Victims of one recipe on one set; `mean` and `interval` are over the seeds' last accuracies."""
+
+    set: SetName
+    title: str
+    seeds: list[Victim]
+    mean: float
+    interval: Sequence[float] | None
+
+
+class Recipe(TypedDict):
+    """One way of training, on the clean control, on the random-noise control and on the protected set."""
+
+    name: str
+    title: str
+    settings: Mapping[str, object]
+    sets: list[VictimSet]
+
+
+class Facts(TypedDict):
+    """The seven facts by which the literature tells methods apart, and where they are known two more."""
+
+    data: str
+    task: str
+    intent: str
+    needs_labels: bool
+    bounded: bool
+    needs_surrogate: bool
+    robust: str
+    paper: NotRequired[str]
+    weaknesses: NotRequired[str]
+
+
+class Protection(TypedDict):
+    """How the perturbation was crafted; `settings` never hold the seed, which may be the key."""
+
+    method: str
+    title: str
+    unit: str
+    groups: int
+    epsilon: float
+    norm: str
+    levels: int
+    preset: str
+    n: int
+    settings: Mapping[str, object]
+    facts: Facts
+
+
+class DataFacts(TypedDict):
+    """What the victims trained and were tested on; `chance` is the share of the largest test class."""
+
+    name: str
+    classes: int
+    class_names: list[str]
+    train: int
+    test: int
+    shape: Sequence[int]
+    chance: float
+
+
+class WorstCase(TypedDict):
+    """The recipe that learns most from the protected set."""
+
+    recipe: str
+    protected: float
+
+
+class Results(TypedDict):
+    """The whole of results.json. `versions` names the libraries that were used."""
+
+    kind: str
+    hpcule: str
+    versions: NotRequired[Mapping[str, str]]
+    status: Literal["done", "invalid"]
+    reduced: bool
+    protection: Protection
+    data: DataFacts
+    visibility: VisibilityNumbers
+    recipes: list[Recipe]
+    controls: Mapping[str, Mapping[str, float]]
+    worst_case: WorstCase
+    invalid_because: str | None
+
+
+def victims(recipe: Recipe, name: SetName) -> VictimSet:
+    """The set of this name within a recipe; every recipe has all three."""
+    return next(entry for entry in recipe["sets"] if entry["set"] == name)
+
+
+def worst_recipe(results: Results) -> Recipe:
+    """The recipe that learns most from the protected set."""
+    return next(recipe for recipe in results["recipes"] if recipe["name"] == results["worst_case"]["recipe"])
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as readers see it: "72.0%"."""
+    return f"{100 * share:.1f}%"
+
+
+def percent_range(bounds: Sequence[float] | None) -> str:
+    """An interval of shares as readers see it: "70.1% to 73.9%", or "one seed" where there is none."""
+    return f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else "one seed"
+
+
+def points(share: float) -> str:
+    """A difference of shares as readers see it, in percentage points with its sign: "−53.8"."""
+    return f"{100 * share:+.1f}".replace("-", "−")

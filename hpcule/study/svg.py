@@ -1,0 +1,132 @@
+"""Two small charts as inline SVG: bars with intervals and dots, and curves over epochs.
+
+Colours, fonts and line styles are the page's: the elements carry classes ("clean", "noise", "protected"), and the style
+sheet of the report gives them their looks in light, in dark and on paper. All values are shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+WIDTH, HEIGHT = 360, 250
+LEFT, RIGHT, TOP, BOTTOM = 40, 52, 22, 32
+PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+BAR_SHARE = 0.56
+"""Width of a bar, as a share of the room that each one has."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its class in the style sheet, its label, its height, its interval, and the single values behind it."""
+
+    kind: str
+    label: str
+    value: float
+    interval: Sequence[float] | None
+    dots: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of (epoch, value) points; a `mean` is drawn thick."""
+
+    kind: str
+    points: Sequence[tuple[float, float]]
+    mean: bool = False
+
+
+def bar_chart(title: str, description: str, bars: Sequence[Bar], chance: float) -> str:
+    """Bars on a scale from 0 to 100 %, with a line at chance level; returns an `svg` element."""
+    root = _frame(title, description, chance)
+    room = PLOT_WIDTH / len(bars)
+    for index, bar in enumerate(bars):
+        _draw_bar(root, bar, LEFT + room * (index + 0.5), room * BAR_SHARE)
+    return tostring(root, encoding="unicode")
+
+
+def line_chart(title: str, description: str, curves: Sequence[Curve], chance: float | None) -> str:
+    """Curves over epochs on a scale from 0 to 100 %, thick ones on top; returns an `svg` element."""
+    root = _frame(title, description, chance)
+    epochs = [epoch for curve in curves for epoch, _ in curve.points]
+    first, last = min(epochs), max(epochs)
+
+    def across(epoch: float) -> float:
+        share = (epoch - first) / (last - first) if last > first else 0.5
+        return LEFT + PLOT_WIDTH * share
+
+    for tick in ticks(last):
+        if tick >= first:
+            _text(root, "tick", across(tick), HEIGHT - BOTTOM + 16, str(tick), anchor="middle")
+    _text(root, "tick", WIDTH - RIGHT + 16, HEIGHT - BOTTOM + 16, "epoch")
+    for curve in sorted(curves, key=lambda curve: curve.mean):
+        style = f"curve {curve.kind}{' mean' if curve.mean else ''}"
+        points = [(across(epoch), height(value)) for epoch, value in curve.points]
+        if len(points) == 1:
+            SubElement(root, "circle", {"class": style, "cx": _at(points[0][0]), "cy": _at(points[0][1]), "r": "3"})
+        else:
+            path = " ".join(f"{_at(x)},{_at(y)}" for x, y in points)
+            SubElement(root, "polyline", {"class": style, "points": path})
+    return tostring(root, encoding="unicode")
+
+
+def ticks(last: float) -> list[int]:
+    """Whole numbers of a round step up to `last`, at most six of them."""
+    step = next(step for power in range(12) for step in (10**power, 2 * 10**power, 5 * 10**power) if last <= 6 * step)
+    return list(range(step, int(last) + 1, step))
+
+
+def height(share: float) -> float:
+    """Vertical position of a share: the bottom of the plot for 0, its top for 1."""
+    return TOP + PLOT_HEIGHT * (1 - share)
+
+
+def _frame(title: str, description: str, chance: float | None) -> Element:
+    """The chart without its data: name and description for screen readers, scale, grid and chance line."""
+    root = Element("svg", {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "class": "chart"})
+    SubElement(root, "title").text = title
+    SubElement(root, "desc").text = description
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        _line(root, "axis" if share == 0 else "grid", LEFT, height(share), WIDTH - RIGHT, height(share))
+        _text(root, "tick", LEFT - 7, height(share) + 4, f"{100 * share:.0f}{'%' if share == 1 else ''}", anchor="end")
+    if chance is not None:
+        _line(root, "chance", LEFT, height(chance), WIDTH - RIGHT, height(chance))
+        # Two lines of text, kept above the labels of the horizontal axis.
+        beside = min(height(chance), height(0) - 12)
+        _text(root, "chance-label", WIDTH - RIGHT + 6, beside - 2, "chance")
+        _text(root, "chance-label", WIDTH - RIGHT + 6, beside + 11, f"{100 * chance:.1f}%")
+    return root
+
+
+def _draw_bar(root: Element, bar: Bar, centre: float, width: float) -> None:
+    group = SubElement(root, "g")
+    span = f" ({100 * bar.interval[0]:.1f}% to {100 * bar.interval[1]:.1f}%)" if bar.interval else ""
+    SubElement(group, "title").text = f"{bar.label}: {100 * bar.value:.1f}%{span}"
+    box = {"x": centre - width / 2, "y": height(bar.value), "width": width, "height": PLOT_HEIGHT * bar.value}
+    SubElement(group, "rect", {"class": f"bar {bar.kind}", **{name: _at(value) for name, value in box.items()}})
+    if bar.interval:
+        low, high = (height(bound) for bound in bar.interval)
+        _line(group, "whisker", centre, low, centre, high)
+        for end in (low, high):
+            _line(group, "whisker", centre - 5, end, centre + 5, end)
+    for index, value in enumerate(bar.dots):
+        # A column right of the whisker, spread a little so that equal values stay apart.
+        x = centre + width * (0.16 + 0.24 * index / max(1, len(bar.dots) - 1))
+        SubElement(group, "circle", {"class": f"dot {bar.kind}", "cx": _at(x), "cy": _at(height(value)), "r": "3"})
+    top = min(height(value) for value in (bar.value, *bar.dots, *(bar.interval or ())))
+    _text(group, "value", centre, top - 7, f"{100 * bar.value:.1f}", anchor="middle")
+    _text(group, "label", centre, HEIGHT - BOTTOM + 16, bar.label, anchor="middle")
+
+
+def _line(parent: Element, style: str, x1: float, y1: float, x2: float, y2: float) -> None:
+    SubElement(parent, "line", {"class": style, "x1": _at(x1), "y1": _at(y1), "x2": _at(x2), "y2": _at(y2)})
+
+
+def _text(parent: Element, style: str, x: float, y: float, text: str, anchor: str = "start") -> None:
+    SubElement(parent, "text", {"class": style, "x": _at(x), "y": _at(y), "text-anchor": anchor}).text = text
+
+
+def _at(value: float) -> str:
+    return f"{value:.2f}"

@@ -1,0 +1,77 @@
+"""The results in a terminal."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hpcule.study.claims import verdict, warnings
+from hpcule.study.results import Results, percent, percent_range, points, victims
+
+PLAIN_WIDTH = 100
+
+
+def print_results(results: Results) -> None:
+    """Print the verdict, the table of accuracies, the visibility and the warnings; plain text where no terminal is."""
+    # Names come from the data: they are never read as markup.
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, emoji=False, width=PLAIN_WIDTH)
+    console.print()
+    console.print(verdict(results), style="bold red" if results["status"] == "invalid" else "bold")
+    console.print()
+    console.print(_table(results))
+    console.print(_visibility(results))
+    for paragraph in warnings(results):
+        console.print(Padding(f"! {paragraph}", (1, 0, 0, 0)), style="yellow")
+    console.print()
+    console.print(
+        "The figures hold for victims trained from scratch on the published copy with these recipes; "
+        "the report says what they do not claim."
+    )
+
+
+def _table(results: Results) -> Table:
+    """One row a recipe and set: mean, interval and distance from the clean control."""
+    invalid = "  INVALID" if results["status"] == "invalid" else ""
+    table = Table(
+        title=f"Accuracy on {results['data']['test']:,} clean test images, chance "
+        f"{percent(results['data']['chance'])}{invalid}",
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("Recipe and training set", overflow="fold")
+    for heading in ("Last epoch", "95% interval", "vs clean", "Best epoch", "Training", "Seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for recipe in results["recipes"]:
+        clean = victims(recipe, "clean")["mean"]
+        table.add_row(Text(recipe["title"], style="italic"))
+        for entry in recipe["sets"]:
+            seeds = entry["seeds"]
+            table.add_row(
+                Text(f"  {entry['title']}"),
+                percent(entry["mean"]),
+                percent_range(entry["interval"]),
+                "" if entry["set"] == "clean" else points(entry["mean"] - clean),
+                percent(fmean(victim["best"] for victim in seeds)),
+                percent(fmean(victim["train_last"] for victim in seeds)),
+                str(len(seeds)),
+                end_section=entry is recipe["sets"][-1],
+            )
+    return table
+
+
+def _visibility(results: Results) -> str:
+    numbers, levels = results["visibility"], results["protection"]["levels"]
+    decibels = "no image changed" if numbers["psnr_db"] is None else f"PSNR {numbers['psnr_db']:.1f} dB"
+    return (
+        f"Visibility over {numbers['n']:,} images: {decibels}, SSIM {numbers['ssim_mean']:.3f} "
+        f"(lowest {numbers['ssim_min']:.3f}), largest change {numbers['linf_levels']} of {levels} levels."
+    )

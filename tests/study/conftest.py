@@ -1,0 +1,161 @@
+"""One realistic results.json, for the table, the claims and the report."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hpcule.measure.accuracy import summarise
+from hpcule.study.pictures import Pictures
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+TITLES = {"clean": "clean control", "noise": "random-noise control", "protected": "protected"}
+
+
+def make_victim(seed, last, train, epochs=15):
+    """A victim whose curves rise smoothly to `last` and `train`, a little unevenly."""
+    rng = np.random.default_rng(1000 * seed + round(1e4 * last))
+    curve = []
+    for epoch in range(1, epochs + 1):
+        rise = 1 - math.exp(-4 * epoch / epochs)
+        shake = rng.normal(0, 0.012) if epoch < epochs else 0.0
+        test = 0.1 + (last - 0.1) * rise / (1 - math.exp(-4)) + shake
+        seen = 0.1 + (train - 0.1) * rise / (1 - math.exp(-4)) + shake / 3
+        curve.append({"epoch": epoch, "train": min(1.0, seen), "test": min(1.0, max(0.0, test))})
+    best = max(curve, key=lambda point: point["test"])
+    return {
+        "seed": seed,
+        "last": curve[-1]["test"],
+        "best": best["test"],
+        "best_epoch": best["epoch"],
+        "train_last": curve[-1]["train"],
+        "steps": 80 * epochs,
+        "seconds": 31.2 + seed,
+        "curve": curve,
+    }
+
+
+def make_recipe(name, title, accuracies, train):
+    """A recipe from lists of last accuracies, one a seed, for each of the three sets."""
+    sets = []
+    for kind, values in accuracies.items():
+        seeds = [make_victim(seed, value, train[kind]) for seed, value in enumerate(values)]
+        summary = summarise([victim["last"] for victim in seeds])
+        sets.append(
+            {
+                "set": kind,
+                "title": TITLES[kind],
+                "seeds": seeds,
+                "mean": summary.mean,
+                "interval": list(summary.interval) if summary.interval else None,
+            }
+        )
+    settings = {"network": "resnet-small", "epochs": 15, "batch": 128, "augment": name, "optimizer": {"lr": 0.1}}
+    return {"name": name, "title": title, "settings": settings, "sets": sets}
+
+
+def make_results(recipes, **changes):
+    """The dict around the recipes; `changes` replace whole entries."""
+    means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
+    worst = max(means, key=lambda name: means[name]["protected"])
+    results = {
+        "kind": "evaluate",
+        "hpcule": "0.1.0",
+        "versions": {"Python": "3.11.2", "torch": "2.13.0"},
+        "status": "done",
+        "reduced": False,
+        "protection": {
+            "method": "pil",
+            "title": "PIL: perturbation-induced linearization",
+            "unit": "sample",
+            "groups": 0,
+            "epsilon": 8.0,
+            "norm": "linf",
+            "levels": 255,
+            "preset": "paper",
+            "n": 50000,
+            "settings": {"name": "pil", "epsilon": 8.0, "epochs": 30, "steps": 30, "betas": (0.9, 0.999)},
+            "facts": {
+                "data": "images",
+                "task": "classification",
+                "intent": "availability",
+                "needs_labels": True,
+                "bounded": True,
+                "needs_surrogate": True,
+                "robust": "crops, flips, cutout, CutMix; partly undone by JPEG",
+                "paper": "arXiv 2601.19967",
+                "weaknesses": "nearly the same delta within a class: averaging removes most of it",
+            },
+        },
+        "data": {
+            "name": "cifar10",
+            "classes": 10,
+            "class_names": CLASSES,
+            "train": 10000,
+            "test": 10000,
+            "shape": [3, 32, 32],
+            "chance": 0.1,
+        },
+        "visibility": {
+            "psnr_db": 32.41,
+            "identical_share": 0.0,
+            "ssim_mean": 0.9652,
+            "ssim_min": 0.8124,
+            "linf_levels": 8,
+            "l2_mean": 1.337,
+            "changed_share": 0.987,
+            "n": 50000,
+        },
+        "recipes": recipes,
+        "controls": {name: {kind: found[kind] for kind in ("clean", "noise")} for name, found in means.items()},
+        "worst_case": {"recipe": worst, "protected": means[worst]["protected"]},
+        "invalid_because": None,
+    }
+    return results | changes
+
+
+def plain(clean=(0.715, 0.722, 0.708), noise=(0.702, 0.711, 0.698), protected=(0.17, 0.21, 0.15)):
+    return make_recipe(
+        "plain",
+        "no augmentation",
+        {"clean": clean, "noise": noise, "protected": protected},
+        {"clean": 0.99, "noise": 0.985, "protected": 1.0},
+    )
+
+
+def cropped(clean=(0.74, 0.75, 0.745), noise=(0.735, 0.73, 0.74), protected=(0.34, 0.37, 0.33)):
+    return make_recipe(
+        "crop-flip",
+        "crop and flip",
+        {"clean": clean, "noise": noise, "protected": protected},
+        {"clean": 0.84, "noise": 0.82, "protected": 0.97},
+    )
+
+
+@pytest.fixture
+def results():
+    """Two recipes, three seeds, a protection that holds in part."""
+    return make_results([plain(), cropped()])
+
+
+@pytest.fixture
+def pictures():
+    """Eight small pictures with a perturbation of 8 levels."""
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 256, (8, 3, 32, 32))
+    protected = (clean + rng.choice([-8, 8], clean.shape)).clip(0, 255)
+    return Pictures(
+        clean.astype(np.uint8), (protected - clean).astype(np.int8), protected.astype(np.uint8), CLASSES[:8]
+    )
+
+
+@pytest.fixture
+def make():
+    """The builders, for tests that need other numbers."""
+
+    class Make:
+        results = staticmethod(make_results)
+        plain = staticmethod(plain)
+        cropped = staticmethod(cropped)
+
+    return Make

@@ -1,0 +1,119 @@
+import pytest
+
+from hpcule.study.claims import claims, grade, verdict, warnings
+
+
+@pytest.mark.parametrize(
+    ("protected", "expected"),
+    [
+        ((0.12, 0.10, 0.11), "held"),
+        ((0.4, 0.41, 0.42), "part"),
+        ((0.6, 0.61, 0.62), "weak"),
+        ((0.71, 0.72, 0.71), "none"),
+    ],
+)
+def test_grades_follow_what_is_left(make, protected, expected):
+    results = make.results([make.plain(protected=protected)])
+    assert grade(results) == expected
+
+
+def test_the_worst_recipe_counts(make):
+    results = make.results([make.plain(protected=(0.1, 0.1, 0.1)), make.cropped(protected=(0.74, 0.75, 0.745))])
+    assert grade(results) == "none"
+    assert "(crop and flip)" in verdict(results)
+    assert "74.5% of clean test images" in verdict(results)
+
+
+def test_a_control_at_chance_proves_nothing_even_when_called_done(make):
+    results = make.results([make.plain(clean=(0.1, 0.1, 0.1), protected=(0.05, 0.05, 0.05))])
+    assert grade(results) == "none"
+
+
+def test_verdict_names_both_controls_and_chance(results):
+    text = verdict(results)
+    for number in ("34.7%", "74.5%", "73.5%", "10.0%"):
+        assert number in text
+    assert text.count(". ") == 0
+    assert text.endswith(".")
+
+
+def test_invalid_is_loud_and_makes_no_claim(make):
+    results = make.results(
+        [make.plain()], status="invalid", invalid_because="the clean control reached 0.12, chance is 0.10"
+    )
+    assert grade(results) == "invalid"
+    assert verdict(results).startswith("INVALID: the clean control reached 0.12, chance is 0.10")
+    assert "held" not in verdict(results)
+    assert warnings(results)[0].startswith("INVALID")
+    assert claims(results)[0].startswith("INVALID")
+
+
+def test_a_sound_run_needs_no_warning(make):
+    assert warnings(make.results([make.plain(protected=(0.16, 0.17, 0.165))])) == []
+
+
+def test_no_better_than_noise_is_said_plainly(make):
+    results = make.results([make.plain(noise=(0.5, 0.49, 0.5), protected=(0.49, 0.5, 0.49))])
+    assert "random noise protects as well" in verdict(results)
+    assert any("no better than random noise" in paragraph for paragraph in warnings(results))
+
+
+def test_worse_than_noise_is_no_better_than_noise(make):
+    results = make.results([make.plain(noise=(0.3, 0.3, 0.31), protected=(0.5, 0.5, 0.51))])
+    assert any("no better than random noise" in paragraph for paragraph in warnings(results))
+
+
+def test_seeds_that_scatter_tell_nothing_apart(make):
+    results = make.results([make.plain(noise=(0.7, 0.5, 0.6), protected=(0.4, 0.65, 0.45))])
+    assert any("do not tell the protection from random noise" in paragraph for paragraph in warnings(results))
+
+
+def test_seeds_are_compared_in_pairs(make):
+    # Seeds scatter by forty points, but each one loses the same five.
+    noise = (0.7, 0.5, 0.3)
+    results = make.results([make.plain(clean=noise, noise=noise, protected=(0.65, 0.45, 0.25))])
+    assert not any("do not tell" in paragraph for paragraph in warnings(results))
+
+
+def test_one_seed_is_judged_by_the_number_of_test_images(make):
+    recipe = make.plain(clean=(0.8,), noise=(0.75,), protected=(0.7,))
+    many, few = make.results([recipe]), make.results([recipe])
+    few["data"]["test"] = 156
+    assert not any("do not tell" in paragraph for paragraph in warnings(many))
+    assert any("do not tell" in paragraph for paragraph in warnings(few))
+    assert any("Only one seed" in paragraph for paragraph in warnings(many))
+
+
+def test_stopping_early_is_reported(make):
+    recipe = make.plain()
+    for victim in recipe["sets"][2]["seeds"]:
+        victim["best"] = 0.48
+    assert any("best epoch reach 48.0%" in paragraph for paragraph in warnings(make.results([recipe])))
+
+
+def test_reduced_settings_are_named(make):
+    results = make.results([make.plain()], reduced=True)
+    results["protection"]["preset"] = "smoke"
+    assert "(reduced settings)" in verdict(results)
+    assert "preset smoke" in warnings(results)[0]
+
+
+def test_claims_draw_the_limits(results):
+    text = " ".join(claims(results))
+    for limit in (
+        "trained from scratch on the published copy of cifar10",
+        "no augmentation, crop and flip",
+        "10,000 of the 50,000 protected images",
+        "has clean copies of the images, or the perturbation",
+        "was not tried and is not covered",
+        "averaging removes most of it",
+        "Whether the change disturbs a human reader",
+    ):
+        assert limit in text
+
+
+def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
+    results = make.results([make.plain(protected=(0.5,), clean=(0.9,), noise=(0.9,))])
+    results["data"]["test"] = 100
+    # Known value: 50 of 100 has the interval 40.4 % to 59.6 %.
+    assert any("by about 9.6 points" in paragraph for paragraph in claims(results))

@@ -1,0 +1,103 @@
+from xml.etree import ElementTree
+
+import pytest
+
+from hpcule.study.svg import HEIGHT, WIDTH, Bar, Curve, bar_chart, height, line_chart, ticks
+
+
+def found(svg, tag, kind):
+    return [node for node in ElementTree.fromstring(svg).iter(tag) if kind in node.get("class", "").split()]
+
+
+def bars(*values, interval=None, dots=()):
+    return [Bar(kind, kind, value, interval, dots) for kind, value in zip(("clean", "noise"), values, strict=True)]
+
+
+def test_bars_are_as_high_as_their_values_and_stand_on_the_axis():
+    svg = bar_chart("t", "d", bars(0.72, 0.18), chance=0.1)
+    clean, noise = found(svg, "rect", "bar")
+    assert float(clean.get("height")) / float(noise.get("height")) == pytest.approx(0.72 / 0.18, rel=1e-3)
+    for bar in (clean, noise):
+        assert float(bar.get("y")) + float(bar.get("height")) == pytest.approx(height(0), abs=0.02)
+    assert "clean" in clean.get("class").split()
+
+
+def test_no_bar_for_nothing_and_a_full_one_for_everything():
+    nothing, everything = found(bar_chart("t", "d", bars(0.0, 1.0), chance=0.5), "rect", "bar")
+    assert float(nothing.get("height")) == 0
+    assert float(everything.get("height")) == pytest.approx(height(0) - height(1))
+
+
+def test_whiskers_span_the_interval():
+    svg = bar_chart("t", "d", bars(0.5, 0.5, interval=(0.4, 0.7)), chance=0.1)
+    spans = [(float(line.get("y1")), float(line.get("y2"))) for line in found(svg, "line", "whisker")]
+    assert (pytest.approx(height(0.4), abs=0.01), pytest.approx(height(0.7), abs=0.01)) in spans
+
+
+def test_without_an_interval_there_is_no_whisker():
+    assert not found(bar_chart("t", "d", bars(0.5, 0.4), chance=0.1), "line", "whisker")
+
+
+def test_a_dot_for_each_seed_apart_from_each_other():
+    dots = found(bar_chart("t", "d", bars(0.5, 0.4, dots=(0.5, 0.5, 0.3)), chance=0.1), "circle", "dot")
+    assert len(dots) == 6
+    assert [float(dot.get("cy")) for dot in dots[:3]] == pytest.approx(
+        [height(0.5), height(0.5), height(0.3)], abs=0.01
+    )
+    assert len({dot.get("cx") for dot in dots}) == 6
+
+
+def test_chance_line_is_at_chance():
+    for svg in (
+        bar_chart("t", "d", bars(0.5, 0.4), chance=0.25),
+        line_chart("t", "d", [Curve("clean", [(1, 0.1), (2, 0.2)])], chance=0.25),
+    ):
+        (line,) = found(svg, "line", "chance")
+        assert float(line.get("y1")) == float(line.get("y2")) == pytest.approx(height(0.25), abs=0.01)
+    assert not found(line_chart("t", "d", [Curve("clean", [(1, 0.1)])], chance=None), "line", "chance")
+
+
+def test_charts_are_named_for_screen_readers_and_escape_what_they_are_given():
+    hostile = "</title><script>alert(1)</script> & \"'"
+    for svg in (
+        bar_chart(hostile, hostile, [Bar("clean", hostile, 0.5, None, ())], chance=0.1),
+        line_chart(hostile, hostile, [Curve("clean", [(1, 0.1), (2, 0.2)])], chance=0.1),
+    ):
+        root = ElementTree.fromstring(svg)
+        assert root.get("role") == "img"
+        assert root.find("title").text == root.find("desc").text == hostile
+        assert not list(root.iter("script"))
+
+
+def test_curves_run_from_the_first_epoch_to_the_last_and_means_lie_on_top():
+    mean = Curve("clean", [(1, 0.2), (3, 0.4), (5, 0.6)], mean=True)
+    seed = Curve("clean", [(1, 0.1), (3, 0.4), (5, 0.7)])
+    lines = found(line_chart("t", "d", [mean, seed], chance=0.1), "polyline", "curve")
+    assert [("mean" in line.get("class").split()) for line in lines] == [False, True]
+    points = [tuple(map(float, point.split(","))) for point in lines[1].get("points").split()]
+    assert [y for _, y in points] == pytest.approx([height(value) for value in (0.2, 0.4, 0.6)], abs=0.01)
+    (x0, _), (x1, _), (x2, _) = points
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.02)
+
+
+def test_a_single_epoch_is_a_point():
+    svg = line_chart("t", "d", [Curve("clean", [(1, 0.3)], mean=True)], chance=0.1)
+    (point,) = found(svg, "circle", "curve")
+    assert float(point.get("cy")) == pytest.approx(height(0.3), abs=0.01)
+
+
+def test_nothing_leaves_the_frame():
+    svg = bar_chart("t", "d", bars(1.0, 0.0, interval=(0.0, 1.0), dots=(0.0, 1.0)), chance=1.0)
+    for node in ElementTree.fromstring(svg).iter():
+        for name in ("x", "x1", "x2", "cx"):
+            assert 0 <= float(node.get(name, 0)) <= WIDTH
+        for name in ("y", "y1", "y2", "cy"):
+            assert 0 <= float(node.get(name, 0)) <= HEIGHT
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [(1, [1]), (6, [1, 2, 3, 4, 5, 6]), (15, [5, 10, 15]), (60, [10, 20, 30, 40, 50, 60]), (90, [20, 40, 60, 80])],
+)
+def test_ticks_are_round_and_few(last, expected):
+    assert ticks(last) == expected
