@@ -1,0 +1,69 @@
+"""`hpcule craft METHOD --data DATA --out STORE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_data, add_run
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("craft", help="craft the perturbation of a collection into a store", description=__doc__)
+    parser.add_argument("method", metavar="METHOD", help="em, pil or uc; `hpcule methods` describes them")
+    add_data(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store, kept private")
+    parser.add_argument("--preset", metavar="NAME", help="paper (default), small (minutes) or smoke (seconds)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in STORE")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Craft."""
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.tree import load_yaml
+    from hpcule.craft.methods import configure
+    from hpcule.craft.plan import check
+    from hpcule.data.open import open_source
+
+    file = load_yaml(options.config) if options.config else {}
+    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
+    source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    on_all_ranks(
+        lambda world: _craft(options, config, source, world),
+        given=options.given,
+        workers=options.workers,
+        config=config.world,
+        deterministic=config.deterministic,
+        check=lambda workers: check(config, source, options.out, resume=options.resume, workers=workers),
+    )
+
+
+def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any) -> None:
+    from hpcule.cli.progress import Progress
+    from hpcule.craft.method import Step
+    from hpcule.craft.run import craft
+    from hpcule.world.signals import StopFlag
+
+    with Progress(shown=world.leads) as progress:
+
+        def report(step: Step) -> None:
+            note = "".join(f", {name} {value:.4g}" for name, value in step.figures.items())
+            progress.update(step.stage, step.done, step.total, note)
+
+        summary = craft(config, source, options.out, world, StopFlag(), resume=options.resume, report=report)
+    if world.leads:
+        print(json.dumps(summary) if options.json else _sentence(summary))
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    if summary["already_complete"]:
+        return f"{summary['store']} is complete and undamaged; nothing to do."
+    return (
+        f"Crafted {summary['samples']:,} samples with {summary['method']} on {summary['workers']} worker(s) in "
+        f"{summary['craft_seconds']:.1f} s into {summary['store']}. Keep this folder private."
+    )

@@ -1,0 +1,76 @@
+"""`hpcule doctor`: versions, the launcher that was found, ranks and devices, one all-reduce."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from typing import Any
+
+from hpcule.cli.options import add_run
+
+PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn", "pillow")
+EXTRAS = {
+    "encoder": "efficientnet_lite_pytorch",
+    "medmnist": "medmnist",
+    "mpi": "mpi4py",
+    "slurm": "submitit",
+    "deepspeed": "deepspeed",
+}
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("doctor", help="show versions, launcher, ranks and devices, and try one all-reduce")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Examine."""
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.run import WorldConfig
+    from hpcule.config.tree import build, with_overrides
+
+    tree = with_overrides({}, options.overrides)
+    config = build(WorldConfig, tree.get("world", {}), "world.")
+    on_all_ranks(lambda world: _examine(options, world), given=options.given, workers=options.workers, config=config)
+
+
+def _examine(options: argparse.Namespace, world: Any) -> None:
+    import torch
+
+    from hpcule.world.precision import has_fast_bf16
+
+    mine = {
+        "rank": world.rank,
+        "host": world.place.host,
+        "device": str(world.device),
+        "threads": torch.get_num_threads(),
+        "fast_bf16": has_fast_bf16(world.device),
+    }
+    ranks = world.gather(mine)
+    total = int(world.add(torch.ones((), dtype=torch.int64, device=world.device)))
+    if not world.leads:
+        return
+    found = {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
+        "launcher": world.place.launcher,
+        "address": f"{world.place.address}:{world.place.port}" if world.size > 1 else None,
+        "ranks": ranks,
+        "all_reduce": f"{total} of {world.size} ranks answered",
+    }
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"python {found['python']}, " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
+    print("extras: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found["extras"].items()))
+    print(f"launcher: {found['launcher']}" + (f", rank 0 at {found['address']}" if found["address"] else ""))
+    for rank in ranks:
+        bf16 = "fast bf16" if rank["fast_bf16"] else "no fast bf16"
+        print(f"rank {rank['rank']} on {rank['host']}: {rank['device']}, {rank['threads']} thread(s), {bf16}")
+    print(f"all-reduce: {found['all_reduce']}")

@@ -1,0 +1,80 @@
+"""`hpcule evaluate STORE --data DATA`: the protection report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_data, add_out, add_run, add_test
+
+SUITES = ("quick", "standard", "full")
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "evaluate", help="train victims on the protected copy beside clean and random-noise controls, and report"
+    )
+    parser.add_argument("store", type=Path, metavar="STORE")
+    add_data(parser)
+    add_test(parser)
+    parser.add_argument(
+        "--suite",
+        choices=SUITES,
+        default="standard",
+        help="quick: one recipe, one seed; standard: with and without crop-and-flip, 3 seeds; full: ResNet-18, 5 seeds",
+    )
+    add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate."""
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.tree import build, load_yaml, merged, with_overrides
+    from hpcule.data.check import check_same_task
+    from hpcule.data.open import open_source, open_test
+    from hpcule.store.read import StoreReader
+    from hpcule.study.evaluate import SUITES as SETTINGS
+    from hpcule.study.evaluate import EvaluateConfig
+
+    file = load_yaml(options.config) if options.config else {}
+    config = build(EvaluateConfig, with_overrides(merged(SETTINGS[options.suite], file), options.overrides))
+    store = StoreReader(options.store)
+    size, skip = store.manifest.working_size, bool(store.manifest.config["skip_unreadable"])
+    source = open_source(options.data, image_size=size, skip_unreadable=skip)
+    test = open_test(options.data, options.test, image_size=size)
+    check_same_task(source, test)
+    on_all_ranks(
+        lambda world: report(options, config, store, source, test, world),
+        given=options.given,
+        workers=options.workers,
+        config=config.world,
+    )
+
+
+def report(options: argparse.Namespace, config: Any, store: Any, source: Any, test: Any, world: Any) -> None:
+    """Train the victims; rank 0 prints the table and writes results.json, config.yaml and report.html."""
+    from hpcule.cli.progress import Progress
+    from hpcule.config.tree import dump_yaml, to_tree
+    from hpcule.store.files import private_directory, to_json, write_atomically
+    from hpcule.study.evaluate import evaluate
+    from hpcule.study.report import write_report
+    from hpcule.study.table import print_results
+
+    with Progress(shown=world.leads) as progress:
+        results, pictures = evaluate(config, store, source, test, world, progress.update)
+    if not world.leads:
+        return
+    private_directory(options.out)
+    write_atomically(options.out / "results.json", to_json(dict(results)))
+    write_atomically(options.out / "config.yaml", dump_yaml(to_tree(config)).encode())
+    write_report(results, pictures, options.out / "report.html")
+    if options.json:
+        print(json.dumps(results))
+    else:
+        print_results(results)
+        print(f"Report: {options.out / 'report.html'}")

@@ -1,0 +1,37 @@
+"""The command line: `hpcule VERB ...`, the same as `python -m hpcule VERB ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hpcule import __version__
+from hpcule.cli import craft, demo, doctor, evaluate, export, methods, train, verify
+from hpcule.config.errors import HpculeError
+
+VERBS = (demo, methods, craft, verify, export, train, evaluate, doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run one verb, and turn errors into one line and an exit code: 0 done, 1 failed, 2 wrong use."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="hpcule",
+        description="Make image collections unlearnable, on one process or many, and measure what protection is left.",
+    )
+    parser.add_argument("--version", action="version", version=f"hpcule {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add_to(verbs)
+    options = parser.parse_args(given)
+    options.given = given
+    try:
+        options.run(options)
+    except HpculeError as error:
+        print(f"hpcule: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("hpcule: interrupted", file=sys.stderr)
+        return 130
+    return 0

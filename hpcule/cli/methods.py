@@ -1,0 +1,37 @@
+"""`hpcule methods`: the table of methods."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from hpcule.cli.options import add_json
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("methods", help="list the methods, what they need and what they cost")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    from hpcule.craft.methods import describe
+
+    rows = describe()
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    for heading in ("method", "what it is", "labels", "encoder", "cost", "known weaknesses"):
+        table.add_column(heading)
+    for row in rows:
+        needs = "needed" if row["needs_labels"] else "not needed"
+        encoder = "needed" if row["needs_checkpoint"] else "-"
+        table.add_row(row["name"], f"{row['title']} ({row['paper']})", needs, encoder, row["cost"], row["weaknesses"])
+    Console().print(table)

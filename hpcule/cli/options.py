@@ -1,0 +1,55 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """--data."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="a path (npz, image folder, IDX folder, HDF5) or a name (digits, fashion-mnist, cifar10, medmnist:NAME); "
+        "DATA:SPLIT is explicit",
+    )
+
+
+def add_test(parser: argparse.ArgumentParser) -> None:
+    """--test."""
+    parser.add_argument("--test", metavar="DATA", help="clean test samples (default: the test split of --data)")
+
+
+def add_out(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """--out."""
+    parser.add_argument("--out", type=Path, default=Path(default), metavar="DIR", help=f"{what} (default: {default})")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """--workers, --set, --config, --json."""
+    parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="NAME=VALUE",
+        help="change a setting, for example method.epsilon=8, seed=1, deterministic=true; may be repeated",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number

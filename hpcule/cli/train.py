@@ -1,0 +1,44 @@
+"""`hpcule train --data DATA [--store STORE]`: one victim, trained by all ranks together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_data, add_out, add_run, add_test
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("train", help="train one victim, on clean or on protected samples")
+    add_data(parser)
+    parser.add_argument("--store", type=Path, metavar="STORE", help="train on the samples as this store protects them")
+    add_test(parser)
+    add_out(parser, "hpcule-runs/train", "results.json goes here")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train."""
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.study.single import TrainConfig, train
+
+    file = load_yaml(options.config) if options.config else {}
+    config = build(TrainConfig, with_overrides(file, options.overrides))
+
+    def work(world: Any) -> None:
+        from hpcule.cli.progress import Progress
+
+        with Progress(shown=world.leads) as progress:
+            results = train(config, options.data, options.test, options.store, options.out, world, progress.update)
+        if world.leads:
+            line = (
+                f"test accuracy {results['last']:.4f} after {config.victim.epochs} epochs, best {results['best']:.4f}"
+            )
+            print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
+
+    on_all_ranks(work, given=options.given, workers=options.workers, config=config.world)

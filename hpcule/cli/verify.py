@@ -1,0 +1,46 @@
+"""`hpcule verify STORE`: checksums, exactly-once, budget."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_json
+from hpcule.config.errors import StoreError
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("verify", help="check a store: every byte, every id, the budget")
+    parser.add_argument("store", type=Path, metavar="STORE")
+    parser.add_argument("--data", metavar="DATA", help="also check that the store was made for these samples")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Verify; raises StoreError when anything is wrong."""
+    from dataclasses import asdict
+
+    from hpcule.store.manifest import read_manifest
+    from hpcule.store.verify import verify
+
+    manifest = read_manifest(options.store)
+    source = None
+    if options.data:
+        from hpcule.data.open import open_source
+
+        skip = bool(manifest.config["skip_unreadable"])
+        source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
+    problems = verify(options.store, source)
+    if options.json:
+        print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))
+    elif not problems:
+        print(f"{options.store} is whole: {manifest.n:,} samples in {len(manifest.shards)} shards, budget kept.")
+    else:
+        for problem in problems:
+            print(problem)
+    if problems:
+        raise StoreError(f"{options.store}: {len(problems)} problem(s) found")

