@@ -1,0 +1,108 @@
+"""Milliseconds an image-pass (forward and backward to the image) of the noise phases of EM and UC."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from statistics import median
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hpcule.config.errors import HpculeError
+from hpcule.craft.em import EMConfig, ErrorMinimizing
+from hpcule.craft.method import Problem
+from hpcule.data.array import ArraySource
+from hpcule.data.partition import Partition
+from hpcule.data.reader import Reader
+from hpcule.nets.encoder import load_encoder
+from hpcule.world.group import World
+from hpcule.world.launcher import Place
+from hpcule.world.precision import autocast, has_fast_bf16, place
+
+UC_BATCH = 32
+"""UC's default ghost."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--surrogate", default="resnet18", help="EM's (default: resnet18)")
+    parser.add_argument("--batch", type=int, default=64, help="EM's samples a pass (default: 64)")
+    parser.add_argument("--steps", type=int, default=4, help="passes a measurement (default: 4)")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 112], help="UC's encoder input (default: 64 112)")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="default: torch's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    fast = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
+    kind = f"{device}, {torch.get_num_threads()} thread(s), {'bf16' if fast else 'fp32'}"
+    report(f"EM, {options.surrogate}, 32x32, batch {options.batch}, {kind}", em_passes(options, device, fast), options)
+    for size in options.sizes:
+        try:
+            passes = uc_passes(options, size, device, fast)
+        except HpculeError as error:
+            print(f"UC, encoder at {size}: skipped ({error})")
+            continue
+        report(f"UC, efficientnet-lite0 at {size}, batch {UC_BATCH}, {kind}", passes, options)
+
+
+def report(title: str, passes: Callable[[], int], options: argparse.Namespace) -> None:
+    """Run `passes`, which returns how many image-passes it made, once to warm up and then `runs` times."""
+    times = []
+    for _ in range(options.runs + 1):
+        start = time.perf_counter()
+        count = passes()
+        if options.device != "cpu":
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start) / count)
+    times = sorted(times[1:])
+    print(f"{title}: ms an image-pass min {times[0]:.2f}, median {median(times):.2f}, max {times[-1]:.2f}")
+
+
+def em_passes(options: argparse.Namespace, device: torch.device, fast: bool) -> Callable[[], int]:
+    images = np.random.default_rng(0).integers(0, 256, (options.batch, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(options.batch) % 10
+    source = ArraySource(images, labels, name="bench", kind="npz", split="all", where="bench")
+    cut = Partition(len(source), 1)
+    world = World(Place("single"), 0, 1, device, timedelta(minutes=1))
+    problem = Problem(source, cut, Reader(source, cut, 2**30), world, seed=0, exact=False, autocast=fast)
+    em = ErrorMinimizing(EMConfig(surrogate=options.surrogate, noise_steps=options.steps).resolved(), problem)
+    frozen = em.surrogate.frozen()
+    clean, own = em.noise.load(0, cut.ids(0))
+    count: int = options.batch * options.steps
+
+    def passes() -> int:
+        em.noise.descend(frozen, clean, torch.zeros_like(clean), own)
+        return count
+
+    return passes
+
+
+def uc_passes(options: argparse.Namespace, size: int, device: torch.device, fast: bool) -> Callable[[], int]:
+    encoder = load_encoder("efficientnet-lite0", input_size=size)
+    place(encoder, device)
+    samples = torch.rand(UC_BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    target = torch.full((UC_BATCH, encoder.dimension), 1 / encoder.dimension, device=device)
+    count: int = UC_BATCH * options.steps
+
+    def passes() -> int:
+        for _ in range(options.steps):
+            delta = torch.zeros(3, 32, 32, device=device, requires_grad=True)
+            with autocast(device, fast):
+                features = encoder((samples + delta).clamp(0, 1).contiguous(memory_format=torch.channels_last))
+            loss = functional.kl_div(functional.log_softmax(features.float(), 1), target, reduction="sum")
+            torch.autograd.grad(loss, delta)
+        return count
+
+    return passes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Every ready configuration builds, and says what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcule.cli.main import main
+from hpcule.config.tree import build, load_yaml, merged
+from hpcule.craft.methods import METHODS, configure, find
+from hpcule.nets import NETS
+from hpcule.study.evaluate import SUITES, EvaluateConfig
+from hpcule.study.single import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))
+VICTIM = sorted((ROOT / "configs" / "victim").glob("*.yaml"))
+
+
+def named(path: Path) -> str:
+    return path.stem
+
+
+def test_none_is_elsewhere():
+    assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM)
+
+
+def test_each_method_has_a_full_and_a_small_run():
+    assert {path.stem for path in CRAFT} >= {f"{name}{size}" for name in METHODS for size in ("", "-small")}
+
+
+@pytest.mark.parametrize("path", CRAFT, ids=named)
+def test_craft(path):
+    method = path.stem.split("-")[0]
+    unit = "class" if "-class" in path.stem else None
+    config = configure(method, "DATA", preset=None, file=load_yaml(path), overrides=[])
+
+    assert config.preset == ("small" if path.stem.endswith("-small") else "paper")
+    # What a file writes out are the preset's own values: it documents them, and must not drift away from them.
+    overrides = [f"method.unit={unit}"] if unit else []
+    assert config == configure(method, "DATA", preset=config.preset, file={}, overrides=overrides)
+    assert find(method).unit(config.method) == {"uc": "cluster"}.get(method, unit or "sample")
+
+
+@pytest.mark.parametrize("path", VICTIM, ids=named)
+def test_victim(path):
+    file = load_yaml(path)
+    train = build(TrainConfig, file)
+    for suite in SUITES.values():
+        evaluate = build(EvaluateConfig, merged(suite, file))
+        assert evaluate.victim == train.victim
+    assert train.victim.network in NETS
+
+
+def test_small_victim_is_the_default():
+    assert build(TrainConfig, load_yaml(ROOT / "configs/victim/small.yaml")) == TrainConfig()
+
+
+@pytest.mark.parametrize("path", CRAFT + VICTIM, ids=named)
+def test_the_command_in_its_comment_names_the_file(path):
+    commands = re.findall(r"^#   hpcule .*--config (\S+)$", path.read_text(), re.MULTILINE)
+    assert commands
+    assert {ROOT / command for command in commands} == {path}
+
+
+def test_a_craft_run_reads_its_file(tmp_path, capsys):
+    store = tmp_path / "store"
+    arguments = ["craft", "pil", "--data", "digits", "--out", str(store), "--json"]
+    assert main([*arguments, "--config", str(ROOT / "configs/craft/pil-small.yaml"), "--set", "method.steps=1"]) == 0
+    written = load_yaml(store / "run" / "config.yaml")
+    expected = configure("pil", "digits", preset="small", file={}, overrides=["method.steps=1"])
+    assert written["method"] == dataclasses.asdict(expected.method)
+    assert '"reduced": true' in capsys.readouterr().out
