@@ -34,6 +34,9 @@ from hpcule.world.exact import Sum
 TILE_VALUES = 200_000
 """Values of delta worked on at a time: with the gradient 1.6 MB, which stays in a core's cache for all noise steps."""
 
+HUGE = 2.0**100
+"""Scaled by this, a gradient clamped to one step is the signed step, in one pass over delta less than by its sign."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PILConfig(MethodConfig):
@@ -52,7 +55,7 @@ class PILConfig(MethodConfig):
     """Levels a noise step; None: epsilon / 10."""
     mix: float = 0.9
     """lambda: weight of the shortcut term against the obfuscation term."""
-    ghost: int = 64
+    ghost: int = 128
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -190,9 +193,9 @@ class PIL(Method):
             logits = linear @ delta.t()
             shortcut = _softmax_minus(logits, labels)
             obfuscation = functional.softmax(clean_logits - logits, dim=0).sub_(1 / self.classes)
-            residual = shortcut.mul_(mix).sub_(obfuscation, alpha=1 - mix)
+            residual = shortcut.mul_(mix * HUGE).sub_(obfuscation, alpha=(1 - mix) * HUGE)
             torch.mm(residual.t(), linear, out=gradient)
-            delta.sub_(gradient.sign_(), alpha=size).clamp_(-epsilon, epsilon)
+            delta.sub_(gradient.clamp_(-size, size)).clamp_(-epsilon, epsilon)
         return delta
 
 

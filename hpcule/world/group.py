@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.launcher import Place
+from hpcule.world.node import NodeSum, share_memory
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ class World:
     device: torch.device
     timeout: timedelta
     group: dist.ProcessGroup | None = None
+    memory: NodeSum | None = None
+    """Where all ranks are on one machine and compute on its processors."""
 
     @property
     def leads(self) -> bool:
@@ -49,7 +52,9 @@ class World:
         """Sum over the ranks, in place."""
         if self.size > 1:
             with self._peers("a sum"):
-                if tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= TREE_BYTES:
+                if self.memory is not None:
+                    self.memory.add(tensor)
+                elif tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= TREE_BYTES:
                     self._tree_sum(tensor)
                 else:
                     dist.all_reduce(tensor, group=self.group)
@@ -140,6 +145,8 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     if place.size > 1:
         with world._peers(f"the first meeting at {place.address}:{place.port}"):
             _meet(place, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout)
+        if device.type == "cpu":
+            world = replace(world, memory=share_memory(place.rank, place.size, timeout, world.gather))
     yield world
     # Left out after an error: tearing down waits for peers that are gone.
     if place.size > 1:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import time
@@ -61,10 +62,15 @@ def sum_up(world, sizes):
     return [world.add(torch.arange(size) * 10**world.rank).tolist() for size in sizes]
 
 
-def test_sums_of_any_size(pool, trio):
+def sum_up_by_sockets(world, sizes):
+    return sum_up(dataclasses.replace(world, memory=None), sizes)
+
+
+@pytest.mark.parametrize("way", [sum_up, sum_up_by_sockets])
+def test_sums_of_any_size(pool, trio, way):
     sizes = [1, 1000, 200_000]  # 8 bytes to 1.6 MB
     for ranks, factor in ((pool, 11), (trio, 111)):
-        for found in ranks.run(sum_up, sizes):
+        for found in ranks.run(way, sizes):
             assert found == [[factor * number for number in range(size)] for size in sizes]
 
 
@@ -104,7 +110,8 @@ def lose_a_peer(world, path):
 def test_a_killed_peer_is_noticed_at_once(trio, tmp_path):
     with pytest.raises(PeerLostError, match=r"rank \d on \S+ lost another rank during a sum"):
         trio.run(lose_a_peer, tmp_path)
-    waited = [float(path.read_text()) for path in tmp_path.iterdir()]
+    # A rank that the pool ends while it writes leaves an empty file.
+    waited = [float(text) for path in tmp_path.iterdir() if (text := path.read_text())]
     assert waited
     assert max(waited) < 10
 
