@@ -26,8 +26,8 @@ class Schedule:
     Attributes:
         members: the ids that take part, ascending, shard by shard; a shard may have none.
         ghost: about so many samples a ghost; each shard is cut into max(1, round(n / ghost)) nearly equal ghosts.
-        batch: about so many samples a global batch: round(batch / ghost) ghosts. No sample is padded or dropped, so
-            that an epoch's last batch may be smaller.
+        batch: about so many samples a global batch, in whole ghosts. No sample is padded or dropped, so that an
+            epoch's last batch may be smaller.
         seed: with `purpose`, the key of the shuffling; None keeps the order of ids.
     """
 
@@ -57,14 +57,17 @@ class Schedule:
 
     @property
     def ghosts_a_batch(self) -> int:
-        """How many ranks can be busy in a step."""
-        return max(1, round(self.batch / self.ghost))
+        """How many ranks can be busy in a step: batch over the ghosts' mean size, which small shards hold down."""
+        return max(1, round(self.batch * self._ghost_count / sum(map(len, self.members))))
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        ghosts = sum(self._count(shard) for shard in range(len(self.members)))
-        return -(-ghosts // self.ghosts_a_batch)
+        return -(-self._ghost_count // self.ghosts_a_batch)
+
+    @property
+    def _ghost_count(self) -> int:
+        return sum(self._count(shard) for shard in range(len(self.members)))
 
     def _count(self, shard: int) -> int:
         n = len(self.members[shard])

@@ -97,7 +97,7 @@ def evaluate(
     items = [(r, s, seed) for r in config.recipes for seed in config.seeds for s in SETS]
     mine = items[world.rank :: world.size]
     # A world of our own: victims are numbered work items, each trained on one rank.
-    alone = dataclasses.replace(world, rank=0, size=1, group=None)
+    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
     trained: dict[tuple[str, SetName, int], VictimResult] = {}
     for number, (recipe, name, seed) in enumerate(mine):
         train = Published(source, _publish(name, store, seed), ids=ids, resident=resident)

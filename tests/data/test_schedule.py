@@ -50,6 +50,13 @@ def test_a_batch_has_about_the_wanted_size():
     assert schedule(EVEN, 32, 8).ghosts_a_batch == 1
 
 
+@pytest.mark.parametrize("ghost", [8, 64, 128, 1000])
+def test_small_shards_do_not_make_small_batches(ghost):
+    members = [Partition(1437, 44).ids(shard) for shard in range(44)]  # of 32 or 33 samples
+    sizes = [sum(len(part.ids) for part in batch) for batch in schedule(members, ghost, 512).epoch(0)]
+    assert sizes[:-1] == pytest.approx([512] * (len(sizes) - 1), rel=0.05)
+
+
 @pytest.mark.parametrize("size", [2, 3, 7])
 def test_batches_are_spread_evenly_over_the_ranks(size):
     """Ghosts come round-robin over the shards, which are dealt like cards: no rank has more than its share plus two."""
