@@ -31,3 +31,6 @@ class PeerLostError(WorkerError):
 
 class StoppedError(HpculeError):
     """The run was asked to stop by a signal; its checkpoint is written and `--resume` continues it."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h: not failed, run it again. A batch script requeues on it."""

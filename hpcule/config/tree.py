@@ -135,6 +135,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UsageError(f"{name}={value}: expected a list, for example [0, 1, 2]")
         return tuple(_convert(typing.get_args(hint)[0], item, name) for item in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{name}={value}: '{name}' is a section, set one of its values instead")
+        return _copy(value)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, cast(type, hint)):
             return value

@@ -154,6 +154,12 @@ class Method(ABC):
         return "sample"
 
     @classmethod
+    def untrained(cls, config: Any) -> Any | None:
+        """The same settings but for its training, which is left out: a control for what training adds. None where a
+        method has nothing that could be published untrained."""
+        return None
+
+    @classmethod
     def groups(cls, config: Any, source: Source) -> int:
         """How many shared deltas there are; 0 where each sample has its own."""
         return 0

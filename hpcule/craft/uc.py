@@ -12,6 +12,7 @@ own forward and backward are the same on each of them.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -135,6 +136,13 @@ class UnlearnableClusters(Method):
     def unit(cls, config: UCConfig) -> Unit:
         """Shared by cluster."""
         return "cluster"
+
+    @classmethod
+    def untrained(cls, config: UCConfig) -> UCConfig:
+        """Generators as they were born; what training is set to goes back to the defaults, for it has no meaning."""
+        training = ("epochs", "batch", "learning_rate", "weight_decay", "fit_on", "target_offset", "augment")
+        defaults = {name: getattr(UCConfig(), name) for name in training}
+        return dataclasses.replace(config, **defaults, steps=0)
 
     @classmethod
     def groups(cls, config: UCConfig, source: Source) -> int:

@@ -47,32 +47,43 @@ def write_report(results: Results, pictures: Pictures, path: Path) -> None:
 
 def render(results: Results, pictures: Pictures) -> str:
     """The page as text."""
-    environment = Environment(
+    levels = results["protection"]["levels"]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            grade=grade(results),
+            verdict=verdict(results),
+            worst=worst_recipe(results),
+            tiles=_tiles(results),
+            facts=_facts(results),
+            triplets=list(triplets(pictures, levels)),
+            gain=gain(pictures.delta, levels),
+            thinning=thinning(*pictures.clean.shape[2:]),
+            bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
+            curves=[
+                Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
+            ],
+            visibility=_visibility(results),
+            claims=claims(results),
+            warnings=warnings(results),
+            settings=_settings(results),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, and the filters that they need."""
+    templates = Environment(
         loader=PackageLoader("hpcule.study"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "percent_range": percent_range, "points": points}
-    levels = results["protection"]["levels"]
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        grade=grade(results),
-        verdict=verdict(results),
-        worst=worst_recipe(results),
-        tiles=_tiles(results),
-        facts=_facts(results),
-        triplets=list(triplets(pictures, levels)),
-        gain=gain(pictures.delta, levels),
-        thinning=thinning(*pictures.clean.shape[2:]),
-        bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
-        curves=[Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")],
-        visibility=_visibility(results),
-        claims=claims(results),
-        warnings=warnings(results),
-        settings=_settings(results),
-    )
+    templates.filters |= {"percent": percent, "percent_range": percent_range, "points": points}
+    return templates
 
 
 def _tiles(results: Results) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Two small charts as inline SVG: bars with intervals and dots, and curves over epochs.
+"""Small charts as inline SVG: bars with intervals and dots, curves over epochs, and series over a factor.
 
 Colours, fonts and line styles are the page's: the elements carry classes ("clean", "noise", "protected"), and the style
 sheet of the report gives them their looks in light, in dark and on paper. All values are shares in [0, 1].
@@ -38,6 +38,16 @@ class Curve:
     mean: bool = False
 
 
+@dataclass(frozen=True)
+class Series:
+    """One line over a factor's values, with an interval at each; None where there is no value."""
+
+    kind: str
+    label: str
+    values: Sequence[float | None]
+    intervals: Sequence[Sequence[float] | None]
+
+
 def bar_chart(title: str, description: str, bars: Sequence[Bar], chance: float) -> str:
     """Bars on a scale from 0 to 100 %, with a line at chance level; returns an `svg` element."""
     root = _frame(title, description, chance)
@@ -70,6 +80,33 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], chance: fl
             path = " ".join(f"{_at(x)},{_at(y)}" for x, y in points)
             SubElement(root, "polyline", {"class": style, "points": path})
     return tostring(root, encoding="unicode")
+
+
+def series_chart(title: str, description: str, axis: Sequence[str], series: Sequence[Series], chance: float) -> str:
+    """Series over a factor's values, evenly spaced, on a scale from 0 to 100 %; returns an `svg` element."""
+    root = _frame(title, description, chance)
+    room = PLOT_WIDTH / len(axis)
+    for index, name in enumerate(axis):
+        _text(root, "tick", LEFT + room * (index + 0.5), HEIGHT - BOTTOM + 16, name, anchor="middle")
+    for number, line in enumerate(series):
+        # Side by side by a few points, so that intervals do not hide each other.
+        shift = 5 * (number - (len(series) - 1) / 2)
+        _draw_series(root, line, [LEFT + room * (index + 0.5) + shift for index in range(len(axis))])
+    return tostring(root, encoding="unicode")
+
+
+def _draw_series(root: Element, line: Series, places: Sequence[float]) -> None:
+    group = SubElement(root, "g")
+    drawn = [(x, value) for x, value in zip(places, line.values, strict=True) if value is not None]
+    SubElement(group, "title").text = f"{line.label}: {', '.join(f'{100 * value:.1f}%' for _, value in drawn)}"
+    path = " ".join(f"{_at(x)},{_at(height(value))}" for x, value in drawn)
+    SubElement(group, "polyline", {"class": f"curve mean {line.kind}", "points": path})
+    for x, value, interval in zip(places, line.values, line.intervals, strict=True):
+        if interval is not None:
+            _line(group, f"curve {line.kind}", x, height(interval[0]), x, height(interval[1]))
+        if value is not None:
+            style = {"class": f"dot {line.kind}", "cx": _at(x), "cy": _at(height(value)), "r": "3"}
+            SubElement(group, "circle", style)
 
 
 def ticks(last: float) -> list[int]:

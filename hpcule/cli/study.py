@@ -1,0 +1,172 @@
+"""`hpcule study run|submit|status|collect|report`: a grid of crafts and victims, with controls in every cell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_json, positive
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb and its parts."""
+    parser = verbs.add_parser("study", help="run a grid of crafts and victims, and say what its factors do")
+    parts = parser.add_subparsers(metavar="PART", required=True)
+    run_part = parts.add_parser("run", help="do everything that is not done yet, here")
+    _add_file(run_part)
+    run_part.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
+    run_part.set_defaults(run=run)
+    submit_part = parts.add_parser("submit", help="hand everything that is not done yet to a batch system")
+    _add_file(submit_part)
+    submit_part.add_argument("--site", default="local", metavar="SITE", help="a name under configs/site, or a file")
+    submit_part.add_argument("--dry-run", action="store_true", help="print the scripts, submit nothing")
+    submit_part.set_defaults(run=submit)
+    for name, function, what in (
+        ("status", status, "show how far each cell is"),
+        ("collect", collect, "write cells.csv and cells.parquet, a row a cell"),
+        ("report", report, "write report.html"),
+    ):
+        part = parts.add_parser(name, help=what)
+        part.add_argument("folder", type=Path, metavar="DIR")
+        if name == "status":
+            add_json(part)
+        part.set_defaults(run=function)
+    item = parts.add_parser("item", help="do one craft or victim: what a job of `submit` runs")
+    item.add_argument("folder", type=Path, metavar="DIR")
+    item.add_argument("key", metavar="KEY")
+    item.set_defaults(run=do_item)
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="YAML file of a study")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the study, kept private")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run all items here, then collect and report."""
+    from hpcule.cli.workers import on_all_ranks
+
+    folder, config, grid = _begin(options)
+
+    def work(world: Any) -> None:
+        from hpcule.cli.progress import Progress
+        from hpcule.study.items import run_all
+
+        with Progress(shown=world.leads) as progress:
+            run_all(folder, config, grid, world, progress.update)
+        if world.leads:
+            _write(folder.path)
+
+    deterministic = any(craft.config.deterministic for craft in grid.crafts.values())
+    on_all_ranks(work, given=options.given, workers=options.workers, config=config.world, deterministic=deterministic)
+
+
+def submit(options: argparse.Namespace) -> None:
+    """Submit all items that are not done."""
+    from hpcule.jobs.site import load_site
+    from hpcule.jobs.submit import Batch, submit_batches
+
+    site = load_site(options.site)
+    folder, _, grid = _begin(options, begin=not options.dry_run)
+    path = str(folder.path.resolve())
+    crafts = [key for key in grid.crafts if folder.result(key) is None]
+    victims = [key for key in grid.victims if folder.result(key) is None]
+    batches = [
+        Batch("craft", [["study", "item", path, key] for key in crafts], joint=True),
+        Batch("victim", [["study", "item", path, key] for key in victims], joint=False),
+        Batch("report", [["study", "report", path]], joint=False),
+    ]
+    lines = submit_batches(batches, site, folder.path, dry_run=options.dry_run)
+    print("\n".join(lines))
+
+
+def do_item(options: argparse.Namespace) -> None:
+    """Do one craft or victim on all ranks that a launcher started."""
+    from hpcule.cli.progress import Progress
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.study.grid import Craft, find_item
+    from hpcule.study.items import do_craft, do_victim
+
+    folder, config, grid = _open(options.folder)
+    item = find_item(grid, options.key)
+
+    def work(world: Any) -> None:
+        with Progress(shown=world.leads) as progress:
+            if isinstance(item, Craft):
+                do_craft(folder, item, world, progress.update)
+            else:
+                do_victim(folder, config, item, world, progress.update)
+
+    if folder.result(item.key) is None:
+        deterministic = isinstance(item, Craft) and item.config.deterministic
+        on_all_ranks(work, given=options.given, workers=None, config=config.world, deterministic=deterministic)
+
+
+def status(options: argparse.Namespace) -> None:
+    """Print a line a cell, and the counts."""
+    from hpcule.study.status import cell_status
+
+    folder, _, grid = _open(options.folder)
+    found = [cell_status(folder, grid, cell) for cell in grid.cells]
+    if options.json:
+        print(json.dumps([status.document() for status in found]))
+        return
+    for entry in found:
+        print(entry.line())
+    counts = Counter(entry.state for entry in found)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Write the table of cells."""
+    from hpcule.study.collect import rows, write_rows
+
+    folder, _, grid = _open(options.folder)
+    for path in write_rows(rows(folder, grid), folder.path):
+        print(path)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the table and the page."""
+    _open(options.folder)
+    _write(options.folder)
+
+
+def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
+    from hpcule.config.tree import build, load_yaml
+    from hpcule.data.open import open_source
+    from hpcule.study.folder import StudyFolder
+    from hpcule.study.grid import StudyConfig, expand
+
+    config = build(StudyConfig, load_yaml(options.file))
+    samples = len(open_source(config.data, image_size=config.craft.get("image_size")))
+    grid = expand(config, samples)
+    folder = StudyFolder(options.out)
+    if begin:
+        folder.begin(config, samples)
+    return folder, config, grid
+
+
+def _open(path: Path) -> tuple[Any, Any, Any]:
+    from hpcule.study.folder import StudyFolder
+    from hpcule.study.grid import expand
+
+    folder = StudyFolder(path)
+    config = folder.config()
+    return folder, config, expand(config, folder.samples())
+
+
+def _write(path: Path) -> None:
+    from hpcule.study.collect import points, rows, write_rows
+    from hpcule.study.study_report import answers, factor_names, write_study_report
+
+    folder, config, grid = _open(path)
+    found = rows(folder, grid)
+    write_rows(found, path)
+    write_study_report(config, grid, found, path / "report.html")
+    factors = factor_names(config)
+    print("\n".join(answers(points(found, factors), factors)))
+    print(f"Report: {path / 'report.html'}")

@@ -1,0 +1,74 @@
+"""What a batch system wants to know, from a small file a site."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcule.config.errors import UsageError
+from hpcule.config.tree import build, load_yaml, unknown
+
+PLACES = (Path("configs/site"), Path(__file__).parents[2] / "configs" / "site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteConfig:
+    """One site. A joint job (a craft) takes `nodes` x `tasks_per_node` ranks, any other takes one."""
+
+    partition: str | None = None
+    account: str | None = None
+    nodes: int = 1
+    tasks_per_node: int = 1
+    cpus_per_task: int = 1
+    gpus_per_node: int = 0
+    memory_gigabytes: int | None = None
+    minutes: int = 60
+    """Time limit of a job; what is not finished then is saved, requeued and goes on."""
+    at_once: int = 16
+    """Jobs of an array that may run at the same time."""
+    signal_seconds: int = 90
+    """So long before the limit a job is told to save."""
+    network_interface: str | None = None
+    """Where nodes have several: the one that they reach each other by, for gloo and NCCL."""
+    setup: list[str] = field(default_factory=list)
+    """Shell lines before the start, for example `module load python`."""
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    """Further options of sbatch, for example `constraint: gpu`."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        counts = (self.nodes, self.tasks_per_node, self.cpus_per_task, self.minutes, self.at_once)
+        if min(counts) < 1 or self.gpus_per_node < 0:
+            raise ValueError("nodes, tasks_per_node, cpus_per_task, minutes and at_once must be at least 1")
+
+
+def load_site(name: str) -> SiteConfig:
+    """The site of that name under configs/site, or in that file.
+
+    Raises:
+        UsageError: there is none, or it has a setting that does not exist.
+    """
+    known = {path.stem: path for place in PLACES for path in sorted(place.glob("*.yaml"))}
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else known.get(name)
+    if path is None:
+        raise UsageError(unknown("site", name, known or ["a file that ends in .yaml"]))
+    return build(SiteConfig, load_yaml(path), f"{path.name}: ")
+
+
+def check_partition(site: SiteConfig) -> None:
+    """Ask Slurm, before anything is submitted, whether it is there and has the partition.
+
+    Raises:
+        UsageError: it does not answer, or does not know the partition.
+    """
+    if shutil.which("sbatch") is None:
+        raise UsageError("there is no sbatch on this machine: submit from a login node of the cluster")
+    asked = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=60)
+    if asked.returncode:
+        raise UsageError(f"Slurm does not answer: {(asked.stderr.strip() or 'sinfo failed').splitlines()[0]}")
+    partitions = sorted(set(asked.stdout.split()))
+    if site.partition is not None and site.partition not in partitions:
+        raise UsageError(unknown("partition", site.partition, partitions))

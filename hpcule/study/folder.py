@@ -1,0 +1,140 @@
+"""A study's folder: what is planned, running, done and failed, as files that many jobs can write side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcule.config.errors import StoreError, UsageError
+from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
+from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.study.grid import StudyConfig
+
+State = Literal["waiting", "running", "done", "failed"]
+BEAT_SECONDS = 2.0
+"""Least time between two notes of an item's progress."""
+FOLDERS = ("crafts", "done", "running", "failed", "logs")
+
+
+@dataclass(frozen=True)
+class ItemStatus:
+    """One craft or victim: its state, how far it is (0 to 1), when it should end, and what went wrong."""
+
+    state: State
+    share: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """DIR of `hpcule study`: study.yaml, crafts/KEY (stores), done/, running/ and failed/ with a file an item."""
+
+    path: Path
+
+    def begin(self, config: StudyConfig, samples: int) -> None:
+        """Create the folder, or make sure that it holds the same study.
+
+        Raises:
+            UsageError: it holds another study.
+            StoreError: it cannot be written.
+        """
+        tree = {**to_tree(config), "world": {}}
+        if (self.path / "study.yaml").exists():
+            if {**to_tree(self.config()), "world": {}} != tree:
+                raise UsageError(f"{self.path} holds another study: name another --out, or take its study.yaml")
+            return
+        for folder in (self.path, *(self.path / name for name in FOLDERS)):
+            private_directory(folder)
+        write_atomically(self.path / "facts.json", to_json({"samples": samples}))
+        write_atomically(self.path / "study.yaml", dump_yaml(to_tree(config)).encode())
+
+    def config(self) -> StudyConfig:
+        """The study that was begun here.
+
+        Raises:
+            UsageError: none was.
+        """
+        if not (self.path / "study.yaml").exists():
+            raise UsageError(f"{self.path} holds no study: start one with `hpcule study run FILE --out {self.path}`")
+        return build(StudyConfig, load_yaml(self.path / "study.yaml"))
+
+    def samples(self) -> int:
+        """How many samples the study's data has."""
+        return int(read_json(self.path / "facts.json")["samples"])
+
+    def store(self, craft: str) -> Path:
+        """The store of a craft."""
+        return self.path / "crafts" / craft
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """What a finished item found, or None."""
+        return self._read("done", key)
+
+    def finish(self, key: str, result: dict[str, Any]) -> None:
+        """Note an item's result."""
+        write_atomically(self._file("done", key), to_json(result))
+        self._file("running", key).unlink(missing_ok=True)
+        self._file("failed", key).unlink(missing_ok=True)
+
+    def fail(self, key: str, error: BaseException) -> None:
+        """Note why an item failed, where, and in which log to look."""
+        job = os.environ.get("SLURM_JOB_ID", "")
+        record = {"error": f"{error}" or type(error).__name__, "host": socket.gethostname(), "job": job}
+        write_atomically(self._file("failed", key), to_json(record))
+        self._file("running", key).unlink(missing_ok=True)
+
+    def status(self, key: str) -> ItemStatus:
+        """How an item stands, from its files alone."""
+        if self._file("done", key).exists():
+            return ItemStatus("done", 1.0)
+        failed = self._read("failed", key)
+        if failed is not None:
+            log = f", log: {self.path / 'logs'}/{failed['job']}*" if failed["job"] else ""
+            return ItemStatus("failed", message=f"{failed['error']} (on {failed['host']}{log})")
+        running = self._read("running", key)
+        if running is None:
+            return ItemStatus("waiting")
+        share = running["done"] / max(1, running["total"])
+        elapsed = running["time"] - running["started"]
+        left = elapsed * (1 - share) / share if share else None
+        return ItemStatus("running", share, left, f"{running['stage']} on {running['host']}")
+
+    def _file(self, state: str, key: str) -> Path:
+        return self.path / state / f"{key}.json"
+
+    def _read(self, state: str, key: str) -> dict[str, Any] | None:
+        try:
+            return read_json(self._file(state, key))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self._file(state, key)}: {error}; delete it to do this item again") from None
+
+
+@dataclass
+class Beat:
+    """Notes an item's progress for `hpcule study status`."""
+
+    folder: StudyFolder
+    key: str
+    started: float = field(default_factory=time.time)
+    _last: float = 0.0
+
+    def note(self, stage: str, done: int, total: int) -> None:
+        """Write how far it is, unless that was written a moment ago."""
+        now = time.time()
+        if now - self._last < BEAT_SECONDS:
+            return
+        self._last = now
+        facts = {"stage": stage, "done": done, "total": total, "started": self.started, "time": now}
+        path = self.folder.path / "running" / f"{self.key}.json"
+        # A lost or torn note costs nothing: no fsync, which a shared file system would take long for.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps({**facts, "host": socket.gethostname()}))
+        partial.replace(path)

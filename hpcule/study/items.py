@@ -1,0 +1,130 @@
+"""Doing a study's items: crafts jointly on all ranks, victims each on one rank."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hpcule.config.errors import DataError, HpculeError, StoppedError, WorkerError
+from hpcule.craft.method import Step
+from hpcule.craft.run import craft as run_craft
+from hpcule.data.check import check_same_task
+from hpcule.data.keyed import key, order
+from hpcule.data.open import open_source, open_test
+from hpcule.data.source import Source
+from hpcule.store.read import StoreReader
+from hpcule.study.folder import Beat, StudyFolder
+from hpcule.study.grid import Craft, Grid, StudyConfig, Victim
+from hpcule.victim.published import Publish, Published, clean, random_noise
+from hpcule.victim.train import train_victim
+from hpcule.world.group import World
+from hpcule.world.signals import StopFlag
+
+Report = Callable[[str, int, int], None]
+
+
+def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, report: Report) -> None:
+    """Do everything that is not done yet: each craft by all ranks together, then the victims, dealt out to the ranks.
+
+    Raises:
+        WorkerError: items failed; the others were done all the same.
+    """
+    crafts = [craft for craft in grid.crafts.values() if folder.result(craft.key) is None]
+    for number, craft in enumerate(crafts):
+        report(f"craft {number + 1}/{len(crafts)}", 0, 1)
+        do_craft(folder, craft, world, report)
+    missing = [victim for victim in grid.victims.values() if folder.result(victim.key) is None]
+    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
+    mine = missing[world.rank :: world.size]
+    failures = []
+    for number, victim in enumerate(mine):
+
+        def progress(stage: str, done: int, total: int, number: int = number) -> None:
+            report(f"victims {number + 1}/{len(mine)}", done, total)
+
+        try:
+            do_victim(folder, config, victim, alone, progress)
+        except HpculeError as error:
+            failures.append(f"{victim.title}: {error}")
+    failed = [line for part in world.gather(failures) for line in part]
+    if failed:
+        raise WorkerError(f"{len(failed)} of {len(missing)} victims failed, the first: {failed[0]}")
+
+
+def do_craft(folder: StudyFolder, craft: Craft, world: World, report: Report) -> None:
+    """Craft one store, or go on with it; a failure is noted and raised again."""
+    beat = Beat(folder, craft.key)
+
+    def note(step: Step) -> None:
+        report(step.stage, step.done, step.total)
+        if world.leads:
+            beat.note(step.stage, step.done, step.total)
+
+    try:
+        source = _source(craft.config.data, craft.config.image_size)
+        summary = run_craft(craft.config, source, folder.store(craft.key), world, StopFlag(), resume=True, report=note)
+    except StoppedError:
+        raise
+    except HpculeError as error:
+        folder.fail(craft.key, error)
+        raise
+    if world.leads:
+        folder.finish(craft.key, {"kind": "craft", "title": craft.title, **summary})
+
+
+def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Report) -> None:
+    """Train one victim and note its result, or its failure, which is raised again."""
+    beat = Beat(folder, victim.key)
+
+    def note(done: int, total: int) -> None:
+        report(victim.title, done, total)
+        beat.note("training", done, total)
+
+    try:
+        result = _train(folder, config, victim, world, note)
+    except HpculeError as error:
+        folder.fail(victim.key, error)
+        raise
+    if world.leads:
+        folder.finish(victim.key, result)
+
+
+def _train(
+    folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Callable[[int, int], None]
+) -> dict[str, Any]:
+    reader = StoreReader(folder.store(victim.craft)) if victim.craft else None
+    size = reader.manifest.working_size if reader else config.craft.get("image_size")
+    source, test = _source(config.data, size), _test(config.data, config.test, size)
+    check_same_task(source, test)
+    if source.labels is None or test.labels is None:
+        raise DataError(f"{source.name} has no labels: victims are trained with labels")
+    ids = None
+    if config.samples is not None:
+        every = np.arange(len(source), dtype=np.int64)
+        ids = np.sort(order(key(0, "victim subset"), every)[: config.samples])
+    resident = config.world.resident_mebibytes * 2**20
+    train = Published(source, _publish(victim, reader), ids=ids, resident=resident)
+    result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
+    _, counts = np.unique(test.labels, return_counts=True)
+    facts = {"kind": "victim", "role": victim.role, "title": victim.title, "chance": float(counts.max() / len(test))}
+    return {**facts, "last": result.last.test, "best": result.best.test, **dataclasses.asdict(result)}
+
+
+def _publish(victim: Victim, reader: StoreReader | None) -> Publish:
+    if reader is None:
+        return clean
+    return random_noise(reader, victim.seed) if victim.role == "noise" else reader.published
+
+
+@lru_cache(maxsize=2)
+def _source(data: str, size: int | None) -> Source:
+    return open_source(data, image_size=size)
+
+
+@lru_cache(maxsize=2)
+def _test(data: str, test: str | None, size: int | None) -> Source:
+    return open_test(data, test, image_size=size)

@@ -1,0 +1,57 @@
+"""How a study's cells stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpcule.study.evaluate import LEARNT
+from hpcule.study.folder import StudyFolder
+from hpcule.study.grid import Cell, Grid, find_item
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """waiting, running, done, failed or invalid; with what is running or went wrong."""
+
+    cell: Cell
+    state: str
+    share: float
+    """Of the cell's crafts and victims, 0 to 1."""
+    notes: list[str]
+
+    def line(self) -> str:
+        """For a terminal."""
+        factors = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in self.cell.factors.items())
+        head = f"{self.cell.number:4d}  {self.state:8s} {100 * self.share:3.0f}%  {factors}"
+        return "  | ".join([head, *self.notes])
+
+    def document(self) -> dict[str, Any]:
+        """For --json."""
+        facts = {"cell": self.cell.number, "state": self.state, "share": round(self.share, 3), "notes": self.notes}
+        return {**facts, "factors": dict(self.cell.factors)}
+
+
+def cell_status(folder: StudyFolder, grid: Grid, cell: Cell) -> CellStatus:
+    """Read the files of a cell's items."""
+    keys = [cell.craft, *cell.victims.values()]
+    keys += [craft for key in cell.victims.values() if (craft := grid.victims[key].craft) and craft not in keys]
+    found = {key: folder.status(key) for key in keys}
+    share = sum(status.share for status in found.values()) / len(found)
+    notes = []
+    for key, status in found.items():
+        if status.state in ("running", "failed"):
+            left = f", {status.seconds_left / 60:.1f} min left" if status.seconds_left is not None else ""
+            notes.append(f"{find_item(grid, key).title} {status.state}: {status.message}{left}")
+    states = {status.state for status in found.values()}
+    if states == {"done"}:
+        return CellStatus(cell, "invalid" if _invalid(folder, cell) else "done", 1.0, notes)
+    for state in ("failed", "running"):
+        if state in states:
+            return CellStatus(cell, state, share, notes)
+    return CellStatus(cell, "waiting", share, notes)
+
+
+def _invalid(folder: StudyFolder, cell: Cell) -> bool:
+    clean = folder.result(cell.victims["clean"]) or {}
+    return bool(clean["last"] < clean["chance"] + LEARNT * (1 - clean["chance"]))

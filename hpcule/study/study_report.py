@@ -1,0 +1,121 @@
+"""A study as one self-contained HTML page: accuracy over each factor beside its controls, and every point's numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from hpcule import __version__
+from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.measure.accuracy import Summary
+from hpcule.store.files import write_atomically
+from hpcule.study.collect import ROLES, Point, Row, points
+from hpcule.study.grid import Grid, Role, StudyConfig
+from hpcule.study.report import environment
+from hpcule.study.svg import Series, series_chart
+
+NAMES = {"craft.method.batch": "craft batch", "victim.batch": "victim batch", "rate": "learning-rate rule"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart: what it is for, and its SVG."""
+
+    title: str
+    chart: Markup
+
+
+def factor_names(config: StudyConfig) -> list[str]:
+    """What varies besides the seed; a study of a single cell still has its rule."""
+    more = [name for name, values in (("rate", config.rates), ("recipe", config.recipes)) if len(values) > 1]
+    return [name for name, values in config.factors.items() if len(values) > 1] + more or ["rate"]
+
+
+def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], path: Path) -> None:
+    """Write the page; it needs no network, no script and no other file."""
+    factors = factor_names(config)
+    found = points(rows, factors)
+    page = (
+        environment()
+        .get_template("study.html.j2")
+        .render(
+            config=config,
+            version=__version__,
+            cells=len(grid.cells),
+            finished=len(rows),
+            crafts=len(grid.crafts),
+            victims=len(grid.victims),
+            invalid=sum(point.invalid for point in found),
+            factors=[name_of(name) for name in factors],
+            points=[(point, [point.factors[name] for name in factors]) for point in found],
+            roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
+            sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
+            answers=answers(found, factors),
+            settings=dump_yaml(to_tree(config)),
+        )
+    )
+    write_atomically(path, page.encode())
+
+
+def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
+    """In plain words: whether the method beats the random pattern that is shared alike, and at which points."""
+    told = [(point, point.lead) for point in found if point.lead and point.lead.interval]
+    if not told:
+        return ["With a single seed there is no interval, so this study tells nothing apart."]
+    better = [point for point, lead in told if lead.interval and lead.interval[0] > 0]
+    worse = [point for point, lead in told if lead.interval and lead.interval[1] < 0]
+    text = [
+        f"At {len(better)} of {len(told)} points the method lowers the victims' accuracy more than a random pattern "
+        f"that is shared by the same samples (95 % interval over seeds of the paired difference above 0), at "
+        f"{len(worse)} it lowers it less, at {len(told) - len(better) - len(worse)} there is no telling."
+    ]
+    text += [f"Better than random: {_where(point, factors)}: {_points(point.lead)}." for point in better]
+    text.append(
+        "Each point is judged by itself: of twenty points without any effect, one is expected to look like one."
+    )
+    return text
+
+
+def _where(point: Point, factors: Sequence[str]) -> str:
+    return ", ".join(f"{name_of(name)} {point.factors[name]}" for name in factors)
+
+
+def _points(lead: Summary | None) -> str:
+    if lead is None or lead.interval is None:
+        return "no interval"
+    low, high = lead.interval
+    return f"{100 * lead.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _panels(name: str, factors: Sequence[str], found: Sequence[Point], chance: float) -> list[Panel]:
+    others = [other for other in factors if other != name]
+    axis = list(dict.fromkeys(point.factors[name] for point in found))
+    levels = [list(dict.fromkeys(point.factors[other] for point in found)) for other in others]
+    panels = []
+    for combination in itertools.product(*levels):
+        fixed = dict(zip(others, combination, strict=True))
+        chosen = {point.factors[name]: point for point in found if fixed.items() <= point.factors.items()}
+        title = ", ".join(f"{name_of(other)} {value}" for other, value in fixed.items()) or "all cells"
+        description = f"Accuracy on clean test samples over {name_of(name)}, {title}."
+        series = [line for role in ROLES if (line := _series(role, axis, chosen))]
+        chart = series_chart(f"{name_of(name)}, {title}", description, [str(v) for v in axis], series, chance)
+        panels.append(Panel(title, Markup(chart)))
+    return panels
+
+
+def _series(role: Role, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Series | None:
+    found = [chosen[value].accuracy.get(role) if value in chosen else None for value in axis]
+    if not any(found):
+        return None
+    means = [summary.mean if summary else None for summary in found]
+    return Series(role, ROLES[role], means, [summary.interval if summary else None for summary in found])
+
+
+def name_of(factor: str) -> str:
+    """A factor for people."""
+    return NAMES.get(factor, factor.removeprefix("craft.method.").replace(".", " ").replace("_", " "))

@@ -1,0 +1,94 @@
+import pytest
+
+from hpcule.config.errors import UsageError
+from hpcule.config.tree import build
+from hpcule.study.grid import StudyConfig, expand, find_item
+
+BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
+
+
+def study(**settings):
+    return build(StudyConfig, {"name": "toy", "data": "digits", "preset": "smoke", "seeds": [0, 1], **settings})
+
+
+def test_all_combinations_are_cells_and_share_what_they_can():
+    grid = expand(study(factors=BATCHES), 1437)
+    assert len(grid.cells) == 2 * 2 * 2
+    trained = [craft for craft in grid.crafts.values() if craft.config.method.steps != 0]
+    untrained = [craft for craft in grid.crafts.values() if craft.config.method.steps == 0]
+    assert len(trained) == 2 * 2, "a craft for each craft batch and seed, whatever the victims' batch"
+    assert len(untrained) == 2, "a control for each seed, whatever the craft batch"
+    count = {role: sum(v.role == role for v in grid.victims.values()) for role in ("protected", "clean", "noise")}
+    assert count == {"protected": 8, "clean": 4, "noise": 4}
+
+
+def test_the_two_batches_are_never_tied():
+    pairs = {(cell.factors["craft.method.batch"], cell.factors["victim.batch"]) for cell in expand_toy().cells}
+    assert pairs == {(32, 16), (32, 48), (64, 16), (64, 48)}
+
+
+def expand_toy():
+    return expand(study(factors=BATCHES), 1437)
+
+
+def test_a_cells_settings_are_those_of_its_factors():
+    grid = expand_toy()
+    for cell in grid.cells:
+        craft = grid.crafts[cell.craft].config
+        victim = grid.victims[cell.victims["protected"]]
+        assert craft.method.batch == cell.factors["craft.method.batch"]
+        assert victim.config.batch == cell.factors["victim.batch"]
+        assert craft.seed == victim.seed == cell.factors["seed"]
+        assert victim.craft == cell.craft
+        noise = grid.victims[cell.victims["noise"]]
+        assert grid.crafts[noise.craft].config.method.steps == 0
+        assert noise.config == victim.config
+
+
+def test_keys_depend_on_settings_alone():
+    first, second = expand_toy(), expand(study(factors=BATCHES, world={"threads": 1}), 1437)
+    assert list(first.crafts) == list(second.crafts)
+    assert list(first.victims) == list(second.victims)
+    other = expand(study(factors=BATCHES, craft={"method": {"epsilon": 4}}), 1437)
+    assert not set(first.crafts) & set(other.crafts)
+
+
+@pytest.mark.parametrize(("rate", "factor"), [("constant", 1), ("sqrt", 2), ("linear", 4)])
+def test_the_learning_rate_follows_the_batch(rate, factor):
+    grid = expand(study(factors={"craft.method.batch": [16, 64]}, rates=[rate], seeds=[0]), 1437)
+    rates = [grid.crafts[cell.craft].config.method.learning_rate for cell in grid.cells]
+    assert rates[1] == pytest.approx(factor * rates[0])
+
+
+def test_without_clusters_random_noise_is_made_once_a_seed():
+    grid = expand(study(method="pil", factors={"craft.method.batch": [32, 64]}), 1437)
+    noise = [victim for victim in grid.victims.values() if victim.role == "noise"]
+    assert len(noise) == 2
+    assert not any(victim.role == "untrained" for victim in grid.victims.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"factors": {"craft.method.batch": [32, 1000]}},
+            r"cell 2 \(craft.method.batch=1000.*craft batch 1000 is near",
+        ),
+        ({"factors": {"victim.batch": [900]}}, r"victim batch 900 is near the 1437 samples"),
+        ({"factors": {"victim.bach": [8]}}, r"cell 0 .*unknown setting 'victim.bach': did you mean 'victim.batch'"),
+        ({"factors": {"craft.method.clusters": [1]}}, r"cell 0 .*clusters=1: at least 2"),
+        ({"factors": {"batch": [8]}}, r"factors.batch: a factor is a setting below craft. or victim."),
+        ({"factors": {"victim.batch": 8}}, r"factors.victim.batch=8: expected a list of values"),
+        ({"rates": ["cubic"]}, r"rates=cubic: valid are constant, sqrt, linear"),
+        ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: at least one, each once"),
+        ({"method": "ucc"}, r"unknown method 'ucc': did you mean 'uc'"),
+    ],
+)
+def test_an_impossible_cell_is_refused_before_anything_runs(settings, message):
+    with pytest.raises(UsageError, match=message):
+        expand(study(**settings), 1437)
+
+
+def test_an_unknown_item_is_refused():
+    with pytest.raises(UsageError, match="unknown item 'abc'"):
+        find_item(expand_toy(), "abc")
