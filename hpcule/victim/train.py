@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,9 +16,12 @@ from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.nets import build
+from hpcule.nets.synchronised import synchronise
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
-from hpcule.world.engine import average_buffers, distributed
+from hpcule.victim.schedule import Schedule
+from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.precision import autocast, has_fast_bf16, place
 
@@ -43,6 +45,8 @@ class VictimResult:
     steps: int = 0
     seconds: float = 0.0
     curve: list[EpochResult] = field(default_factory=list)
+    steps_to_target: int | None = None
+    """Steps after which a test first reached the recipe's target; None where none did, or none was set."""
 
     @property
     def last(self) -> EpochResult:
@@ -74,19 +78,31 @@ def train_victim(
         report: called with epochs done and in all.
 
     Raises:
-        UsageError: a batch smaller than the number of ranks.
+        UsageError: a batch too small for the number of ranks, or the engine cannot be had.
         HpculeError: the network diverged.
     """
-    if min(config.batch, len(train)) < 2 * world.size:
+    schedule, result = Schedule.of(config, len(train)), VictimResult(seed)
+    if len(train) // schedule.steps_an_epoch < 2 * world.size:
         raise UsageError(f"a batch of {config.batch} of {len(train)} samples is too small for {world.size} workers")
     trainer = _Trainer(config, train, world, seed)
-    result = VictimResult(seed)
     start = time.perf_counter()
-    for epoch in range(config.epochs):
-        accuracy = trainer.epoch(epoch)
+
+    def look() -> float:
         average_buffers(trainer.network, world)
-        result.curve.append(EpochResult(epoch + 1, accuracy, trainer.test(test)))
-        report(epoch + 1, config.epochs)
+        accuracy = trainer.test(test)
+        if config.target is not None and result.steps_to_target is None and accuracy >= config.target:
+            result.steps_to_target = trainer.step
+        return accuracy
+
+    def look_between_epochs() -> None:
+        due = config.evaluate_every is not None and trainer.step % config.evaluate_every == 0
+        if due and result.steps_to_target is None and not schedule.ends_epoch(trainer.step):
+            look()
+
+    for epoch in range(schedule.epochs):
+        accuracy = trainer.epoch(epoch, look_between_epochs)
+        result.curve.append(EpochResult(epoch + 1, accuracy, look()))
+        report(epoch + 1, schedule.epochs)
     result.steps = trainer.step
     result.seconds = time.perf_counter() - start
     return result
@@ -100,28 +116,26 @@ class _Trainer:
         weights = key(seed, "victim init") % 2**63
         self.network = build(config.network, channels=channels, classes=classes, size=(height, width), seed=weights)
         place(self.network, world.device)
-        self.parallel = distributed(self.network, world)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        if config.batch_norm == "synchronised":
+            synchronise(self.network, world)
+        self.optimizer = build_optimizer(config, self.network)
+        self.schedule = Schedule.of(config, len(train))
         fast = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
         self.autocast = autocast(world.device, fast)
-        self.steps_an_epoch = max(1, round(len(train) / config.batch))
+        self.engine = self._build_engine(fast)
         self.step = 0
 
-    def epoch(self, number: int) -> float:
-        """One pass over the training set; returns the accuracy on its batches."""
-        self.network.train()
+    def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
+        """One pass over the training set, or what is left of the run; returns the accuracy on its batches."""
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
+        batches = np.array_split(numbers, self.schedule.steps_an_epoch)[: self.schedule.total - self.step]
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
-        for batch in np.array_split(numbers, self.steps_an_epoch):
-            mine = np.array_split(batch, self.world.size)[self.world.rank]
-            correct += self._learn(mine, len(batch), number)
+        for batch in batches:
+            self.network.train()
+            correct += self._learn(batch, number)
             self.step += 1
-        return int(self.world.add(correct)) / len(self.train)
+            after_step()
+        return int(self.world.add(correct)) / sum(len(batch) for batch in batches)
 
     def test(self, test: Published) -> float:
         """Accuracy on a set, counted over unpadded parts of it."""
@@ -138,19 +152,33 @@ class _Trainer:
                 correct += self._correct(logits, labels)
         return int(self.world.add(correct)) / len(test)
 
-    def _learn(self, numbers: Ids, batch_size: int, epoch: int) -> Tensor:
+    def _learn(self, batch: Ids, epoch: int) -> Tensor:
+        """One step; returns how many of our samples were recognised."""
+        self._set_rate()
+        correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
+        mine = np.array_split(batch, self.world.size)[self.world.rank]
+        parts = np.array_split(mine, self._parts(len(batch)))
+        for number, part in enumerate(parts, 1):
+            with self.engine.part(last=number == len(parts)):
+                correct += self._accumulate(part, len(batch), epoch)
+        self.engine.step()
+        return correct
+
+    def _accumulate(self, numbers: Ids, batch_size: int, epoch: int) -> Tensor:
         samples, labels = self.train.take(numbers)
         if self.config.augment == "crop-flip":
             padding = max(1, samples.shape[3] // 8)
             draw = CropFlip.draw(key(self.seed, "victim augment", epoch), self.train.ids[numbers], padding)
             samples = draw.apply(samples.to(self.world.device))
-        logits = self._logits(self.parallel, samples)
+        logits = self._logits(self.engine.network, samples)
         loss = functional.cross_entropy(logits, labels.to(self.world.device), reduction="sum")
-        self._set_rate()
-        self.optimizer.zero_grad()
-        (loss * self.world.size / batch_size).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.engine.backward(loss * self.world.size / batch_size)
         return self._correct(logits.detach(), labels)
+
+    def _parts(self, batch_size: int) -> int:
+        """Parts of a step: the same number on all ranks, which meet in every part."""
+        share = -(-batch_size // self.world.size)
+        return -(-share // (self.config.micro_batch or share))
 
     def _logits(self, network: nn.Module, samples: Tensor) -> Tensor:
         images = samples.to(self.world.device).float().div_(self.train.source.levels)
@@ -162,8 +190,22 @@ class _Trainer:
         return (logits.argmax(1) == labels.to(logits.device)).sum()
 
     def _set_rate(self) -> None:
-        total = self.config.epochs * self.steps_an_epoch
-        warm = min(1.0, (self.step + 1) / self.steps_an_epoch) if self.config.epochs > 1 else 1.0
-        rate = self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / total))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.schedule.rate(self.step)
+
+    def _build_engine(self, fast: bool) -> Engine:
+        if self.config.engine == "ddp":
+            return DdpEngine(self.network, self.optimizer, self.world)
+        from hpcule.world.deepspeed_engine import DeepSpeedEngine
+
+        largest = -(-len(self.train) // self.schedule.steps_an_epoch)
+        share, parts = -(-largest // self.world.size), self._parts(largest)
+        return DeepSpeedEngine(
+            self.network,
+            self.optimizer,
+            self.world,
+            zero=self.config.zero,
+            bf16=fast,
+            micro_batch=-(-share // parts),
+            parts=parts,
+        )

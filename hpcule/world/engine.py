@@ -1,14 +1,63 @@
-"""Distributed training of one network with torch's DDP."""
+"""Distributed training of one network: what every engine offers, and the one of torch's DDP."""
 
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcule.world.group import World
+
+
+class Engine(Protocol):
+    """How gradients of all ranks become one step.
+
+    A step is made of parts: `part`, forward through `network`, `backward`, and after the last part `step`. All ranks
+    take equally many parts. The gradient is the sum over the parts, averaged over the ranks whatever their batches
+    hold: scale each part's summed loss by `world.size / global count` for the exact mean of an unevenly cut batch.
+    """
+
+    network: nn.Module
+    """Called in training; evaluation calls the network that was given, which is trained in place."""
+
+    def part(self, last: bool) -> AbstractContextManager[object]:
+        """Around forward and backward of one part; only the last one sends gradients to the other ranks."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a part's loss."""
+        ...
+
+    def step(self) -> None:
+        """Move the weights, and forget the gradient."""
+        ...
+
+
+class DdpEngine:
+    """torch's DistributedDataParallel; a world of one needs none."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
+        self.network = distributed(network, world)
+        self._optimizer = optimizer
+
+    def part(self, last: bool) -> AbstractContextManager[object]:
+        """See Engine."""
+        if last or not isinstance(self.network, DistributedDataParallel):
+            return nullcontext()
+        return self.network.no_sync()
+
+    def backward(self, loss: Tensor) -> None:
+        """See Engine."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """See Engine."""
+        self._optimizer.step()
+        self._optimizer.zero_grad()
 
 
 def distributed(network: nn.Module, world: World) -> nn.Module:
