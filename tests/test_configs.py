@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -11,13 +12,17 @@ import pytest
 from hpcule.cli.main import main
 from hpcule.config.tree import build, load_yaml, merged
 from hpcule.craft.methods import METHODS, configure, find
+from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import NETS
 from hpcule.study.evaluate import SUITES, EvaluateConfig
+from hpcule.study.grid import StudyConfig, expand
 from hpcule.study.single import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))
 VICTIM = sorted((ROOT / "configs" / "victim").glob("*.yaml"))
+STUDY = sorted((ROOT / "configs" / "study").glob("*.yaml"))
+SITE = sorted((ROOT / "configs" / "site").glob("*.yaml"))
 
 
 def named(path: Path) -> str:
@@ -25,7 +30,7 @@ def named(path: Path) -> str:
 
 
 def test_none_is_elsewhere():
-    assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM)
+    assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM + STUDY + SITE)
 
 
 def test_each_method_has_a_full_and_a_small_run():
@@ -53,6 +58,21 @@ def test_victim(path):
         evaluate = build(EvaluateConfig, merged(suite, file))
         assert evaluate.victim == train.victim
     assert train.victim.network in NETS
+
+
+@pytest.mark.parametrize("path", STUDY, ids=named)
+def test_study(path):
+    config = build(StudyConfig, load_yaml(path))
+    grid = expand(config, samples=4708)
+    assert len(grid.cells) == math.prod(
+        map(len, [*config.factors.values(), config.rates, config.recipes, config.seeds])
+    )
+    assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()
+
+
+@pytest.mark.parametrize("path", SITE, ids=named)
+def test_site(path):
+    assert load_site(path.stem) == build(SiteConfig, load_yaml(path))
 
 
 def test_small_victim_is_the_default():

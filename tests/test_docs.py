@@ -113,6 +113,14 @@ def test_links(page):
             assert anchor in anchors, f"{named(page)} links to {target}"
 
 
+def options_of(parser, arguments):
+    """The options of a verb, or of the part of a verb that the arguments name."""
+    known = set(parser._option_string_actions)
+    for action in parser._subparsers._group_actions if parser._subparsers else []:
+        known |= set(action.choices[arguments[0]]._option_string_actions)
+    return known
+
+
 def test_every_page_is_reached_from_the_readme():
     seen, left = set(), [ROOT / "README.md"]
     while left:
@@ -134,7 +142,7 @@ def test_commands(page):
     parser, verbs = parser_of_all_verbs()
     for verb, *arguments in commands(blocks(page) + spans(page)):
         assert verb in verbs.choices, f"{named(page)}: hpcule {verb}"
-        known = verbs.choices[verb]._option_string_actions
+        known = options_of(verbs.choices[verb], arguments)
         for option in (text.partition("=")[0] for text in arguments if text.startswith("--")):
             assert option in known, f"{named(page)}: hpcule {verb} {option}"
     for arguments in commands(blocks(page)):

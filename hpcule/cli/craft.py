@@ -24,6 +24,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Craft."""
+    from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import load_yaml
     from hpcule.craft.methods import configure
@@ -33,6 +34,10 @@ def run(options: argparse.Namespace) -> None:
     file = load_yaml(options.config) if options.config else {}
     config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
     source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    if options.submit:
+        check(config, source, options.out, resume=options.resume, workers=ranks(options))
+        submit(options, "craft", "--resume")
+        return
     on_all_ranks(
         lambda world: _craft(options, config, source, world),
         given=options.given,

@@ -33,6 +33,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate."""
+    from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
     from hpcule.data.check import check_same_task
@@ -48,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
     source = open_source(options.data, image_size=size, skip_unreadable=skip)
     test = open_test(options.data, options.test, image_size=size)
     check_same_task(source, test)
+    if options.submit:
+        ranks(options)
+        submit(options, "evaluate")
+        return
     on_all_ranks(
         lambda world: report(options, config, store, source, test, world),
         given=options.given,

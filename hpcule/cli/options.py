@@ -28,7 +28,7 @@ def add_out(parser: argparse.ArgumentParser, default: str, what: str) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--workers, --set, --config, --json."""
+    """--workers, --set, --config, --json, --submit, --dry-run."""
     parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
     parser.add_argument(
         "--set",
@@ -39,6 +39,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="change a setting, for example method.epsilon=8, seed=1, deterministic=true; may be repeated",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    parser.add_argument(
+        "--submit", metavar="SITE", help="hand this command to a batch system: a name under configs/site, or a file"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --submit: print the script, submit nothing")
     add_json(parser)
 
 

@@ -23,12 +23,18 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train."""
+    from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.study.single import TrainConfig, train
 
     file = load_yaml(options.config) if options.config else {}
     config = build(TrainConfig, with_overrides(file, options.overrides))
+
+    if options.submit:
+        ranks(options)
+        submit(options, "train")
+        return
 
     def work(world: Any) -> None:
         from hpcule.cli.progress import Progress

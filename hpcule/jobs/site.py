@@ -33,7 +33,7 @@ class SiteConfig:
     """So long before the limit a job is told to save."""
     network_interface: str | None = None
     """Where nodes have several: the one that they reach each other by, for gloo and NCCL."""
-    setup: list[str] = field(default_factory=list)
+    setup: tuple[str, ...] = ()
     """Shell lines before the start, for example `module load python`."""
     sbatch: dict[str, Any] = field(default_factory=dict)
     """Further options of sbatch, for example `constraint: gpu`."""

@@ -228,3 +228,8 @@ def find_item(grid: Grid, key: str) -> Craft | Victim:
     if key not in items:
         raise UsageError(unknown("item", key, sorted(items)))
     return items[key]
+
+
+def name_of(factor: str) -> str:
+    """A factor for people: `craft.method.batch` is the craft batch, `victim.batch` the victim batch."""
+    return factor.replace("craft.method.", "craft ").replace("craft.", "craft ").replace(".", " ").replace("_", " ")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcule.study.evaluate import LEARNT
 from hpcule.study.folder import StudyFolder
-from hpcule.study.grid import Cell, Grid, find_item
+from hpcule.study.grid import Cell, Grid, find_item, name_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CellStatus:
 
     def line(self) -> str:
         """For a terminal."""
-        factors = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in self.cell.factors.items())
+        factors = ", ".join(f"{name_of(name)} {value}" for name, value in self.cell.factors.items())
         head = f"{self.cell.number:4d}  {self.state:8s} {100 * self.share:3.0f}%  {factors}"
         return "  | ".join([head, *self.notes])
 

@@ -15,11 +15,9 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.measure.accuracy import Summary
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import ROLES, Point, Row, points
-from hpcule.study.grid import Grid, Role, StudyConfig
+from hpcule.study.grid import Grid, Role, StudyConfig, name_of
 from hpcule.study.report import environment
 from hpcule.study.svg import Series, series_chart
-
-NAMES = {"craft.method.batch": "craft batch", "victim.batch": "victim batch", "rate": "learning-rate rule"}
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,3 @@ def _series(role: Role, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Ser
         return None
     means = [summary.mean if summary else None for summary in found]
     return Series(role, ROLES[role], means, [summary.interval if summary else None for summary in found])
-
-
-def name_of(factor: str) -> str:
-    """A factor for people."""
-    return NAMES.get(factor, factor.removeprefix("craft.method.").replace(".", " ").replace("_", " "))

@@ -1,0 +1,53 @@
+"""`--submit SITE`: the same command as a job of a batch system."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+JOBS = Path("hpcule-runs/jobs")
+
+
+def ranks(options: argparse.Namespace) -> int:
+    """How many ranks the site's job has.
+
+    Raises:
+        UsageError: there is no such site, or --workers contradicts it.
+    """
+    from hpcule.config.errors import UsageError
+    from hpcule.jobs.site import load_site
+
+    site = load_site(options.submit)
+    count = site.nodes * site.tasks_per_node
+    if options.workers not in (None, count):
+        raise UsageError(f"--workers {options.workers}, but {options.submit} starts {count} ranks: leave --workers out")
+    return count
+
+
+def submit(options: argparse.Namespace, name: str, *more: str) -> None:
+    """Submit the command that was given, with `more` arguments, and say what became of it."""
+    from hpcule.jobs.site import load_site
+    from hpcule.jobs.submit import Batch, submit_batches
+
+    folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    given = [argument for argument in options.given if argument != "--dry-run"]
+    arguments = _without(given, "--submit") + [argument for argument in more if argument not in given]
+    site = load_site(options.submit)
+    lines = submit_batches([Batch(name, [arguments], joint=True)], site, folder, dry_run=options.dry_run)
+    print("\n".join(lines))
+    if not options.dry_run:
+        print(f"Logs: {folder / 'logs'}")
+
+
+def _without(given: list[str], option: str) -> list[str]:
+    """The arguments without an option that has a value, and without --workers, which the launcher decides."""
+    kept, skip = [], False
+    for argument in given:
+        if skip:
+            skip = False
+        elif argument in (option, "--workers"):
+            skip = True
+        elif not argument.startswith((f"{option}=", "--workers=")):
+            kept.append(argument)
+    return kept

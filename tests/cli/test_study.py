@@ -1,0 +1,156 @@
+"""`hpcule study` as its user types it, on real data small enough to end in seconds."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hpcule.store.verify import verify
+
+STUDY = """
+name: toy
+data: digits
+method: pil
+preset: smoke
+factors:
+  craft.method.batch: [64, 256]
+seeds: [0, 1]
+victim: {network: convnet, epochs: 1, batch: 32, learning_rate: 0.05}
+world: {threads: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A study finished by two workers, and what the command printed."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.yaml").write_text(STUDY)
+    line = [sys.executable, "-m", "hpcule", "study", "run", folder / "study.yaml", "--out", folder / "out"]
+    ended = subprocess.run([*line, "--workers", "2"], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return folder, ended.stdout
+
+
+def test_every_cell_is_done_and_every_store_is_whole(finished, run):
+    folder, _ = finished
+    code, out, _ = run("study", "status", folder / "out", "--json")
+    assert code == 0
+    assert [(cell["state"], cell["share"]) for cell in json.loads(out)] == [("done", 1.0)] * 4
+    stores = list((folder / "out" / "crafts").iterdir())
+    assert len(stores) == 4
+    assert not [problem for store in stores for problem in verify(store)]
+    assert not list((folder / "out" / "running").iterdir())
+
+
+def read_rows(folder):
+    return list(csv.DictReader((folder / "out" / "cells.csv").read_text().splitlines()))
+
+
+def test_the_table_has_a_row_a_cell_with_its_controls(finished):
+    folder, _ = finished
+    rows = read_rows(folder)
+    assert [(row["craft.method.batch"], row["seed"]) for row in rows] == [
+        ("64", "0"),
+        ("64", "1"),
+        ("256", "0"),
+        ("256", "1"),
+    ]
+    for row in rows:
+        for role in ("protected", "clean", "noise"):
+            assert 0 <= float(row[f"{role}_last"]) <= 1
+            assert row[f"{role}_steps"] == rows[0]["clean_steps"], "controls take the same steps"
+    same_seed = [row for row in rows if row["seed"] == "0"]
+    assert same_seed[0]["clean_last"] == same_seed[1]["clean_last"], "one control for both craft batches"
+
+
+def test_the_parquet_file_says_the_same(finished):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra 'parquet'")
+    folder, _ = finished
+    table = parquet.read_table(folder / "out" / "cells.parquet").to_pylist()
+    rows = read_rows(folder)
+    assert [row["protected_last"] for row in table] == [float(row["protected_last"]) for row in rows]
+
+
+def test_the_report_stands_alone(finished):
+    folder, out = finished
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("<svg") == 1
+    assert "http" not in page.replace("http-equiv", "")
+    assert "Accuracy over craft batch" in page
+    assert str(folder / "out" / "report.html") in out
+
+
+def test_nothing_is_done_twice(finished, run):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "done").iterdir()}
+    code, _, err = run("study", "run", folder / "study.yaml", "--out", folder / "out")
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "done").iterdir()} == before
+
+
+def test_a_missing_victim_is_done_again_with_the_same_result(finished, run):
+    folder, _ = finished
+    victim = next(p for p in (folder / "out" / "done").iterdir() if json.loads(p.read_text()).get("role") == "noise")
+    result = json.loads(victim.read_text())
+    victim.unlink()
+    code, out, _ = run("study", "status", folder / "out")
+    assert code == 0
+    assert "waiting" in out
+    code, _, err = run("study", "item", folder / "out", victim.stem)
+    assert code == 0, err
+    assert json.loads(victim.read_text())["curve"] == result["curve"]
+
+
+def test_a_failed_item_is_shown_with_its_own_error(finished, run):
+    folder, _ = finished
+    out = folder / "out"
+    victim = next(p for p in (out / "done").iterdir() if json.loads(p.read_text()).get("role") == "protected")
+    kept = victim.read_bytes()
+    victim.unlink()
+    texts = {path: path.read_bytes() for path in (out / "crafts").glob("*/manifest.json")}
+    for path in texts:
+        path.write_text("{}")
+    code, _, err = run("study", "item", out, victim.stem)
+    assert code == 1
+    assert "manifest.json" in err
+    _, shown, _ = run("study", "status", out)
+    assert "failed" in shown
+    assert "manifest.json" in shown
+    for path, text in texts.items():
+        path.write_bytes(text)
+    victim.write_bytes(kept)
+    (out / "failed" / victim.name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (STUDY.replace("victim: {", "victim: {epoch: 3, "), "unknown setting 'victim.epoch'"),
+        (STUDY.replace("[64, 256]", "[64, 1400]"), "the craft batch 1400 is near the 1437 samples"),
+        (STUDY.replace("method: pil", "method: pli"), "unknown method 'pli'"),
+        (STUDY.replace("data: digits", "data: no-such-file.npz"), "no-such-file.npz"),
+    ],
+)
+def test_a_wrong_study_leaves_nothing_behind(tmp_path, run, text, message):
+    (tmp_path / "study.yaml").write_text(text)
+    code, _, err = run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert code in (1, 2)
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_study_is_not_mixed_in(finished, run):
+    folder, _ = finished
+    (folder / "other.yaml").write_text(STUDY.replace("seeds: [0, 1]", "seeds: [5]"))
+    code, _, err = run("study", "run", folder / "other.yaml", "--out", folder / "out")
+    assert code == 2
+    assert "holds another study" in err
+
+
+def test_a_folder_without_a_study_says_so(tmp_path, run):
+    code, _, err = run("study", "status", tmp_path)
+    assert code == 2
+    assert "holds no study" in err

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from hpcule.config.errors import UsageError
+from hpcule.jobs.site import check_partition, load_site
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "site").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_site_file_is_valid(path):
+    assert load_site(path.stem) == load_site(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partitoin: gpu", r"unknown setting 'site.yaml: partitoin': did you mean 'site.yaml: partition'"),
+        ("nodes: 0", r"site.yaml: nodes, tasks_per_node, cpus_per_task, minutes and at_once must be at least 1"),
+        ("nodes: many", r"site.yaml: nodes=many: expected a whole number"),
+        ("setup: module load python", r"site.yaml: setup=module load python: expected a list"),
+    ],
+)
+def test_a_typo_in_a_site_file_is_refused(tmp_path, text, message):
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_site(str(tmp_path / "site.yaml"))
+
+
+def test_an_unknown_site_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="unknown site 'locla': did you mean 'local'"):
+        load_site("locla")
+
+
+def test_without_slurm_nothing_is_submitted(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="there is no sbatch on this machine"):
+        check_partition(load_site("local"))
