@@ -19,6 +19,8 @@ JSRUN = {"rank": "JSM_NAMESPACE_RANK", "size": "JSM_NAMESPACE_SIZE", "local_rank
 SRUN = {"rank": "SLURM_PROCID", "size": "SLURM_NTASKS", "local_rank": "SLURM_LOCALID"}
 MPI_MARKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_LOCAL_RANKID", "MPI_LOCALNRANKS")
 """Open MPI, MPICH and Intel MPI, Cray PALS, Intel MPI: any of them says that an MPI launcher started us."""
+SLURM_PMI = {"PMI_RANK": "SLURM_PROCID", "PMI_SIZE": "SLURM_NTASKS"}
+"""What `srun --mpi=pmi2` sets for its tasks, and what it then equals."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Place:
 def detect(environ: Mapping[str, str] = os.environ) -> Place:
     """Find our place. Order: torchrun, jsrun, srun, MPI, single process.
 
-    Expected variables: torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT (deepspeed's launcher the
-    same); jsrun JSM_NAMESPACE_* with LSB_DJOB_RANKFILE and LSB_JOBID; srun SLURM_PROCID with SLURM_STEP_ID,
-    SLURM_JOB_NODELIST and SLURM_JOB_ID; MPI is asked through mpi4py.
+    Expected variables: torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+    (deepspeed's launcher the same, but LOCAL_SIZE); jsrun JSM_NAMESPACE_* with LSB_DJOB_RANKFILE and LSB_JOBID; srun
+    SLURM_PROCID with SLURM_STEP_ID, SLURM_JOB_NODELIST and SLURM_JOB_ID; MPI is asked through mpi4py.
 
     Raises:
         UsageError: a launcher is present but incomplete, or two launchers contradict each other. There is no silent
@@ -59,7 +61,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> Place:
         return _torchrun(environ)
     if JSRUN["rank"] in environ:
         return _jsrun(environ)
-    mpi = any(mark in environ for mark in MPI_MARKS)
+    mpi = any(mark in environ for mark in MPI_MARKS if not _is_of_srun(mark, environ))
     # SLURM_NTASKS alone also stands in a shell of salloc; a task of srun has a step and a number.
     if SRUN["rank"] in environ and environ.get("SLURM_STEP_ID", "") not in ("", "4294967290") and not mpi:
         return _srun(environ)
@@ -68,8 +70,14 @@ def detect(environ: Mapping[str, str] = os.environ) -> Place:
     return Place("single")
 
 
+def _is_of_srun(mark: str, environ: Mapping[str, str]) -> bool:
+    """Whether srun's own PMI plugin has set this mark: its rank and size are then those of the task."""
+    return mark == "PMI_SIZE" and all(environ.get(pmi, "?") == environ.get(own) for pmi, own in SLURM_PMI.items())
+
+
 def _torchrun(environ: Mapping[str, str]) -> Place:
-    numbers = _numbers("torchrun", TORCHRUN, environ, optional=("local_rank", "local_size"))
+    table = TORCHRUN if "LOCAL_WORLD_SIZE" in environ else {**TORCHRUN, "local_size": "LOCAL_SIZE"}
+    numbers = _numbers("torchrun", table, environ, optional=("local_rank", "local_size"))
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT")
     if not address or not (port or "").isdigit():
         raise UsageError("RANK and WORLD_SIZE are set but MASTER_ADDR or MASTER_PORT is not: start with torchrun")
@@ -99,7 +107,8 @@ def _srun(environ: Mapping[str, str]) -> Place:
     nodes, job = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST"), environ.get("SLURM_JOB_ID")
     if not nodes or not job:
         raise UsageError("srun: SLURM_JOB_NODELIST or SLURM_JOB_ID is not set, so the address of rank 0 is unknown")
-    return _place("srun", numbers, local_size=local_size, address=_first_node(nodes), port=job_port(job))
+    port = job_port(job, environ["SLURM_STEP_ID"])
+    return _place("srun", numbers, local_size=local_size, address=_first_node(nodes), port=port)
 
 
 def _mpi(environ: Mapping[str, str]) -> Place:
@@ -170,9 +179,9 @@ def _first_node(nodes: str) -> str:
     return first
 
 
-def job_port(job: str) -> int:
-    """A port that all ranks derive from the job's id without a message; fixed ports collide on shared nodes."""
-    return random.Random(f"hpcule {job}").randint(20000, 60000)
+def job_port(job: str, step: str = "") -> int:
+    """A port that all ranks derive from job and step without a message; fixed ports collide on shared nodes."""
+    return random.Random(f"hpcule {job} {step}").randint(20000, 60000)
 
 
 def free_port() -> int:

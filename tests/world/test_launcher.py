@@ -40,6 +40,7 @@ SRUN = {
     "SLURM_JOB_NODELIST": "gpu[003-004],n1",
     "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
 }
+SRUN_PMI2 = {**SRUN, "PMI_RANK": "2", "PMI_SIZE": "4", "PMI_FD": "11", "PMI_JOBID": "1234.0"}
 JSRUN = {
     "JSM_NAMESPACE_RANK": "1",
     "JSM_NAMESPACE_SIZE": "4",
@@ -61,11 +62,13 @@ def test_nothing_set_is_a_single_process():
     ("environ", "place"),
     [
         (TORCHRUN, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
-        (DEEPSPEED, Place("torchrun", 1, 2, 1, 1, "10.0.0.1", 29500)),
+        (DEEPSPEED, Place("torchrun", 1, 2, 1, 2, "10.0.0.1", 29500)),
+        (without(DEEPSPEED, "LOCAL_SIZE"), Place("torchrun", 1, 2, 1, 1, "10.0.0.1", 29500)),
+        ({**TORCHRUN, "LOCAL_SIZE": "7"}, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
         ({**SRUN, **TORCHRUN}, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
-        (SRUN, Place("srun", 2, 4, 0, 2, "gpu003", job_port("1234"))),
-        ({**SRUN, "SLURM_JOB_NODELIST": "n1,gpu[003-004]"}, Place("srun", 2, 4, 0, 2, "n1", job_port("1234"))),
-        ({**SRUN, "SLURM_STEP_NODELIST": "gpu004"}, Place("srun", 2, 4, 0, 2, "gpu004", job_port("1234"))),
+        (SRUN, Place("srun", 2, 4, 0, 2, "gpu003", job_port("1234", "0"))),
+        ({**SRUN, "SLURM_JOB_NODELIST": "n1,gpu[003-004]"}, Place("srun", 2, 4, 0, 2, "n1", job_port("1234", "0"))),
+        ({**SRUN, "SLURM_STEP_NODELIST": "gpu004"}, Place("srun", 2, 4, 0, 2, "gpu004", job_port("1234", "0"))),
         ({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place("srun", 0, 1, 0)),
         (without(SRUN, "SLURM_STEP_ID"), Place("single")),
         ({**SRUN, "SLURM_STEP_ID": "4294967290"}, Place("single")),  # an interactive shell of salloc
@@ -126,8 +129,24 @@ def test_half_a_launcher_is_an_error(environ, message):
     assert message in str(caught.value)
 
 
-def test_ports_come_from_the_job():
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {"PMI_RANK": "2", "PMI_SIZE": "8"},  # MPICH's mpiexec: eight ranks, started by a step of four daemons
+        {"PMI_SIZE": "4"},
+        {"PMI_RANK": "2", "PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4"},
+    ],
+)
+def test_mpi_in_a_step_of_srun_is_asked(marks):
+    pytest.importorskip("mpi4py")
+    done = run(sys.executable, "-c", f"from hpcule.world.launcher import detect; detect({ {**SRUN, **marks} })")
+    assert done.returncode != 0
+    assert "MPI counts 1 process(es)" in done.stderr
+
+
+def test_ports_come_from_the_job_and_the_step():
     assert job_port("1234") == job_port("1234")
+    assert job_port("1234", "0") != job_port("1234", "1")
     ports = {job_port(str(job)) for job in range(1000, 1100)}
     assert all(20000 <= port <= 60000 for port in ports)
     assert len(ports) > 90

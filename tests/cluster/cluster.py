@@ -1,0 +1,67 @@
+"""What the tests on the local Slurm share: commands, waiting, and what is where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcule.store.manifest import read_manifest
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = Path(os.environ.get("HPCULE_LOCAL_CLUSTER", "/var/lib/hpcule-local-cluster"))
+OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "SBATCH_", "SRUN_", "OMPI_", "PMI", "JSM_")
+
+SMOKE = ["--data", "digits", "--preset", "smoke", "--set", "deterministic=true", "--set", "world.threads=1"]
+LONG = [*SMOKE, "--set", "method.epochs=200"]
+"""Long enough to be disturbed midway, where OFTEN_SAVED goes with it: some hundreds of steps, a checkpoint each."""
+OFTEN_SAVED = ["--set", "world.checkpoint_seconds=0"]
+
+
+def environ() -> dict[str, str]:
+    """Our variables without any launcher's; the programs of our Python first, and where the cluster is."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    return {**kept, "SLURM_CONF": str(CLUSTER / "slurm.conf")}
+
+
+def call(*words: object, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+    line = [str(word) for word in words]
+    return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout)
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} seconds"
+        time.sleep(0.05)
+
+
+def saved(store: Path) -> bool:
+    return any((store / "run").glob("checkpoint-*/COMMIT"))
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    manifest = read_manifest(store)
+    assert manifest.complete
+    return {entry.file: (store / entry.file).read_bytes() for entry in manifest.files}
+
+
+def tasks(**variables: str) -> list[int]:
+    """Processes that have these variables, lowest number first."""
+    wanted = {f"{name}={value}".encode() for name, value in variables.items()}
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,126 @@
+"""On a real Slurm: the bytes of one process, whatever happens to ranks, jobs and nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+from cluster import CLUSTER, LONG, OFTEN_SAVED, ROOT, SMOKE, call, contents, environ, parent, saved, tasks, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
+CRAFT = ROOT / "slurm" / "craft.sbatch"
+LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
+
+
+def submit(folder, *words):
+    """Submit a script with its output in `folder`; the job's id."""
+    done = call("sbatch", "--parsable", f"--chdir={folder}", "--output=log", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def shown(job, field):
+    """A field of `scontrol show job`, such as JobState or Restarts."""
+    text = call("scontrol", "--oneliner", "show", "job", job).stdout
+    return dict(word.split("=", 1) for word in text.split() if "=" in word).get(field, "")
+
+
+def wait_for_end(job, folder, seconds=120):
+    wait_until(lambda: shown(job, "JobState") not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), job, seconds)
+    assert shown(job, "JobState") == "COMPLETED", (folder / "log").read_text()
+
+
+@pytest.mark.parametrize("plugin", ["none", "pmi2"])
+def test_two_nodes_write_the_bytes_of_one_process(plugin, one_process, tmp_path):
+    store = tmp_path / "store"
+    done = call("srun", f"--mpi={plugin}", "-N2", "-n2", "hpcule", "craft", "pil", *SMOKE, "--out", store, "--json")
+    assert done.returncode == 0, done.stderr
+    assert '"workers": 2' in done.stdout
+    assert contents(store) == one_process(SMOKE)
+
+
+def test_the_batch_scripts(one_process, tmp_path):
+    store = tmp_path / "store"
+    wait_for_end(submit(tmp_path, CRAFT, store, "pil", *SMOKE[:-2]), tmp_path)
+    assert "on 2 worker(s)" in (tmp_path / "log").read_text()
+    assert contents(store) == one_process(SMOKE)
+    report = tmp_path / "report"
+    few = ["--suite", "quick", "--set", "victim.epochs=1", "--out", report]
+    wait_for_end(submit(tmp_path, ROOT / "slurm" / "evaluate.sbatch", store, "--data", "digits", *few), tmp_path)
+    assert (report / "results.json").exists()
+
+
+def test_two_steps_of_a_job_at_a_time(tmp_path):
+    step = "srun --overlap -N1 -n2 hpcule doctor"
+    job = submit(tmp_path, "-N1", "-n2", f"--wrap={step} & {step} & wait")
+    wait_for_end(job, tmp_path)
+    assert (tmp_path / "log").read_text().count("2 of 2 ranks answered") == 2
+
+
+def test_a_killed_rank_ends_the_step(tmp_path):
+    store = tmp_path / "store"
+    words = ["srun", "-N2", "-n2", "hpcule", "craft", "pil", *LONG, *OFTEN_SAVED, "--out", str(store)]
+    step = subprocess.Popen(words, env=environ(), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: saved(store) or step.poll() is not None, "a checkpoint")
+    (victim,) = tasks(SLURM_PROCID="1", SLURMD_NODENAME="n2")
+    os.kill(victim, signal.SIGKILL)
+    _, errors = step.communicate(timeout=60)
+    assert step.returncode != 0
+    assert "Killed" in errors
+    assert not tasks(SLURMD_NODENAME="n1")
+
+
+def test_a_job_told_to_stop_is_requeued_and_finishes(one_process, tmp_path):
+    store = tmp_path / "store"
+    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    wait_until(lambda: saved(store), "a checkpoint")
+    assert call("scancel", "--signal=USR2", job).returncode == 0
+    wait_until(lambda: shown(job, "Restarts") == "1", "the requeue")
+    wait_for_end(job, tmp_path)
+    assert "stopped and saved: back into the queue" in (tmp_path / "log").read_text()
+    assert contents(store) == one_process(LONG)
+
+
+def test_srun_told_to_stop_and_started_again(one_process, tmp_path):
+    store = tmp_path / "store"
+    line = ["srun", "-N2", "-n2", "hpcule", "craft", "pil", *LONG, *OFTEN_SAVED, "--out", str(store), "--resume"]
+    step = subprocess.Popen(line, env=environ(), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: saved(store) or step.poll() is not None, "a checkpoint")
+    os.kill(step.pid, signal.SIGUSR2)  # srun hands it on to its tasks
+    _, errors = step.communicate(timeout=60)
+    assert step.returncode != 0
+    assert "saved: run the same command with --resume" in errors
+    done = call(*line)
+    assert done.returncode == 0, done.stderr
+    assert contents(store) == one_process(LONG)
+
+
+def test_a_lost_node(one_process, tmp_path):
+    """Slurm itself notices, requeues the job on other nodes, and takes the node back when it is repaired."""
+    store = tmp_path / "store"
+    job = submit(tmp_path, "--nodelist=n1,n2", CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    wait_until(lambda: saved(store), "a checkpoint")
+    assert call("scontrol", "update", f"JobId={job}", "ReqNodeList=").returncode == 0
+    (rank,) = tasks(SLURM_PROCID="1", SLURM_JOB_ID=job, SLURMD_NODENAME="n2")
+    daemon = int((CLUSTER / "slurmd.n2.pid").read_text())
+    for process in (daemon, parent(rank), rank):
+        os.kill(process, signal.SIGKILL)
+    try:
+        wait_until(lambda: shown(job, "Restarts") == "1", "the requeue", 90)
+        wait_for_end(job, tmp_path)
+        assert "n2" not in shown(job, "NodeList")
+        assert contents(store) == one_process(LONG)
+    finally:
+        repaired = call(LOCAL_CLUSTER, "up")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "started slurmd.n2" in repaired.stdout
+    assert call("srun", "--nodelist=n2", "true").returncode == 0
+
+
+def test_a_wrong_partition_is_refused_by_name(tmp_path):
+    done = call("sbatch", "--partition=nowhere", CRAFT, tmp_path / "store", "pil", *SMOKE)
+    assert done.returncode != 0
+    assert "invalid partition specified: nowhere" in done.stderr
+    assert not (tmp_path / "store").exists()
