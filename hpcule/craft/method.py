@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hpcule.config.errors import HpculeError
 from hpcule.config.run import MethodConfig
+from hpcule.craft.cache import Cache
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
@@ -58,6 +59,8 @@ class Problem:
     """Run networks in bf16."""
     done: frozenset[int] = frozenset()
     """Shards that an earlier, interrupted run has finished."""
+    cache: Cache = field(default_factory=Cache)
+    """For what other crafts on the same samples compute alike."""
 
     @property
     def owned(self) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 from hpcule.config.errors import StoppedError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.craft.cache import Cache
 from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
 from hpcule.craft.methods import find
@@ -35,9 +36,19 @@ Report = Callable[[Step], None]
 
 
 def craft(
-    config: CraftConfig, source: Source, store: Path, world: World, stop: StopFlag, *, resume: bool, report: Report
+    config: CraftConfig,
+    source: Source,
+    store: Path,
+    world: World,
+    stop: StopFlag,
+    *,
+    resume: bool,
+    report: Report,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Craft the perturbation of a source into a store, together with all other ranks of `world`.
+
+    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
 
     Returns:
         A summary for `--json`: sizes, and where the time went on the slowest rank.
@@ -66,7 +77,8 @@ def craft(
         manifest = plan(config, source, cut, fingerprint, bf16)
         complete = is_complete(store, manifest, world)
         if not complete:
-            _run(config, reader, store, manifest, world, stop, clock, report, bf16=bf16)
+            kept = Cache(cache / fingerprint[:32] if cache else None)
+            _run(config, reader, store, manifest, world, stop, clock, report, kept, bf16=bf16)
     return _summary(config, store, manifest, world, clock, already_complete=complete)
 
 
@@ -79,6 +91,7 @@ def _run(
     stop: StopFlag,
     clock: Clock,
     report: Report,
+    cache: Cache,
     *,
     bf16: bool,
 ) -> None:
@@ -92,6 +105,7 @@ def _run(
         autocast=bf16,
         # Only rank 0 reads the shards that an earlier run has finished.
         done=frozenset(world.gather(finished_shards(store, manifest) if world.leads else set())[0]),
+        cache=cache,
     )
     method = find(config.method.name)(config.method, problem)
     # Only now: what a method refuses must leave no store behind.

@@ -13,6 +13,7 @@ own forward and backward are the same on each of them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
@@ -118,6 +119,7 @@ class UnlearnableClusters(Method):
         self.problem = problem
         checkpoint = Path(config.checkpoint) if config.checkpoint else None
         self.encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
+        self.weights = _digest(self.encoder)
         place(self.encoder, problem.world.device)
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)
@@ -193,6 +195,11 @@ class UnlearnableClusters(Method):
 
     def _features(self, shard: int) -> Any:
         """Features float64 [n, D] of a shard."""
+        first, count = self.problem.partition.range(shard)
+        parts = (self.weights, self.config.encoder_size, self.config.ghost, self.problem.autocast, first, count)
+        return self.problem.cache.get(("features", *parts), lambda: self._encode(shard))
+
+    def _encode(self, shard: int) -> Any:
         ids = self.problem.partition.ids(shard)
         parts = []
         for start in range(0, len(ids), self.config.ghost):
@@ -320,3 +327,12 @@ def _part(cluster: int) -> str:
 
 def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
     return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}
+
+
+def _digest(network: nn.Module) -> str:
+    """Identifies a network by its weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -66,7 +66,16 @@ def do_craft(folder: StudyFolder, craft: Craft, world: World, report: Report) ->
 
     try:
         source = _source(craft.config.data, craft.config.image_size)
-        summary = run_craft(craft.config, source, folder.store(craft.key), world, StopFlag(), resume=True, report=note)
+        summary = run_craft(
+            craft.config,
+            source,
+            folder.store(craft.key),
+            world,
+            StopFlag(),
+            resume=True,
+            report=note,
+            cache=folder.path / "cache",
+        )
     except StoppedError:
         raise
     except HpculeError as error:
