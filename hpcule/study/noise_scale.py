@@ -116,7 +116,8 @@ class NoiseSums:
 def percentiles(draws: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Bounds of the middle share `confidence` of bootstrap draws; draws may be infinite."""
     ordered = np.sort(draws)
-    tail = round(len(ordered) * (1 - confidence) / 2)
+    # The k-th smallest of n draws is their k / (n + 1) quantile.
+    tail = max(1, round((len(ordered) + 1) * (1 - confidence) / 2)) - 1
     return float(ordered[tail]), float(ordered[-1 - tail])
 
 
