@@ -57,14 +57,14 @@ def test_the_last_epoch_counts_and_the_best_is_kept():
     assert result.best == curve[1]
 
 
-def test_the_rate_warms_up_for_an_epoch_and_falls_along_a_cosine(alone):
-    config = VictimConfig(**{**SETTINGS, "epochs": 4, "learning_rate": 1.0})
+def test_every_step_has_its_rate(alone):
+    config = VictimConfig(**{**SETTINGS, "epochs": 4, "learning_rate": 1.0, "optimizer": "lars"})
     trainer = _Trainer(config, make_sets()[0], alone, 0)
     rates = []
     for step in range(20):
         trainer.step = step
         trainer._set_rate()
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        rates.append(trainer.optimizer.param_groups[1]["lr"])
     cosine = [0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
     warm = [0.2, 0.4, 0.6, 0.8] + [1.0] * 16
     assert rates == pytest.approx([a * b for a, b in zip(cosine, warm, strict=True)])

@@ -12,6 +12,22 @@ from hpcule.victim.config import RECIPES, VictimConfig, check_recipes
         ({"batch": 0}, "victim.epochs and batch must be at least 1"),
         ({"learning_rate": 0}, "victim.learning_rate must be above 0"),
         ({"weight_decay": -1e-4}, "weight_decay at least 0"),
+        ({"warmup_epochs": -1}, "warmup_epochs and weight_decay at least 0"),
+        ({"steps": 0}, "victim.steps and evaluate_every must be at least 1"),
+        ({"evaluate_every": 0, "target": 0.5}, "victim.steps and evaluate_every must be at least 1"),
+        ({"evaluate_every": 5}, "victim.evaluate_every looks for a target: set victim.target too"),
+        ({"target": 0}, "victim.target must be above 0 and at most 1"),
+        ({"target": 70}, "victim.target must be above 0 and at most 1"),
+        ({"micro_batch": 3}, "victim.micro_batch must be at least 4"),
+        ({"optimizer": "adamw"}, "victim.optimizer=adamw: valid are sgd, adam, lars, lamb"),
+        ({"optimizer": "adam", "momentum": 1}, "victim.momentum must be below 1 for adam"),
+        ({"batch_norm": "ghost"}, "victim.batch_norm=ghost: valid are local, synchronised"),
+        ({"engine": "fsdp"}, "victim.engine=fsdp: valid are ddp, deepspeed"),
+        ({"zero": 3}, "victim.zero=3: valid are 0, 1, 2"),
+        (
+            {"engine": "deepspeed", "optimizer": "lamb"},
+            "victim.zero=1 cuts tensors apart, and lamb needs them whole: use zero=0",
+        ),
         ({"augment": "mixup"}, "victim.augment=mixup: valid are none, crop-flip"),
         ({"precision": "fp16"}, "victim.precision=fp16: valid are auto, fp32, bf16"),
         ({"learning_rate": "fast"}, "victim.learning_rate=fast: expected a number"),
@@ -22,6 +38,11 @@ def test_a_wrong_setting_is_named(tree, message):
     with pytest.raises(UsageError) as caught:
         build(VictimConfig, tree, "victim.")
     assert message in str(caught.value)
+
+
+def test_whole_tensors_suit_every_optimizer():
+    build(VictimConfig, {"engine": "deepspeed", "optimizer": "lamb", "zero": 0}, "victim.")
+    build(VictimConfig, {"engine": "ddp", "optimizer": "lamb", "zero": 1}, "victim.")
 
 
 def test_recipes_are_known_by_name():

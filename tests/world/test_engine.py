@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hpcule.world.engine import average_buffers, distributed
+from hpcule.world.engine import DdpEngine, average_buffers, distributed
 
 
 def make_network(norm=False):
@@ -40,6 +40,44 @@ def test_an_unevenly_split_batch_gives_the_gradient_of_the_whole(pool, alone):
 def test_a_world_of_one_needs_no_wrapping(alone):
     network = make_network()
     assert distributed(network, alone) is network
+
+
+def gradient_of_parts(world, cuts):
+    """Of the mean loss over a batch, each rank working on its samples in two parts; and before the last part."""
+    network = make_network()
+    engine = DdpEngine(network, torch.optim.SGD(network.parameters(), lr=1.0), world)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    inputs, labels = make_batch()
+    mine = torch.arange(cuts[world.rank], cuts[world.rank + 1])
+    for number, part in enumerate(mine.tensor_split(2)):
+        with engine.part(last=number == 1):
+            loss = functional.cross_entropy(engine.network(inputs[part]), labels[part], reduction="sum")
+            engine.backward(loss * world.size / len(labels))
+        if number == 0:
+            local = [parameter.grad.clone().numpy() for parameter in network.parameters()]
+    engine.step()
+    forgotten = all(parameter.grad is None for parameter in network.parameters())
+    return (
+        [(one - two.detach()).numpy() for one, two in zip(before, network.parameters(), strict=True)],
+        local,
+        forgotten,
+    )
+
+
+def test_parts_add_up_and_only_the_last_meets_the_other_ranks(pool, alone):
+    expected = gradients(alone, [0, 7])
+    assert_close(gradient_of_parts(alone, [0, 7])[0], expected)
+    for cuts in ([0, 4, 7], [0, 5, 7]):
+        (first, first_local, forgotten), (second, second_local, _) = pool.run(gradient_of_parts, cuts)
+        assert_close(first, expected)
+        assert_close(second, expected)
+        assert any((one != other).any() for one, other in zip(first_local, second_local, strict=True))
+        assert forgotten
+
+
+def assert_close(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-12, atol=1e-14)
 
 
 def average(world):

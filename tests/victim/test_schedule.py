@@ -1,0 +1,51 @@
+import math
+
+import pytest
+
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.schedule import Schedule
+
+
+def make(samples=230, **settings):
+    return Schedule.of(VictimConfig(**{"batch": 50, "learning_rate": 1.0, **settings}), samples)
+
+
+def rates(schedule):
+    return [schedule.rate(step) for step in range(schedule.total)]
+
+
+def cosine(total):
+    return [0.5 * (1 + math.cos(math.pi * step / total)) for step in range(total)]
+
+
+def test_warm_up_of_an_epoch_then_a_cosine():
+    warm = [0.2, 0.4, 0.6, 0.8] + [1.0] * 16
+    assert rates(make(epochs=4)) == pytest.approx([a * b for a, b in zip(cosine(20), warm, strict=True)])
+
+
+def test_warm_up_may_last_a_part_of_an_epoch_or_several():
+    half = [0.4, 0.8] + [1.0] * 8
+    assert rates(make(epochs=2, warmup_epochs=0.5)) == pytest.approx(
+        [a * b for a, b in zip(cosine(10), half, strict=True)]
+    )
+    assert make(epochs=4, warmup_epochs=2).rate(0) == pytest.approx(0.1)
+    assert rates(make(epochs=4, warmup_epochs=0)) == pytest.approx(cosine(20))
+
+
+def test_a_run_as_short_as_its_warm_up_has_none():
+    assert rates(make(epochs=1)) == pytest.approx(cosine(5))
+    assert rates(make(steps=5)) == pytest.approx(cosine(5))
+    assert rates(make(steps=6))[0] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("batch", [10, 50, 230, 1000])
+def test_a_budget_of_steps_holds_for_every_batch(batch):
+    schedule = make(steps=7, batch=batch)
+    assert schedule.total == 7
+    assert schedule.epochs == math.ceil(7 / max(1, round(230 / batch)))
+    assert schedule.rate(6) == pytest.approx(cosine(7)[6] * min(1.0, 7 / max(1, schedule.warmup)))
+
+
+def test_epochs_and_the_run_end_somewhere():
+    schedule = make(steps=12)
+    assert [step for step in range(1, 13) if schedule.ends_epoch(step)] == [5, 10, 12]
