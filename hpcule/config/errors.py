@@ -28,6 +28,9 @@ class WorkerError(HpculeError):
 class PeerLostError(WorkerError):
     """Another rank went away during a collective: a consequence, never the cause, of a failed run."""
 
+    exit_code = 69
+    """EX_UNAVAILABLE of sysexits.h: perhaps a node was lost; the run may succeed on others."""
+
 
 class StoppedError(HpculeError):
     """The run was asked to stop by a signal; its checkpoint is written and `--resume` continues it."""

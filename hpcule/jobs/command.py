@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from hpcule.config.errors import StoppedError, WorkerError
+from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
 
 TOLD_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+MOST_RESTARTS = 3
+"""So often a job that lost a rank goes back into the queue: a node may be gone, or the command itself may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Command:
             signal.signal(number, forward)
         code = child.wait()
         if code == StoppedError.exit_code or -code in TOLD_TO_STOP:
+            if os.environ.get("SLURM_PROCID", "0") == "0":
+                requeue(os.environ)
+        elif code == PeerLostError.exit_code and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MOST_RESTARTS:
+            # Any survivor: the first task may be the one that was lost.
             requeue(os.environ)
         elif code:
             raise WorkerError(
@@ -52,13 +58,11 @@ class Command:
 
 
 def requeue(environ: Mapping[str, str]) -> None:
-    """Put this job back into the queue; the first of its tasks does it for all.
+    """Put this job back into the queue.
 
     Raises:
         WorkerError: Slurm refuses.
     """
-    if environ.get("SLURM_PROCID", "0") != "0":
-        return
     job = environ.get("SLURM_JOB_ID", "")
     asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if asked.returncode:

@@ -1,0 +1,91 @@
+"""A study handed to a real Slurm, with a job that is told to stop and a node that is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+from cluster import CLUSTER, ROOT, call, contents, parent, saved, tasks, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
+LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
+STUDY = """
+name: toy
+data: digits
+method: pil
+preset: smoke
+craft: {deterministic: true, method: {epochs: 200}, world: {threads: 1, checkpoint_seconds: 0}}
+factors:
+  craft.method.batch: [64, 256]
+seeds: [0, 1]
+victim: {network: convnet, epochs: 1, batch: 32, learning_rate: 0.05}
+world: {threads: 1}
+"""
+
+
+def jobs(state):
+    """Ids of array elements in a state."""
+    shown = call("squeue", "--noheader", "--array", "--format=%i %T %j").stdout
+    return [line.split()[0] for line in shown.splitlines() if line.split()[1:] == [state, "hpcule-craft"]]
+
+
+def states(out):
+    return {cell["state"] for cell in json.loads(call("hpcule", "study", "status", out, "--json").stdout)}
+
+
+def release():
+    """A requeued job waits two minutes; not here."""
+    for job in jobs("PENDING"):
+        call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    alone = call("hpcule", "study", "run", tmp_path / "study.yaml", "--out", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    out = tmp_path / "out"
+    done = call("hpcule", "study", "submit", tmp_path / "study.yaml", "--out", out, "--site", "local")
+    assert done.returncode == 0, done.stderr
+    assert "craft: job" in done.stdout
+
+    wait_until(lambda: any(saved(store) for store in (out / "crafts").iterdir()), "a checkpoint")
+    stopped = jobs("RUNNING")[0]
+    assert call("scancel", "--signal=USR2", stopped).returncode == 0
+
+    def lose_a_node():
+        ranks = tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4")
+        if ranks and jobs("RUNNING"):
+            daemon = int((CLUSTER / "slurmd.n4.pid").read_text())
+            for process in (daemon, parent(ranks[0]), *ranks):
+                os.kill(process, signal.SIGKILL)
+        return bool(ranks)
+
+    try:
+        wait_until(lambda: lose_a_node() or states(out) == {"done"}, "a craft on n4")
+
+        def ended():
+            release()
+            return (out / "report.html").exists() and states(out) == {"done"}
+
+        wait_until(ended, "the report", 300)
+    finally:
+        subprocess.run([str(LOCAL_CLUSTER), "up"], capture_output=True, check=True)
+    rows = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
+    expected = list(csv.DictReader((tmp_path / "alone" / "cells.csv").read_text().splitlines()))
+    assert [row["protected_last"] for row in rows] == [row["protected_last"] for row in expected]
+    for store in (tmp_path / "alone" / "crafts").iterdir():
+        assert contents(out / "crafts" / store.name) == contents(store)
+
+
+def test_a_partition_that_is_not_there_is_refused_before_anything_is_submitted(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "site.yaml").write_text("partition: debgu")
+    words = ["study", "submit", tmp_path / "study.yaml", "--out", tmp_path / "out", "--site", tmp_path / "site.yaml"]
+    done = call("hpcule", *words)
+    assert done.returncode == 2
+    assert "unknown partition 'debgu': did you mean 'debug'? Valid: debug" in done.stderr
+    assert not list((tmp_path / "out").glob("logs/*"))
