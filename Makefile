@@ -7,15 +7,16 @@ REQUIREMENTS := pyproject.toml constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean fashion-mnist
+.PHONY: help demo test test-cluster lint format bench clean fashion-mnist
 
 help:
-	@echo "make demo     set up what running needs, then protect a small real dataset and measure it"
-	@echo "make test     set up everything, then lint, type check and run all tests"
-	@echo "make lint     ruff and mypy alone"
-	@echo "make format   let ruff format the code and fix what it can"
-	@echo "make bench    run the programs in bench/"
-	@echo "make clean    remove the virtual environment and all caches; results stay"
+	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
+	@echo "make test          set up everything, then lint, type check and run all tests"
+	@echo "make test-cluster  start a Slurm on this machine (Debian, as root), run the tests that need it, and stop it"
+	@echo "make lint          ruff and mypy alone"
+	@echo "make format        let ruff format the code and fix what it can"
+	@echo "make bench         run the programs in bench/"
+	@echo "make clean         remove the virtual environment and all caches; results stay"
 	@echo "PYTHON=... names another interpreter (3.11 or newer)"
 
 demo: $(VENV)/installed
@@ -23,6 +24,13 @@ demo: $(VENV)/installed
 
 test: lint fashion-mnist
 	$(BIN)/python -m pytest
+
+# Exit code 3 of local-cluster: it cannot be had on this machine, and has said why.
+test-cluster: $(VENV)/installed-dev
+	@code=0; slurm/local-cluster up || code=$$?; \
+	if [ $$code = 3 ]; then echo "no local Slurm here: the tests that need it are skipped"; exit 0; fi; \
+	trap 'slurm/local-cluster down' EXIT; trap 'exit 130' INT TERM; \
+	[ $$code = 0 ] && $(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

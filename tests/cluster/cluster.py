@@ -16,8 +16,8 @@ CLUSTER = Path(os.environ.get("HPCULE_LOCAL_CLUSTER", "/var/lib/hpcule-local-clu
 OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "SBATCH_", "SRUN_", "OMPI_", "PMI", "JSM_")
 
 SMOKE = ["--data", "digits", "--preset", "smoke", "--set", "deterministic=true", "--set", "world.threads=1"]
-LONG = [*SMOKE, "--set", "method.epochs=200"]
-"""Long enough to be disturbed midway, where OFTEN_SAVED goes with it: some hundreds of steps, a checkpoint each."""
+LONG = [*SMOKE, "--set", "method.epochs=80"]
+"""Long enough to be disturbed midway where OFTEN_SAVED goes with it: a hundred steps, a checkpoint each."""
 OFTEN_SAVED = ["--set", "world.checkpoint_seconds=0"]
 
 

@@ -31,8 +31,6 @@ def test_two_processes_write_the_bytes_of_one(starter, one_process, tmp_path):
     assert contents(tmp_path / "store") == one_process(SMOKE)
 
 
-@pytest.mark.parametrize("starter", [*PROGRAMS, "jsrun.lsf"])
-def test_a_starter_is_a_bash_script(starter):
-    path = ROOT / "launch" / starter
-    assert call("bash", "-n", path).returncode == 0
-    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+def test_what_is_not_run_is_at_least_a_script():
+    done = call("bash", "-n", ROOT / "launch" / "jsrun.lsf")
+    assert done.returncode == 0, done.stderr
