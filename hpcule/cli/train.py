@@ -42,9 +42,7 @@ def run(options: argparse.Namespace) -> None:
         with Progress(shown=world.leads) as progress:
             results = train(config, options.data, options.test, options.store, options.out, world, progress.update)
         if world.leads:
-            line = (
-                f"test accuracy {results['last']:.4f} after {config.victim.epochs} epochs, best {results['best']:.4f}"
-            )
+            line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     on_all_ranks(work, given=options.given, workers=options.workers, config=config.world)
