@@ -50,8 +50,8 @@ def test_fit_agrees_with_a_fit_of_both_numbers_at_once():
 
 def test_batch_sizes_weigh_as_many_seeds_as_they_have():
     # One of the seven moved off the curve, and listed with three times the seeds.
-    data = replicates(2, noise=0.2)
-    data[1024] = [1.3 * value for value in data[1024]]
+    data = replicates(2, noise=0.3)
+    data[1024] = [1.2 * value for value in data[1024]]
     more = {batch: values * (3 if batch == 1024 else 1) for batch, values in data.items()}
     points = [(batch, math.log(value)) for batch, values in more.items() for value in values]
     batches, logs = (np.array(column) for column in zip(*points, strict=True))
