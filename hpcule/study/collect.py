@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import UsageError
-from hpcule.measure.accuracy import Summary, paired_difference, summarise
+from hpcule.measure.accuracy import Summary, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.evaluate import LEARNT
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import Grid, Role
+from hpcule.study.paired import Comparison, compare
 
 ROLES: Mapping[Role, str] = {
     "clean": "clean control",
@@ -36,7 +37,7 @@ class Point:
     invalid: int
     """Seeds whose clean control did not learn."""
     accuracy: Mapping[Role, Summary]
-    lead: Summary | None
+    lead: Comparison | None
     """Accuracy on random noise minus accuracy on protected, seed by seed: what the method adds to sharing a pattern."""
 
 
@@ -79,7 +80,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         len(group),
         len(group) - len(valid),
         {role: summarise(found) for role, found in values.items() if found},
-        paired_difference(values["noise"], values["protected"]) if valid else None,
+        compare(values["noise"], values["protected"]) if valid else None,
     )
 
 

@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from hpcule import __version__
 from hpcule.config.tree import dump_yaml, to_tree
-from hpcule.measure.accuracy import Summary
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import ROLES, Point, Row, points
 from hpcule.study.grid import Grid, Role, StudyConfig, name_of
+from hpcule.study.paired import Comparison, holm
 from hpcule.study.report import environment
 from hpcule.study.svg import Series, series_chart
 
@@ -73,17 +73,32 @@ def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
         f"{len(worse)} it lowers it less, at {len(told) - len(better) - len(worse)} there is no telling."
     ]
     text += [f"Better than random: {_where(point, factors)}: {_points(point.lead)}." for point in better]
-    text.append(
-        "Each point is judged by itself: of twenty points without any effect, one is expected to look like one."
+    return [*text, _power([lead for _, lead in told])]
+
+
+def _power(leads: Sequence[Comparison]) -> str:
+    """What the number of points and of seeds allows to say."""
+    seeds = min(lead.n for lead in leads)
+    seen = [lead.detectable for lead in leads if lead.detectable is not None]
+    missed = 100 * max(seen, default=0)
+    text = f"With {seeds} seeds a point, differences below {missed:.0f} points could have been missed. "
+    smallest = max(lead.smallest_p for lead in leads)
+    if smallest > 0.05:
+        return (
+            text
+            + f"So few seeds cannot show more than that: the sign-flip test's p-value never falls below {smallest:g}."
+        )
+    left = sum(p < 0.05 for p in holm([lead.p_value for lead in leads]))
+    return (
+        text + f"After Holm's correction for {len(leads)} points, the sign-flip test leaves {left} of them below 0.05."
     )
-    return text
 
 
 def _where(point: Point, factors: Sequence[str]) -> str:
     return ", ".join(f"{name_of(name)} {point.factors[name]}" for name in factors)
 
 
-def _points(lead: Summary | None) -> str:
+def _points(lead: Comparison | None) -> str:
     if lead is None or lead.interval is None:
         return "no interval"
     low, high = lead.interval

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hpcule.study.svg import HEIGHT, WIDTH, Bar, Curve, bar_chart, height, line_chart, ticks
+from hpcule.study.svg import HEIGHT, WIDTH, Bar, Curve, Series, bar_chart, height, line_chart, series_chart, ticks
 
 
 def found(svg, tag, kind):
@@ -101,3 +101,22 @@ def test_nothing_leaves_the_frame():
 )
 def test_ticks_are_round_and_few(last, expected):
     assert ticks(last) == expected
+
+
+def test_series_stand_at_their_values_with_their_intervals():
+    series = [
+        Series("clean", "clean control", [0.9, 0.8], [(0.85, 0.95), None]),
+        Series("protected", "protected", [None, 0.4], [None, (0.3, 0.5)]),
+    ]
+    svg = series_chart("t", "d", ["32", "64"], series, chance=0.5)
+    assert [float(dot.get("cy")) for dot in found(svg, "circle", "clean")] == [
+        pytest.approx(height(0.9), abs=0.01),
+        pytest.approx(height(0.8), abs=0.01),
+    ]
+    (dot,) = found(svg, "circle", "protected")
+    (whisker,) = found(svg, "line", "protected")
+    assert dot.get("cx") == whisker.get("x1")
+    assert float(whisker.get("y1")) == pytest.approx(height(0.3), abs=0.01)
+    assert float(whisker.get("y2")) == pytest.approx(height(0.5), abs=0.01)
+    places = [float(dot.get("cx")) for dot in found(svg, "circle", "clean")]
+    assert places[0] < float(dot.get("cx"))

@@ -1,0 +1,67 @@
+import pytest
+
+from hpcule.study.collect import points
+from hpcule.study.study_report import answers
+
+FACTORS = ["craft.method.batch"]
+
+
+def row(batch, seed, protected, noise=0.8, clean=0.9, invalid=False):
+    values = {"protected_last": protected, "noise_last": noise, "clean_last": clean}
+    return {"craft.method.batch": batch, "seed": seed, **values, "chance": 0.5, "invalid": invalid}
+
+
+def test_a_point_is_the_mean_over_its_seeds():
+    (point,) = points([row(32, 0, 0.6), row(32, 1, 0.7)], FACTORS)
+    assert point.factors == {"craft.method.batch": 32}
+    assert point.accuracy["protected"].mean == pytest.approx(0.65)
+    assert point.lead.mean == pytest.approx(0.15)
+    assert point.seeds == 2
+    assert "untrained" not in point.accuracy
+
+
+def test_a_difference_is_taken_seed_by_seed():
+    """Seeds that differ much, and a method that is better by the same in each."""
+    (point,) = points([row(32, s, 0.3 + 0.2 * s, noise=0.4 + 0.2 * s) for s in range(3)], FACTORS)
+    low, high = point.lead.interval
+    assert low == pytest.approx(0.1)
+    assert high == pytest.approx(0.1)
+
+
+def test_invalid_cells_are_counted_and_left_out():
+    (point,) = points([row(32, 0, 0.6), row(32, 1, 0.1, clean=0.5, invalid=True)], FACTORS)
+    assert (point.seeds, point.invalid) == (2, 1)
+    assert point.accuracy["protected"].mean == pytest.approx(0.6)
+
+
+def test_a_point_without_a_valid_cell_has_no_numbers():
+    (point,) = points([row(32, 0, 0.6, invalid=True)], FACTORS)
+    assert point.accuracy == {}
+    assert point.lead is None
+
+
+@pytest.mark.parametrize(
+    ("protected", "expected"),
+    [
+        ([0.5, 0.51, 0.52], "At 1 of 1 points the method lowers the victims' accuracy more"),
+        ([0.9, 0.91, 0.92], "at 1 it lowers it less"),
+        ([0.7, 0.8, 0.9], "at 1 there is no telling"),
+    ],
+)
+def test_the_answer_says_which_way(protected, expected):
+    rows = [row(32, seed, value) for seed, value in enumerate(protected)]
+    text = answers(points(rows, FACTORS), FACTORS)
+    assert expected in text[0]
+    assert ("Better than random: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
+    assert "the sign-flip test's p-value never falls below 0.25" in text[-1]
+
+
+def test_with_enough_seeds_several_points_are_corrected_for():
+    rows = [row(32, seed, 0.5 + 0.01 * seed) for seed in range(8)]
+    rows += [row(64, seed, 0.8 + 0.01 * (-1) ** seed) for seed in range(8)]
+    text = answers(points(rows, FACTORS), FACTORS)
+    assert "After Holm's correction for 2 points, the sign-flip test leaves 1 of them below 0.05." in text[-1]
+
+
+def test_a_single_seed_tells_nothing_apart():
+    assert "tells nothing apart" in answers(points([row(32, 0, 0.1)], FACTORS), FACTORS)[0]
