@@ -167,13 +167,13 @@ def _rank_file(environ: Mapping[str, str]) -> list[str]:
 
 def _first_node(nodes: str) -> str:
     """First host of a Slurm node list ("gpu[003-004,7],x1" is gpu003)."""
+    first = re.sub(r"\[(\d+)[^\]]*\]", r"\1", nodes).split(",")[0]
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, timeout=30)
         if shown.returncode == 0 and shown.stdout.split():
-            return shown.stdout.split()[0]
+            first = shown.stdout.split()[0]
     except (OSError, subprocess.TimeoutExpired):
-        pass  # containers often lack scontrol: read the list ourselves
-    first = re.sub(r"\[(\d+)[^\]]*\]", r"\1", nodes).split(",")[0]
+        pass  # containers often lack scontrol: our own reading of the list stands
     if not re.fullmatch(r"[\w.-]+", first):
         raise UsageError(f"srun: cannot read the node list '{nodes}'")
     return first
