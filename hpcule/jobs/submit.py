@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -59,8 +60,10 @@ def _submit(executor: Any, batch: Batch) -> list[Any]:
     from submitit.helpers import clean_env
 
     try:
-        # What Slurm set for a job that submits is not for the jobs that it submits.
+        # What Slurm set for a job that submits is not for the jobs that it submits; where Slurm is, is.
+        cluster = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
         with clean_env(), executor.batch():
+            os.environ.update(cluster)
             return [executor.submit(Command(command)) for command in batch.commands]
     except FailedJobError as error:
         raise UsageError(f"sbatch refused {batch.name}: {str(error).strip().splitlines()[-1]}") from None
