@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
+from hpcule.world.launcher import slurm_job
 
 TOLD_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MOST_RESTARTS = 3
@@ -63,7 +64,7 @@ def requeue(environ: Mapping[str, str]) -> None:
     Raises:
         WorkerError: Slurm refuses.
     """
-    job = environ.get("SLURM_JOB_ID", "")
+    job = slurm_job(environ)
     asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if asked.returncode:
         raise WorkerError(f"job {job} was stopped and saved, but not requeued: {asked.stderr.strip()}; submit it again")

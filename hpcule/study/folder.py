@@ -14,6 +14,7 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.grid import StudyConfig
+from hpcule.world.launcher import slurm_job
 
 State = Literal["waiting", "running", "done", "failed"]
 BEAT_SECONDS = 2.0
@@ -84,8 +85,8 @@ class StudyFolder:
 
     def fail(self, key: str, error: BaseException) -> None:
         """Note why an item failed, where, and in which log to look."""
-        job = os.environ.get("SLURM_JOB_ID", "")
-        record = {"error": f"{error}" or type(error).__name__, "host": socket.gethostname(), "job": job}
+        error_text = str(error) or type(error).__name__
+        record = {"error": error_text, "host": socket.gethostname(), "job": slurm_job()}
         write_atomically(self._file("failed", key), to_json(record))
         self._file("running", key).unlink(missing_ok=True)
 

@@ -189,3 +189,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def slurm_job(environ: Mapping[str, str] = os.environ) -> str:
+    """This job's name among Slurm's; empty elsewhere.
+
+    SLURM_JOB_ID does not do: for one element of an array it is the number of the whole array.
+    """
+    array, element = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else environ.get("SLURM_JOB_ID", "")

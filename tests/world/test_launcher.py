@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.world.launcher import Place, detect, job_port
+from hpcule.world.launcher import Place, detect, job_port, slurm_job
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "OMPI_", "PMI", "JSM_", "LSB_", "PALS_")
 TORCHRUN = {
@@ -193,3 +193,16 @@ def test_mpiexec():
 def test_torchrun():
     found = doctor(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert found["launcher"] == "torchrun"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "24"}, "24"),
+        ({"SLURM_JOB_ID": "24", "SLURM_ARRAY_JOB_ID": "24", "SLURM_ARRAY_TASK_ID": "11"}, "24_11"),
+        ({"SLURM_JOB_ID": "31", "SLURM_ARRAY_JOB_ID": "24", "SLURM_ARRAY_TASK_ID": "0"}, "24_0"),
+    ],
+)
+def test_an_element_of_an_array_is_not_the_array(environ, name):
+    assert slurm_job(environ) == name
