@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,4 +46,5 @@ class Journal:
     def note(self, step: Step) -> None:
         """Append a line."""
         line = {"time": round(time.time(), 3), **self._start, "stage": step.stage, "done": step.done}
-        os.write(self._file, (json.dumps({**line, "total": step.total, **step.figures}) + "\n").encode())
+        norms = asdict(step.norms) if step.norms else {}
+        os.write(self._file, (json.dumps({**line, "total": step.total, **step.figures, **norms}) + "\n").encode())

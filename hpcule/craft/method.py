@@ -19,6 +19,7 @@ from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Labels, Source
+from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 
 Unit = Literal["sample", "class", "cluster"]
@@ -98,6 +99,8 @@ class Step:
     done: int
     total: int
     figures: Mapping[str, float] = field(default_factory=dict)
+    norms: GradientNorms | None = None
+    """Of the gradients of this step, for the journal."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from hpcule.craft.method import Problem
 from hpcule.data.schedule import Ghost
 from hpcule.world.exact import Sum
+from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.precision import autocast, place
 
 
@@ -46,8 +47,8 @@ class Surrogate:
         shapes = [parameter.shape for parameter in self._parameters]
         self._gradients = Sum(shapes, problem.world.device, exact=problem.exact)
 
-    def train(self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]]) -> None:
-        """One step on a global batch.
+    def train(self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]]) -> GradientNorms:
+        """One step on a global batch; returns the norms of its ghosts' gradients, before clipping.
 
         Args:
             batch: all its ghosts, in order; this rank works on those of its own shards.
@@ -56,7 +57,9 @@ class Surrogate:
         world = self.problem.world
         size = sum(len(ghost.ids) for ghost in batch)
         self.network.train()
-        rows = torch.zeros(len(batch), self._statistics().numel(), device=world.device)
+        width = self._statistics().numel()
+        # Statistics and, last, the squared norm of the gradient.
+        rows = torch.zeros(len(batch), width + 1, device=world.device)
         with self._fresh_statistics():
             for number, ghost in enumerate(batch):
                 if ghost.shard % world.size == world.rank:
@@ -64,15 +67,23 @@ class Surrogate:
                     with autocast(world.device, self.problem.autocast):
                         logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
                     loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / size
-                    self._gradients.add(torch.autograd.grad(loss, self._parameters))
-                    rows[number] = self._statistics()
+                    gradients = torch.autograd.grad(loss, self._parameters)
+                    self._gradients.add(gradients)
+                    rows[number, :width] = self._statistics()
+                    rows[number, width] = _squared_norm(gradients)
         # Each row comes from one rank, and adding zeros to it is exact in any order.
-        self._fold(world.add(rows))
+        world.add(rows)
+        self._fold(rows[:, :width])
         for parameter, gradient in zip(self._parameters, self._gradients.total(world), strict=True):
             parameter.grad = gradient
+        whole = float(_squared_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None]))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm, foreach=False)
         self._optimizer.step()
+        sizes = [len(ghost.ids) for ghost in batch]
+        # A ghost's gradient is its share of the batch's mean.
+        squares = [square * (size / own) ** 2 for square, own in zip(rows[:, width].tolist(), sizes, strict=True)]
+        return GradientNorms.of(sizes, squares, whole)
 
     def frozen(self) -> nn.Module:
         """A copy for the noise phase: evaluation mode, BatchNorm folded into convolutions, no parameter gradients."""
@@ -128,6 +139,10 @@ class Surrogate:
                 assert buffer is not None
                 buffer.copy_(statistics[position : position + buffer.numel()])
                 position += buffer.numel()
+
+
+def _squared_norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([tensor.square().sum() for tensor in tensors]).sum()
 
 
 def input_gradient(frozen: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

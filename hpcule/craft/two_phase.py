@@ -129,7 +129,7 @@ class TwoPhase(Method):
             self.round += 1
             self.trained = False
             self.finished = error <= self.config.stop_error or self.round >= self.config.max_rounds
-            yield Step("round", self.round, self.config.max_rounds, {"error": error})
+            yield Step("round", self.round, self.config.max_rounds, {"step": self.batches, "error": error})
         yield from self.noise.results()
 
     def state(self) -> State:
@@ -153,11 +153,11 @@ class TwoPhase(Method):
         self.noise.restore(shared, saved)
 
     def _model_step(self) -> Step:
-        self.surrogate.train(self.schedule.at(self.batches), self._load)
+        norms = self.surrogate.train(self.schedule.at(self.batches), self._load)
         self.batches += 1
         done = self.batches - self.round * self.config.model_steps
         self.trained = done == self.config.model_steps
-        return Step("model", done, self.config.model_steps)
+        return Step("model", done, self.config.model_steps, {"step": self.batches - 1}, norms)
 
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
         """x + delta, deliberately not clipped to [0, 1], and the labels."""

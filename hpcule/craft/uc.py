@@ -47,6 +47,7 @@ from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.exact import Sum
+from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.precision import autocast, place
 
 
@@ -233,14 +234,15 @@ class UnlearnableClusters(Method):
         total = max(sum(lengths[k] - self.progress[k] for k in queue) for queue in queues)
         for done in range(1, total + 1):
             figures: dict[str, float] = {}
+            norms = None
             for number, queue in enumerate(queues):
                 cluster = next((k for k in queue if self.progress[k] < lengths[k]), None)
                 if cluster is None:
                     continue
                 if number == self.number:
-                    figures = self._step(cluster, schedules[cluster], lengths[cluster])
+                    figures, norms = self._step(cluster, schedules[cluster], lengths[cluster])
                 self.progress[cluster] += 1
-            yield Step("generators", done, total, figures)
+            yield Step("generators", done, total, figures, norms)
 
     def _queue(self, number: int) -> list[int]:
         """The clusters of a group, in order."""
@@ -253,19 +255,20 @@ class UnlearnableClusters(Method):
             members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(members)]
         return Schedule(members, self.config.ghost, self.config.batch, self.problem.seed, f"uc {cluster}")
 
-    def _step(self, cluster: int, schedule: Schedule, length: int) -> dict[str, float]:
+    def _step(self, cluster: int, schedule: Schedule, length: int) -> tuple[dict[str, float], GradientNorms]:
         if self.current is None:
             self.current = self._generator(cluster)
         step = self.progress[cluster]
         delta = self.current.delta()
-        gradient, loss = self._reduced_gradient(cluster, delta.detach(), schedule.at(step), step // schedule.steps)
+        batch = schedule.at(step)
+        gradient, loss, norms = self._reduced_gradient(cluster, delta.detach(), batch, step // schedule.steps)
         rate = 1e-6 + (self.config.learning_rate - 1e-6) * 0.5 * (1 + math.cos(math.pi * step / length))
         self.current.update(delta, gradient, rate)
-        figures = {"cluster": float(cluster), "divergence": loss, "saturated": self.current.saturated}
+        figures = {"cluster": cluster, "step": step, "divergence": loss, "saturated": self.current.saturated}
         if step + 1 == length:
             self.deltas[cluster] = self.current.delta().detach()
             self.current = None
-        return figures
+        return figures, norms
 
     def _generator(self, cluster: int) -> ClusterGenerator:
         levels, config = self.problem.source.levels, self.config
@@ -281,24 +284,33 @@ class UnlearnableClusters(Method):
             generator.restore(self.paused.pop(cluster))
         return generator
 
-    def _reduced_gradient(self, cluster: int, delta: Tensor, batch: list[Ghost], epoch: int) -> tuple[Tensor, float]:
-        """dL/d delta [C, H, W] and L over the whole batch; any rank may read any sample."""
+    def _reduced_gradient(
+        self, cluster: int, delta: Tensor, batch: list[Ghost], epoch: int
+    ) -> tuple[Tensor, float, GradientNorms]:
+        """dL/d delta [C, H, W], L, and single samples' gradient norms over the batch; any rank may read any sample."""
         assert self.centers is not None
         target = functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
         purpose = key(self.problem.seed, "uc augment", cluster, epoch)
-        sums = Sum([delta.shape, torch.Size([1])], delta.device, exact=self.problem.exact)
+        gradient_sum = Sum([delta.shape], delta.device, exact=self.problem.exact)
+        loss_and_squares = torch.zeros(2, dtype=torch.float64, device=delta.device)
         for number, ghost in enumerate(batch):
             if number % self.group.size == self.group.rank:
-                leaf = delta.clone().requires_grad_()
+                # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
+                leaf = delta.expand(len(ghost.ids), *delta.shape).clone().requires_grad_()
                 samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
                 with self._autocast():
                     features = self.encoder((samples + leaf).clamp(0, 1).contiguous(memory_format=torch.channels_last))
                 log_probability = functional.log_softmax(features.float(), dim=1)
                 loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
-                sums.add([*torch.autograd.grad(loss, leaf), loss.detach().view(1)])
+                (gradients,) = torch.autograd.grad(loss, leaf)
+                gradient_sum.add([gradients.sum(0)])
+                loss_and_squares += torch.stack([loss.detach(), gradients.square().sum()])
         size = sum(len(ghost.ids) for ghost in batch)
-        gradient, total = sums.total(self.group)
-        return gradient / size, float(total) / size
+        (total,) = gradient_sum.total(self.group)
+        loss_sum, squares = self.group.add(loss_and_squares).tolist()
+        gradient = total / size
+        norms = GradientNorms(size, size, squares, float(gradient.double().square().sum()))
+        return gradient, loss_sum / size, norms
 
     def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
         if self.config.augment:

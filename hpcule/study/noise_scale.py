@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hpcule.data.keyed import key
 from hpcule.measure.accuracy import CONFIDENCE
+from hpcule.world.gradient_norms import GradientNorms
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,25 +59,19 @@ class NoiseSums:
     blocks: list[tuple[int, float, float]] = field(default_factory=list)
     """Steps, sum of tr(Sigma), sum of |G|^2, by block; all but the last have `length` steps."""
 
-    def add(self, sizes: Sequence[int], squared_norms: Sequence[float], whole: float) -> None:
-        """Take in one step, from norms alone: parameter gradients, or gradients for a shared delta.
+    def add(self, step: GradientNorms) -> None:
+        """Take in one step.
 
         A step with a single group, or with a number that is not finite, tells nothing: it is counted in `skipped`.
-
-        Args:
-            sizes: number of samples b_i of each group; 1 for gradients of single samples.
-            squared_norms: |g_i|^2, g_i the mean gradient of group i.
-            whole: |g|^2, g = sum b_i g_i / sum b_i the mean gradient of all samples of the step.
         """
-        samples = sum(sizes)
-        weighted = sum(size * square for size, square in zip(sizes, squared_norms, strict=True))
-        if len(sizes) < 2 or not math.isfinite(weighted + whole):
+        if step.groups < 2 or not math.isfinite(step.weighted_squares + step.squared_norm):
             self.skipped += 1
             return
         # The mean of squares is never below the square of the mean: a sum in place of a mean shows here.
-        assert samples * whole <= 1.001 * weighted, f"|g|^2 = {whole:g} is not that of the groups' mean"
-        trace = (weighted - samples * whole) / (len(sizes) - 1)
-        self._append(trace, whole - trace / samples)
+        small = step.samples * step.squared_norm <= 1.001 * step.weighted_squares
+        assert small, f"|g|^2 = {step.squared_norm:g} is not that of the groups' mean"
+        trace = (step.weighted_squares - step.samples * step.squared_norm) / (step.groups - 1)
+        self._append(trace, step.squared_norm - trace / step.samples)
 
     def estimate(self, seed: int = 0, resamples: int = RESAMPLES) -> NoiseScale:
         """The noise scale over all steps so far; the interval by a bootstrap over blocks of steps."""

@@ -45,13 +45,18 @@ class VictimConfig:
     """Record the step at which the accuracy on the clean test set first reaches this."""
     evaluate_every: int | None = None
     """Look for the target every so many steps too, not at the end of an epoch alone."""
+    noise_scale_every: int | None = None
+    """Record the norms of the gradients' parts every so many steps, to estimate the gradient noise scale. The parts are
+    the workers' shares of a batch; a single worker needs `micro_batch`."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         if min(self.epochs, self.batch) < 1:
             raise ValueError("epochs and batch must be at least 1")
-        if any(count is not None and count < 1 for count in (self.steps, self.evaluate_every)):
-            raise ValueError("steps and evaluate_every must be at least 1")
+        for name in ("steps", "evaluate_every", "noise_scale_every"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < SMALLEST_MICRO_BATCH:
             raise ValueError(f"micro_batch must be at least {SMALLEST_MICRO_BATCH}")
         if self.learning_rate <= 0 or min(self.momentum, self.weight_decay, self.warmup_epochs) < 0:
@@ -60,6 +65,8 @@ class VictimConfig:
             raise ValueError(f"momentum must be below 1 for {self.optimizer}")
         if self.engine == "deepspeed" and self.optimizer in ("lars", "lamb") and self.zero > 0:
             raise ValueError(f"zero={self.zero} cuts tensors apart, and {self.optimizer} needs them whole: use zero=0")
+        if self.engine == "deepspeed" and self.noise_scale_every is not None:
+            raise ValueError("noise_scale_every needs engine=ddp: DeepSpeed hides the workers' own gradients")
         if self.target is not None and not 0 < self.target <= 1:
             raise ValueError("target must be above 0 and at most 1")
         if self.evaluate_every is not None and self.target is None:

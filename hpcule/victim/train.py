@@ -18,10 +18,12 @@ from hpcule.data.source import Ids
 from hpcule.nets import build
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
 from hpcule.victim.schedule import Schedule
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
+from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 from hpcule.world.precision import autocast, has_fast_bf16, place
 
@@ -47,6 +49,8 @@ class VictimResult:
     curve: list[EpochResult] = field(default_factory=list)
     steps_to_target: int | None = None
     """Steps after which a test first reached the recipe's target; None where none did, or none was set."""
+    gradient_norms: list[tuple[int, GradientNorms]] = field(default_factory=list)
+    """With the step that they are of; empty unless the recipe asks for them."""
 
     @property
     def last(self) -> EpochResult:
@@ -78,7 +82,7 @@ def train_victim(
         report: called with epochs done and in all.
 
     Raises:
-        UsageError: a batch too small for the number of ranks, or the engine cannot be had.
+        UsageError: a batch too small for the number of ranks or for the noise scale, or the engine cannot be had.
         HpculeError: the network diverged.
     """
     schedule, result = Schedule.of(config, len(train)), VictimResult(seed)
@@ -104,6 +108,7 @@ def train_victim(
         result.curve.append(EpochResult(epoch + 1, accuracy, look()))
         report(epoch + 1, schedule.epochs)
     result.steps = trainer.step
+    result.gradient_norms = trainer.meter.log if trainer.meter else []
     result.seconds = time.perf_counter() - start
     return result
 
@@ -124,6 +129,7 @@ class _Trainer:
         self.autocast = autocast(world.device, fast)
         self.engine = self._build_engine(fast)
         self.step = 0
+        self.meter = self._build_meter()
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
         """One pass over the training set, or what is left of the run; returns the accuracy on its batches."""
@@ -158,9 +164,15 @@ class _Trainer:
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
         mine = np.array_split(batch, self.world.size)[self.world.rank]
         parts = np.array_split(mine, self._parts(len(batch)))
+        if self.meter:
+            self.meter.before_step(self.step)
         for number, part in enumerate(parts, 1):
             with self.engine.part(last=number == len(parts)):
                 correct += self._accumulate(part, len(batch), epoch)
+            if self.meter:
+                self.meter.after_part(len(part))
+        if self.meter:
+            self.meter.after_parts()
         self.engine.step()
         return correct
 
@@ -209,3 +221,14 @@ class _Trainer:
             micro_batch=-(-share // parts),
             parts=parts,
         )
+
+    def _build_meter(self) -> GradientMeter | None:
+        every = self.config.noise_scale_every
+        if every is None:
+            return None
+        if self.world.size == 1 and self._parts(self.config.batch) < 2:
+            raise UsageError(
+                "victim.noise_scale_every compares parts of a batch, and a single worker takes it whole: "
+                f"set victim.micro_batch to at most {self.config.batch // 2}"
+            )
+        return GradientMeter(self.engine.network, self.world, every)

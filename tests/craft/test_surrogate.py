@@ -102,6 +102,25 @@ def test_running_statistics_follow_the_order_of_the_ghosts():
     assert (statistics[0] != statistics[1]).any()
 
 
+def test_the_norms_of_a_step_are_those_of_its_ghosts_before_clipping():
+    problem, network = make_problem(ToySource(60)), make_network()
+    reference = copy.deepcopy(network)
+    ghosts = make_batches(problem, ghost=4, batch=40)[0]
+    norms = make_surrogate(problem, network, clip_norm=1e-3).train(ghosts, loader(problem))
+    sizes, squares, mean = [len(ghost.ids) for ghost in ghosts], [], 0.0
+    reference.train()
+    for ghost in ghosts:
+        inputs, labels = loader(problem)(ghost)
+        loss = functional.cross_entropy(reference(inputs), labels)
+        gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(reference.parameters()))])
+        squares.append(float(gradient.square().sum()))
+        mean = mean + gradient * len(ghost.ids) / sum(sizes)
+    assert len(set(sizes)) > 1
+    assert (norms.groups, norms.samples) == (len(ghosts), sum(sizes))
+    assert norms.weighted_squares == pytest.approx(np.dot(sizes, squares), rel=1e-4)
+    assert norms.squared_norm == pytest.approx(float(mean.square().sum()), rel=1e-4)
+
+
 def test_the_gradient_is_clipped_as_a_whole():
     before = make_network()
     network = make_network()

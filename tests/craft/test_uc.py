@@ -131,6 +131,23 @@ def test_the_generators_gradient_is_that_of_the_whole_batch(recorded, offset, au
     assert uneven, "some batches have ghosts of unequal size"
 
 
+def test_the_norms_of_a_step_are_those_of_single_samples(recorded):
+    method = make_method(make_source(), steps=1)
+    steps = [step for step in craft(method).steps if step.norms]
+    assert [event.figures["cluster"] for event in steps] == [0, 1, 2]
+    for event, (cluster, before, noise, gradient, _, _) in zip(steps, recorded, strict=True):
+        ids = np.concatenate([ghost.ids for ghost in schedule_of(method, cluster).at(0)])
+        squares = []
+        for sample in ids:
+            loss, delta = whole_batch_loss(method, copy.deepcopy(before), noise, (cluster + 1) % 3, np.array([sample]))
+            (of_delta,) = torch.autograd.grad(loss, delta)
+            squares.append(float(of_delta.square().sum()))
+        assert (event.norms.groups, event.norms.samples) == (len(ids), len(ids))
+        assert event.norms.weighted_squares == pytest.approx(sum(squares), rel=1e-3)
+        assert event.norms.squared_norm == pytest.approx(float(gradient.double().square().sum()), rel=1e-6)
+        assert sum(squares) > 1.001 * len(ids) * event.norms.squared_norm, "the samples differ"
+
+
 def test_a_cluster_is_moved_onto_the_next_ones_centre(recorded):
     """The gradient fits the centre of cluster k + 1 and no other."""
     method = make_method(make_source(), steps=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpcule.study.noise_scale import FEWEST_STEPS, NoiseSums, percentiles
+from hpcule.world.gradient_norms import GradientNorms
 
 GRADIENT = np.array([1.0, -2.0, 0.5, 0.0])
 SPREAD = np.array([3.0, 1.0, 2.0, 4.0])
@@ -19,7 +20,8 @@ def add_groups(sums, gradients, sizes):
     """One step from gradients of single samples, cut into groups."""
     assert sum(sizes) == len(gradients)
     parts = np.split(gradients, np.cumsum(sizes)[:-1])
-    sums.add(sizes, [float((part.mean(0) ** 2).sum()) for part in parts], float((gradients.mean(0) ** 2).sum()))
+    squares = [float((part.mean(0) ** 2).sum()) for part in parts]
+    sums.add(GradientNorms.of(sizes, squares, float((gradients.mean(0) ** 2).sum())))
 
 
 def by_step(sizes, steps=2000, seed=0):
@@ -112,23 +114,23 @@ def test_few_steps_have_no_interval():
 
 def test_steps_that_tell_nothing_are_counted():
     sums = NoiseSums()
-    sums.add([8], [1.0], 1.0)
-    sums.add([8, 8], [math.inf, 1.0], 1.0)
-    sums.add([8, 8], [1.0, 1.0], math.nan)
+    sums.add(GradientNorms.of([8], [1.0], 1.0))
+    sums.add(GradientNorms.of([8, 8], [math.inf, 1.0], 1.0))
+    sums.add(GradientNorms.of([8, 8], [1.0, 1.0], math.nan))
     found = sums.estimate()
     assert (found.steps, found.skipped, found.noise_trace, found.identifiable) == (0, 3, None, False)
-    sums.add([8, 8], [2.0, 2.0], 1.0)
+    sums.add(GradientNorms.of([8, 8], [2.0, 2.0], 1.0))
     assert (sums.estimate().steps, sums.estimate().skipped) == (1, 3)
 
 
 def test_a_sum_in_place_of_the_mean_is_noticed():
     with pytest.raises(AssertionError, match="not that of the groups' mean"):
-        NoiseSums().add([8, 8], [1.0, 1.0], 4.0)
+        NoiseSums().add(GradientNorms.of([8, 8], [1.0, 1.0], 4.0))
 
 
 def test_lengths_must_match():
     with pytest.raises(ValueError, match="shorter"):
-        NoiseSums().add([8, 8], [1.0], 1.0)
+        NoiseSums().add(GradientNorms.of([8, 8], [1.0], 1.0))
 
 
 @pytest.mark.parametrize("steps", [31, 33, 100, 777, 5000])
@@ -136,7 +138,7 @@ def test_blocks_keep_every_step_and_stay_few(steps):
     rng, sums, traces = np.random.default_rng(3), NoiseSums(), []
     for _ in range(steps):
         first, second = rng.uniform(1, 2, 2)
-        sums.add([4, 4], [first, second], 0.5)
+        sums.add(GradientNorms.of([4, 4], [first, second], 0.5))
         traces.append(4 * (first + second) - 8 * 0.5)
     assert sum(block[0] for block in sums.blocks) == steps
     assert {block[0] for block in sums.blocks[:-1]} == {sums.length}
@@ -152,7 +154,7 @@ def test_slow_waves_widen_the_interval():
     for values in (trace, np.random.default_rng(0).permutation(trace)):
         sums = NoiseSums()
         for value in values:
-            sums.add([1, 1], [1 + value, 1 + value], 1 + value / 2)
+            sums.add(GradientNorms.of([1, 1], [1 + value, 1 + value], 1 + value / 2))
         low, high = sums.estimate().interval
         width.append(high - low)
     assert width[0] > 2 * width[1]

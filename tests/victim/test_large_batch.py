@@ -1,4 +1,4 @@
-"""What a study of the batch size asks of a victim: equal gradients, a budget of steps, a target."""
+"""What a study of the batch size asks of a victim: equal gradients, their norms, a budget of steps, a target."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 from toys import ToySource
 
+from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.victim.train import _Trainer, train_victim
@@ -161,3 +162,64 @@ def test_every_optimizer_learns(alone, optimizer):
     rate = {"adam": 0.003, "lars": 5.0, "lamb": 0.01}[optimizer]
     settings = {"optimizer": optimizer, "learning_rate": rate, "epochs": 12}
     assert trained(alone, settings, make_sets(230, 100)).last.test > 0.9
+
+
+def mean_gradient(trainer, numbers):
+    """The gradient of the mean loss over some samples, all parameters in one vector."""
+    samples, labels = trainer.train.take(numbers)
+    loss = functional.cross_entropy(trainer.network(samples.float() / 255), labels)
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(trainer.network.parameters()))])
+
+
+def one_step(world, settings):
+    """What the meter saw of one step, and what it should have seen, group by group."""
+    trainer = make_trainer(world, {"noise_scale_every": 1, **settings})
+    freeze_norms(trainer.network)
+    batch = np.arange(23)
+    if world.size > 1:
+        groups = np.array_split(batch, world.size)
+    else:
+        groups = np.array_split(batch, -(-23 // settings["micro_batch"]))
+    squares = [float(mean_gradient(trainer, group).square().sum()) for group in groups]
+    whole = float(mean_gradient(trainer, batch).square().sum())
+    trainer._learn(batch, 0)
+    ((step, seen),) = trainer.meter.log
+    return step, seen, [len(group) for group in groups], squares, whole
+
+
+def check(step, seen, sizes, squares, whole):
+    assert step == 0
+    assert (seen.groups, seen.samples) == (len(sizes), 23)
+    weighted = sum(size * square for size, square in zip(sizes, squares, strict=True))
+    assert seen.weighted_squares == pytest.approx(weighted, rel=1e-4)
+    assert seen.squared_norm == pytest.approx(whole, rel=1e-4)
+    assert weighted > 1.01 * 23 * whole, "the groups differ"
+
+
+def test_a_single_worker_sees_the_parts_of_a_batch(alone):
+    check(*one_step(alone, {"micro_batch": 5}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"micro_batch": 4}])
+def test_two_workers_see_each_others_shares(pool, settings):
+    for found in pool.run(one_step, settings):
+        check(*found)
+
+
+def test_every_so_many_steps_and_the_training_stays_the_same(alone):
+    plain = trained(alone, {"micro_batch": 8})
+    measured = trained(alone, {"micro_batch": 8, "noise_scale_every": 2})
+    assert plain.gradient_norms == []
+    assert [step for step, _ in measured.gradient_norms] == [0, 2, 4]
+    assert [point.test for point in measured.curve] == [point.test for point in plain.curve]
+
+
+def test_one_group_is_refused(alone):
+    config = VictimConfig(network="convnet", batch=23, noise_scale_every=1)
+    with pytest.raises(UsageError, match=r"set victim\.micro_batch to at most 11"):
+        train_victim(config, *make_sets(), alone, 0)
+
+
+def test_deepspeed_is_refused():
+    with pytest.raises(ValueError, match="noise_scale_every needs engine=ddp"):
+        VictimConfig(engine="deepspeed", noise_scale_every=1)

@@ -1,0 +1,29 @@
+"""What is kept of a step's gradients to estimate their noise afterwards: norms alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """Of a step whose batch of n samples was cut into groups of b_i, with mean gradients g_i over a group, g over all.
+
+    A group may be a single sample, a ghost, a part of a batch, or a worker's share.
+    """
+
+    groups: int
+    samples: int
+    """n, the sum of b_i."""
+    weighted_squares: float
+    """The sum of b_i |g_i|^2."""
+    squared_norm: float
+    """|g|^2."""
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], squared_norms: Sequence[float], whole: float) -> Self:
+        """From b_i, |g_i|^2 and |g|^2."""
+        weighted = sum(size * square for size, square in zip(sizes, squared_norms, strict=True))
+        return cls(len(sizes), sum(sizes), weighted, whole)
