@@ -105,7 +105,7 @@ def test_running_statistics_follow_the_order_of_the_ghosts():
 def test_the_norms_of_a_step_are_those_of_its_ghosts_before_clipping():
     problem, network = make_problem(ToySource(60)), make_network()
     reference = copy.deepcopy(network)
-    ghosts = make_batches(problem, ghost=4, batch=40)[0]
+    ghosts = make_batches(problem, ghost=6, batch=60)[0]
     norms = make_surrogate(problem, network, clip_norm=1e-3).train(ghosts, loader(problem))
     sizes, squares, mean = [len(ghost.ids) for ghost in ghosts], [], 0.0
     reference.train()
