@@ -14,8 +14,9 @@ from hpcule.config.tree import build, load_yaml, merged
 from hpcule.craft.methods import METHODS, configure, find
 from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import NETS
+from hpcule.study.config import StudyConfig
 from hpcule.study.evaluate import SUITES, EvaluateConfig
-from hpcule.study.grid import StudyConfig, expand
+from hpcule.study.grid import expand
 from hpcule.study.single import TrainConfig
 
 ROOT = Path(__file__).parents[1]

@@ -96,7 +96,7 @@ def do_item(options: argparse.Namespace) -> None:
     def work(world: Any) -> None:
         with Progress(shown=world.leads) as progress:
             if isinstance(item, Craft):
-                do_craft(folder, item, world, progress.update)
+                do_craft(folder, config, item, world, progress.update)
             else:
                 do_victim(folder, config, item, world, progress.update)
 
@@ -138,8 +138,9 @@ def report(options: argparse.Namespace) -> None:
 def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
     from hpcule.config.tree import build, load_yaml
     from hpcule.data.open import open_source
+    from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
-    from hpcule.study.grid import StudyConfig, expand
+    from hpcule.study.grid import expand
 
     config = build(StudyConfig, load_yaml(options.file))
     samples = len(open_source(config.data, image_size=config.craft.get("image_size")))
@@ -166,7 +167,7 @@ def _write(path: Path) -> None:
     folder, config, grid = _open(path)
     found = rows(folder, grid)
     write_rows(found, path)
-    write_study_report(config, grid, found, path / "report.html")
+    write_study_report(config, grid, found, folder.result, path / "report.html")
     factors = factor_names(config)
     print("\n".join(answers(points(found, factors), factors)))
     print(f"Report: {path / 'report.html'}")

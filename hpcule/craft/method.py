@@ -150,6 +150,8 @@ class Method(ABC):
     config_class: ClassVar[type[MethodConfig]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Settings that `small` and `smoke` lay over the defaults, which are the paper's."""
+    loss: ClassVar[str | None] = None
+    """The figure of its steps that crafting lowers."""
 
     @abstractmethod
     def __init__(self, config: Any, problem: Problem) -> None: ...

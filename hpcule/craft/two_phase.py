@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -72,6 +72,7 @@ class TwoPhase(Method):
     A method of the template says what a noise step aims at (`targets`) and in which direction it goes.
     """
 
+    loss: ClassVar[str | None] = "error"
     direction = -1.0
     """-1: the steps lower the loss, +1: they raise it."""
 

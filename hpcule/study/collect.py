@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcule.config.errors import UsageError
+from hpcule.config.errors import StoreError, UsageError
 from hpcule.measure.accuracy import Summary, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.evaluate import LEARNT
 from hpcule.study.folder import StudyFolder
-from hpcule.study.grid import Grid, Role
+from hpcule.study.grid import Cell, Grid, Role
 from hpcule.study.paired import Comparison, compare
 
 ROLES: Mapping[Role, str] = {
@@ -25,6 +25,8 @@ ROLES: Mapping[Role, str] = {
     "protected": "protected",
 }
 Row = dict[str, Any]
+OF_CRAFT = ("craft_seconds", "workers", "samples", "peak_memory_mebibytes")
+OF_TRAINING = ("trained_samples", "loss_first", "loss_last", "loss_steps", "saturated")
 PER_VICTIM = ("last", "best", "train", "steps", "steps_to_target", "seconds")
 
 
@@ -36,6 +38,8 @@ class Point:
     seeds: int
     invalid: int
     """Seeds whose clean control did not learn."""
+    at_edge: int
+    """Seeds whose tuned learning rate is at an end of what was tried."""
     accuracy: Mapping[Role, Summary]
     lead: Comparison | None
     """Accuracy on random noise minus accuracy on protected, seed by seed: what the method adds to sharing a pattern."""
@@ -46,18 +50,50 @@ def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
     found = []
     for cell in grid.cells:
         results = {role: folder.result(key) for role, key in cell.victims.items()}
-        crafted = folder.result(cell.craft)
-        if crafted is None or any(result is None for result in results.values()):
+        done = {role: result for role, result in results.items() if result is not None}
+        if len(done) < len(results):
             continue
-        row: Row = {"cell": cell.number, **cell.factors, "craft": cell.craft}
-        row |= {name: crafted[name] for name in ("craft_seconds", "workers", "samples", "peak_memory_mebibytes")}
-        for role, result in results.items():
-            row |= {f"{role}_{name}": _value(result or {}, name) for name in PER_VICTIM}
-        chance = (results["clean"] or {})["chance"]
+        row: Row = {"cell": cell.number, **cell.factors}
+        row |= _craft_columns(folder, cell, done["protected"]["craft"])
+        for role, result in done.items():
+            row |= {f"{role}_{name}": _value(result, name) for name in PER_VICTIM}
+            row |= _noise_columns(role, result)
+        chance = done["clean"]["chance"]
         row["chance"] = chance
         row["invalid"] = row["clean_last"] < chance + LEARNT * (1 - chance)
         found.append(row)
     return found
+
+
+def _craft_columns(folder: StudyFolder, cell: Cell, key: str) -> Row:
+    result = folder.result(key)
+    if result is None:
+        raise StoreError(f"{folder.path}: the result of craft {key} is missing, yet a victim was trained on it")
+    settings = result["settings"]
+    place = cell.crafts.index(key)
+    steps, batch = result["steps_to_target"], settings.get("batch")
+    return {
+        "craft": key,
+        **{name: result[name] for name in OF_CRAFT},
+        "craft_batch": batch,
+        "craft_learning_rate": settings.get("learning_rate"),
+        "craft_rate_at_edge": len(cell.crafts) > 1 and place in (0, len(cell.crafts) - 1),
+        "craft_rates_tried": len(cell.crafts),
+        "craft_worker_hours": result["craft_seconds"] * result["workers"] / 3600,
+        **{f"craft_{name}": result[name] for name in OF_TRAINING},
+        "craft_steps_to_target": steps,
+        "craft_samples_to_target": steps * batch if steps is not None and batch is not None else None,
+        **_noise_columns("craft", result),
+    }
+
+
+def _noise_columns(who: str, result: Mapping[str, Any]) -> Row:
+    """Of the run as a whole; empty where its gradients were not measured."""
+    scales = result["noise_scales"]
+    if not scales:
+        return {}
+    names = {"noise_scale": "noise_scale", "low": "noise_low", "high": "noise_high", "reason": "noise_reason"}
+    return {f"{who}_{column}": scales[0][name] for name, column in names.items()}
 
 
 def _value(result: Mapping[str, Any], name: str) -> Any:
@@ -79,6 +115,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         {name: group[0][name] for name in factors},
         len(group),
         len(group) - len(valid),
+        sum(bool(row.get("craft_rate_at_edge")) for row in group),
         {role: summarise(found) for role, found in values.items() if found},
         compare(values["noise"], values["protected"]) if valid else None,
     )
@@ -93,7 +130,7 @@ def write_rows(found: Sequence[Row], out: Path) -> list[Path]:
     if not found:
         raise UsageError(f"{out}: no cell is finished yet; `hpcule study status {out}` shows where they are")
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]))
+    writer = csv.DictWriter(text, list({name: None for row in found for name in row}))
     writer.writeheader()
     writer.writerows(found)
     write_atomically(out / "cells.csv", text.getvalue().encode())

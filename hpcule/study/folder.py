@@ -6,14 +6,15 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcule.config.errors import StoreError, UsageError
+from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
-from hpcule.study.grid import StudyConfig
+from hpcule.study.config import StudyConfig
 from hpcule.world.launcher import slurm_job
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -76,6 +77,19 @@ class StudyFolder:
     def result(self, key: str) -> dict[str, Any] | None:
         """What a finished item found, or None."""
         return self._read("done", key)
+
+    def best(self, crafts: Sequence[str]) -> str:
+        """The craft whose loss ended lowest; crafts that failed are no candidates.
+
+        Raises:
+            DataError: none of them is finished.
+        """
+        if len(crafts) == 1:
+            return crafts[0]
+        losses = {key: result["loss_last"] for key in crafts if (result := self.result(key))}
+        if not losses:
+            raise DataError(f"none of the crafts to choose from is finished: {', '.join(crafts)}")
+        return min(losses, key=lambda key: losses[key])
 
     def finish(self, key: str, result: dict[str, Any]) -> None:
         """Note an item's result."""

@@ -1,4 +1,4 @@
-"""A study file, and the cells, crafts and victims that it stands for."""
+"""The cells, crafts and victims that a study file stands for."""
 
 from __future__ import annotations
 
@@ -7,61 +7,20 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig, Preset, WorldConfig
+from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
 from hpcule.craft.methods import configure, find
-from hpcule.victim.config import VictimConfig, check_recipes
+from hpcule.study.config import Rate, StudyConfig
+from hpcule.victim.config import VictimConfig
 
-Rate = Literal["constant", "sqrt", "linear"]
 Role = Literal["protected", "untrained", "noise", "clean"]
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LARGEST_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyConfig:
-    """One study: what is crafted, what is varied, and which victims measure it."""
-
-    name: str
-    data: str
-    test: str | None = None
-    """Clean test samples; None: the test split of `data`."""
-    method: str = "uc"
-    preset: Preset = "paper"
-    craft: dict[str, Any] = field(default_factory=dict)
-    """Settings of every craft, as in a file for `hpcule craft --config`."""
-    victim: VictimConfig = field(default_factory=VictimConfig)
-    factors: dict[str, list[Any]] = field(default_factory=dict)
-    """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations."""
-    rates: tuple[Rate, ...] = ("constant",)
-    """How the method's learning rate follows its batch: constant, or times the root of, or times batch / rate_batch."""
-    rate_batch: int | None = None
-    """The batch at which the learning rate is what the settings say; None: the smallest of the study."""
-    recipes: tuple[str, ...] = ("plain",)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Each seeds a craft and its victims; controls have the same."""
-    samples: int | None = None
-    """Victims train on so many samples, the same for all; None: on all."""
-    world: WorldConfig = field(default_factory=WorldConfig)
-
-    def __post_init__(self) -> None:
-        """Check names and ranges."""
-        find(self.method)
-        check_recipes(self.recipes)
-        for name in ("rates", "recipes", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name}={list(values)}: at least one, each once")
-        for name, values in self.factors.items():
-            if not name.startswith(("craft.", "victim.")):
-                raise ValueError(f"factors.{name}: a factor is a setting below craft. or victim.")
-            if not isinstance(values, list) or not values:
-                raise ValueError(f"factors.{name}={values}: expected a list of values, for example [32, 64]")
 
 
 @dataclass(frozen=True)
@@ -81,14 +40,15 @@ class Craft:
 
 @dataclass(frozen=True)
 class Victim:
-    """A victim to be trained, on what `craft` publishes (or, for a control, on what only shares its clusters)."""
+    """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
+    best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples."""
 
     key: str
     role: Role
     config: VictimConfig
     seed: int
     recipe: str
-    craft: str | None
+    crafts: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -98,11 +58,11 @@ class Victim:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid: the values of its factors, and the victims that measure it, by role."""
+    """One point of the grid: the values of its factors, its crafts (see Victim), and its victims by role."""
 
     number: int
     factors: Mapping[str, Any]
-    craft: str
+    crafts: tuple[str, ...]
     victims: Mapping[Role, str]
 
 
@@ -143,18 +103,19 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
     for name in config.factors:
         section, _, setting = name.partition(".")
         overrides[section].append(f"{setting}={json.dumps(point[name])}")
-    craft = _craft(config, overrides["craft"], point["rate"])
+    crafts = _crafts(config, overrides["craft"], point["rate"])
+    craft = crafts[0]
     victim = _victim_config(config, overrides["victim"], point["recipe"])
     for what, batch in (("craft", getattr(craft.method, "batch", 0)), ("victim", victim.batch)):
         if batch > LARGEST_SHARE * (config.samples or samples if what == "victim" else samples):
             raise UsageError(f"the {what} batch {batch} is near the {samples} samples: at most half of them")
-    made = _note_craft(grid, craft)
+    made = tuple(_note_craft(grid, craft) for craft in crafts)
     untrained = _untrained(craft)
-    basis = _note_craft(grid, untrained) if untrained else made
+    basis = (_note_craft(grid, untrained),) if untrained else made[:1]
     seed, recipe = point["seed"], point["recipe"]
     victims: dict[Role, str] = {
         "protected": _note_victim(grid, "protected", victim, seed, recipe, made, made, config),
-        "clean": _note_victim(grid, "clean", victim, seed, recipe, None, "", config),
+        "clean": _note_victim(grid, "clean", victim, seed, recipe, (), "", config),
         # The noise depends on who shares a delta and on the budget, not on how the method was trained.
         "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config),
     }
@@ -163,16 +124,23 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
     grid.cells.append(Cell(len(grid.cells), point, made, victims))
 
 
-def _craft(config: StudyConfig, overrides: list[str], rate: Rate) -> CraftConfig:
+def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[CraftConfig]:
+    """One craft, or one for each learning rate to choose from."""
     plain = configure(config.method, config.data, preset=config.preset, file=config.craft, overrides=overrides)
     method: Any = plain.method
     if rate == "constant":
-        return plain
+        return [plain]
     if not hasattr(method, "learning_rate") or not hasattr(method, "batch"):
         raise UsageError(f"rates: {config.method} has no learning rate and batch to scale")
-    batches = config.factors.get("craft.method.batch", [method.batch])
-    scaled = method.learning_rate * (method.batch / (config.rate_batch or min(batches))) ** POWERS[rate]
-    return dataclasses.replace(plain, method=dataclasses.replace(method, learning_rate=scaled))
+    if rate == "tuned":
+        if find(config.method).loss is None:
+            raise UsageError(f"rates: {config.method} tells no crafting loss to tune by; use constant, sqrt or linear")
+        scales = config.rate_grid
+    else:
+        batches = config.factors.get("craft.method.batch", [method.batch])
+        scales = ((method.batch / (config.rate_batch or min(batches))) ** POWERS[rate],)
+    rates = [method.learning_rate * scale for scale in scales]
+    return [dataclasses.replace(plain, method=dataclasses.replace(method, learning_rate=value)) for value in rates]
 
 
 def _victim_config(config: StudyConfig, overrides: list[str], recipe: str) -> VictimConfig:
@@ -185,7 +153,7 @@ def _untrained(craft: CraftConfig) -> CraftConfig | None:
     return dataclasses.replace(craft, method=method) if method else None
 
 
-def _sharing(craft: CraftConfig, basis: str) -> str:
+def _sharing(craft: CraftConfig, basis: tuple[str, ...]) -> Any:
     unit = find(craft.method.name).unit(craft.method)
     return basis if unit == "cluster" else f"{unit} {craft.method.epsilon:g}"
 
@@ -204,12 +172,12 @@ def _note_victim(
     victim: VictimConfig,
     seed: int,
     recipe: str,
-    craft: str | None,
-    identity: str,
+    crafts: tuple[str, ...],
+    identity: Any,
     config: StudyConfig,
 ) -> str:
     key = digest(role, to_tree(victim), seed, identity, config.data, config.test, config.samples)
-    grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, craft))
+    grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts))
     return key
 
 

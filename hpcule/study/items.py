@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 
 from hpcule.config.errors import DataError, HpculeError, StoppedError, WorkerError
+from hpcule.config.tree import to_tree
 from hpcule.craft.method import Step
+from hpcule.craft.methods import find
 from hpcule.craft.run import craft as run_craft
 from hpcule.data.check import check_same_task
 from hpcule.data.keyed import key, order
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.store.read import StoreReader
+from hpcule.study.config import StudyConfig
+from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
-from hpcule.study.grid import Craft, Grid, StudyConfig, Victim
+from hpcule.study.grid import Craft, Grid, Victim
 from hpcule.victim.published import Publish, Published, clean, random_noise
 from hpcule.victim.train import train_victim
 from hpcule.world.group import World
@@ -36,7 +40,7 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, 
     crafts = [craft for craft in grid.crafts.values() if folder.result(craft.key) is None]
     for number, craft in enumerate(crafts):
         report(f"craft {number + 1}/{len(crafts)}", 0, 1)
-        do_craft(folder, craft, world, report)
+        do_craft(folder, config, craft, world, report)
     missing = [victim for victim in grid.victims.values() if folder.result(victim.key) is None]
     alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
     mine = missing[world.rank :: world.size]
@@ -55,7 +59,7 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, 
         raise WorkerError(f"{len(failed)} of {len(missing)} victims failed, the first: {failed[0]}")
 
 
-def do_craft(folder: StudyFolder, craft: Craft, world: World, report: Report) -> None:
+def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: World, report: Report) -> None:
     """Craft one store, or go on with it; a failure is noted and raised again."""
     beat = Beat(folder, craft.key)
 
@@ -82,7 +86,10 @@ def do_craft(folder: StudyFolder, craft: Craft, world: World, report: Report) ->
         folder.fail(craft.key, error)
         raise
     if world.leads:
-        folder.finish(craft.key, {"kind": "craft", "title": craft.title, **summary})
+        method = find(craft.config.method.name)
+        told = crafting_facts(folder.store(craft.key), method.loss, config.craft_target)
+        settings = to_tree(craft.config.method)
+        folder.finish(craft.key, {"kind": "craft", "title": craft.title, "settings": settings, **summary, **told})
 
 
 def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Report) -> None:
@@ -105,7 +112,8 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: W
 def _train(
     folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    reader = StoreReader(folder.store(victim.craft)) if victim.craft else None
+    craft = folder.best(victim.crafts) if victim.crafts else None
+    reader = StoreReader(folder.store(craft)) if craft else None
     size = reader.manifest.working_size if reader else config.craft.get("image_size")
     source, test = _source(config.data, size), _test(config.data, config.test, size)
     check_same_task(source, test)
@@ -119,8 +127,19 @@ def _train(
     train = Published(source, _publish(victim, reader), ids=ids, resident=resident)
     result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
     _, counts = np.unique(test.labels, return_counts=True)
-    facts = {"kind": "victim", "role": victim.role, "title": victim.title, "chance": float(counts.max() / len(test))}
-    return {**facts, "last": result.last.test, "best": result.best.test, **dataclasses.asdict(result)}
+    found = dataclasses.asdict(result)
+    del found["gradient_norms"]
+    return {
+        "kind": "victim",
+        "role": victim.role,
+        "title": victim.title,
+        "craft": craft,
+        "chance": float(counts.max() / len(test)),
+        "last": result.last.test,
+        "best": result.best.test,
+        "noise_scales": noise_scales(result.gradient_norms),
+        **found,
+    }
 
 
 def _publish(victim: Victim, reader: StoreReader | None) -> Publish:

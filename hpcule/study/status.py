@@ -34,8 +34,8 @@ class CellStatus:
 
 def cell_status(folder: StudyFolder, grid: Grid, cell: Cell) -> CellStatus:
     """Read the files of a cell's items."""
-    keys = [cell.craft, *cell.victims.values()]
-    keys += [craft for key in cell.victims.values() if (craft := grid.victims[key].craft) and craft not in keys]
+    crafts = [craft for key in cell.victims.values() for craft in grid.victims[key].crafts]
+    keys = list(dict.fromkeys([*cell.crafts, *crafts, *cell.victims.values()]))
     found = {key: folder.status(key) for key in keys}
     share = sum(status.share for status in found.values()) / len(found)
     notes = []

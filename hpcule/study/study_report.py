@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,12 @@ from hpcule import __version__
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import ROLES, Point, Row, points
-from hpcule.study.grid import Grid, Role, StudyConfig, name_of
+from hpcule.study.config import StudyConfig
+from hpcule.study.grid import Grid, Role, name_of
 from hpcule.study.paired import Comparison, holm
 from hpcule.study.report import environment
+from hpcule.study.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
 from hpcule.study.svg import Series, series_chart
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A chart: what it is for, and its SVG."""
-
-    title: str
-    chart: Markup
 
 
 def factor_names(config: StudyConfig) -> list[str]:
@@ -34,7 +27,7 @@ def factor_names(config: StudyConfig) -> list[str]:
     return [name for name, values in config.factors.items() if len(values) > 1] + more or ["rate"]
 
 
-def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], path: Path) -> None:
+def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], result: Result, path: Path) -> None:
     """Write the page; it needs no network, no script and no other file."""
     factors = factor_names(config)
     found = points(rows, factors)
@@ -54,6 +47,9 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], pat
             roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
             sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
             answers=answers(found, factors),
+            targets=target_panels(rows, factors),
+            noise=noise_panels(rows, grid, result),
+            costs=costs(rows),
             settings=dump_yaml(to_tree(config)),
         )
     )
@@ -72,7 +68,11 @@ def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
         f"that is shared by the same samples (95 % interval over seeds of the paired difference above 0), at "
         f"{len(worse)} it lowers it less, at {len(told) - len(better) - len(worse)} there is no telling."
     ]
-    text += [f"Better than random: {_where(point, factors)}: {_points(point.lead)}." for point in better]
+    text += [f"Better than random: {title_of(point.factors)}: {_points(point.lead)}." for point in better]
+    edges = sum(point.at_edge for point in found)
+    if edges:
+        tuned = f"In {edges} crafts the tuned learning rate is at an end of what was tried: widen `rate_grid`."
+        text.append(tuned)
     return [*text, _power([lead for _, lead in told])]
 
 
@@ -94,10 +94,6 @@ def _power(leads: Sequence[Comparison]) -> str:
     )
 
 
-def _where(point: Point, factors: Sequence[str]) -> str:
-    return ", ".join(f"{name_of(name)} {point.factors[name]}" for name in factors)
-
-
 def _points(lead: Comparison | None) -> str:
     if lead is None or lead.interval is None:
         return "no interval"
@@ -113,7 +109,7 @@ def _panels(name: str, factors: Sequence[str], found: Sequence[Point], chance: f
     for combination in itertools.product(*levels):
         fixed = dict(zip(others, combination, strict=True))
         chosen = {point.factors[name]: point for point in found if fixed.items() <= point.factors.items()}
-        title = ", ".join(f"{name_of(other)} {value}" for other, value in fixed.items()) or "all cells"
+        title = title_of(fixed) or "all cells"
         description = f"Accuracy on clean test samples over {name_of(name)}, {title}."
         series = [line for role in ROLES if (line := _series(role, axis, chosen))]
         chart = series_chart(f"{name_of(name)}, {title}", description, [str(v) for v in axis], series, chance)

@@ -50,16 +50,16 @@ class Series:
 
 def bar_chart(title: str, description: str, bars: Sequence[Bar], chance: float) -> str:
     """Bars on a scale from 0 to 100 %, with a line at chance level; returns an `svg` element."""
-    root = _frame(title, description, chance)
+    top = _frame(title, description, chance)
     room = PLOT_WIDTH / len(bars)
     for index, bar in enumerate(bars):
-        _draw_bar(root, bar, LEFT + room * (index + 0.5), room * BAR_SHARE)
-    return tostring(root, encoding="unicode")
+        _draw_bar(top, bar, LEFT + room * (index + 0.5), room * BAR_SHARE)
+    return tostring(top, encoding="unicode")
 
 
 def line_chart(title: str, description: str, curves: Sequence[Curve], chance: float | None) -> str:
     """Curves over epochs on a scale from 0 to 100 %, thick ones on top; returns an `svg` element."""
-    root = _frame(title, description, chance)
+    top = _frame(title, description, chance)
     epochs = [epoch for curve in curves for epoch, _ in curve.points]
     first, last = min(epochs), max(epochs)
 
@@ -69,43 +69,43 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], chance: fl
 
     for tick in ticks(last):
         if tick >= first:
-            _text(root, "tick", across(tick), HEIGHT - BOTTOM + 16, str(tick), anchor="middle")
-    _text(root, "tick", WIDTH - RIGHT + 16, HEIGHT - BOTTOM + 16, "epoch")
+            add_text(top, "tick", across(tick), HEIGHT - BOTTOM + 16, str(tick), anchor="middle")
+    add_text(top, "tick", WIDTH - RIGHT + 16, HEIGHT - BOTTOM + 16, "epoch")
     for curve in sorted(curves, key=lambda curve: curve.mean):
         style = f"curve {curve.kind}{' mean' if curve.mean else ''}"
         points = [(across(epoch), height(value)) for epoch, value in curve.points]
         if len(points) == 1:
-            SubElement(root, "circle", {"class": style, "cx": _at(points[0][0]), "cy": _at(points[0][1]), "r": "3"})
+            SubElement(top, "circle", {"class": style, "cx": at(points[0][0]), "cy": at(points[0][1]), "r": "3"})
         else:
-            path = " ".join(f"{_at(x)},{_at(y)}" for x, y in points)
-            SubElement(root, "polyline", {"class": style, "points": path})
-    return tostring(root, encoding="unicode")
+            path = " ".join(f"{at(x)},{at(y)}" for x, y in points)
+            SubElement(top, "polyline", {"class": style, "points": path})
+    return tostring(top, encoding="unicode")
 
 
 def series_chart(title: str, description: str, axis: Sequence[str], series: Sequence[Series], chance: float) -> str:
     """Series over a factor's values, evenly spaced, on a scale from 0 to 100 %; returns an `svg` element."""
-    root = _frame(title, description, chance)
+    top = _frame(title, description, chance)
     room = PLOT_WIDTH / len(axis)
     for index, name in enumerate(axis):
-        _text(root, "tick", LEFT + room * (index + 0.5), HEIGHT - BOTTOM + 16, name, anchor="middle")
+        add_text(top, "tick", LEFT + room * (index + 0.5), HEIGHT - BOTTOM + 16, name, anchor="middle")
     for number, line in enumerate(series):
         # Side by side by a few points, so that intervals do not hide each other.
         shift = 5 * (number - (len(series) - 1) / 2)
-        _draw_series(root, line, [LEFT + room * (index + 0.5) + shift for index in range(len(axis))])
-    return tostring(root, encoding="unicode")
+        _draw_series(top, line, [LEFT + room * (index + 0.5) + shift for index in range(len(axis))])
+    return tostring(top, encoding="unicode")
 
 
-def _draw_series(root: Element, line: Series, places: Sequence[float]) -> None:
-    group = SubElement(root, "g")
+def _draw_series(parent: Element, line: Series, places: Sequence[float]) -> None:
+    group = SubElement(parent, "g")
     drawn = [(x, value) for x, value in zip(places, line.values, strict=True) if value is not None]
     SubElement(group, "title").text = f"{line.label}: {', '.join(f'{100 * value:.1f}%' for _, value in drawn)}"
-    path = " ".join(f"{_at(x)},{_at(height(value))}" for x, value in drawn)
+    path = " ".join(f"{at(x)},{at(height(value))}" for x, value in drawn)
     SubElement(group, "polyline", {"class": f"curve mean {line.kind}", "points": path})
     for x, value, interval in zip(places, line.values, line.intervals, strict=True):
         if interval is not None:
-            _line(group, f"curve {line.kind}", x, height(interval[0]), x, height(interval[1]))
+            add_line(group, f"curve {line.kind}", x, height(interval[0]), x, height(interval[1]))
         if value is not None:
-            style = {"class": f"dot {line.kind}", "cx": _at(x), "cy": _at(height(value)), "r": "3"}
+            style = {"class": f"dot {line.kind}", "cx": at(x), "cy": at(height(value)), "r": "3"}
             SubElement(group, "circle", style)
 
 
@@ -120,21 +120,29 @@ def height(share: float) -> float:
     return TOP + PLOT_HEIGHT * (1 - share)
 
 
+def root(title: str, description: str) -> Element:
+    """An empty chart with its name and description for screen readers."""
+    top = Element("svg", {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "class": "chart"})
+    SubElement(top, "title").text = title
+    SubElement(top, "desc").text = description
+    return top
+
+
 def _frame(title: str, description: str, chance: float | None) -> Element:
     """The chart without its data: name and description for screen readers, scale, grid and chance line."""
-    root = Element("svg", {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "class": "chart"})
-    SubElement(root, "title").text = title
-    SubElement(root, "desc").text = description
+    top = root(title, description)
     for share in (0, 0.25, 0.5, 0.75, 1):
-        _line(root, "axis" if share == 0 else "grid", LEFT, height(share), WIDTH - RIGHT, height(share))
-        _text(root, "tick", LEFT - 7, height(share) + 4, f"{100 * share:.0f}{'%' if share == 1 else ''}", anchor="end")
+        add_line(top, "axis" if share == 0 else "grid", LEFT, height(share), WIDTH - RIGHT, height(share))
+        add_text(
+            top, "tick", LEFT - 7, height(share) + 4, f"{100 * share:.0f}{'%' if share == 1 else ''}", anchor="end"
+        )
     if chance is not None:
-        _line(root, "chance", LEFT, height(chance), WIDTH - RIGHT, height(chance))
+        add_line(top, "chance", LEFT, height(chance), WIDTH - RIGHT, height(chance))
         # Two lines of text, kept above the labels of the horizontal axis.
         beside = min(height(chance), height(0) - 12)
-        _text(root, "chance-label", WIDTH - RIGHT + 6, beside - 2, "chance")
-        _text(root, "chance-label", WIDTH - RIGHT + 6, beside + 11, f"{100 * chance:.1f}%")
-    return root
+        add_text(top, "chance-label", WIDTH - RIGHT + 6, beside - 2, "chance")
+        add_text(top, "chance-label", WIDTH - RIGHT + 6, beside + 11, f"{100 * chance:.1f}%")
+    return top
 
 
 def _draw_bar(root: Element, bar: Bar, centre: float, width: float) -> None:
@@ -142,28 +150,31 @@ def _draw_bar(root: Element, bar: Bar, centre: float, width: float) -> None:
     span = f" ({100 * bar.interval[0]:.1f}% to {100 * bar.interval[1]:.1f}%)" if bar.interval else ""
     SubElement(group, "title").text = f"{bar.label}: {100 * bar.value:.1f}%{span}"
     box = {"x": centre - width / 2, "y": height(bar.value), "width": width, "height": PLOT_HEIGHT * bar.value}
-    SubElement(group, "rect", {"class": f"bar {bar.kind}", **{name: _at(value) for name, value in box.items()}})
+    SubElement(group, "rect", {"class": f"bar {bar.kind}", **{name: at(value) for name, value in box.items()}})
     if bar.interval:
         low, high = (height(bound) for bound in bar.interval)
-        _line(group, "whisker", centre, low, centre, high)
+        add_line(group, "whisker", centre, low, centre, high)
         for end in (low, high):
-            _line(group, "whisker", centre - 5, end, centre + 5, end)
+            add_line(group, "whisker", centre - 5, end, centre + 5, end)
     for index, value in enumerate(bar.dots):
         # A column right of the whisker, spread a little so that equal values stay apart.
         x = centre + width * (0.16 + 0.24 * index / max(1, len(bar.dots) - 1))
-        SubElement(group, "circle", {"class": f"dot {bar.kind}", "cx": _at(x), "cy": _at(height(value)), "r": "3"})
+        SubElement(group, "circle", {"class": f"dot {bar.kind}", "cx": at(x), "cy": at(height(value)), "r": "3"})
     top = min(height(value) for value in (bar.value, *bar.dots, *(bar.interval or ())))
-    _text(group, "value", centre, top - 7, f"{100 * bar.value:.1f}", anchor="middle")
-    _text(group, "label", centre, HEIGHT - BOTTOM + 16, bar.label, anchor="middle")
+    add_text(group, "value", centre, top - 7, f"{100 * bar.value:.1f}", anchor="middle")
+    add_text(group, "label", centre, HEIGHT - BOTTOM + 16, bar.label, anchor="middle")
 
 
-def _line(parent: Element, style: str, x1: float, y1: float, x2: float, y2: float) -> None:
-    SubElement(parent, "line", {"class": style, "x1": _at(x1), "y1": _at(y1), "x2": _at(x2), "y2": _at(y2)})
+def add_line(parent: Element, style: str, x1: float, y1: float, x2: float, y2: float) -> None:
+    """Draw a straight line."""
+    SubElement(parent, "line", {"class": style, "x1": at(x1), "y1": at(y1), "x2": at(x2), "y2": at(y2)})
 
 
-def _text(parent: Element, style: str, x: float, y: float, text: str, anchor: str = "start") -> None:
-    SubElement(parent, "text", {"class": style, "x": _at(x), "y": _at(y), "text-anchor": anchor}).text = text
+def add_text(parent: Element, style: str, x: float, y: float, text: str, anchor: str = "start") -> None:
+    """Write a text."""
+    SubElement(parent, "text", {"class": style, "x": at(x), "y": at(y), "text-anchor": anchor}).text = text
 
 
-def _at(value: float) -> str:
+def at(value: float) -> str:
+    """A coordinate."""
     return f"{value:.2f}"

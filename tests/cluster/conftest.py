@@ -11,14 +11,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import CLUSTER, call, contents
+from cluster import CLUSTER, call, contents, wait_until
 
 
 @pytest.fixture(scope="session")
 def slurm() -> None:
-    """The cluster, or a skip."""
+    """The cluster without anybody's jobs, or a skip."""
     if shutil.which("sinfo") is None or not (CLUSTER / "slurm.conf").exists() or call("sinfo").returncode:
         pytest.skip("the local Slurm does not run: make test-cluster, or slurm/local-cluster up")
+    # A machine that went down had jobs running, and Slurm has kept them.
+    call("scancel", "--user=root")
+    wait_until(lambda: not call("squeue", "--noheader").stdout, "the end of jobs left over")
 
 
 @pytest.fixture(scope="session")

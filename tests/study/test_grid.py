@@ -2,7 +2,8 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
-from hpcule.study.grid import StudyConfig, expand, find_item
+from hpcule.study.config import StudyConfig
+from hpcule.study.grid import expand, find_item
 
 BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
 
@@ -34,14 +35,14 @@ def expand_toy():
 def test_a_cells_settings_are_those_of_its_factors():
     grid = expand_toy()
     for cell in grid.cells:
-        craft = grid.crafts[cell.craft].config
+        craft = grid.crafts[cell.crafts[0]].config
         victim = grid.victims[cell.victims["protected"]]
         assert craft.method.batch == cell.factors["craft.method.batch"]
         assert victim.config.batch == cell.factors["victim.batch"]
         assert craft.seed == victim.seed == cell.factors["seed"]
-        assert victim.craft == cell.craft
+        assert victim.crafts == cell.crafts
         noise = grid.victims[cell.victims["noise"]]
-        assert grid.crafts[noise.craft].config.method.steps == 0
+        assert grid.crafts[noise.crafts[0]].config.method.steps == 0
         assert noise.config == victim.config
 
 
@@ -56,7 +57,7 @@ def test_keys_depend_on_settings_alone():
 @pytest.mark.parametrize(("rate", "factor"), [("constant", 1), ("sqrt", 2), ("linear", 4)])
 def test_the_learning_rate_follows_the_batch(rate, factor):
     grid = expand(study(factors={"craft.method.batch": [16, 64]}, rates=[rate], seeds=[0]), 1437)
-    rates = [grid.crafts[cell.craft].config.method.learning_rate for cell in grid.cells]
+    rates = [grid.crafts[cell.crafts[0]].config.method.learning_rate for cell in grid.cells]
     assert rates[1] == pytest.approx(factor * rates[0])
 
 
@@ -79,7 +80,10 @@ def test_without_clusters_random_noise_is_made_once_a_seed():
         ({"factors": {"craft.method.clusters": [1]}}, r"cell 0 .*clusters=1: at least 2"),
         ({"factors": {"batch": [8]}}, r"factors.batch: a factor is a setting below craft. or victim."),
         ({"factors": {"victim.batch": 8}}, r"factors.victim.batch=8: expected a list of values"),
-        ({"rates": ["cubic"]}, r"rates=cubic: valid are constant, sqrt, linear"),
+        ({"rates": ["cubic"]}, r"rates=cubic: valid are constant, sqrt, linear, tuned"),
+        ({"method": "pil", "rates": ["tuned"]}, r"pil tells no crafting loss to tune by"),
+        ({"rate_grid": [1, 0.5, 2]}, r"rate_grid=\[1.0, 0.5, 2.0\]: three or more factors above 0, rising"),
+        ({"craft_target": 1.2}, r"craft_target=1.2: a share of the first loss"),
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: at least one, each once"),
         ({"method": "ucc"}, r"unknown method 'ucc': did you mean 'uc'"),
     ],
@@ -92,3 +96,15 @@ def test_an_impossible_cell_is_refused_before_anything_runs(settings, message):
 def test_an_unknown_item_is_refused():
     with pytest.raises(UsageError, match="unknown item 'abc'"):
         find_item(expand_toy(), "abc")
+
+
+def test_a_tuned_rate_tries_them_all_and_trains_victims_once():
+    grid = expand(study(factors={"craft.method.batch": [32, 64]}, rates=["tuned"], rate_grid=[0.5, 1, 3]), 1437)
+    assert len(grid.cells) == 2 * 2
+    for cell in grid.cells:
+        rates = [grid.crafts[key].config.method.learning_rate for key in cell.crafts]
+        assert [rate / rates[1] for rate in rates] == pytest.approx([0.5, 1, 3])
+        assert grid.victims[cell.victims["protected"]].crafts == cell.crafts
+        assert len(grid.victims[cell.victims["noise"]].crafts) == 1
+    protected = [victim for victim in grid.victims.values() if victim.role == "protected"]
+    assert len(protected) == 2 * 2

@@ -1,0 +1,62 @@
+"""A study file: what is crafted, what is varied, and which victims measure it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpcule.config.run import Preset, WorldConfig
+from hpcule.craft.methods import find
+from hpcule.victim.config import VictimConfig, check_recipes
+
+Rate = Literal["constant", "sqrt", "linear", "tuned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """One study: what is crafted, what is varied, and which victims measure it."""
+
+    name: str
+    data: str
+    test: str | None = None
+    """Clean test samples; None: the test split of `data`."""
+    method: str = "uc"
+    preset: Preset = "paper"
+    craft: dict[str, Any] = field(default_factory=dict)
+    """Settings of every craft, as in a file for `hpcule craft --config`."""
+    victim: VictimConfig = field(default_factory=VictimConfig)
+    factors: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations."""
+    rates: tuple[Rate, ...] = ("constant",)
+    """How the method's learning rate follows its batch: constant, times the root of or times batch / rate_batch, or
+    tuned: the one of `rate_grid` whose crafting loss ends lowest, for each batch and seed by itself."""
+    rate_grid: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """What `tuned` multiplies the settings' learning rate with."""
+    rate_batch: int | None = None
+    """The batch at which the learning rate is what the settings say; None: the smallest of the study."""
+    recipes: tuple[str, ...] = ("plain",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each seeds a craft and its victims; controls have the same."""
+    craft_target: float | None = None
+    """Count the steps until the crafting loss has come down to this share of where it began."""
+    samples: int | None = None
+    """Victims train on so many samples, the same for all; None: on all."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        find(self.method)
+        check_recipes(self.recipes)
+        for name in ("rates", "recipes", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}={list(values)}: at least one, each once")
+        if len(self.rate_grid) < 3 or min(self.rate_grid) <= 0 or sorted(set(self.rate_grid)) != list(self.rate_grid):
+            raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors above 0, rising")
+        if self.craft_target is not None and not 0 < self.craft_target < 1:
+            raise ValueError(f"craft_target={self.craft_target:g}: a share of the first loss, above 0 and below 1")
+        for name, values in self.factors.items():
+            if not name.startswith(("craft.", "victim.")):
+                raise ValueError(f"factors.{name}: a factor is a setting below craft. or victim.")
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"factors.{name}={values}: expected a list of values, for example [32, 64]")

@@ -1,0 +1,128 @@
+"""The charts of a study's report beside accuracy: steps to target, gradient noise, and cost."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from hpcule.study.collect import Row
+from hpcule.study.critical_batch import steps_to_target
+from hpcule.study.grid import Grid, Role, name_of
+from hpcule.study.log_svg import LogLine, Mark, log_chart
+from hpcule.study.targets import TargetSteps, target_steps
+
+Result = Callable[[str], Mapping[str, Any] | None]
+"""What a craft or victim found, by its key."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart: what it is for, its SVG, and what it says."""
+
+    title: str
+    chart: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the crafts of one batch size took, on average over the crafts."""
+
+    batch: int
+    crafts: int
+    seconds: float
+    worker_hours: float
+    samples_a_second: float
+    """That pass the surrogate or encoder in training."""
+    peak_mebibytes: float
+
+
+def title_of(where: Mapping[str, Any]) -> str:
+    """A point of a study in words."""
+    return ", ".join(f"{name_of(name)} {value}" for name, value in where.items())
+
+
+def target_panels(rows: Sequence[Row], factors: Sequence[str]) -> list[Panel]:
+    """Steps to target over batch size, with the fitted curve where there is one."""
+    panels = []
+    for found in target_steps(rows, factors):
+        title = ", ".join(filter(None, [found.who, title_of(found.where)]))
+        lines = _target_lines(found)
+        if lines:
+            chart = log_chart(title, f"Steps to target over {name_of(found.factor)}.", "batch", lines)
+            panels.append(Panel(title, Markup(chart), found.sentence()))
+    return panels
+
+
+def _target_lines(found: TargetSteps) -> list[LogLine]:
+    marks = []
+    for batch, seeds in found.steps.items():
+        reached = [steps for steps in seeds if steps is not None]
+        if reached:
+            marks.append(Mark(batch, math.exp(fmean(map(math.log, reached))), min(reached), max(reached)))
+    curve = found.curve
+    lines = [LogLine("steps", 0, marks)] if marks else []
+    if curve.minimum_steps is not None and curve.critical_batch is not None:
+        fitted = steps_to_target([mark.x for mark in marks], curve.minimum_steps, curve.critical_batch)
+        lines.append(LogLine("fit", 1, [Mark(m.x, float(y)) for m, y in zip(marks, fitted, strict=True)], curve=True))
+    return lines
+
+
+def noise_panels(rows: Sequence[Row], grid: Grid, result: Result) -> list[Panel]:
+    """The gradient noise scale by quarter of a run: a line for each batch size."""
+    crafts = {(row["craft"], row["craft_batch"]) for row in rows}
+    panels = [_noise_panel("while crafting", "craft batch", crafts, result)]
+    roles: list[tuple[Role, str]] = [("protected", "of victims on protected samples"), ("clean", "of clean controls")]
+    for role, title in roles:
+        keys = {(key, grid.victims[key].config.batch) for row in rows if (key := grid.cells[row["cell"]].victims[role])}
+        panels.append(_noise_panel(title, "victim batch", keys, result))
+    return [panel for panel in panels if panel]
+
+
+def _noise_panel(title: str, what: str, keys: set[tuple[str, int]], result: Result) -> Panel | None:
+    """Dots are geometric means over seeds and clusters, bars their range; what is not identifiable is left out."""
+    values: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    missing = periods = 0
+    for key, batch in keys:
+        for period in ((result(key) or {}).get("noise_scales") or [])[1:]:
+            periods += 1
+            if period["noise_scale"] is None:
+                missing += 1
+            else:
+                middle = (period["first_step"] + period["last_step"]) / 2 + 1
+                values[batch][middle].append(period["noise_scale"])
+    if not values:
+        return None
+    lines = []
+    for number, batch in enumerate(sorted(values)):
+        marks = [
+            Mark(middle, math.exp(fmean(map(math.log, found))), min(found), max(found))
+            for middle, found in sorted(values[batch].items())
+        ]
+        lines.append(LogLine(str(batch), number, marks))
+    note = f"{missing} of {periods} quarters were not identifiable and are left out." if missing else ""
+    chart = log_chart(f"Gradient noise scale {title}", f"Noise scale in samples over steps, by {what}.", "step", lines)
+    return Panel(f"{title}, by {what}", Markup(chart), note)
+
+
+def costs(rows: Sequence[Row]) -> list[Cost]:
+    """What crafting took, by batch size; a craft that several cells share counts once."""
+    crafts = {row["craft"]: row for row in rows}
+    by_batch: dict[int, list[Row]] = defaultdict(list)
+    for row in crafts.values():
+        if row["craft_batch"] is not None:
+            by_batch[row["craft_batch"]].append(row)
+    found = []
+    for batch, group in sorted(by_batch.items()):
+        seconds = fmean(row["craft_seconds"] for row in group)
+        hours = fmean(row["craft_worker_hours"] for row in group)
+        speed = fmean(row["craft_trained_samples"] / max(1e-9, row["craft_seconds"]) for row in group)
+        peak = max(row["peak_memory_mebibytes"] for row in group)
+        found.append(Cost(batch, len(group), seconds, hours, speed, peak))
+    return found
