@@ -12,6 +12,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import HpculeError
 from hpcule.craft import uc
+from hpcule.craft.cache import Cache
 from hpcule.craft.cluster_generator import ClusterGenerator
 from hpcule.craft.uc import UCConfig, UnlearnableClusters
 from hpcule.data.augment import CropFlip
@@ -251,6 +252,19 @@ def test_the_encoder_is_the_same_after_crafting():
     assert not method.encoder.training
     for name, tensor in tensors_of(method.encoder).items():
         assert (tensor == before[name]).all(), name
+
+
+def test_features_from_the_cache_give_the_same_bits(tmp_path):
+    plain = craft(make_method(make_source()))
+    for turn in range(2):
+        problem = make_problem(make_source(), cache=Cache(tmp_path))
+        method = UnlearnableClusters(UCConfig(**SMALL), problem)
+        if turn:
+            method._encode = None  # whoever asks the encoder again fails
+        found = craft(method)
+        np.testing.assert_array_equal(found.shared, plain.shared)
+        np.testing.assert_array_equal(found.group, plain.group)
+    assert len(list(tmp_path.glob("*.npy"))) == 4, "one file a shard"
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
