@@ -178,23 +178,26 @@ class PIL(Method):
         for start in range(0, len(ids), rows):
             tile = ids[start : start + rows]
             samples, labels = self._samples(shard, tile), self._one_hot(tile)
-            delta = torch.from_numpy(uniform(purpose, tile, self.dimension)).to(device).mul_(2).sub_(1).mul_(epsilon)
+            begin = torch.from_numpy(uniform(purpose, tile, self.dimension)).to(device).mul_(2).sub_(1).mul_(epsilon)
             clean_logits = (linear @ samples.t()).div_(source.levels)
-            delta = self._descend(linear, clean_logits, labels, delta, epsilon)
-            parts.append(to_levels(-delta, samples, source.levels, self.config.epsilon))
+            delta = self._descend(linear, clean_logits, labels, begin.t().contiguous(), epsilon)
+            parts.append(to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon))
         return np.concatenate(parts).reshape(len(ids), *source.shape)
 
     def _descend(self, linear: Tensor, clean_logits: Tensor, labels: Tensor, delta: Tensor, epsilon: float) -> Tensor:
-        """Signed steps on delta [n, D]; clean_logits and one-hot labels are [K, n]."""
-        mix = self.config.mix
+        """Signed steps on delta [D, n]; clean_logits and one-hot labels are [K, n].
+
+        Samples are columns: products with so flat a map are a third faster than with samples as rows.
+        """
+        mix, transposed = self.config.mix, linear.t().contiguous()
         size = epsilon / 10 if self.config.step_size is None else self.config.step_size / self.problem.source.levels
         gradient = torch.empty_like(delta)
         for _ in range(self.config.steps):
-            logits = linear @ delta.t()
+            logits = linear @ delta
             shortcut = _softmax_minus(logits, labels)
             obfuscation = functional.softmax(clean_logits - logits, dim=0).sub_(1 / self.classes)
             residual = shortcut.mul_(mix * HUGE).sub_(obfuscation, alpha=(1 - mix) * HUGE)
-            torch.mm(residual.t(), linear, out=gradient)
+            torch.mm(transposed, residual, out=gradient)
             delta.sub_(gradient.clamp_(-size, size)).clamp_(-epsilon, epsilon)
         return delta
 
