@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from hpcule.craft.method import Problem
 from hpcule.data.schedule import Ghost
+from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.precision import autocast, place
@@ -87,13 +89,10 @@ class Surrogate:
 
     def frozen(self) -> nn.Module:
         """A copy for the noise phase: evaluation mode, BatchNorm folded into convolutions, no parameter gradients."""
-        # Imported here since it brings sympy, which takes half a second that no other method needs.
-        from torch.fx.experimental.optimization import fuse
-
-        copy: nn.Module = fuse(self.network.eval())
-        copy.requires_grad_(False)
-        place(copy, self.problem.world.device, torch.bfloat16 if self.problem.autocast else torch.float32)
-        return copy
+        frozen = copy.deepcopy(self.network).eval()
+        fold_batch_norms(frozen, torch.zeros(1, *self.problem.source.shape, device=self.problem.world.device))
+        place(frozen, self.problem.world.device, torch.bfloat16 if self.problem.autocast else torch.float32)
+        return frozen
 
     def state(self) -> dict[str, Any]:
         """Weights, statistics and momenta."""

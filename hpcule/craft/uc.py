@@ -46,6 +46,7 @@ from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
+from hpcule.nets.frozen import fold_batch_norms, split_strides
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.precision import autocast, place
@@ -122,6 +123,9 @@ class UnlearnableClusters(Method):
         checkpoint = Path(config.checkpoint) if config.checkpoint else None
         self.encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
         self.weights = _digest(self.encoder)
+        fold_batch_norms(self.encoder, torch.zeros(1, *problem.source.shape))
+        if problem.autocast and problem.world.device.type == "cpu":
+            split_strides(self.encoder)
         place(self.encoder, problem.world.device)
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)

@@ -126,8 +126,7 @@ class World:
             yield
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:160]
-            here = f"rank {self.place.rank} on {self.place.host}"
-            raise PeerLostError(f"{here} lost another rank during {what} ({reason})") from None
+            raise PeerLostError(f"lost another rank during {what} ({reason})") from None
 
 
 @contextmanager
@@ -136,7 +135,7 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
 
     Raises:
         UsageError: the device is not there, or more local workers than GPUs.
-        PeerLostError: the ranks do not find each other within the time-out.
+        PeerLostError: the ranks do not find each other within the time-out, or the port is taken.
     """
     device = _device(place, config.device)
     _set_threads(place, config.threads, deterministic)
@@ -155,6 +154,18 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
 
 
 def _meet(place: Place, backend: str, timeout: timedelta) -> None:
+    try:
+        _join(place, backend, timeout)
+    except RuntimeError as error:
+        if place.rank == 0 and "EADDRINUSE" in str(error):
+            raise PeerLostError(
+                f"cannot listen at {place.address}:{place.port}, where another program does: start the run again, "
+                "with another MASTER_PORT if you have set it"
+            ) from None
+        raise
+
+
+def _join(place: Place, backend: str, timeout: timedelta) -> None:
     if place.launcher == "torchrun":  # whose agent already keeps a store at that address
         dist.init_process_group(backend, "env://", timeout, place.size, place.rank)
     else:

@@ -107,7 +107,8 @@ def _srun(environ: Mapping[str, str]) -> Place:
     nodes, job = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST"), environ.get("SLURM_JOB_ID")
     if not nodes or not job:
         raise UsageError("srun: SLURM_JOB_NODELIST or SLURM_JOB_ID is not set, so the address of rank 0 is unknown")
-    port = job_port(job, environ["SLURM_STEP_ID"])
+    # A requeued job takes another port: the last one may be what it failed for.
+    port = job_port(job, environ["SLURM_STEP_ID"], environ.get("SLURM_RESTART_COUNT", "0"))
     return _place("srun", numbers, local_size=local_size, address=_first_node(nodes), port=port)
 
 
@@ -179,9 +180,9 @@ def _first_node(nodes: str) -> str:
     return first
 
 
-def job_port(job: str, step: str = "") -> int:
-    """A port that all ranks derive from job and step without a message; fixed ports collide on shared nodes."""
-    return random.Random(f"hpcule {job} {step}").randint(20000, 60000)
+def job_port(job: str, *more: str) -> int:
+    """A port that all ranks derive from the job's numbers without a message; fixed ports collide on shared nodes."""
+    return random.Random(" ".join(("hpcule", job, *more))).randint(20000, 60000)
 
 
 def free_port() -> int:

@@ -48,6 +48,9 @@ JSRUN = {
     "LSB_JOBID": "1234",
 }
 
+PORT = job_port("1234", "0", "0")
+"""Of job 1234, step 0, not yet requeued."""
+
 
 def without(variables, *names):
     return {name: value for name, value in variables.items() if name not in names}
@@ -66,9 +69,13 @@ def test_nothing_set_is_a_single_process():
         (without(DEEPSPEED, "LOCAL_SIZE"), Place("torchrun", 1, 2, 1, 1, "10.0.0.1", 29500)),
         ({**TORCHRUN, "LOCAL_SIZE": "7"}, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
         ({**SRUN, **TORCHRUN}, Place("torchrun", 3, 8, 1, 2, "node7", 29501, "/tmp/error.json")),
-        (SRUN, Place("srun", 2, 4, 0, 2, "gpu003", job_port("1234", "0"))),
-        ({**SRUN, "SLURM_JOB_NODELIST": "n1,gpu[003-004]"}, Place("srun", 2, 4, 0, 2, "n1", job_port("1234", "0"))),
-        ({**SRUN, "SLURM_STEP_NODELIST": "gpu004"}, Place("srun", 2, 4, 0, 2, "gpu004", job_port("1234", "0"))),
+        (SRUN, Place("srun", 2, 4, 0, 2, "gpu003", PORT)),
+        (
+            {**SRUN, "SLURM_JOB_NODELIST": "n1,gpu[003-004]"},
+            Place("srun", 2, 4, 0, 2, "n1", PORT),
+        ),
+        ({**SRUN, "SLURM_RESTART_COUNT": "2"}, Place("srun", 2, 4, 0, 2, "gpu003", job_port("1234", "0", "2"))),
+        ({**SRUN, "SLURM_STEP_NODELIST": "gpu004"}, Place("srun", 2, 4, 0, 2, "gpu004", PORT)),
         ({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place("srun", 0, 1, 0)),
         (without(SRUN, "SLURM_STEP_ID"), Place("single")),
         ({**SRUN, "SLURM_STEP_ID": "4294967290"}, Place("single")),  # an interactive shell of salloc

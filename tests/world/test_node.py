@@ -78,7 +78,7 @@ def come_late(world):
 
 
 def test_a_killed_rank_is_noticed(pool):
-    with pytest.raises(PeerLostError, match=r"rank 0 on \S+ lost another rank during a sum \(its process has ended\)"):
+    with pytest.raises(PeerLostError, match=r"lost another rank during a sum \(its process has ended\)"):
         pool.run(die_before_a_sum)
 
 
