@@ -1,0 +1,202 @@
+"""Seconds for the cost model's units, measured by short real crafts on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from hpcule import __version__
+from hpcule.config.run import CraftConfig
+from hpcule.config.tree import build, to_tree
+from hpcule.craft.journal import SECTIONS
+from hpcule.craft.methods import find
+from hpcule.craft.work import Extent, Phase, Work
+from hpcule.data.source import Source
+from hpcule.study.trial import Trial, start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """What the units of one stage take, in seconds."""
+
+    stage: str
+    pass_seconds: float
+    call_seconds: float
+    sum_seconds: float
+    """A sum over the ranks of this machine, with the wait for the last of them."""
+    once_seconds: float
+    """What the first step of a stage takes beyond that: imports, memory, choice of algorithms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a craft takes on one machine with so many workers."""
+
+    hpcule: str
+    settings: dict[str, Any]
+    """Of the measured runs, and of the samples: a plan for others needs another calibration."""
+    workers: int
+    threads: int
+    """A worker's."""
+    cores: int
+    device: str
+    start_seconds: float
+    """From the command to the first barrier: interpreter, imports, processes, opening the source."""
+    prepare_seconds: float
+    """What a run takes besides its sections: building networks, agreeing after each step."""
+    read_sample_seconds: float
+    read_shard_seconds: float
+    write_sample_seconds: float
+    write_shard_seconds: float
+    finish_shard_seconds: float
+    base_bytes: float
+    """Memory of a worker without its samples and what else grows with them."""
+    rates: tuple[Rate, ...]
+    measured_seconds: float
+    """The calibration's own wall time."""
+
+
+class Observation(NamedTuple):
+    """Some steps of a stage: units that the model counts, and seconds that the journal tells."""
+
+    passes: float
+    calls: float
+    seconds: float
+
+
+def local_workers(config: CraftConfig, wanted: int) -> int:
+    """How many of the workers of a node this machine can run beside each other: at most one a core, or a GPU."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() and config.world.device != "cpu" else 0
+    return min(wanted, gpus or len(os.sched_getaffinity(0)))
+
+
+def settings_of(config: CraftConfig, source: Source) -> dict[str, Any]:
+    """What a calibration depends on, as plain values; sizes of batch, data and machine are the model's."""
+    short = to_tree(find(config.method.name).trial(config.method, 1, 2))
+    del short["batch"]
+    world = {name: to_tree(config.world)[name] for name in ("device", "threads")}
+    run = {"deterministic": config.deterministic, "precision": config.precision}
+    facts = {"shape": list(source.shape), "levels": source.levels, "classes": source.class_count}
+    return {"method": short, **run, **world, "compression": config.store.compression, **facts}
+
+
+def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> Calibration:
+    """Measure, on so many workers, what a craft of `samples` samples like the source's will be made of."""
+    results = start(Trial("calibrate", config, samples), folder, workers)
+    return Calibration(
+        hpcule=__version__,
+        settings=settings_of(config, source),
+        workers=workers,
+        threads=results["threads"],
+        cores=len(os.sched_getaffinity(0)),
+        device=results["device"],
+        start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
+        measured_seconds=results["wall_seconds"],
+        **evaluate(results["runs"], config.world.resident_mebibytes),
+    )
+
+
+def evaluate(runs: Sequence[Mapping[str, Any]], resident_mebibytes: int) -> dict[str, Any]:
+    """The seconds of each unit, from summaries and journals of runs."""
+    works = [_work(run) for run in runs]
+    extents = [_extent(run) for run in runs]
+    first, largest = runs[0], max(range(len(runs)), key=lambda number: extents[number].samples)
+    sections = sum(first[f"{name}_seconds"] for name in SECTIONS)
+    storage = {}
+    for name in ("read", "write"):
+        pairs = zip(extents, runs, strict=True)
+        storage[name] = fit([Observation(e.own_samples, e.own_shards, run[f"{name}_seconds"]) for e, run in pairs])
+    peak = runs[-1]["peak_memory_mebibytes"]
+    grown = resident_bytes(extents[largest], resident_mebibytes) + works[largest].memory
+    return {
+        "prepare_seconds": max(0.0, first["run_seconds"] - sections),
+        "read_sample_seconds": storage["read"][0],
+        "read_shard_seconds": storage["read"][1],
+        "write_sample_seconds": storage["write"][0],
+        "write_shard_seconds": storage["write"][1],
+        "finish_shard_seconds": runs[largest]["finish_seconds"] / extents[largest].shards,
+        "base_bytes": max(0.0, peak * 2**20 - grown),
+        "rates": tuple(_rate(number, works, runs) for number in range(len(works[0].phases))),
+    }
+
+
+def resident_bytes(extent: Extent, limit_mebibytes: int) -> float:
+    """What a worker keeps of its own samples: uint8, or int32 for 16-bit ones, up to the limit."""
+    size = extent.own_samples * extent.values * (1 if extent.levels == 255 else 4)
+    return min(size, limit_mebibytes * 2**20)
+
+
+def fit(observations: Sequence[Observation]) -> tuple[float, float]:
+    """Seconds a pass and a call, neither below 0, by least squares of relative errors; longer ones weigh more."""
+    told = [row for row in observations if row.seconds > 0]
+    if not told:
+        return 0.0, 0.0
+    weights = np.array([1 / np.sqrt(row.seconds) for row in told])
+    units = np.array([[row.passes, row.calls] for row in told])
+    scale = np.maximum(units.max(0), 1e-12)
+    found, _ = nnls(units / scale * weights[:, None], np.array([row.seconds for row in told]) * weights)
+    passes, calls = found / scale
+    return float(passes), float(calls)
+
+
+def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]]) -> Rate:
+    """The rate of a phase from all runs; each run's first step is left out, and gives what comes once."""
+    stage = works[0].phases[number].stage
+    observed, waited, sums, firsts = [], 0.0, 0, []
+    for work, run in zip(works, runs, strict=True):
+        steps = _steps(run["marks"], stage)
+        later = steps[1:] or steps
+        observed.append(_observation(work.phases[number], len(later), sum(step.compute for step in later)))
+        firsts.append(_observation(work.phases[number], 1, steps[0].compute))
+        waited += sum(step.waited for step in later)
+        sums += sum(step.sums for step in later)
+    passes, calls = fit(observed)
+    once = firsts[0].seconds - passes * firsts[0].passes - calls * firsts[0].calls
+    return Rate(
+        stage=stage,
+        pass_seconds=passes,
+        call_seconds=calls,
+        sum_seconds=waited / sums if sums else 0.0,
+        once_seconds=max(0.0, once),
+    )
+
+
+def _observation(phase: Phase, marks: int, seconds: float) -> Observation:
+    share = marks / phase.marks
+    return Observation(phase.passes * share, phase.calls * share, seconds)
+
+
+class _StepTime(NamedTuple):
+    compute: float
+    waited: float
+    sums: int
+
+
+def _steps(marks: Sequence[Mapping[str, Any]], stage: str) -> list[_StepTime]:
+    """What each step of a stage took: the journal tells what all of them have taken so far."""
+    before = {"craft_seconds": 0.0, "collective_seconds": 0.0, "collectives": 0}
+    steps = []
+    for mark in marks:
+        craft, waited, sums = (mark[name] - before[name] for name in before)
+        if mark["stage"] == stage:
+            steps.append(_StepTime(craft - waited, waited, sums))
+        before = {name: mark[name] for name in before}
+    return steps
+
+
+def _extent(run: Mapping[str, Any]) -> Extent:
+    extent = run["extent"]
+    return Extent(**{**extent, "shape": tuple(extent["shape"])})
+
+
+def _work(run: Mapping[str, Any]) -> Work:
+    method = find(run["method"]["name"])
+    return method.work(build(method.config_class, run["method"]), _extent(run))
