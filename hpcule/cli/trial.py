@@ -19,14 +19,21 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do what FOLDER/trial.json says."""
-    from hpcule.cli.workers import on_all_ranks
-    from hpcule.study.trial import perform, read_trial
+    from hpcule.store.files import read_json
+    from hpcule.study.trial import from_tree, perform
+    from hpcule.study.victim_trial import perform_victim, victim_from_tree
 
-    trial = read_trial(options.folder)
-    on_all_ranks(
-        lambda world: perform(trial, options.folder, world),
-        given=options.given,
-        workers=options.workers,
-        config=trial.config.world,
-        deterministic=trial.config.deterministic,
-    )
+    tree = read_json(options.folder / "trial.json")
+    if tree["kind"] == "victim":
+        victim = victim_from_tree(tree)
+        _start(options, lambda world: perform_victim(victim, options.folder, world), victim.world)
+    else:
+        trial = from_tree(tree)
+        deterministic = trial.config.deterministic
+        _start(options, lambda world: perform(trial, options.folder, world), trial.config.world, deterministic)
+
+
+def _start(options: argparse.Namespace, work: Any, config: Any, deterministic: bool = False) -> None:
+    from hpcule.cli.workers import on_all_ranks
+
+    on_all_ranks(work, given=options.given, workers=options.workers, config=config, deterministic=deterministic)

@@ -26,18 +26,19 @@ def work(config: TwoPhaseConfig, extent: Extent) -> Work:
     # All ids, and an epoch's order of them.
     memory = 16.0 * extent.samples
     checkpoint = 2.0 * 4 * weights
+    shared = 0 if config.unit == "sample" else extent.classes
     if config.unit == "sample":
         noise = _noise_by_sample(config, extent)
         memory += 2 * extent.values * extent.own_samples
         checkpoint += 2 * extent.values * extent.samples
     else:
         noise = _noise_by_class(config, extent)
-        checkpoint += 4 * extent.classes * extent.values
+        checkpoint += 4 * shared * extent.values
     note = (
         f"{config.max_rounds} rounds (method.max_rounds) are the most there can be: the run ends after the first "
         f"round with an error of at most {config.stop_error:g}"
     )
-    return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, notes=(note,))
+    return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, shared=shared, notes=(note,))
 
 
 def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:

@@ -24,7 +24,7 @@ def work(config: UCConfig, extent: Extent) -> Work:
     if config.fit_on == "cluster":
         notes.append("clusters are taken to be equally large")
     phases = (_features(config, extent), _kmeans(config, extent), _generators(config, extent, groups))
-    return Work(phases=phases, memory=memory, checkpoint=checkpoint, notes=tuple(notes))
+    return Work(phases=phases, memory=memory, checkpoint=checkpoint, shared=config.clusters, notes=tuple(notes))
 
 
 def trial(config: UCConfig, batch: int, workers: int) -> UCConfig:

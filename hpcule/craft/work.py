@@ -84,6 +84,8 @@ class Work:
     """Bytes that grow with the number of samples, of the busiest rank, beside the samples themselves."""
     checkpoint: float
     """Bytes of one checkpoint, of all ranks together."""
+    shared: int = 0
+    """Deltas that samples share; 0 where each has its own."""
     notes: tuple[str, ...] = ()
     """What could not be known beforehand."""
 

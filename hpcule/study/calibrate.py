@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ import torch
 from scipy.optimize import nnls
 
 from hpcule import __version__
-from hpcule.config.run import CraftConfig
+from hpcule.config.run import CraftConfig, WorldConfig
 from hpcule.config.tree import build, to_tree
 from hpcule.craft.journal import SECTIONS
 from hpcule.craft.methods import find
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Source
+from hpcule.study.footprint import grown_bytes, store_bytes
 from hpcule.study.trial import Trial, start
 
 
@@ -54,7 +54,7 @@ class Calibration:
     """What a run takes besides its sections: building networks, agreeing after each step."""
     read_sample_seconds: float
     read_shard_seconds: float
-    write_sample_seconds: float
+    write_byte_seconds: float
     write_shard_seconds: float
     finish_shard_seconds: float
     base_bytes: float
@@ -72,9 +72,9 @@ class Observation(NamedTuple):
     seconds: float
 
 
-def local_workers(config: CraftConfig, wanted: int) -> int:
+def local_workers(config: WorldConfig, wanted: int) -> int:
     """How many of the workers of a node this machine can run beside each other: at most one a core, or a GPU."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() and config.world.device != "cpu" else 0
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() and config.device != "cpu" else 0
     return min(wanted, gpus or len(os.sched_getaffinity(0)))
 
 
@@ -100,38 +100,33 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
         device=results["device"],
         start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
         measured_seconds=results["wall_seconds"],
-        **evaluate(results["runs"], config.world.resident_mebibytes),
+        **evaluate(config, results["runs"]),
     )
 
 
-def evaluate(runs: Sequence[Mapping[str, Any]], resident_mebibytes: int) -> dict[str, Any]:
-    """The seconds of each unit, from summaries and journals of runs."""
-    works = [_work(run) for run in runs]
-    extents = [_extent(run) for run in runs]
-    first, largest = runs[0], max(range(len(runs)), key=lambda number: extents[number].samples)
+def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The seconds of each unit, from summaries and journals of short runs of `config`."""
+    works, extents, first = [_work(run) for run in runs], [_extent(run) for run in runs], runs[0]
+    read, write = [], []
+    for run, work, extent in zip(runs, works, extents, strict=True):
+        size = store_bytes(config, extent, work) * extent.own_shards / extent.shards
+        read.append(Observation(extent.own_samples, extent.own_shards, run["read_seconds"]))
+        write.append(Observation(size, extent.own_shards, run["write_seconds"]))
+    read_sample, read_shard = fit(read)
+    write_byte, write_shard = fit(write)
+    largest = max(range(len(runs)), key=lambda number: extents[number].samples)
+    peak = max(run["peak_memory_mebibytes"] for run in runs) * 2**20
     sections = sum(first[f"{name}_seconds"] for name in SECTIONS)
-    storage = {}
-    for name in ("read", "write"):
-        pairs = zip(extents, runs, strict=True)
-        storage[name] = fit([Observation(e.own_samples, e.own_shards, run[f"{name}_seconds"]) for e, run in pairs])
-    peak = runs[-1]["peak_memory_mebibytes"]
-    grown = resident_bytes(extents[largest], resident_mebibytes) + works[largest].memory
     return {
         "prepare_seconds": max(0.0, first["run_seconds"] - sections),
-        "read_sample_seconds": storage["read"][0],
-        "read_shard_seconds": storage["read"][1],
-        "write_sample_seconds": storage["write"][0],
-        "write_shard_seconds": storage["write"][1],
+        "read_sample_seconds": read_sample,
+        "read_shard_seconds": read_shard,
+        "write_byte_seconds": write_byte,
+        "write_shard_seconds": write_shard,
         "finish_shard_seconds": runs[largest]["finish_seconds"] / extents[largest].shards,
-        "base_bytes": max(0.0, peak * 2**20 - grown),
+        "base_bytes": max(0.0, peak - grown_bytes(config, extents[largest], works[largest])),
         "rates": tuple(_rate(number, works, runs) for number in range(len(works[0].phases))),
     }
-
-
-def resident_bytes(extent: Extent, limit_mebibytes: int) -> float:
-    """What a worker keeps of its own samples: uint8, or int32 for 16-bit ones, up to the limit."""
-    size = extent.own_samples * extent.values * (1 if extent.levels == 255 else 4)
-    return min(size, limit_mebibytes * 2**20)
 
 
 def fit(observations: Sequence[Observation]) -> tuple[float, float]:

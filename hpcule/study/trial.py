@@ -48,13 +48,18 @@ class Trial:
 
 
 def start(trial: Trial, folder: Path, workers: int) -> dict[str, Any]:
-    """Run a trial on so many local workers; returns results.json with the seconds from start to end, `wall_seconds`.
+    """Run a trial on so many local workers; returns what `launch` does."""
+    tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
+    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}")
+
+
+def launch(tree: dict[str, Any], folder: Path, workers: int, what: str) -> dict[str, Any]:
+    """Do what `tree` says on so many local workers: results.json, and the seconds from start to end, `wall_seconds`.
 
     Raises:
-        WorkerError: it failed; with its own message.
+        WorkerError: `what` failed; with its own message.
     """
     private_directory(folder)
-    tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
     write_atomically(folder / "trial.json", to_json(tree))
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
@@ -63,7 +68,7 @@ def start(trial: Trial, folder: Path, workers: int) -> dict[str, Any]:
     if ended.returncode:
         lines = [line for line in ended.stderr.splitlines() if line.startswith("hpcule: ")]
         own = lines[-1].removeprefix("hpcule: ") if lines else f"exit code {ended.returncode}"
-        raise WorkerError(f"a trial of {trial.config.method.name} on {workers} worker(s) failed: {own}")
+        raise WorkerError(f"{what} on {workers} worker(s) failed: {own}")
     return {**read_json(folder / "results.json"), "wall_seconds": wall}
 
 
@@ -78,12 +83,10 @@ def check_alone() -> None:
         raise UsageError(f"{place.launcher} started {place.size} ranks: start this command once, by itself")
 
 
-def read_trial(folder: Path) -> Trial:
+def from_tree(tree: dict[str, Any]) -> Trial:
     """What `start` wrote."""
-    tree = read_json(folder / "trial.json")
-    settings = tree["config"]
-    data = settings.pop("data")
-    config = configure(settings["method"]["name"], data, preset=None, file=settings, overrides=[])
+    settings = {name: value for name, value in tree["config"].items() if name != "data"}
+    config = configure(settings["method"]["name"], tree["config"]["data"], preset=None, file=settings, overrides=[])
     return Trial(tree["kind"], config, tree["samples"])
 
 
