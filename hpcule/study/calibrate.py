@@ -51,7 +51,9 @@ class Calibration:
     start_seconds: float
     """From the command to the first barrier: interpreter, imports, processes, opening the source."""
     prepare_seconds: float
-    """What a run takes besides its sections: building networks, agreeing after each step."""
+    """What a run takes besides its sections, such as building networks."""
+    wait_share: float
+    """What ranks wait for each other after a step, although they have equal work, as a share of crafting time."""
     read_sample_seconds: float
     read_shard_seconds: float
     write_byte_seconds: float
@@ -116,9 +118,11 @@ def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str
     write_byte, write_shard = fit(write)
     largest = max(range(len(runs)), key=lambda number: extents[number].samples)
     peak = max(run["peak_memory_mebibytes"] for run in runs) * 2**20
-    sections = sum(first[f"{name}_seconds"] for name in SECTIONS)
+    waited = [_waited_between_steps(run) for run in runs]
+    sections = sum(first[f"{name}_seconds"] for name in SECTIONS) + waited[0]
     return {
         "prepare_seconds": max(0.0, first["run_seconds"] - sections),
+        "wait_share": sum(waited) / sum(run["craft_seconds"] for run in runs),
         "read_sample_seconds": read_sample,
         "read_shard_seconds": read_shard,
         "write_byte_seconds": write_byte,
@@ -162,6 +166,12 @@ def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]])
         sum_seconds=waited / sums if sums else 0.0,
         once_seconds=max(0.0, once),
     )
+
+
+def _waited_between_steps(run: Mapping[str, Any]) -> float:
+    """Collectives outside the method, on the rank that spent the least in them."""
+    outside: float = run["communication_seconds"] - run["marks"][-1]["collective_seconds"]
+    return max(0.0, outside)
 
 
 def _observation(phase: Phase, marks: int, seconds: float) -> Observation:

@@ -50,6 +50,7 @@ class Prediction:
     start_seconds: float
     storage_seconds: float
     agree_seconds: float
+    """After each step all ranks agree whether to go on, and wait for each other."""
     node_hours: float
     worker_hours: float
     memory_bytes: float
@@ -88,7 +89,7 @@ def predict(
     store = store_bytes(config, extent, work)
     checkpoints = work.checkpoint * int(craft / max(1.0, config.world.checkpoint_seconds))
     storage = _storage_seconds(extent, store, checkpoints, measured)
-    agree = sum(phase.marks for phase in phases) * _tick_seconds(machine, measured.device)
+    agree = craft * measured.wait_share + sum(phase.marks for phase in phases) * _tick_seconds(machine, measured.device)
     start = measured.start_seconds + measured.prepare_seconds
     wall = start + craft + storage + agree
     return Prediction(
@@ -147,7 +148,7 @@ def _one_sum(phase: Phase, rate: Rate, machine: Machine, measured: Calibration) 
 
 
 def _tick_seconds(machine: Machine, device: str) -> float:
-    """On one node it is part of what was measured as preparation; gloo takes its ring for it whatever the size."""
+    """On one node the calibration has it among the waiting; gloo takes its ring for it whatever the size."""
     if machine.nodes == 1:
         return 0.0
     if device == "cpu":
