@@ -64,7 +64,7 @@ def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: 
     walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
     steps = config.max_rounds * config.model_steps
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    statistics = walk.ghosts_a_batch * sum(2 * layer.num_features for layer in norms)
+    statistics = walk.ghosts / walk.batches * sum(2 * layer.num_features for layer in norms)
     return Phase(
         stage="model",
         marks=steps,

@@ -33,7 +33,7 @@ class Machine:
                 f"{self.nodes} nodes with {self.workers_per_node} workers each: at least 1 of both, and at most "
                 f"{LARGEST_WORKERS:,} workers in all"
             )
-        if self.latency_microseconds < 0 or self.gigabytes_per_second <= 0:
+        if not (0 <= self.latency_microseconds < math.inf and 0 < self.gigabytes_per_second < math.inf):
             raise UsageError(
                 f"latency {self.latency_microseconds:g} microseconds, bandwidth {self.gigabytes_per_second:g} "
                 f"gigabytes a second: the latency must be at least 0, the bandwidth above 0"
