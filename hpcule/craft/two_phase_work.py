@@ -86,6 +86,7 @@ def _noise_by_sample(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Pha
         marks=config.max_rounds * extent.own_shards,
         passes=visits * extent.own_samples,
         calls=visits * extent.tiles(TILE),
+        starts=config.max_rounds,
         busy=extent.workers,
     )
     return noise, _round(config, extent, passes=0.0)
@@ -102,6 +103,7 @@ def _noise_by_class(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phas
         marks=batches,
         passes=config.max_rounds * config.noise_steps * walk.busiest(extent.workers),
         calls=batches,
+        starts=config.max_rounds,
         sums=batches,
         sum_bytes=extent.addend * extent.classes * (extent.values + 1),
         ranks=extent.workers,

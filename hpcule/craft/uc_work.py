@@ -28,9 +28,9 @@ def work(config: UCConfig, extent: Extent) -> Work:
 
 
 def trial(config: UCConfig, batch: int, workers: int) -> UCConfig:
-    """Three steps, of as many clusters as there are groups; at least two, the fewest there can be."""
+    """Three steps of two clusters a group, where there are as many: the second one shows what a new generator takes."""
     return type(config)(
-        clusters=min(config.clusters, max(2, workers)),
+        clusters=min(config.clusters, 2 * workers),
         encoder=config.encoder,
         checkpoint=config.checkpoint,
         encoder_size=config.encoder_size,
@@ -73,13 +73,15 @@ def _generators(config: UCConfig, extent: Extent, groups: int) -> Phase:
     samples = extent.samples if config.fit_on == "all" else math.ceil(extent.samples / config.clusters)
     walk = Walk.of(samples, min(extent.shards, samples), config.ghost, config.batch)
     length = config.epochs * walk.batches if config.steps is None else config.steps
-    steps = -(-config.clusters // groups) * length
+    clusters = -(-config.clusters // groups)
+    steps = clusters * length
     ranks = extent.workers // groups
     return Phase(
         stage="generators",
         marks=steps,
         passes=steps * walk.busiest(ranks) / walk.batches,
         calls=steps,
+        starts=clusters if length else 0,
         sums=steps if ranks > 1 else 0,
         sum_bytes=extent.addend * (extent.values + 1),
         ranks=ranks,

@@ -63,6 +63,8 @@ class Phase:
     """Samples that go through the model, each as often as it does."""
     calls: float
     """What is done as often whatever the number of samples: updates of the model, or calls of it."""
+    starts: int = 1
+    """How often the stage is begun anew, with what is made anew then."""
     sums: int = 0
     """Sums over ranks."""
     sum_bytes: float = 0.0

@@ -32,8 +32,10 @@ class Rate:
     call_seconds: float
     sum_seconds: float
     """A sum over the ranks of this machine, with the wait for the last of them."""
+    start_seconds: float
+    """What the first step takes beyond that whenever the stage is begun anew."""
     once_seconds: float
-    """What the first step of a stage takes beyond that: imports, memory, choice of algorithms."""
+    """What the very first step takes beyond that: imports, memory, choice of algorithms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Calibration:
     prepare_seconds: float
     """What a run takes besides its sections, such as building networks."""
     wait_share: float
-    """What ranks wait for each other after a step, although they have equal work, as a share of crafting time."""
+    """Ranks with equal work wait for each other after a step: so much of their crafting time."""
+    step_seconds: float
+    """And so long for each step."""
     read_sample_seconds: float
     read_shard_seconds: float
     write_byte_seconds: float
@@ -118,11 +122,13 @@ def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str
     write_byte, write_shard = fit(write)
     largest = max(range(len(runs)), key=lambda number: extents[number].samples)
     peak = max(run["peak_memory_mebibytes"] for run in runs) * 2**20
-    waited = [_waited_between_steps(run) for run in runs]
-    sections = sum(first[f"{name}_seconds"] for name in SECTIONS) + waited[0]
+    waited = [Observation(run["craft_seconds"], len(run["marks"]), _waited_between_steps(run)) for run in runs]
+    wait_share, step = fit(waited)
+    sections = sum(first[f"{name}_seconds"] for name in SECTIONS) + waited[0].seconds
     return {
         "prepare_seconds": max(0.0, first["run_seconds"] - sections),
-        "wait_share": sum(waited) / sum(run["craft_seconds"] for run in runs),
+        "wait_share": wait_share,
+        "step_seconds": step,
         "read_sample_seconds": read_sample,
         "read_shard_seconds": read_shard,
         "write_byte_seconds": write_byte,
@@ -147,25 +153,40 @@ def fit(observations: Sequence[Observation]) -> tuple[float, float]:
 
 
 def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]]) -> Rate:
-    """The rate of a phase from all runs; each run's first step is left out, and gives what comes once."""
-    stage = works[0].phases[number].stage
-    observed, waited, sums, firsts = [], 0.0, 0, []
-    for work, run in zip(works, runs, strict=True):
-        steps = _steps(run["marks"], stage)
-        later = steps[1:] or steps
-        observed.append(_observation(work.phases[number], len(later), sum(step.compute for step in later)))
-        firsts.append(_observation(work.phases[number], 1, steps[0].compute))
-        waited += sum(step.waited for step in later)
-        sums += sum(step.sums for step in later)
-    passes, calls = fit(observed)
-    once = firsts[0].seconds - passes * firsts[0].passes - calls * firsts[0].calls
+    """The rate of a phase from all runs: from the steps that begin nothing; then from those that do, what is left."""
+    phases = [work.phases[number] for work in works]
+    steps = [_steps(run["marks"], phases[0].stage) for run in runs]
+    pairs = list(zip(phases, steps, strict=True))
+    plain = [[step for step, begins in zip(found, _begins(phase), strict=True) if not begins] for phase, found in pairs]
+    later = [rest or found[1:] or found for rest, found in zip(plain, steps, strict=True)]
+    passes, calls = fit([_observation(phase, found) for phase, found in zip(phases, later, strict=True)])
+
+    def beyond(phase: Phase, step: _StepTime) -> float:
+        units = _observation(phase, [step])
+        return units.seconds - passes * units.passes - calls * units.calls
+
+    again = [
+        beyond(phase, step)
+        for phase, found in pairs
+        for step, begins in zip(found[1:], _begins(phase)[1:], strict=True)
+        if begins
+    ]
+    start = max(0.0, sum(again) / len(again)) if again else 0.0
+    sums = sum(step.sums for found in later for step in found)
     return Rate(
-        stage=stage,
+        stage=phases[0].stage,
         pass_seconds=passes,
         call_seconds=calls,
-        sum_seconds=waited / sums if sums else 0.0,
-        once_seconds=max(0.0, once),
+        sum_seconds=sum(step.waited for found in later for step in found) / sums if sums else 0.0,
+        start_seconds=start,
+        once_seconds=max(0.0, beyond(phases[0], steps[0][0]) - start),
     )
+
+
+def _begins(phase: Phase) -> list[bool]:
+    """Whether each step of a stage begins it anew."""
+    length = phase.marks // phase.starts
+    return [number % length == 0 for number in range(phase.marks)]
 
 
 def _waited_between_steps(run: Mapping[str, Any]) -> float:
@@ -174,9 +195,9 @@ def _waited_between_steps(run: Mapping[str, Any]) -> float:
     return max(0.0, outside)
 
 
-def _observation(phase: Phase, marks: int, seconds: float) -> Observation:
-    share = marks / phase.marks
-    return Observation(phase.passes * share, phase.calls * share, seconds)
+def _observation(phase: Phase, steps: Sequence[_StepTime]) -> Observation:
+    share = len(steps) / phase.marks
+    return Observation(phase.passes * share, phase.calls * share, sum(step.compute for step in steps))
 
 
 class _StepTime(NamedTuple):

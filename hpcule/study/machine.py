@@ -12,6 +12,8 @@ from hpcule.craft.work import Extent, Phase
 from hpcule.study.calibrate import Calibration
 
 LARGEST_WORKERS, LARGEST_SAMPLES = 1_000_000, 10**12
+NOTABLE = 1.05
+"""The busiest worker's shards over the mean, from which on it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def limits(
     for phase in phases:
         if phase.busy < machine.workers:
             found.append(f"{phase.stage}: at most {phase.busy} of {machine.workers} workers have work in a step")
-    if extent.shards % machine.workers:
+    if extent.own_shards * machine.workers > NOTABLE * extent.shards:
         found.append(
             f"{extent.shards} shards do not divide among {machine.workers} workers: some own "
             f"{extent.own_shards}, others {extent.own_shards - 1}"

@@ -1,7 +1,7 @@
 """From counted work and measured seconds to wall time, memory, disk and traffic on a machine of any size.
 
     wall = start + prepare + read + craft + agree + write
-    craft = sum over stages: once + passes x seconds + calls x seconds + sums x seconds a sum
+    craft = sum over stages: once + starts, passes, calls and sums, each times its seconds
 
 All arithmetic: nothing of the size of the data or of the machine is held in memory.
 """
@@ -89,7 +89,8 @@ def predict(
     store = store_bytes(config, extent, work)
     checkpoints = work.checkpoint * int(craft / max(1.0, config.world.checkpoint_seconds))
     storage = _storage_seconds(extent, store, checkpoints, measured)
-    agree = craft * measured.wait_share + sum(phase.marks for phase in phases) * _tick_seconds(machine, measured.device)
+    marks = sum(phase.marks for phase in phases)
+    agree = craft * measured.wait_share + marks * _step_seconds(machine, measured)
     start = measured.start_seconds + measured.prepare_seconds
     wall = start + craft + storage + agree
     return Prediction(
@@ -131,7 +132,7 @@ def sum_seconds(ranks: int, size: float, machine: Machine, device: str) -> float
 
 
 def _stage(phase: Phase, rate: Rate, machine: Machine, measured: Calibration) -> Stage:
-    compute = phase.passes * rate.pass_seconds + phase.calls * rate.call_seconds
+    compute = phase.passes * rate.pass_seconds + phase.calls * rate.call_seconds + phase.starts * rate.start_seconds
     return Stage(
         stage=phase.stage,
         compute_seconds=compute + (rate.once_seconds if phase.marks else 0.0),
@@ -147,13 +148,13 @@ def _one_sum(phase: Phase, rate: Rate, machine: Machine, measured: Calibration) 
     return sum_seconds(phase.ranks, phase.sum_bytes, machine, measured.device)
 
 
-def _tick_seconds(machine: Machine, device: str) -> float:
-    """On one node the calibration has it among the waiting; gloo takes its ring for it whatever the size."""
+def _step_seconds(machine: Machine, measured: Calibration) -> float:
+    """Agreeing after a step: as measured on one node; over nodes gloo takes its ring whatever the size."""
     if machine.nodes == 1:
-        return 0.0
-    if device == "cpu":
+        return measured.step_seconds
+    if measured.device == "cpu":
         return 2 * (machine.workers - 1) * machine.latency_microseconds / 1e6
-    return sum_seconds(machine.workers, TICK_BYTES, machine, device)
+    return sum_seconds(machine.workers, TICK_BYTES, machine, measured.device)
 
 
 def _storage_seconds(extent: Extent, size: int, checkpoints: float, measured: Calibration) -> float:

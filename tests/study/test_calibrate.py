@@ -66,12 +66,34 @@ def test_what_runs_were_made_of_is_found_again():
     assert found["write_shard_seconds"] == pytest.approx(0.01)
     assert found["finish_shard_seconds"] == pytest.approx(0.002)
     assert found["prepare_seconds"] == pytest.approx(1.5)
-    assert found["wait_share"] == pytest.approx(0)
+    assert found["wait_share"] == found["step_seconds"] == pytest.approx(0)
     assert 299 * 2**20 < found["base_bytes"] < 300 * 2**20
 
 
-def test_waiting_between_steps_is_a_share_of_crafting():
+def test_waiting_between_steps_is_a_share_of_crafting_and_so_long_a_step():
     config = configure("pil", "toys", preset=None, file={}, overrides=["method.ghost=10"])
-    runs = [make_run(config, *sizes) for sizes in itertools.repeat((160, 8, 80), 2)]
-    late = [{**run, "communication_seconds": run["communication_seconds"] + run["craft_seconds"] / 10} for run in runs]
-    assert evaluate(config, late)["wait_share"] == pytest.approx(0.1)
+    runs = [make_run(config, *sizes) for sizes in ((160, 8, 80), (80, 8, 20), (640, 32, 80))]
+    for run in runs:
+        run["communication_seconds"] += run["craft_seconds"] / 10 + 0.02 * len(run["marks"])
+    found = evaluate(config, runs)
+    assert (found["wait_share"], found["step_seconds"]) == pytest.approx((0.1, 0.02))
+
+
+def test_what_a_new_generator_takes_is_told_from_what_comes_once():
+    """UC with one step a cluster that is longer, the first of all most of all."""
+    config = configure("uc", "toys", preset=None, file={}, overrides=["method.ghost=10", "method.batch=20"])
+    runs = []
+    for samples, shards in ((160, 8), (80, 8)):
+        run = make_run(configure("pil", "toys", preset=None, file={}, overrides=[]), samples, shards, 20)
+        short = find("uc").trial(config.method, 20, 2)
+        assert short.clusters == 4
+        seconds = [1.75, 0.25, 0.25, 0.75, 0.25, 0.25]
+        stages = ["features"] * 4 + ["clusters"] + ["generators"] * 6
+        times = itertools.accumulate([0.1] * 5 + seconds)
+        marks = [
+            {"stage": s, "craft_seconds": t, "collectives": 0, "collective_seconds": 0.0}
+            for s, t in zip(stages, times, strict=True)
+        ]
+        runs.append({**run, "method": to_tree(short), "marks": marks})
+    generators = evaluate(config, runs)["rates"][-1]
+    assert (generators.start_seconds, generators.once_seconds) == pytest.approx((0.5, 1.0))

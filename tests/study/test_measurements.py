@@ -24,7 +24,9 @@ def make_calibration(config, workers=2):
     numbers = {
         field.name: 0.5 for field in dataclasses.fields(Calibration) if field.name.endswith(("seconds", "_share"))
     }
-    rate = Rate(stage="noise", pass_seconds=1e-3, call_seconds=0.0, sum_seconds=0.0, once_seconds=0.1)
+    rate = Rate(
+        stage="noise", pass_seconds=1e-3, call_seconds=0.0, sum_seconds=0.0, start_seconds=0.0, once_seconds=0.1
+    )
     return Calibration(
         hpcule="0",
         settings=settings_of(config, SOURCE),
