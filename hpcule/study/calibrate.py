@@ -68,6 +68,8 @@ class Calibration:
     rates: tuple[Rate, ...]
     measured_seconds: float
     """The calibration's own wall time."""
+    load: float
+    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
 
 
 class Observation(NamedTuple):
@@ -96,6 +98,7 @@ def settings_of(config: CraftConfig, source: Source) -> dict[str, Any]:
 
 def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> Calibration:
     """Measure, on so many workers, what a craft of `samples` samples like the source's will be made of."""
+    load = os.getloadavg()[0]
     results = start(Trial("calibrate", config, samples), folder, workers)
     return Calibration(
         hpcule=__version__,
@@ -106,6 +109,7 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
         device=results["device"],
         start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
         measured_seconds=results["wall_seconds"],
+        load=load,
         **evaluate(config, results["runs"]),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
+from hpcule.craft.plan import check_task
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.study.calibrate import local_workers
@@ -60,12 +61,14 @@ def plan_craft(
     """A craft of so many samples like the source's.
 
     Raises:
+        DataError: the method needs labels and the source has none.
         UsageError: numbers out of range, or a calibration file for something else.
     """
     if not 2 <= samples <= LARGEST_SAMPLES or samples < machine.workers:
         raise UsageError(
             f"{samples} samples on {machine.workers} workers: valid are 2 to {LARGEST_SAMPLES:,}, at least one a worker"
         )
+    check_task(config, source)
     measured = known.craft(config, source, samples, local_workers(config.world, machine.workers_per_node))
     cut = planned_cut(config, source, samples, machine.workers)
     extent = extent_of(config, source, cut, machine.workers)
@@ -136,12 +139,12 @@ def assumptions(known: Measurements, machines: Sequence[Machine]) -> Mapping[str
     """What a plan rests on, told apart: `measured` and `assumed`."""
     measured = [
         f"{entry.settings['method']['name']}: short crafts with {entry.workers} worker(s) of {entry.threads} thread(s) "
-        f"on {entry.cores} cores ({entry.device}), {entry.measured_seconds:.0f} s"
+        f"on {entry.cores} cores ({entry.device}), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"
         for entry in known.crafts
     ]
     measured += [
         f"{entry.settings['victim']['network']}, batch {entry.settings['victim']['batch']}: short trainings side by "
-        f"side on {entry.workers} worker(s), {entry.measured_seconds:.0f} s"
+        f"side on {entry.workers} worker(s), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"
         for entry in known.victims
     ]
     assumed = ["every node is like this machine, and has it to itself"]

@@ -65,6 +65,7 @@ def measure(
     """
     private_directory(out)
     with tempfile.TemporaryDirectory(prefix="running-", dir=out) as folder:
+        load = os.getloadavg()[0]
         check(config, source, Path(folder) / "store", resume=False, workers=workers)
         shards = cut_into_shards(config, source, workers).count
         plan = points(len(source), shards, workers)
@@ -90,6 +91,7 @@ def measure(
         "samples": len(source),
         "cores": len(os.sched_getaffinity(0)),
         "device": device,
+        "load": load,
         "runs": runs,
         "points": _rows(found),
         "warnings": warnings(config, workers),

@@ -55,6 +55,8 @@ class VictimCalibration:
     test_sample_seconds: float
     measured_seconds: float
     """The calibration's own wall time."""
+    load: float
+    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
 
     def seconds(self, config: VictimConfig, samples: int, tests: int) -> float:
         """Training on so many samples, and testing on so many after every epoch."""
@@ -73,6 +75,7 @@ def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
 
 def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: Path) -> VictimCalibration:
     """Measure with a victim on each of so many workers."""
+    load = os.getloadavg()[0]
     results = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
     train, test = fit([Observation(*row) for row in results["observed"]])
     return VictimCalibration(
@@ -84,6 +87,7 @@ def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: P
         train_sample_seconds=train,
         test_sample_seconds=test,
         measured_seconds=results["wall_seconds"],
+        load=load,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 PIL = ["plan", "craft", "pil", "--preset", "smoke", "--set", "world.threads=1"]
@@ -89,6 +90,13 @@ def test_wrong_use_is_refused_before_anything_is_measured(run, arguments, messag
     assert message in err
     assert "measuring" not in err
     assert not out
+
+
+def test_a_method_that_needs_labels_is_not_planned_without(run, tmp_path):
+    np.savez(tmp_path / "unlabelled.npz", images=np.zeros((40, 8, 8, 3), np.uint8))
+    code, _, err = run("plan", "craft", "pil", "--data", tmp_path / "unlabelled.npz")
+    assert code == 1
+    assert "pil needs labels" in err
 
 
 def test_a_calibration_of_another_method_is_refused(run, measured, small_npz):

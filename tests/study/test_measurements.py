@@ -35,6 +35,7 @@ def make_calibration(config, workers=2):
         cores=2,
         device="cpu",
         base_bytes=1e8,
+        load=0.0,
         rates=(rate,),
         **numbers,
     )

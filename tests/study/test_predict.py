@@ -38,6 +38,7 @@ def make_calibration(workers=2, device="cpu", **changes):
         base_bytes=3e8,
         rates=rates,
         measured_seconds=10.0,
+        load=0.0,
     )
     return dataclasses.replace(known, **changes)
 

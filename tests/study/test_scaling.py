@@ -22,6 +22,7 @@ def make_results():
     }
     rows = _rows(found)
     facts = {"method": "pil", "data": "toys", "preset": "smoke", "hpcule": "0", "cores": 2, "device": "cpu", "runs": 1}
+    facts["load"] = 0.5
     return {**facts, "points": rows, "warnings": ["crowded <here>"], "settings": {"seed": 0}}
 
 
