@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpcule.config.errors import UsageError
@@ -83,7 +83,10 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
     grid = expand(config, len(source))
     crafts: list[Prediction] = []
     for craft in grid.crafts.values():
-        crafts.append(plan_craft(craft.config, source, len(source), machine, known, features_kept=bool(crafts)))
+        # The study's workers, which craft one store after another, have the study's device and threads.
+        world = replace(craft.config.world, device=config.world.device, threads=config.world.threads)
+        settings = replace(craft.config, world=world)
+        crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=bool(crafts)))
     samples = config.samples or len(source)
     seconds = [
         _victim_seconds(config, victim, source, samples, tests, machine, known) for victim in grid.victims.values()

@@ -111,6 +111,7 @@ def test_a_study(run, tmp_path):
     code, out, err = run(*arguments)
     assert code == 0, err
     assert err.count("measuring") == 2, "crafts that differ in their batch have one calibration, the victims another"
+    assert "1 worker(s) of 1 thread(s)" in json.loads(out)["measured"][0], "the study's threads"
     (found,) = json.loads(out)["plans"]
     # Two batches and two seeds; clean and noise controls are shared by the batches.
     assert (found["crafts"], found["victims"]) == (4, 8)
