@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from hpcule import __version__
-from hpcule.cli import craft, demo, doctor, evaluate, export, methods, study, train, verify
+from hpcule.cli import craft, demo, doctor, evaluate, export, methods, plan, scale, study, train, trial, verify
 from hpcule.config.errors import HpculeError
 
-VERBS = (demo, methods, craft, verify, export, train, evaluate, study, doctor)
+VERBS = (demo, methods, craft, verify, export, train, evaluate, study, plan, scale, doctor, trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

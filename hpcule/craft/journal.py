@@ -12,32 +12,81 @@ from typing import TypeVar
 
 from hpcule.craft.method import Step
 from hpcule.world.group import World
+from hpcule.world.spent import Spent
 
 T = TypeVar("T")
+SECTIONS = ("read", "craft", "write", "finish")
+"""Reading all samples once, the method itself, shards and checkpoints, and the manifest and index at the end."""
+
+
+@dataclass
+class Section:
+    """Seconds of one part of a run, those in collectives among them, on this rank."""
+
+    seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def alone(self) -> float:
+        """Seconds outside collectives."""
+        return self.seconds - self.spent.seconds
 
 
 @dataclass
 class Clock:
-    """Where a run's time went, in seconds of this rank."""
+    """Where a run's time went on this rank, from now on."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "craft": 0.0, "write": 0.0})
+    world: World
+    sections: dict[str, Section] = field(default_factory=lambda: {name: Section() for name in SECTIONS})
+
+    def __post_init__(self) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+        self._spent = self.world.spent.copy()
 
     def measure(self, what: str, work: Callable[[], T]) -> T:
-        """Run `work` and add its duration to `what`."""
-        start = time.perf_counter()
+        """Run `work` and add what it takes to the section `what`."""
+        start, before = time.perf_counter(), self.world.spent.copy()
+        section = self.sections[what]
         try:
             return work()
         finally:
-            self.seconds[what] += time.perf_counter() - start
+            section.seconds += time.perf_counter() - start
+            section.spent.add(self.world.spent, before)
+
+    def summary(self) -> dict[str, float]:
+        """Seconds of each section on its slowest rank; then those of the whole run, cut into four parts that add up.
+
+        storage: reading and writing, mean over the ranks. communication: collectives on the rank that spent the least
+        in them, for which the others waited. wait: what the mean rank spent in them beyond that. compute: the rest.
+        """
+        self.world.barrier()
+        run = time.perf_counter() - self._start
+        collective = self.world.spent.seconds - self._spent.seconds
+        storage = sum(section.alone for name, section in self.sections.items() if name != "craft")
+        sections = [section.seconds for section in self.sections.values()]
+        ranks = self.world.gather([run, storage, collective, *sections])
+        run, storage, collective = (sum(rank[part] for rank in ranks) / len(ranks) for part in range(3))
+        communication = min(rank[2] for rank in ranks)
+        slowest = {name: max(rank[3 + number] for rank in ranks) for number, name in enumerate(SECTIONS)}
+        parts = {
+            "run": run,
+            "compute": run - storage - collective,
+            "wait": collective - communication,
+            "communication": communication,
+            "storage": storage,
+        }
+        return {f"{name}_seconds": round(seconds, 3) for name, seconds in {**slowest, **parts}.items()}
 
 
 class Journal:
-    """run/log-RANK.jsonl: what this rank did when, one line a step."""
+    """run/log-RANK.jsonl: what this rank did when, one line a step, with what the method has taken so far."""
 
-    def __init__(self, store: Path, world: World) -> None:
+    def __init__(self, store: Path, world: World, crafting: Section) -> None:
         path = store / "run" / f"log-{world.rank:05d}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._start = {"host": world.place.host, "rank": world.rank, "world": world.size}
+        self._crafting = crafting
 
     def close(self) -> None:
         """Let go of the file."""
@@ -45,6 +94,9 @@ class Journal:
 
     def note(self, step: Step) -> None:
         """Append a line."""
+        spent = self._crafting.spent
         line = {"time": round(time.time(), 3), **self._start, "stage": step.stage, "done": step.done}
+        line |= {"total": step.total, "craft_seconds": round(self._crafting.seconds, 6)}
+        line |= {"collectives": spent.calls, "collective_seconds": round(spent.seconds, 6)}
         norms = asdict(step.norms) if step.norms else {}
-        os.write(self._file, (json.dumps({**line, "total": step.total, **step.figures, **norms}) + "\n").encode())
+        os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())

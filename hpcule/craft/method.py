@@ -15,6 +15,7 @@ from torch import Tensor
 from hpcule.config.errors import HpculeError
 from hpcule.config.run import MethodConfig
 from hpcule.craft.cache import Cache
+from hpcule.craft.work import Extent, Work
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
@@ -171,6 +172,17 @@ class Method(ABC):
     def groups(cls, config: Any, source: Source) -> int:
         """How many shared deltas there are; 0 where each sample has its own."""
         return 0
+
+    @classmethod
+    @abstractmethod
+    def work(cls, config: Any, extent: Extent) -> Work:
+        """What a run of that extent does on its busiest rank: the cost model that `hpcule plan` puts seconds to."""
+
+    @classmethod
+    @abstractmethod
+    def trial(cls, config: Any, batch: int, workers: int) -> Any:
+        """Settings for a run of a few steps with this batch, whose steps cost what those of `config` cost; what the
+        cost does not depend on is left at its default, so that runs that cost alike have one trial."""
 
     @abstractmethod
     def run(self) -> Iterator[Event]:

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite, to_levels
+from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.keyed import key, uniform
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
@@ -105,6 +106,38 @@ class PIL(Method):
         self.weights = [weight.to(problem.world.device) for weight in self.weights]
         self.momenta = [torch.zeros_like(weight) for weight in self.weights]
 
+    @classmethod
+    def work(cls, config: PILConfig, extent: Extent) -> Work:
+        """Epochs with a sum a batch; then noise steps, tile by tile, each rank by itself."""
+        walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
+        weights = extent.classes * (extent.values + extent.classes)
+        updates = config.epochs * walk.batches
+        surrogate = Phase(
+            stage="surrogate",
+            marks=config.epochs,
+            passes=config.epochs * walk.busiest(extent.workers),
+            calls=updates,
+            sums=updates,
+            sum_bytes=weights * extent.addend,
+            ranks=extent.workers,
+            busy=min(extent.workers, walk.ghosts_a_batch),
+        )
+        noise = Phase(
+            stage="noise",
+            marks=extent.own_shards,
+            passes=config.steps * extent.own_samples,
+            calls=config.steps * extent.tiles(_tile_rows(extent.values)),
+            busy=extent.workers,
+        )
+        # The ids of all samples, and own labels one-hot.
+        memory = 8 * extent.samples + 4 * extent.classes * extent.own_samples
+        return Work(phases=(surrogate, noise), memory=memory, checkpoint=2 * 4 * weights)
+
+    @classmethod
+    def trial(cls, config: PILConfig, batch: int, workers: int) -> PILConfig:
+        """Three epochs, and all noise steps."""
+        return PILConfig(epochs=3, batch=batch, ghost=config.ghost, steps=config.steps)
+
     def run(self) -> Iterator[Event]:
         """Train the surrogate, all ranks together; then each rank perturbs its own shards."""
         partition = self.problem.partition
@@ -172,7 +205,7 @@ class PIL(Method):
         source, device = self.problem.source, self.problem.world.device
         epsilon = self.config.epsilon / source.levels
         ids = self.problem.partition.ids(shard)
-        rows = max(1, min(64, TILE_VALUES // self.dimension))
+        rows = _tile_rows(self.dimension)
         purpose = key(self.problem.seed, "pil", "start")
         parts = []
         for start in range(0, len(ids), rows):
@@ -200,6 +233,11 @@ class PIL(Method):
             torch.mm(transposed, residual, out=gradient)
             delta.sub_(gradient.clamp_(-size, size)).clamp_(-epsilon, epsilon)
         return delta
+
+
+def _tile_rows(values: int) -> int:
+    """Samples of so many values that are perturbed at a time."""
+    return max(1, min(64, TILE_VALUES // values))
 
 
 def _softmax_minus(logits: Tensor, labels: Tensor) -> Tensor:

@@ -28,6 +28,22 @@ def check(config: CraftConfig, source: Source, store: Path, *, resume: bool, wor
         DataError: the method needs labels and the source has none, or a single class.
         UsageError: more workers than shards, or a store folder that is not empty without `resume`.
     """
+    check_task(config, source)
+    cut_into_shards(config, source, workers)
+    if _has_content(store):
+        if not (store / "manifest.json").exists():
+            raise UsageError(f"{store} is not empty and holds no store: name another folder")
+        if not resume:
+            raise UsageError(f"{store} is not empty: continue it with --resume, or name another folder")
+
+
+def check_task(config: CraftConfig, source: Source) -> None:
+    """Whether the method can work on the source.
+
+    Raises:
+        DataError: the method needs labels and the source has none, or a single class.
+        UsageError: a budget beyond the source's grid.
+    """
     facts = find(config.method.name).facts
     if facts.needs_labels and source.labels is None:
         raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
@@ -35,12 +51,6 @@ def check(config: CraftConfig, source: Source, store: Path, *, resume: bool, wor
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
-    cut_into_shards(config, source, workers)
-    if _has_content(store):
-        if not (store / "manifest.json").exists():
-            raise UsageError(f"{store} is not empty and holds no store: name another folder")
-        if not resume:
-            raise UsageError(f"{store} is not empty: continue it with --resume, or name another folder")
 
 
 def cut_into_shards(config: CraftConfig, source: Source, workers: int) -> Partition:

@@ -51,7 +51,7 @@ def craft(
     In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
 
     Returns:
-        A summary for `--json`: sizes, and where the time went on the slowest rank.
+        A summary for `--json`: sizes, where the time went, and the largest rank's peak memory.
 
     Raises:
         StoppedError: asked to stop by a signal; a checkpoint is written.
@@ -59,9 +59,9 @@ def craft(
     """
     check(config, source, store, resume=resume, workers=world.size)
     cut = cut_into_shards(config, source, world.size)
-    clock = Clock()
     # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
     world.barrier()
+    clock = Clock(world)
     private_directory(store)
     private_directory(store / "run")
     with StoreLock(store) as lock:
@@ -114,7 +114,7 @@ def _run(
         begin(store, manifest)
         write_atomically(store / "run" / "config.yaml", dump_yaml(to_tree(config)).encode())
     world.barrier()
-    with closing(Journal(store, world)) as journal:
+    with closing(Journal(store, world, clock.sections["craft"])) as journal:
 
         def note(step: Step) -> None:
             journal.note(step)
@@ -123,7 +123,7 @@ def _run(
         _Loop(method, problem, store, manifest, stop, clock, note, config.world.checkpoint_seconds).run()
     world.barrier()
     if world.leads:
-        clock.measure("write", lambda: finish(store, manifest))
+        clock.measure("finish", lambda: finish(store, manifest))
         checkpoint.remove_all(store)
 
 
@@ -202,9 +202,7 @@ def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -
 def _summary(
     config: CraftConfig, store: Path, manifest: Manifest, world: World, clock: Clock, *, already_complete: bool
 ) -> dict[str, Any]:
-    names = list(clock.seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    *slowest, largest = world.maximum([*clock.seconds.values(), peak])
+    (peak,) = world.maximum([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024])
     return {
         "store": str(store),
         "method": manifest.method,
@@ -213,7 +211,7 @@ def _summary(
         "samples": manifest.n,
         "shards": len(manifest.shards),
         "workers": world.size,
-        **{f"{name}_seconds": round(seconds, 3) for name, seconds in zip(names, slowest, strict=True)},
-        "peak_memory_mebibytes": round(largest),
+        **clock.summary(),
+        "peak_memory_mebibytes": round(peak),
         "already_complete": already_complete,
     }

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from hpcule.config.run import MethodConfig
+from hpcule.craft import two_phase_work
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.surrogate import Surrogate
+from hpcule.craft.work import Extent, Work
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Source
@@ -114,6 +116,16 @@ class TwoPhase(Method):
     def groups(cls, config: TwoPhaseConfig, source: Source) -> int:
         """One delta a class, or none shared."""
         return source.class_count if config.unit == "class" else 0
+
+    @classmethod
+    def work(cls, config: TwoPhaseConfig, extent: Extent) -> Work:
+        """`max_rounds` rounds."""
+        return two_phase_work.work(config, extent)
+
+    @classmethod
+    def trial(cls, config: TwoPhaseConfig, batch: int, workers: int) -> TwoPhaseConfig:
+        """Two short rounds."""
+        return two_phase_work.trial(config, batch)
 
     @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:

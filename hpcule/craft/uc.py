@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
+from hpcule.craft import uc_work
 from hpcule.craft.cluster_generator import ClusterGenerator
 from hpcule.craft.kmeans import Integers, kmeans
 from hpcule.craft.method import (
@@ -41,6 +42,7 @@ from hpcule.craft.method import (
     Unit,
     finite,
 )
+from hpcule.craft.work import Extent, Work
 from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
@@ -156,6 +158,16 @@ class UnlearnableClusters(Method):
     def groups(cls, config: UCConfig, source: Source) -> int:
         """One delta a cluster."""
         return config.clusters
+
+    @classmethod
+    def work(cls, config: UCConfig, extent: Extent) -> Work:
+        """Features, clusters, generators."""
+        return uc_work.work(config, extent)
+
+    @classmethod
+    def trial(cls, config: UCConfig, batch: int, workers: int) -> UCConfig:
+        """Three steps, of one cluster a rank where there are as many."""
+        return uc_work.trial(config, batch, workers)
 
     def run(self) -> Iterator[Event]:
         """Cluster; train the generators; collect their deltas."""

@@ -19,6 +19,16 @@ class Ghost:
     ids: Ids
 
 
+def ghosts_in_shard(samples: int, ghost: int) -> int:
+    """How many ghosts of about `ghost` samples a shard is cut into."""
+    return max(1, round(samples / ghost)) if samples else 0
+
+
+def ghosts_in_batch(batch: int, ghosts: int, samples: int) -> int:
+    """How many of an epoch's ghosts make a batch: by their mean size, which small shards hold down."""
+    return max(1, round(batch * ghosts / samples))
+
+
 @dataclass
 class Schedule:
     """Global batches as ordered lists of ghosts, drawn round-robin over the shards.
@@ -57,8 +67,8 @@ class Schedule:
 
     @property
     def ghosts_a_batch(self) -> int:
-        """How many ranks can be busy in a step: batch over the ghosts' mean size, which small shards hold down."""
-        return max(1, round(self.batch * self._ghost_count / sum(map(len, self.members))))
+        """How many ranks can be busy in a step."""
+        return ghosts_in_batch(self.batch, self._ghost_count, sum(map(len, self.members)))
 
     @property
     def steps(self) -> int:
@@ -67,14 +77,10 @@ class Schedule:
 
     @property
     def _ghost_count(self) -> int:
-        return sum(self._count(shard) for shard in range(len(self.members)))
-
-    def _count(self, shard: int) -> int:
-        n = len(self.members[shard])
-        return max(1, round(n / self.ghost)) if n else 0
+        return sum(ghosts_in_shard(len(ids), self.ghost) for ids in self.members)
 
     def _ghosts(self, shard: int, epoch: int) -> list[Ghost]:
-        count = self._count(shard)
+        count = ghosts_in_shard(len(self.members[shard]), self.ghost)
         if not count:
             return []
         ids = self.members[shard]

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: bars with intervals and dots, curves over epochs, and series over a factor.
+"""Small charts as inline SVG: bars with intervals and dots, stacked bars, curves over epochs, series over a factor.
 
 Colours, fonts and line styles are the page's: the elements carry classes ("clean", "noise", "protected"), and the style
 sheet of the report gives them their looks in light, in dark and on paper. All values are shares in [0, 1].
@@ -27,6 +27,14 @@ class Bar:
     value: float
     interval: Sequence[float] | None
     dots: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One bar of parts: each with its class in the style sheet and its share of the whole, the lowest first."""
+
+    label: str
+    parts: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,26 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], chance: fl
     return tostring(top, encoding="unicode")
 
 
-def series_chart(title: str, description: str, axis: Sequence[str], series: Sequence[Series], chance: float) -> str:
+def stacked_chart(title: str, description: str, columns: Sequence[Stack]) -> str:
+    """Bars cut into parts that add up to the whole, on a scale from 0 to 100 %; returns an `svg` element."""
+    top = _frame(title, description, None)
+    room = PLOT_WIDTH / len(columns)
+    for index, column in enumerate(columns):
+        centre, bottom = LEFT + room * (index + 0.5), 0.0
+        for kind, share in column.parts:
+            group = SubElement(top, "g")
+            SubElement(group, "title").text = f"{column.label}, {kind}: {100 * share:.1f}%"
+            width = room * BAR_SHARE
+            box = {"x": centre - width / 2, "y": height(bottom + share), "width": width, "height": PLOT_HEIGHT * share}
+            SubElement(group, "rect", {"class": f"bar {kind}", **{name: at(value) for name, value in box.items()}})
+            bottom += share
+        add_text(top, "label", centre, HEIGHT - BOTTOM + 16, column.label, anchor="middle")
+    return tostring(top, encoding="unicode")
+
+
+def series_chart(
+    title: str, description: str, axis: Sequence[str], series: Sequence[Series], chance: float | None
+) -> str:
     """Series over a factor's values, evenly spaced, on a scale from 0 to 100 %; returns an `svg` element."""
     top = _frame(title, description, chance)
     room = PLOT_WIDTH / len(axis)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.launcher import Place
 from hpcule.world.node import NodeSum, share_memory
+from hpcule.world.spent import Spent
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class World:
     group: dist.ProcessGroup | None = None
     memory: NodeSum | None = None
     """Where all ranks are on one machine and compute on its processors."""
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def leads(self) -> bool:
@@ -51,7 +54,7 @@ class World:
     def add(self, tensor: Tensor) -> Tensor:
         """Sum over the ranks, in place."""
         if self.size > 1:
-            with self._peers("a sum"):
+            with self._peers("a sum", tensor.nbytes):
                 if self.memory is not None:
                     self.memory.add(tensor)
                 elif tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= TREE_BYTES:
@@ -81,7 +84,7 @@ class World:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        with self._peers("a maximum"):
+        with self._peers("a maximum", tensor.nbytes):
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.group)
         return [float(value) for value in tensor.tolist()]
 
@@ -97,7 +100,7 @@ class World:
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         """Copy the tensor of rank `source` into every rank's, in place."""
         if self.size > 1:
-            with self._peers("a broadcast"):
+            with self._peers("a broadcast", tensor.nbytes):
                 dist.broadcast(tensor, group_src=source, group=self.group)
         return tensor
 
@@ -118,15 +121,17 @@ class World:
             if number == mine and len(ranks) > 1:
                 process_group = created
         rank, size = members[mine].index(self.rank), len(members[mine])
-        return mine, World(self.place, rank, size, self.device, self.timeout, process_group)
+        return mine, World(self.place, rank, size, self.device, self.timeout, process_group, spent=self.spent)
 
     @contextmanager
-    def _peers(self, what: str) -> Iterator[None]:
+    def _peers(self, what: str, size: int = 0) -> Iterator[None]:
+        start = time.perf_counter()
         try:
             yield
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:160]
             raise PeerLostError(f"lost another rank during {what} ({reason})") from None
+        self.spent.note(time.perf_counter() - start, size)
 
 
 @contextmanager

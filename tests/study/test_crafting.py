@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import alone
 
-from hpcule.craft.journal import Journal
+from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Step
 from hpcule.study.crafting import PERIODS, LossCurve, crafting_facts, noise_scales, read_journal
 from hpcule.world.gradient_norms import GradientNorms
@@ -18,7 +18,8 @@ NORMS = GradientNorms(8, 8, 20.0, 1.0)
 
 def write(store, steps, rank=0):
     (store / "run").mkdir(exist_ok=True)
-    journal = Journal(store, replace(alone(), rank=rank))
+    world = replace(alone(), rank=rank)
+    journal = Journal(store, world, Clock(world).sections["craft"])
     for step in steps:
         journal.note(step)
     journal.close()

@@ -2,7 +2,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hpcule.study.svg import HEIGHT, WIDTH, Bar, Curve, Series, bar_chart, height, line_chart, series_chart, ticks
+from hpcule.study.svg import (
+    HEIGHT,
+    WIDTH,
+    Bar,
+    Curve,
+    Series,
+    Stack,
+    bar_chart,
+    height,
+    line_chart,
+    series_chart,
+    stacked_chart,
+    ticks,
+)
 
 
 def found(svg, tag, kind):
@@ -120,3 +133,18 @@ def test_series_stand_at_their_values_with_their_intervals():
     assert float(whisker.get("y2")) == pytest.approx(height(0.5), abs=0.01)
     places = [float(dot.get("cx")) for dot in found(svg, "circle", "clean")]
     assert places[0] < float(dot.get("cx"))
+
+
+def test_the_parts_of_a_stack_stand_on_each_other_and_fill_it():
+    svg = stacked_chart("t", "d", [Stack("1", [("compute", 1.0)]), Stack("2", [("compute", 0.7), ("wait", 0.3)])])
+    whole, lower, upper = found(svg, "rect", "bar")
+    assert float(whole.get("height")) == pytest.approx(height(0) - height(1))
+    assert float(lower.get("y")) + float(lower.get("height")) == pytest.approx(height(0), abs=0.02)
+    assert float(upper.get("y")) + float(upper.get("height")) == pytest.approx(float(lower.get("y")), abs=0.02)
+    assert float(upper.get("y")) == pytest.approx(height(1), abs=0.02)
+    assert "wait" in upper.get("class").split()
+
+
+def test_a_series_without_chance_has_no_line_for_it():
+    svg = series_chart("t", "d", ["1"], [Series("strong", "strong", [1.0], [None])], None)
+    assert not found(svg, "line", "chance")

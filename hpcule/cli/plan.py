@@ -1,0 +1,118 @@
+"""`hpcule plan craft METHOD ...` and `hpcule plan STUDY.yaml`: time, node-hours, memory, disk and traffic beforehand.
+
+A short measured calibration on this machine, and an explicit cost model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_json, positive
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("plan", help="predict what a craft or a study takes, on any number of nodes")
+    parser.add_argument("what", metavar="craft|STUDY.yaml", help="a craft, or the file of a study")
+    parser.add_argument("method", metavar="METHOD", nargs="?", help="of a craft: em, pil or uc")
+    parser.add_argument("--data", metavar="DATA", help="of a craft: samples like those that are planned for")
+    parser.add_argument("--preset", metavar="NAME", help="paper (default), small or smoke")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="NAME=VALUE")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--samples", type=positive, metavar="N", help="of the planned craft (default: those of DATA)")
+    parser.add_argument("--nodes", type=positive, metavar="N", help="default: 1")
+    parser.add_argument("--workers-per-node", type=positive, metavar="N", help="default: 1")
+    parser.add_argument("--site", action="append", default=[], metavar="SITE", help="nodes and tasks of a site, too")
+    parser.add_argument("--latency", type=float, metavar="MICROSECONDS", help="between nodes (default: 20)")
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of a worker between nodes (default: 10)")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="read what was measured from here; absent: measure, write it"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what is not known, predict, print."""
+    from hpcule.study.measurements import Measurements
+    from hpcule.study.plan import assumptions
+    from hpcule.study.trial import check_alone
+
+    check_alone()
+    machines = _machines(options)
+    file: Path | None = options.calibration
+    stored = file is not None and file.exists()
+    known = Measurements.read(file, _say) if file is not None and stored else Measurements(_say)
+    title, plans, show = (_craft if options.what == "craft" else _study)(options, machines, known)
+    if file is not None and not stored:
+        known.write(file)
+    basis = assumptions(known, machines)
+    if options.json:
+        print(json.dumps({"what": title, "plans": [plan.document() for plan in plans], **basis}))
+    else:
+        show(title, plans, basis)
+
+
+def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
+    from hpcule.config.errors import UsageError
+    from hpcule.config.tree import load_yaml
+    from hpcule.craft.methods import configure
+    from hpcule.data.open import open_source
+    from hpcule.study.plan import plan_craft
+    from hpcule.study.plan_table import print_craft
+
+    if options.method is None or options.data is None:
+        raise UsageError("plan craft needs a method and data: hpcule plan craft METHOD --data DATA")
+    file = load_yaml(options.config) if options.config else {}
+    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
+    source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    samples = options.samples or len(source)
+    plans = [plan_craft(config, source, samples, machine, known) for machine in machines]
+    return f"craft {config.method.name}, preset {config.preset}, like {source.name}", plans, print_craft
+
+
+def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
+    from hpcule.config.errors import UsageError
+    from hpcule.config.tree import build, load_yaml
+    from hpcule.study.config import StudyConfig
+    from hpcule.study.plan import plan_study
+    from hpcule.study.plan_table import print_study
+
+    craft_only = (options.method, options.data, options.preset, options.config, options.samples, *options.overrides)
+    if any(option is not None for option in craft_only):
+        raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
+    config = build(StudyConfig, load_yaml(Path(options.what)))
+    return f"study {config.name}", [plan_study(config, machine, known) for machine in machines], print_study
+
+
+def _machines(options: argparse.Namespace) -> list[Any]:
+    """That of --nodes and --workers-per-node, or one node if no site is named either; and every site's."""
+    from hpcule.jobs.site import load_site
+    from hpcule.study.machine import Machine
+
+    network = {"latency_microseconds": options.latency, "gigabytes_per_second": options.bandwidth}
+    given = {name: value for name, value in network.items() if value is not None}
+    machines = []
+    if options.nodes or options.workers_per_node or not options.site:
+        nodes, local = options.nodes or 1, options.workers_per_node or 1
+        machines.append(Machine(name=f"{nodes} node(s)", nodes=nodes, workers_per_node=local, **given))
+    for name in options.site:
+        site = load_site(name)
+        machines.append(
+            Machine(
+                name=Path(name).stem,
+                nodes=site.nodes,
+                workers_per_node=site.tasks_per_node,
+                limit_minutes=site.minutes,
+                **given,
+            )
+        )
+    return machines
+
+
+def _say(what: str) -> None:
+    print(f"hpcule: measuring {what}", file=sys.stderr, flush=True)

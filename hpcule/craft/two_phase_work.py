@@ -1,0 +1,126 @@
+"""What the rounds of the two-phase template cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from hpcule.craft.noise import TILE
+from hpcule.craft.work import Extent, Phase, Walk, Work
+from hpcule.nets import build
+
+if TYPE_CHECKING:
+    from hpcule.craft.two_phase import TwoPhaseConfig
+
+FORWARD = 0.5
+"""Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""
+
+
+def work(config: TwoPhaseConfig, extent: Extent) -> Work:
+    """All rounds that there may be."""
+    _, height, width = extent.shape
+    network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    model = _model(config, extent, network, weights)
+    # All ids, and an epoch's order of them.
+    memory = 16.0 * extent.samples
+    checkpoint = 2.0 * 4 * weights
+    shared = 0 if config.unit == "sample" else extent.classes
+    if config.unit == "sample":
+        noise = _noise_by_sample(config, extent)
+        memory += 2 * extent.values * extent.own_samples
+        checkpoint += 2 * extent.values * extent.samples
+    else:
+        noise = _noise_by_class(config, extent)
+        checkpoint += 4 * shared * extent.values
+    note = (
+        f"{config.max_rounds} rounds (method.max_rounds) are the most there can be: the run ends after the first "
+        f"round with an error of at most {config.stop_error:g}"
+    )
+    return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, shared=shared, notes=(note,))
+
+
+def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
+    """Two rounds of three model steps, and of two noise steps where there are as many; the error ends none."""
+    assert config.noise_steps is not None
+    return type(config)(
+        name=config.name,
+        unit=config.unit,
+        surrogate=config.surrogate,
+        batch=batch,
+        ghost=config.ghost,
+        clip_norm=config.clip_norm,
+        model_steps=3,
+        noise_steps=min(2, config.noise_steps),
+        stop_error=-1.0,
+        max_rounds=2,
+        subset=1.0,
+    ).resolved()
+
+
+def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: int) -> Phase:
+    """Each step sums the gradients, and every ghost's BatchNorm statistics with the norm of its gradient."""
+    walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
+    steps = config.max_rounds * config.model_steps
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
+    return Phase(
+        stage="model",
+        marks=steps,
+        passes=steps * walk.busiest(extent.workers) / walk.batches,
+        calls=steps,
+        sums=2 * steps,
+        sum_bytes=(4 * statistics + extent.addend * weights) / 2,
+        ranks=extent.workers,
+        busy=min(extent.workers, walk.ghosts_a_batch),
+    )
+
+
+def _noise_by_sample(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phase]:
+    """Each rank steps on its own shards and counts their errors; only the number of errors is summed."""
+    assert config.noise_steps is not None
+    visits = config.max_rounds * (config.noise_steps + FORWARD)
+    noise = Phase(
+        stage="noise",
+        marks=config.max_rounds * extent.own_shards,
+        passes=visits * extent.own_samples,
+        calls=visits * extent.tiles(TILE),
+        starts=config.max_rounds,
+        busy=extent.workers,
+    )
+    return noise, _round(config, extent, passes=0.0)
+
+
+def _noise_by_class(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phase]:
+    """All ranks walk through the subset with a sum a batch, and once more to count errors."""
+    assert config.noise_steps is not None
+    subset = max(extent.classes, round(config.subset * extent.samples))
+    walk = Walk.of(subset, extent.shards, config.ghost, config.batch)
+    batches = config.max_rounds * walk.batches
+    noise = Phase(
+        stage="noise",
+        marks=batches,
+        passes=config.max_rounds * config.noise_steps * walk.busiest(extent.workers),
+        calls=batches,
+        starts=config.max_rounds,
+        sums=batches,
+        sum_bytes=extent.addend * extent.classes * (extent.values + 1),
+        ranks=extent.workers,
+        busy=min(extent.workers, walk.ghosts_a_batch),
+    )
+    return noise, _round(config, extent, passes=config.max_rounds * extent.own_shards * subset / extent.shards)
+
+
+def _round(config: TwoPhaseConfig, extent: Extent, passes: float) -> Phase:
+    """The end of a round: the number of errors is summed."""
+    return Phase(
+        stage="round",
+        marks=config.max_rounds,
+        passes=passes,
+        calls=config.max_rounds,
+        sums=config.max_rounds,
+        sum_bytes=8,
+        ranks=extent.workers,
+        busy=extent.workers,
+    )

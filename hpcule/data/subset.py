@@ -1,0 +1,38 @@
+"""Some samples of a source, as a source."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcule.config.errors import UsageError
+from hpcule.data.source import Ids, Samples, Source
+
+
+class Subset(Source):
+    """`count` samples of a source, spread evenly over it so that sorted classes are all there; classes keep their
+    numbers."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        """Wrap `source`.
+
+        Raises:
+            UsageError: it has fewer samples, or none are asked for.
+        """
+        if not 1 <= count <= len(source):
+            raise UsageError(f"{count} samples of {source.name}: valid are 1 to {len(source)}")
+        self.name, self.kind, self.split = source.name, source.kind, source.split
+        self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
+        self._ids = np.arange(count, dtype=np.int64) * len(source) // count
+        self.labels = source.labels[self._ids] if source.labels is not None else None
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def read(self, ids: Ids) -> Samples:
+        """See `Source.read`."""
+        return self.source.read(self._ids[ids])
+
+    def file_name(self, sample: int) -> str | None:
+        """See `Source.file_name`."""
+        return self.source.file_name(int(self._ids[sample]))

@@ -1,0 +1,163 @@
+"""Plans: a craft or a whole study on a machine, from the cost model and its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from hpcule.config.errors import UsageError
+from hpcule.config.run import CraftConfig
+from hpcule.craft.plan import check_task
+from hpcule.data.open import open_source, open_test
+from hpcule.data.source import Source
+from hpcule.study.calibrate import local_workers
+from hpcule.study.config import StudyConfig
+from hpcule.study.grid import Victim, expand
+from hpcule.study.machine import LARGEST_SAMPLES, Machine
+from hpcule.study.measurements import Measurements
+from hpcule.study.predict import Prediction, predict
+from hpcule.study.trial import extent_of, planned_cut
+from hpcule.study.victim_trial import VictimTrial
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """A study on one machine: crafts one after another by all workers, then victims dealt out, one a worker."""
+
+    machine: str
+    nodes: int
+    workers: int
+    crafts: int
+    victims: int
+    craft_seconds: float
+    """Wall time of all crafts, without start-up."""
+    victim_seconds: float
+    """Wall time of the worker with most to train."""
+    start_seconds: float
+    wall_seconds: float
+    node_hours: float
+    worker_hours: float
+    memory_bytes: float
+    """Of the largest worker while it crafts."""
+    store_bytes: int
+    """Of all stores together."""
+    traffic_bytes: float
+    limits: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def plan_craft(
+    config: CraftConfig,
+    source: Source,
+    samples: int,
+    machine: Machine,
+    known: Measurements,
+    *,
+    features_kept: bool = False,
+) -> Prediction:
+    """A craft of so many samples like the source's.
+
+    Raises:
+        DataError: the method needs labels and the source has none.
+        UsageError: numbers out of range, or a calibration file for something else.
+    """
+    if not 2 <= samples <= LARGEST_SAMPLES or samples < machine.workers:
+        raise UsageError(
+            f"{samples} samples on {machine.workers} workers: valid are 2 to {LARGEST_SAMPLES:,}, at least one a worker"
+        )
+    check_task(config, source)
+    measured = known.craft(config, source, samples, local_workers(config.world, machine.workers_per_node))
+    cut = planned_cut(config, source, samples, machine.workers)
+    extent = extent_of(config, source, cut, machine.workers)
+    return predict(config, extent, machine, measured, features_kept=features_kept)
+
+
+def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> StudyPlan:
+    """All crafts and victims of a study. What crafts have in common and a study keeps is counted once."""
+    size = config.craft.get("image_size")
+    source = open_source(config.data, image_size=size)
+    tests = len(open_test(config.data, config.test, image_size=size))
+    grid = expand(config, len(source))
+    crafts: list[Prediction] = []
+    for craft in grid.crafts.values():
+        # The study's workers, which craft one store after another, have the study's device and threads.
+        world = replace(craft.config.world, device=config.world.device, threads=config.world.threads)
+        settings = replace(craft.config, world=world)
+        crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=bool(crafts)))
+    samples = config.samples or len(source)
+    seconds = [
+        _victim_seconds(config, victim, source, samples, tests, machine, known) for victim in grid.victims.values()
+    ]
+    longest = max(sum(seconds[rank :: machine.workers]) for rank in range(min(machine.workers, len(seconds))))
+    crafting = sum(craft.wall_seconds - craft.start_seconds for craft in crafts)
+    start = crafts[0].start_seconds
+    wall = start + crafting + longest
+    return StudyPlan(
+        machine=machine.name,
+        nodes=machine.nodes,
+        workers=machine.workers,
+        crafts=len(crafts),
+        victims=len(seconds),
+        craft_seconds=crafting,
+        victim_seconds=longest,
+        start_seconds=start,
+        wall_seconds=wall,
+        node_hours=wall * machine.nodes / 3600,
+        worker_hours=wall * machine.workers / 3600,
+        memory_bytes=max(craft.memory_bytes for craft in crafts),
+        store_bytes=sum(craft.store_bytes for craft in crafts),
+        traffic_bytes=sum(craft.traffic_bytes for craft in crafts),
+        limits=tuple(_study_limits(crafts, len(seconds), machine)),
+    )
+
+
+def _victim_seconds(
+    config: StudyConfig,
+    victim: Victim,
+    source: Source,
+    samples: int,
+    tests: int,
+    machine: Machine,
+    known: Measurements,
+) -> float:
+    """One victim by itself, beside others on the same node."""
+    size = config.craft.get("image_size")
+    trial = VictimTrial(victim=victim.config, data=config.data, test=config.test, image_size=size, world=config.world)
+    local = local_workers(config.world, machine.workers_per_node)
+    return known.victim(trial, source, local).seconds(victim.config, samples, tests)
+
+
+def _study_limits(crafts: Sequence[Prediction], victims: int, machine: Machine) -> list[str]:
+    """The crafts' limits, each once, and what comes of dealing victims to workers."""
+    found = list(dict.fromkeys(line for craft in crafts for line in craft.limits))
+    if victims < machine.workers:
+        found.append(f"victims: {victims} for {machine.workers} workers, one worker each: the others have none")
+    return found
+
+
+def assumptions(known: Measurements, machines: Sequence[Machine]) -> Mapping[str, list[str]]:
+    """What a plan rests on, told apart: `measured` and `assumed`."""
+    measured = [
+        f"{entry.settings['method']['name']}: short crafts with {entry.workers} worker(s) of {entry.threads} thread(s) "
+        f"on {entry.cores} cores ({entry.device}), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"
+        for entry in known.crafts
+    ]
+    measured += [
+        f"{entry.settings['victim']['network']}, batch {entry.settings['victim']['batch']}: short trainings side by "
+        f"side on {entry.workers} worker(s), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"
+        for entry in known.victims
+    ]
+    assumed = ["every node is like this machine, and has it to itself"]
+    assumed += [
+        f"{machine.name}: {machine.latency_microseconds:g} microseconds and {machine.gigabytes_per_second:g} GB/s a "
+        f"worker between nodes; no time is added for waiting for slower nodes"
+        for machine in machines
+        if machine.nodes > 1
+    ]
+    if any(machine.nodes > 1 for machine in machines):
+        assumed.append("the shared file system takes every node's shards as fast as this machine's disk takes its own")
+    return {"measured": measured, "assumed": assumed}

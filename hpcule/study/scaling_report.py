@@ -1,0 +1,89 @@
+"""Measured scaling as a table in a terminal and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hpcule.config.tree import dump_yaml
+from hpcule.store.files import write_atomically
+from hpcule.study.report import environment
+from hpcule.study.results import percent
+from hpcule.study.scaling import PARTS, shares
+from hpcule.study.svg import Series, Stack, series_chart, stacked_chart
+
+PLAIN_WIDTH = 120
+TITLES = {"strong": "Strong: the same samples for every number of workers", "weak": "Weak: as many samples a worker"}
+HEADINGS = ("workers", "samples", "wall s", "craft s", "images/s", "efficiency", *PARTS, "memory MiB")
+Row = Mapping[str, Any]
+
+
+def print_scaling(results: Mapping[str, Any]) -> None:
+    """Print one table a kind of scaling, and the warnings."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, emoji=False, width=PLAIN_WIDTH)
+    for kind, title in TITLES.items():
+        table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in HEADINGS:
+            table.add_column(heading, justify="right")
+        for row in _of(results, kind):
+            table.add_row(*cells(row))
+        console.print(table)
+    for line in results["warnings"]:
+        console.print(f"! {line}", style="yellow")
+
+
+def cells(row: Row) -> list[str]:
+    """A row of the table, in the order of `HEADINGS`."""
+    return [
+        str(row["workers"]),
+        f"{row['samples']:,}",
+        f"{row['wall_seconds']:.2f}",
+        f"{row['craft_seconds']:.2f}",
+        f"{row['images_per_second']:,.1f}",
+        percent(row["efficiency"]),
+        *(percent(share) for _, share in shares(row)),
+        f"{row['peak_memory_mebibytes']:,}",
+    ]
+
+
+def write_scaling_report(results: Mapping[str, Any], path: Path) -> None:
+    """Write the page; it needs no network, no script and no other file."""
+    page = (
+        environment()
+        .get_template("scaling.html.j2")
+        .render(
+            results=results,
+            headings=HEADINGS,
+            tables=[(title, [cells(row) for row in _of(results, kind)]) for kind, title in TITLES.items()],
+            efficiency=Markup(_efficiency(results)),
+            parts=PARTS,
+            panels=[(title, Markup(_stacks(kind, results))) for kind, title in TITLES.items()],
+            settings=dump_yaml(results["settings"]),
+        )
+    )
+    write_atomically(path, page.encode())
+
+
+def _of(results: Mapping[str, Any], kind: str) -> Sequence[Row]:
+    return [row for row in results["points"] if row["kind"] == kind]
+
+
+def _efficiency(results: Mapping[str, Any]) -> str:
+    axis = [str(row["workers"]) for row in _of(results, "strong")]
+    series = [
+        Series(kind, kind, [row["efficiency"] for row in _of(results, kind)], [None] * len(axis)) for kind in TITLES
+    ]
+    return series_chart("Efficiency over workers", "Strong and weak, in percent of ideal.", axis, series, None)
+
+
+def _stacks(kind: str, results: Mapping[str, Any]) -> str:
+    columns = [Stack(str(row["workers"]), shares(row)) for row in _of(results, kind)]
+    return stacked_chart(f"Where the time went, {kind}", "Shares of the run over the number of workers.", columns)

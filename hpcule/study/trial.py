@@ -1,0 +1,168 @@
+"""Runs that `hpcule plan` and `hpcule scale` measure, each in processes of its own: what they are and what they leave.
+
+A trial's folder holds trial.json, which says what to do, and afterwards results.json and the stores that were made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hpcule.config.errors import UsageError, WorkerError
+from hpcule.config.run import CraftConfig
+from hpcule.config.tree import to_tree
+from hpcule.craft.methods import configure, find
+from hpcule.craft.run import craft
+from hpcule.craft.work import Extent, Walk
+from hpcule.data.open import open_source
+from hpcule.data.partition import Partition, partition
+from hpcule.data.source import Source
+from hpcule.data.subset import Subset
+from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.world.group import World
+from hpcule.world.launcher import detect
+from hpcule.world.signals import StopFlag
+
+Kind = Literal["craft", "calibrate"]
+ENOUGH_SECONDS = 5.0
+"""A calibration whose first run took less crafts more samples, up to all, in a third one."""
+MARK = ("stage", "craft_seconds", "collectives", "collective_seconds")
+"""What a calibration reads of a line of the journal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One trial: a craft as it stands, or the short ones that calibrate the cost model for it."""
+
+    kind: Kind
+    config: CraftConfig
+    samples: int
+    """craft: so many of the source's, spread evenly. calibrate: those of the planned run, maybe more than it has."""
+
+
+def start(trial: Trial, folder: Path, workers: int) -> dict[str, Any]:
+    """Run a trial on so many local workers; returns what `launch` does."""
+    tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
+    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}")
+
+
+def launch(tree: dict[str, Any], folder: Path, workers: int, what: str) -> dict[str, Any]:
+    """Do what `tree` says on so many local workers: results.json, and the seconds from start to end, `wall_seconds`.
+
+    Raises:
+        WorkerError: `what` failed; with its own message.
+    """
+    private_directory(folder)
+    write_atomically(folder / "trial.json", to_json(tree))
+    command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
+    begin = time.perf_counter()
+    ended = subprocess.run(command, capture_output=True, text=True)
+    wall = time.perf_counter() - begin
+    if ended.returncode:
+        lines = [line for line in ended.stderr.splitlines() if line.startswith("hpcule: ")]
+        own = lines[-1].removeprefix("hpcule: ") if lines else f"exit code {ended.returncode}"
+        raise WorkerError(f"{what} on {workers} worker(s) failed: {own}")
+    return {**read_json(folder / "results.json"), "wall_seconds": wall}
+
+
+def check_alone() -> None:
+    """A measurement starts its own workers, so it must not itself be one of many.
+
+    Raises:
+        UsageError: a launcher has started several ranks.
+    """
+    place = detect()
+    if place.size > 1:
+        raise UsageError(f"{place.launcher} started {place.size} ranks: start this command once, by itself")
+
+
+def from_tree(tree: dict[str, Any]) -> Trial:
+    """What `start` wrote."""
+    settings = {name: value for name, value in tree["config"].items() if name != "data"}
+    config = configure(settings["method"]["name"], tree["config"]["data"], preset=None, file=settings, overrides=[])
+    return Trial(tree["kind"], config, tree["samples"])
+
+
+def perform(trial: Trial, folder: Path, world: World) -> None:
+    """Do it, on all ranks together, and write results.json."""
+    config = trial.config
+    source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    if trial.kind == "calibrate":
+        runs = _calibrate(trial, source, folder, world)
+    else:
+        runs = [_craft(config, Subset(source, trial.samples), folder / "store", world)]
+    if world.leads:
+        facts = {"device": world.device.type, "threads": torch.get_num_threads()}
+        write_atomically(folder / "results.json", to_json({**facts, "runs": runs}))
+
+
+def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int) -> Extent:
+    """The extent of a craft."""
+    return Extent(
+        samples=cut.n,
+        shards=cut.count,
+        shape=source.shape,
+        classes=source.class_count,
+        levels=source.levels,
+        workers=workers,
+        exact=config.deterministic,
+    )
+
+
+def planned_cut(config: CraftConfig, source: Source, samples: int, workers: int) -> Partition:
+    """The partition of so many samples like the source's; as many shards as workers where a run would refuse them."""
+    channels, height, width = source.shape
+    size = channels * height * width * source.dtype.itemsize
+    cut = partition(samples, size, config.store.shards, 1)
+    return cut if cut.count >= workers else Partition(samples, min(samples, workers))
+
+
+def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list[dict[str, Any]]:
+    """Two short runs that differ in the ghosts of a shard and of a batch, so that what a sample takes can be told from
+    what a step takes; then a longer one with the batch that is planned, if they took no time."""
+    config, workers = trial.config, world.size
+    method: Any = config.method
+    cut = planned_cut(config, source, trial.samples, workers)
+    walk = Walk.of(cut.n, cut.count, method.ghost, method.batch)
+    ghost = max(1, round(walk.mean_ghost))
+    runs: list[dict[str, Any]] = []
+
+    def run(ghosts: int, shards: int, ghosts_a_batch: int) -> None:
+        size = max(1, min(ghosts * ghost, len(source) // shards))
+        batch = ghost * min(walk.ghosts_a_batch, ghosts_a_batch)
+        short = dataclasses.replace(
+            config,
+            method=find(method.name).trial(method, batch, workers),
+            store=dataclasses.replace(config.store, shards=shards),
+        )
+        runs.append(_observe(short, Subset(source, shards * size), folder / f"store-{len(runs)}", world))
+
+    most = workers * max(1, len(source) // (2 * ghost) // workers)
+    few = min(4 * workers, most)
+    run(2, few, 4 * workers)
+    run(1, few, workers)
+    times = int(ENOUGH_SECONDS / max(1e-3, runs[0]["craft_seconds"]))
+    if times > 1 and most > few:
+        shards = min(times * few, most)
+        run(2, shards, 2 * shards)
+    return runs
+
+
+def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
+    """Craft, and add to the summary what was asked for, how large it was, and what rank 0's journal says."""
+    summary = _craft(config, source, store, world)
+    cut = Partition(len(source), summary["shards"])
+    asked = {"method": to_tree(config.method), "extent": dataclasses.asdict(extent_of(config, source, cut, world.size))}
+    lines = [json.loads(line) for line in (store / "run" / "log-00000.jsonl").read_text().splitlines()]
+    return {**summary, **asked, "marks": [{name: line[name] for name in MARK} for line in lines]}
+
+
+def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
+    return craft(config, source, store, world, StopFlag(), resume=False, report=lambda step: None)

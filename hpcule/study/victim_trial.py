@@ -1,0 +1,118 @@
+"""What training a victim takes: short real trainings, one on each worker, side by side as in a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcule import __version__
+from hpcule.config.run import WorldConfig
+from hpcule.config.tree import build, to_tree
+from hpcule.data.open import open_source, open_test
+from hpcule.data.source import Source
+from hpcule.data.subset import Subset
+from hpcule.store.files import to_json, write_atomically
+from hpcule.study.calibrate import Observation, fit
+from hpcule.study.trial import launch
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Published
+from hpcule.victim.schedule import Schedule
+from hpcule.victim.train import train_victim
+from hpcule.world.group import World
+
+BATCHES, FEW, MANY = 4, 250, 2000
+"""Batches that are trained on, and the sizes of the test sets."""
+LENGTH = ("epochs", "steps", "learning_rate", "warmup_epochs", "momentum", "weight_decay", "target", "evaluate_every")
+"""Settings that what a step takes does not depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VictimTrial:
+    """A recipe, and what it is trained on."""
+
+    victim: VictimConfig
+    data: str
+    test: str | None
+    image_size: int | None
+    world: WorldConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VictimCalibration:
+    """What one victim takes beside others on the same machine."""
+
+    hpcule: str
+    settings: dict[str, Any]
+    workers: int
+    cores: int
+    start_seconds: float
+    train_sample_seconds: float
+    test_sample_seconds: float
+    measured_seconds: float
+    """The calibration's own wall time."""
+    load: float
+    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
+
+    def seconds(self, config: VictimConfig, samples: int, tests: int) -> float:
+        """Training on so many samples, and testing on so many after every epoch."""
+        schedule = Schedule.of(config, samples)
+        looks = schedule.epochs + (schedule.total // config.evaluate_every if config.evaluate_every else 0)
+        trained = schedule.total * samples / schedule.steps_an_epoch
+        return trained * self.train_sample_seconds + looks * tests * self.test_sample_seconds
+
+
+def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
+    """What the calibration depends on."""
+    recipe = {name: value for name, value in to_tree(trial.victim).items() if name not in LENGTH}
+    world = {name: to_tree(trial.world)[name] for name in ("device", "threads")}
+    return {"victim": recipe, **world, "shape": list(source.shape), "classes": source.class_count}
+
+
+def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: Path) -> VictimCalibration:
+    """Measure with a victim on each of so many workers."""
+    load = os.getloadavg()[0]
+    results = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
+    train, test = fit([Observation(*row) for row in results["observed"]])
+    return VictimCalibration(
+        hpcule=__version__,
+        settings=victim_settings(trial, source),
+        workers=workers,
+        cores=len(os.sched_getaffinity(0)),
+        start_seconds=results["wall_seconds"] - results["trained_seconds"],
+        train_sample_seconds=train,
+        test_sample_seconds=test,
+        measured_seconds=results["wall_seconds"],
+        load=load,
+    )
+
+
+def victim_from_tree(tree: dict[str, Any]) -> VictimTrial:
+    """What `calibrate_victim` wrote."""
+    return build(VictimTrial, {name: value for name, value in tree.items() if name != "kind"})
+
+
+def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
+    """Train three times on every rank: once to warm up, once mostly training, once mostly testing."""
+    source = open_source(trial.data, image_size=trial.image_size)
+    test = open_test(trial.data, trial.test, image_size=trial.image_size)
+    resident = trial.world.resident_mebibytes * 2**20
+    train = Published(Subset(source, min(len(source), BATCHES * trial.victim.batch)), resident=resident)
+    sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}
+    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
+    observed, spent = [], 0.0
+    for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
+        recipe = dataclasses.replace(trial.victim, steps=steps, warmup_epochs=0.0, target=None, evaluate_every=None)
+        world.barrier()
+        seconds = float(np.mean(world.gather(train_victim(recipe, train, sets[count], alone, seed=0).seconds)))
+        schedule = Schedule.of(recipe, len(train))
+        trained = steps * len(train) / schedule.steps_an_epoch
+        observed.append((trained, schedule.epochs * len(sets[count]), seconds))
+        spent += seconds
+    if world.leads:
+        results = {"observed": observed[1:], "trained_seconds": spent}
+        write_atomically(folder / "results.json", to_json(results))

@@ -1,0 +1,54 @@
+import json
+import time
+
+import pytest
+import torch
+
+from hpcule.craft.journal import Clock, Journal
+from hpcule.craft.method import Step
+
+PARTS = ("compute", "wait", "communication", "storage")
+
+
+def uneven(world):
+    """Rank 1 computes longer, so that rank 0 waits for it in the sum."""
+    clock = Clock(world)
+    clock.measure("read", lambda: time.sleep(0.02))
+    clock.measure("craft", lambda: time.sleep(0.05 + 0.1 * world.rank))
+    clock.measure("craft", lambda: world.add(torch.ones(4)))
+    clock.measure("finish", lambda: time.sleep(0.02))
+    return clock.summary(), clock.sections["craft"].spent.calls, clock.sections["craft"].spent.bytes
+
+
+def test_the_parts_of_a_run_add_up_and_waiting_is_told_from_communication(pool):
+    (summary, calls, size), (other, *_) = pool.run(uneven)
+    assert summary == other
+    assert (calls, size) == (1, 16)
+    assert sum(summary[f"{part}_seconds"] for part in PARTS) == pytest.approx(summary["run_seconds"], abs=0.004)
+    # Rank 0 waits 0.1 s, so the mean rank 0.05 s; sleeping is never shorter than asked for.
+    assert summary["wait_seconds"] >= 0.04
+    assert summary["storage_seconds"] >= 0.04
+    assert summary["compute_seconds"] >= 0.09
+    assert summary["craft_seconds"] >= 0.15
+
+
+def test_one_rank_neither_waits_nor_communicates(alone):
+    summary, calls, _ = uneven(alone)
+    assert (summary["wait_seconds"], summary["communication_seconds"], calls) == (0, 0, 0)
+
+
+def test_each_line_tells_what_the_method_has_taken_so_far(alone, tmp_path):
+    (tmp_path / "run").mkdir()
+    clock = Clock(alone)
+    journal = Journal(tmp_path, alone, clock.sections["craft"])
+    for number in (1, 2):
+        clock.measure("craft", lambda: time.sleep(0.01))
+        journal.note(Step("surrogate", number, 2, {"loss": 1.5}))
+    journal.close()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log-00000.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["done"], line["loss"]) for line in lines] == [
+        ("surrogate", 1, 1.5),
+        ("surrogate", 2, 1.5),
+    ]
+    assert lines[1]["craft_seconds"] >= lines[0]["craft_seconds"] + 0.01
+    assert lines[1]["collectives"] == 0
