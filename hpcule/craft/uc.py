@@ -242,13 +242,13 @@ class UnlearnableClusters(Method):
 
     def _train(self) -> Iterator[Event]:
         """Every group works through its clusters; all ranks yield as often as the busiest group has steps."""
-        schedules = {cluster: self._schedule(cluster) for cluster in self.progress}
-        lengths = {
-            cluster: schedule.steps * self.config.epochs if self.config.steps is None else self.config.steps
-            for cluster, schedule in schedules.items()
-        }
+        partition = self.problem.partition
+        everybody = [partition.ids(shard) for shard in range(partition.count)]
+        lengths = {cluster: self._length(self._schedule(cluster, everybody)) for cluster in self.progress}
         queues = [self._queue(number) for number in range(self.group_count)]
         total = max(sum(lengths[k] - self.progress[k] for k in queue) for queue in queues)
+        # One at a time: each holds the order of all samples.
+        begun, schedule = -1, None
         for done in range(1, total + 1):
             figures: dict[str, float] = {}
             norms = None
@@ -257,7 +257,9 @@ class UnlearnableClusters(Method):
                 if cluster is None:
                     continue
                 if number == self.number:
-                    figures, norms = self._step(cluster, schedules[cluster], lengths[cluster])
+                    if schedule is None or begun != cluster:
+                        begun, schedule = cluster, self._schedule(cluster, everybody)
+                    figures, norms = self._step(cluster, schedule, lengths[cluster])
                 self.progress[cluster] += 1
             yield Step("generators", done, total, figures, norms)
 
@@ -265,12 +267,14 @@ class UnlearnableClusters(Method):
         """The clusters of a group, in order."""
         return list(range(number, self.config.clusters, self.group_count))
 
-    def _schedule(self, cluster: int) -> Schedule:
-        partition = self.problem.partition
-        members = [partition.ids(shard) for shard in range(partition.count)]
+    def _schedule(self, cluster: int, everybody: list[Ids]) -> Schedule:
+        members = everybody
         if self.config.fit_on == "cluster":
-            members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(members)]
+            members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(everybody)]
         return Schedule(members, self.config.ghost, self.config.batch, self.problem.seed, f"uc {cluster}")
+
+    def _length(self, schedule: Schedule) -> int:
+        return schedule.steps * self.config.epochs if self.config.steps is None else self.config.steps
 
     def _step(self, cluster: int, schedule: Schedule, length: int) -> tuple[dict[str, float], GradientNorms]:
         if self.current is None:

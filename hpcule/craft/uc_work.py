@@ -17,8 +17,8 @@ GENERATOR_WEIGHTS = 7_841_411
 def work(config: UCConfig, extent: Extent) -> Work:
     """Features by shard, K-means, and each cluster's generator in one group of ranks."""
     groups = min(config.clusters, extent.workers)
-    # All ids once a cluster, an epoch's order of them for a group's cluster, and the cluster of every sample.
-    memory = 8.0 * extent.samples * (config.clusters + 2)
+    # All ids, an epoch's order of them, and the cluster of every sample.
+    memory = 8.0 * extent.samples * 3
     checkpoint = 8.0 * extent.samples + groups * 3 * 4 * GENERATOR_WEIGHTS
     notes = ["K-means is taken to need as many iterations as in the calibration"]
     if config.fit_on == "cluster":
