@@ -54,11 +54,11 @@ def log_chart(title: str, description: str, x_label: str, lines: Sequence[LogLin
     upwards = _scale(values, TOP + PLOT_HEIGHT, TOP)
     top = root(title, description)
     for value in _ticks([mark.x for mark in marks]):
-        add_text(top, "tick", across(value), HEIGHT - BOTTOM + 16, f"{value:g}", anchor="middle")
-    add_text(top, "tick", WIDTH - RIGHT + 10, HEIGHT - BOTTOM + 16, x_label)
+        add_text(top, "tick", across(value), HEIGHT - BOTTOM + 16, f"{value:.3g}", anchor="middle")
+    add_text(top, "tick", WIDTH - RIGHT, HEIGHT - 2, x_label, anchor="end")
     for value in _ticks(values):
         add_line(top, "grid", LEFT, upwards(value), WIDTH - RIGHT, upwards(value))
-        add_text(top, "tick", LEFT - 7, upwards(value) + 4, f"{value:g}", anchor="end")
+        add_text(top, "tick", LEFT - 7, upwards(value) + 4, f"{value:.3g}", anchor="end")
     for line in lines:
         last = line.marks[-1]
         add_text(top, "tick", across(last.x) + 7, upwards(last.y) + 4, line.label)
