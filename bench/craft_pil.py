@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -46,14 +47,19 @@ def make_data(folder: Path, samples: int) -> str:
     return str(path)
 
 
-def craft(data: str, store: Path, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, "-m", "hpcule", "craft", "pil", "--data", data, "--out", str(store), "--json"]
-    command += ["--workers", str(options.workers), *(f"--set={override}" for override in options.overrides)]
-    finished = subprocess.run(command, capture_output=True, text=True)
+def craft(data: str, store: Path, options: argparse.Namespace) -> dict[str, Any]:
+    settings = [f"--set={override}" for override in options.overrides]
+    what = ["craft", "pil", "--data", data, "--out", str(store), "--json", "--workers", str(options.workers)]
+    return hpcule(*what, *settings)
+
+
+def hpcule(*arguments: str) -> dict[str, Any]:
+    """What a command with --json prints."""
+    finished = subprocess.run([sys.executable, "-m", "hpcule", *arguments], capture_output=True, text=True)
     if finished.returncode:
         raise SystemExit(finished.stderr)
-    summary: dict[str, float] = json.loads(finished.stdout)
-    return summary
+    answer: dict[str, Any] = json.loads(finished.stdout)
+    return answer
 
 
 if __name__ == "__main__":

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from craft_pil import make_data
+from craft_pil import hpcule, make_data
 
 
 def main() -> None:
@@ -52,14 +48,6 @@ def row(method: str, data: str, workers: int, folder: Path, options: argparse.Na
         middle = median(measured)
         cells += [f"{predicted:.1f} s", f"{middle:.1f} s", f"{100 * (predicted / middle - 1):+.0f} %"]
     return f"| {' | '.join(cells)} |"
-
-
-def hpcule(*arguments: str) -> dict[str, Any]:
-    finished = subprocess.run([sys.executable, "-m", "hpcule", *arguments], capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(finished.stderr)
-    answer: dict[str, Any] = json.loads(finished.stdout)
-    return answer
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_run
+from hpcule.cli.options import add_data, add_preset, add_run, configured
 
 
 def add_to(verbs: Any) -> None:
@@ -16,7 +16,7 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("method", metavar="METHOD", help="em, pil or uc; `hpcule methods` describes them")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store, kept private")
-    parser.add_argument("--preset", metavar="NAME", help="paper (default), small (minutes) or smoke (seconds)")
+    add_preset(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in STORE")
     add_run(parser)
     parser.set_defaults(run=run)
@@ -26,14 +26,9 @@ def run(options: argparse.Namespace) -> None:
     """Craft."""
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
-    from hpcule.config.tree import load_yaml
-    from hpcule.craft.methods import configure
     from hpcule.craft.plan import check
-    from hpcule.data.open import open_source
 
-    file = load_yaml(options.config) if options.config else {}
-    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
-    source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    config, source = configured(options)
     if options.submit:
         check(config, source, options.out, resume=options.resume, workers=ranks(options))
         submit(options, "craft", "--resume")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +28,8 @@ def add_out(parser: argparse.ArgumentParser, default: str, what: str) -> None:
     parser.add_argument("--out", type=Path, default=Path(default), metavar="DIR", help=f"{what} (default: {default})")
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """--workers, --set, --config, --json, --submit, --dry-run."""
-    parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """--set, --config."""
     parser.add_argument(
         "--set",
         action="append",
@@ -39,6 +39,28 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="change a setting, for example method.epsilon=8, seed=1, deterministic=true; may be repeated",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """--preset."""
+    parser.add_argument("--preset", metavar="NAME", help="paper (default), small (minutes) or smoke (seconds)")
+
+
+def configured(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The CraftConfig of METHOD, --data, --preset, --config and --set, and its source."""
+    from hpcule.config.tree import load_yaml
+    from hpcule.craft.methods import configure
+    from hpcule.data.open import open_source
+
+    file = load_yaml(options.config) if options.config else {}
+    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
+    return config, open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """--workers, --set, --config, --json, --submit, --dry-run."""
+    parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
+    add_settings(parser)
     parser.add_argument(
         "--submit", metavar="SITE", help="hand this command to a batch system: a name under configs/site, or a file"
     )

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_json, positive
+from hpcule.cli.options import add_json, add_preset, add_settings, configured, positive
 
 
 def add_to(verbs: Any) -> None:
@@ -20,9 +20,8 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("what", metavar="craft|STUDY.yaml", help="a craft, or the file of a study")
     parser.add_argument("method", metavar="METHOD", nargs="?", help="of a craft: em, pil or uc")
     parser.add_argument("--data", metavar="DATA", help="of a craft: samples like those that are planned for")
-    parser.add_argument("--preset", metavar="NAME", help="paper (default), small or smoke")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="NAME=VALUE")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    add_preset(parser)
+    add_settings(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="of the planned craft (default: those of DATA)")
     parser.add_argument("--nodes", type=positive, metavar="N", help="default: 1")
     parser.add_argument("--workers-per-node", type=positive, metavar="N", help="default: 1")
@@ -59,17 +58,12 @@ def run(options: argparse.Namespace) -> None:
 
 def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
     from hpcule.config.errors import UsageError
-    from hpcule.config.tree import load_yaml
-    from hpcule.craft.methods import configure
-    from hpcule.data.open import open_source
     from hpcule.study.plan import plan_craft
     from hpcule.study.plan_table import print_craft
 
     if options.method is None or options.data is None:
         raise UsageError("plan craft needs a method and data: hpcule plan craft METHOD --data DATA")
-    file = load_yaml(options.config) if options.config else {}
-    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
-    source = open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    config, source = configured(options)
     samples = options.samples or len(source)
     plans = [plan_craft(config, source, samples, machine, known) for machine in machines]
     return f"craft {config.method.name}, preset {config.preset}, like {source.name}", plans, print_craft

@@ -161,13 +161,12 @@ def _open(path: Path) -> tuple[Any, Any, Any]:
 
 
 def _write(path: Path) -> None:
-    from hpcule.study.collect import points, rows, write_rows
-    from hpcule.study.study_report import answers, factor_names, write_study_report
+    from hpcule.study.collect import rows, write_rows
+    from hpcule.study.study_report import write_study_report
 
     folder, config, grid = _open(path)
     found = rows(folder, grid)
     write_rows(found, path)
-    write_study_report(config, grid, found, folder.result, path / "report.html")
-    factors = factor_names(config)
-    print("\n".join(answers(points(found, factors), factors)))
+    told = write_study_report(config, grid, found, folder.result, path / "report.html")
+    print("\n".join(told))
     print(f"Report: {path / 'report.html'}")

@@ -15,7 +15,7 @@ from hpcule.craft.method import Problem
 from hpcule.data.schedule import Ghost
 from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.exact import Sum
-from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.precision import autocast, place
 
 
@@ -72,13 +72,13 @@ class Surrogate:
                     gradients = torch.autograd.grad(loss, self._parameters)
                     self._gradients.add(gradients)
                     rows[number, :width] = self._statistics()
-                    rows[number, width] = _squared_norm(gradients)
+                    rows[number, width] = squared_norm(gradients)
         # Each row comes from one rank, and adding zeros to it is exact in any order.
         world.add(rows)
         self._fold(rows[:, :width])
         for parameter, gradient in zip(self._parameters, self._gradients.total(world), strict=True):
             parameter.grad = gradient
-        whole = float(_squared_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None]))
+        whole = float(squared_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None]))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm, foreach=False)
         self._optimizer.step()
@@ -138,10 +138,6 @@ class Surrogate:
                 assert buffer is not None
                 buffer.copy_(statistics[position : position + buffer.numel()])
                 position += buffer.numel()
-
-
-def _squared_norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([tensor.square().sum() for tensor in tensors]).sum()
 
 
 def input_gradient(frozen: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ own forward and backward are the same on each of them.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
@@ -50,7 +49,7 @@ from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.nets.frozen import fold_batch_norms, split_strides
 from hpcule.world.exact import Sum
-from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.precision import autocast, place
 
 
@@ -124,7 +123,6 @@ class UnlearnableClusters(Method):
         self.problem = problem
         checkpoint = Path(config.checkpoint) if config.checkpoint else None
         self.encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
-        self.weights = _digest(self.encoder)
         fold_batch_norms(self.encoder, torch.zeros(1, *problem.source.shape))
         if problem.autocast and problem.world.device.type == "cpu":
             split_strides(self.encoder)
@@ -166,7 +164,7 @@ class UnlearnableClusters(Method):
 
     @classmethod
     def trial(cls, config: UCConfig, batch: int, workers: int) -> UCConfig:
-        """Three steps, of one cluster a rank where there are as many."""
+        """Three steps of a few clusters."""
         return uc_work.trial(config, batch, workers)
 
     def run(self) -> Iterator[Event]:
@@ -214,7 +212,8 @@ class UnlearnableClusters(Method):
     def _features(self, shard: int) -> Any:
         """Features float64 [n, D] of a shard."""
         first, count = self.problem.partition.range(shard)
-        parts = (self.weights, self.config.encoder_size, self.config.ghost, self.problem.autocast, first, count)
+        config, encoder = self.config, (self.encoder.name, self.encoder.weights_sha256)
+        parts = (*encoder, config.encoder_size, config.ghost, self.problem.autocast, first, count)
         return self.problem.cache.get(("features", *parts), lambda: self._encode(shard))
 
     def _encode(self, shard: int) -> Any:
@@ -330,7 +329,7 @@ class UnlearnableClusters(Method):
         (total,) = gradient_sum.total(self.group)
         loss_sum, squares = self.group.add(loss_and_squares).tolist()
         gradient = total / size
-        norms = GradientNorms(size, size, squares, float(gradient.double().square().sum()))
+        norms = GradientNorms(size, size, squares, float(squared_norm([gradient])))
         return gradient, loss_sum / size, norms
 
     def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
@@ -360,12 +359,3 @@ def _part(cluster: int) -> str:
 
 def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
     return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}
-
-
-def _digest(network: nn.Module) -> str:
-    """Identifies a network by its weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
+import numpy as np
+import numpy.typing as npt
+
 CONFIDENCE = 0.95
+LEARNT = 0.2
+"""A clean control counts as having learnt when it closes a fifth of the gap between chance and 1."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,16 @@ class Summary:
     mean: float
     interval: tuple[float, float] | None
     n: int
+
+
+def chance_level(labels: npt.NDArray[np.int64]) -> float:
+    """Accuracy of always guessing the most frequent of the labels [n]."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def has_learnt(accuracy: float, chance: float) -> bool:
+    """Whether a clean control has learnt, so that what stands beside it means anything; both in [0, 1]."""
+    return accuracy >= chance + LEARNT * (1 - chance)
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:

@@ -39,19 +39,29 @@ class Rate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What a craft takes on one machine with so many workers."""
+class Measured:
+    """Where and how something was measured."""
 
     hpcule: str
     settings: dict[str, Any]
     """Of the measured runs, and of the samples: a plan for others needs another calibration."""
     workers: int
-    threads: int
-    """A worker's."""
     cores: int
-    device: str
     start_seconds: float
     """From the command to the first barrier: interpreter, imports, processes, opening the source."""
+    measured_seconds: float
+    """The calibration's own wall time."""
+    load: float
+    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Measured):
+    """What a craft takes on one machine with so many workers."""
+
+    threads: int
+    """A worker's."""
+    device: str
     prepare_seconds: float
     """What a run takes besides its sections, such as building networks."""
     wait_share: float
@@ -66,10 +76,6 @@ class Calibration:
     base_bytes: float
     """Memory of a worker without its samples and what else grows with them."""
     rates: tuple[Rate, ...]
-    measured_seconds: float
-    """The calibration's own wall time."""
-    load: float
-    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
 
 
 class Observation(NamedTuple):
@@ -103,9 +109,9 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
     return Calibration(
         hpcule=__version__,
         settings=settings_of(config, source),
+        cores=len(os.sched_getaffinity(0)),
         workers=workers,
         threads=results["threads"],
-        cores=len(os.sched_getaffinity(0)),
         device=results["device"],
         start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
         measured_seconds=results["wall_seconds"],

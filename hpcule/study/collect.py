@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.measure.accuracy import Summary, summarise
+from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
-from hpcule.study.evaluate import LEARNT
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import Cell, Grid, Role
 from hpcule.study.paired import Comparison, compare
@@ -60,7 +59,7 @@ def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
             row |= _noise_columns(role, result)
         chance = done["clean"]["chance"]
         row["chance"] = chance
-        row["invalid"] = row["clean_last"] < chance + LEARNT * (1 - chance)
+        row["invalid"] = not has_learnt(row["clean_last"], chance)
         found.append(row)
     return found
 

@@ -17,7 +17,7 @@ from hpcule.config.run import WorldConfig
 from hpcule.craft.methods import find
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Source
-from hpcule.measure.accuracy import summarise
+from hpcule.measure.accuracy import chance_level, has_learnt, summarise
 from hpcule.measure.visibility import Visibility
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
@@ -29,8 +29,6 @@ from hpcule.victim.train import VictimResult, train_victim
 from hpcule.world.group import World
 
 SETS: dict[SetName, str] = {"clean": "clean control", "noise": "random-noise control", "protected": "protected"}
-LEARNT = 0.2
-"""A clean control counts as having learnt when it closes a fifth of the gap between chance and 1."""
 PICTURES = 8
 
 
@@ -91,13 +89,11 @@ def evaluate(
         )
     if world.leads:
         require_same_samples(store.manifest, source)
-    ids = _subset(source, config.samples)
+    ids = subset(source, config.samples)
     resident = config.world.resident_mebibytes * 2**20
     clean_test = Published(test, resident=resident)
     items = [(r, s, seed) for r in config.recipes for seed in config.seeds for s in SETS]
     mine = items[world.rank :: world.size]
-    # A world of our own: victims are numbered work items, each trained on one rank.
-    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
     trained: dict[tuple[str, SetName, int], VictimResult] = {}
     for number, (recipe, name, seed) in enumerate(mine):
         train = Published(source, _publish(name, store, seed), ids=ids, resident=resident)
@@ -106,14 +102,19 @@ def evaluate(
         def progress(done: int, total: int, number: int = number, label: str = f"{recipe}, {SETS[name]}") -> None:
             report(label, number * total + done, len(mine) * total)
 
-        trained[recipe, name, seed] = train_victim(settings, train, clean_test, alone, seed, progress)
+        trained[recipe, name, seed] = train_victim(settings, train, clean_test, world.alone(), seed, progress)
     everything = {item: result for part in world.gather(trained) for item, result in part.items()}
     recipes = [_recipe(config, recipe, everything) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, ids), _visibility(store, source))
     return results, _pictures(store, source)
 
 
-def _subset(source: Source, samples: int | None) -> Ids:
+def subset(source: Source, samples: int | None) -> Ids:
+    """Ids that victims train on, the same for all of them; None: all.
+
+    Raises:
+        UsageError: more than there are, or too few.
+    """
     ids = np.arange(len(source), dtype=np.int64)
     if samples is None:
         return ids
@@ -179,7 +180,7 @@ def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts, visibil
 
 def _invalid(means: dict[str, dict[SetName, float]], chance: float) -> str | None:
     for name, sets in means.items():
-        if sets["clean"] < chance + LEARNT * (1 - chance):
+        if not has_learnt(sets["clean"], chance):
             reached = f"the clean control of recipe {name} reached {100 * sets['clean']:.1f}%"
             return f"{reached}, chance is {100 * chance:.1f}%"
     return None
@@ -217,7 +218,7 @@ def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
         "train": len(ids),
         "test": len(test),
         "shape": list(source.shape),
-        "chance": float(np.bincount(test.labels).max() / len(test)),
+        "chance": chance_level(test.labels),
     }
 
 

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from hpcule.config.errors import DataError, HpculeError, StoppedError, WorkerError
 from hpcule.config.tree import to_tree
 from hpcule.craft.method import Step
 from hpcule.craft.methods import find
 from hpcule.craft.run import craft as run_craft
 from hpcule.data.check import check_same_task
-from hpcule.data.keyed import key, order
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
+from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
+from hpcule.study.evaluate import subset
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, Grid, Victim
 from hpcule.victim.published import Publish, Published, clean, random_noise
@@ -42,7 +41,6 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, 
         report(f"craft {number + 1}/{len(crafts)}", 0, 1)
         do_craft(folder, config, craft, world, report)
     missing = [victim for victim in grid.victims.values() if folder.result(victim.key) is None]
-    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
     mine = missing[world.rank :: world.size]
     failures = []
     for number, victim in enumerate(mine):
@@ -51,7 +49,7 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, 
             report(f"victims {number + 1}/{len(mine)}", done, total)
 
         try:
-            do_victim(folder, config, victim, alone, progress)
+            do_victim(folder, config, victim, world.alone(), progress)
         except HpculeError as error:
             failures.append(f"{victim.title}: {error}")
     failed = [line for part in world.gather(failures) for line in part]
@@ -119,14 +117,10 @@ def _train(
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
-    ids = None
-    if config.samples is not None:
-        every = np.arange(len(source), dtype=np.int64)
-        ids = np.sort(order(key(0, "victim subset"), every)[: config.samples])
+    ids = subset(source, config.samples)
     resident = config.world.resident_mebibytes * 2**20
     train = Published(source, _publish(victim, reader), ids=ids, resident=resident)
     result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
-    _, counts = np.unique(test.labels, return_counts=True)
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
     return {
@@ -134,7 +128,7 @@ def _train(
         "role": victim.role,
         "title": victim.title,
         "craft": craft,
-        "chance": float(counts.max() / len(test)),
+        "chance": chance_level(test.labels),
         "last": result.last.test,
         "best": result.best.test,
         "noise_scales": noise_scales(result.gradient_norms),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import TypeVar
 
 from hpcule.study.plan import StudyPlan
 from hpcule.study.predict import Prediction
+from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 110
+Plan = TypeVar("Plan", Prediction, StudyPlan)
 
 
 def print_craft(title: str, plans: Sequence[Prediction], basis: Mapping[str, list[str]]) -> None:
@@ -39,8 +38,7 @@ def print_craft(title: str, plans: Sequence[Prediction], basis: Mapping[str, lis
         ("a checkpoint (two are kept)", lambda plan: size(plan.checkpoint_bytes)),
         ("sent by a worker", lambda plan: size(plan.traffic_bytes)),
     ]
-    _print(title, [plan.machine for plan in plans], [(name, [cell(plan) for plan in plans]) for name, cell in rows])
-    _print_words({plan.machine: plan.limits for plan in plans}, basis)
+    _print(title, plans, rows, basis)
 
 
 def print_study(title: str, plans: Sequence[StudyPlan], basis: Mapping[str, list[str]]) -> None:
@@ -58,8 +56,7 @@ def print_study(title: str, plans: Sequence[StudyPlan], basis: Mapping[str, list
         ("stores on disk", lambda plan: size(plan.store_bytes)),
         ("sent by a worker", lambda plan: size(plan.traffic_bytes)),
     ]
-    _print(title, [plan.machine for plan in plans], [(name, [cell(plan) for plan in plans]) for name, cell in rows])
-    _print_words({plan.machine: plan.limits for plan in plans}, basis)
+    _print(title, plans, rows, basis)
 
 
 def duration(seconds: float) -> str:
@@ -91,29 +88,21 @@ def _stage_cell(number: int, name: str) -> Callable[[Prediction], str]:
     return lambda plan: duration(getattr(plan.stages[number], name))
 
 
-def _print(title: str, machines: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+def _print(
+    title: str, plans: Sequence[Plan], rows: Sequence[tuple[str, Callable[[Plan], str]]], basis: Mapping[str, list[str]]
+) -> None:
+    """A row of cells a plan each, then what limits the plans and what they rest on."""
+    console = plain_console(PLAIN_WIDTH)
+    table = titled_table(title)
     table.add_column("")
-    for machine in machines:
-        table.add_column(machine, justify="right")
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    _console().print(table)
-
-
-def _print_words(limits: Mapping[str, Sequence[str]], basis: Mapping[str, list[str]]) -> None:
-    console = _console()
-    for machine, lines in limits.items():
-        for line in lines:
-            console.print(f"! {machine}: {line}", style="yellow")
+    for plan in plans:
+        table.add_column(plan.machine, justify="right")
+    for name, cell in rows:
+        table.add_row(name, *map(cell, plans))
+    console.print(table)
+    for plan in plans:
+        for line in plan.limits:
+            console.print(f"! {plan.machine}: {line}", style="yellow")
     for name, lines in basis.items():
         for line in lines:
             console.print(f"{name}: {line}")
-
-
-def _console() -> Console:
-    # Names come from the user: they are never read as markup.
-    console = Console(markup=False, highlight=False, emoji=False)
-    if console.is_terminal:
-        return console
-    return Console(markup=False, highlight=False, emoji=False, width=PLAIN_WIDTH)

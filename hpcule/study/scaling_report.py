@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from hpcule.config.tree import dump_yaml
 from hpcule.store.files import write_atomically
@@ -17,6 +14,7 @@ from hpcule.study.report import environment
 from hpcule.study.results import percent
 from hpcule.study.scaling import PARTS, shares
 from hpcule.study.svg import Series, Stack, series_chart, stacked_chart
+from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 120
 TITLES = {"strong": "Strong: the same samples for every number of workers", "weak": "Weak: as many samples a worker"}
@@ -26,11 +24,9 @@ Row = Mapping[str, Any]
 
 def print_scaling(results: Mapping[str, Any]) -> None:
     """Print one table a kind of scaling, and the warnings."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, emoji=False, width=PLAIN_WIDTH)
+    console = plain_console(PLAIN_WIDTH)
     for kind, title in TITLES.items():
-        table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = titled_table(title)
         for heading in HEADINGS:
             table.add_column(heading, justify="right")
         for row in _of(results, kind):

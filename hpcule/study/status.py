@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hpcule.study.evaluate import LEARNT
+from hpcule.measure.accuracy import has_learnt
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import Cell, Grid, find_item, name_of
 
@@ -54,4 +54,4 @@ def cell_status(folder: StudyFolder, grid: Grid, cell: Cell) -> CellStatus:
 
 def _invalid(folder: StudyFolder, cell: Cell) -> bool:
     clean = folder.result(cell.victims["clean"]) or {}
-    return bool(clean["last"] < clean["chance"] + LEARNT * (1 - clean["chance"]))
+    return not has_learnt(clean["last"], clean["chance"])

@@ -27,10 +27,11 @@ def factor_names(config: StudyConfig) -> list[str]:
     return [name for name, values in config.factors.items() if len(values) > 1] + more or ["rate"]
 
 
-def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], result: Result, path: Path) -> None:
-    """Write the page; it needs no network, no script and no other file."""
+def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], result: Result, path: Path) -> list[str]:
+    """Write the page, which needs no network, no script and no other file; returns its answers in plain words."""
     factors = factor_names(config)
     found = points(rows, factors)
+    told = answers(found, factors)
     page = (
         environment()
         .get_template("study.html.j2")
@@ -46,7 +47,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             points=[(point, [point.factors[name] for name in factors]) for point in found],
             roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
             sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
-            answers=answers(found, factors),
+            answers=told,
             targets=target_panels(rows, factors),
             noise=noise_panels(rows, grid, result),
             costs=costs(rows),
@@ -54,6 +55,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
         )
     )
     write_atomically(path, page.encode())
+    return told
 
 
 def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:

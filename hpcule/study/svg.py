@@ -172,8 +172,8 @@ def _frame(title: str, description: str, chance: float | None) -> Element:
     return top
 
 
-def _draw_bar(root: Element, bar: Bar, centre: float, width: float) -> None:
-    group = SubElement(root, "g")
+def _draw_bar(parent: Element, bar: Bar, centre: float, width: float) -> None:
+    group = SubElement(parent, "g")
     span = f" ({100 * bar.interval[0]:.1f}% to {100 * bar.interval[1]:.1f}%)" if bar.interval else ""
     SubElement(group, "title").text = f"{bar.label}: {100 * bar.value:.1f}%{span}"
     box = {"x": centre - width / 2, "y": height(bar.value), "width": width, "height": PLOT_HEIGHT * bar.value}

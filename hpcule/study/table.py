@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from rich import box
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from hpcule.study.claims import verdict, warnings
 from hpcule.study.results import Results, percent, percent_range, points, victims
+from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
 
 
 def print_results(results: Results) -> None:
     """Print the verdict, the table of accuracies, the visibility and the warnings; plain text where no terminal is."""
-    # Names come from the data: they are never read as markup.
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, emoji=False, width=PLAIN_WIDTH)
+    console = plain_console(PLAIN_WIDTH)
     console.print()
     console.print(verdict(results), style="bold red" if results["status"] == "invalid" else "bold")
     console.print()
@@ -39,14 +35,8 @@ def print_results(results: Results) -> None:
 def _table(results: Results) -> Table:
     """One row a recipe and set: mean, interval and distance from the clean control."""
     invalid = "  INVALID" if results["status"] == "invalid" else ""
-    table = Table(
-        title=f"Accuracy on {results['data']['test']:,} clean test images, chance "
-        f"{percent(results['data']['chance'])}{invalid}",
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    chance = percent(results["data"]["chance"])
+    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test images, chance {chance}{invalid}")
     table.add_column("Recipe and training set", overflow="fold")
     for heading in ("Last epoch", "95% interval", "vs clean", "Best epoch", "Training", "Seeds"):
         table.add_column(heading, justify="right", no_wrap=True)

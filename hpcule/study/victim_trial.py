@@ -17,7 +17,7 @@ from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.store.files import to_json, write_atomically
-from hpcule.study.calibrate import Observation, fit
+from hpcule.study.calibrate import Measured, Observation, fit
 from hpcule.study.trial import launch
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
@@ -43,20 +43,11 @@ class VictimTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VictimCalibration:
+class VictimCalibration(Measured):
     """What one victim takes beside others on the same machine."""
 
-    hpcule: str
-    settings: dict[str, Any]
-    workers: int
-    cores: int
-    start_seconds: float
     train_sample_seconds: float
     test_sample_seconds: float
-    measured_seconds: float
-    """The calibration's own wall time."""
-    load: float
-    """The machine's load average before: above 0 it was busy with something else, and the plan is a slow one."""
 
     def seconds(self, config: VictimConfig, samples: int, tests: int) -> float:
         """Training on so many samples, and testing on so many after every epoch."""
@@ -81,8 +72,8 @@ def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: P
     return VictimCalibration(
         hpcule=__version__,
         settings=victim_settings(trial, source),
-        workers=workers,
         cores=len(os.sched_getaffinity(0)),
+        workers=workers,
         start_seconds=results["wall_seconds"] - results["trained_seconds"],
         train_sample_seconds=train,
         test_sample_seconds=test,
@@ -103,12 +94,11 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     resident = trial.world.resident_mebibytes * 2**20
     train = Published(Subset(source, min(len(source), BATCHES * trial.victim.batch)), resident=resident)
     sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}
-    alone = dataclasses.replace(world, rank=0, size=1, group=None, memory=None)
     observed, spent = [], 0.0
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
         recipe = dataclasses.replace(trial.victim, steps=steps, warmup_epochs=0.0, target=None, evaluate_every=None)
         world.barrier()
-        seconds = float(np.mean(world.gather(train_victim(recipe, train, sets[count], alone, seed=0).seconds)))
+        seconds = float(np.mean(world.gather(train_victim(recipe, train, sets[count], world.alone(), seed=0).seconds)))
         schedule = Schedule.of(recipe, len(train))
         trained = steps * len(train) / schedule.steps_an_epoch
         observed.append((trained, schedule.epochs * len(sets[count]), seconds))

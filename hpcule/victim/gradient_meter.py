@@ -1,8 +1,6 @@
 """Norms of a victim's gradients, step by step, for the gradient noise scale."""
 
 # Annotations are evaluated here: torch compares those of a communication hook with its own classes.
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
@@ -10,7 +8,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.group import World
 
 
@@ -45,7 +43,7 @@ class GradientMeter:
         if self._due and self._world.size == 1:
             gradients = self._gradients()
             before = self._before or [torch.zeros_like(gradient) for gradient in gradients]
-            self._squares.append(_squared_norm([new - old for new, old in zip(gradients, before, strict=True)]))
+            self._squares.append(squared_norm([new - old for new, old in zip(gradients, before, strict=True)]))
             self._before = [gradient.clone() for gradient in gradients]
 
     def after_parts(self) -> None:
@@ -57,12 +55,12 @@ class GradientMeter:
         # The loss is scaled so that a group's gradient is (group / batch) times its mean, times the number of workers.
         scales = [(total / (size * self._world.size)) ** 2 for size in sizes]
         means = [scale * square for scale, square in zip(scales, squares, strict=True)]
-        self.log.append((self._step, GradientNorms.of(sizes, means, float(_squared_norm(self._gradients())))))
+        self.log.append((self._step, GradientNorms.of(sizes, means, float(squared_norm(self._gradients())))))
 
     def all_reduce(self, bucket: GradBucket) -> Future[Tensor]:
         """DDP's mean over the workers of a bucket, whose own gradient is looked at first."""
         if self._due:
-            self._squares.append(_squared_norm([bucket.buffer()]))
+            self._squares.append(squared_norm([bucket.buffer()]))
         return allreduce_hook(self._world.group, bucket)  # type: ignore[arg-type]
 
     def _of_all_ranks(self) -> tuple[list[int], list[float]]:
@@ -81,7 +79,3 @@ class GradientMeter:
 def _measured(meter: GradientMeter, bucket: GradBucket) -> Future[Tensor]:
     """The hook; the names of its parameters are part of torch's contract."""
     return meter.all_reduce(bucket)
-
-
-def _squared_norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([tensor.double().square().sum() for tensor in tensors]).sum()

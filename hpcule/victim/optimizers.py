@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,7 +16,23 @@ TRUST = 1e-3
 """LARS's trust coefficient, as published for ResNet-50."""
 
 
-class LARS(Optimizer):
+class _PerTensor(Optimizer, ABC):
+    """An optimizer whose step treats each tensor by itself."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take one step; there is no closure."""
+        assert closure is None
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    self._step(weights, weights.grad, group)
+
+    @abstractmethod
+    def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None: ...
+
+
+class LARS(_PerTensor):
     """Layer-wise adaptive rate scaling (You et al. 2017, https://arxiv.org/abs/1708.03888): SGD with momentum.
 
     With g the gradient, w a tensor and d the weight decay, the rate of the tensor is
@@ -35,15 +52,6 @@ class LARS(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt}
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Take one step; there is no closure."""
-        assert closure is None
-        for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    self._step(weights, weights.grad, group)
-
     def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, decay = self.state[weights], group["weight_decay"]
         if "momentum_buffer" not in state:
@@ -56,7 +64,7 @@ class LARS(Optimizer):
         weights -= state["momentum_buffer"].mul_(group["momentum"]).add_(update * rate)
 
 
-class LAMB(Optimizer):
+class LAMB(_PerTensor):
     """Layer-wise adaptive moments (You et al. 2019, https://arxiv.org/abs/1904.00962): Adam with a rate per tensor.
 
     With Adam's bias-corrected moments m and v, a tensor w and d the weight decay, `u = m / (sqrt(v) + eps) + d * w` and
@@ -75,15 +83,6 @@ class LAMB(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
         super().__init__(params, defaults)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Take one step; there is no closure."""
-        assert closure is None
-        for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    self._step(weights, weights.grad, group)
 
     def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (beta1, beta2) = self.state[weights], group["betas"]

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class GradientNorms:
@@ -27,3 +30,8 @@ class GradientNorms:
         """From b_i, |g_i|^2 and |g|^2."""
         weighted = sum(size * square for size, square in zip(sizes, squared_norms, strict=True))
         return cls(len(sizes), sum(sizes), weighted, whole)
+
+
+def squared_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """|g|^2 of a gradient in parts, summed in float64."""
+    return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in tensors]).square().sum()

@@ -33,7 +33,7 @@ MEETING = timedelta(minutes=5)
 class World:
     """All ranks, or a group of them. A single process is a world of one and runs the same code.
 
-    Every method but the properties is a collective: all ranks of the world must call it in the same order.
+    Every method but the properties and `alone` is a collective: all ranks of the world must call it in the same order.
     """
 
     place: Place
@@ -107,6 +107,10 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks."""
         self.maximum([0.0])
+
+    def alone(self) -> World:
+        """This rank as a world of its own, for work that it does by itself; no collective."""
+        return replace(self, rank=0, size=1, group=None, memory=None)
 
     def split(self, groups: int) -> tuple[int, World]:
         """Deal the ranks out over `groups` groups of nearly equal size: our group's number, and it as a world."""

@@ -27,6 +27,8 @@ SMALL = {"epsilon": 16.5, "clusters": 3, "batch": 18, "ghost": 7, "steps": 3, "l
 class TinyEncoder(nn.Module):
     """A frozen random network in place of the pretrained one: what is tested here is what UC does with it."""
 
+    name, weights_sha256 = "tiny", "0"
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)

@@ -102,6 +102,8 @@ def test_a_single_worker_sends_nothing(alone, name, settings):
 class CountingEncoder(nn.Module):
     """Counts the samples that it sees."""
 
+    name, weights_sha256 = "counting", "0"
+
     def __init__(self):
         super().__init__()
         self.network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Tanh(), nn.Flatten())
