@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hpcule.data.keyed import key
 from hpcule.nets.generator import build_generator
+
+Bound = Literal["clamp", "scaled-tanh"]
+FLAT = 0.99
+"""Of the scaled tanh's range: beyond, less than a fiftieth of the gradient passes."""
 
 
 class ClusterGenerator:
@@ -25,14 +29,16 @@ class ClusterGenerator:
         shape: tuple[int, int, int],
         *,
         epsilon: float,
+        bound: Bound,
         weight_decay: float,
         seed: int,
         device: torch.device,
     ) -> None:
         self.cluster = cluster
         self.epsilon = epsilon
+        self.bound = bound
         self.saturated = 0.0
-        """Share of the generator's output outside the budget at the last `delta()`; no gradient passes there."""
+        """Share of the last `delta()` where no gradient passes (clamp), or next to none (scaled-tanh)."""
         weights = key(seed, "uc generator", cluster) % 2**63
         self._generator = build_generator(channels=shape[0], seed=weights).to(device).train()
         noise = torch.Generator().manual_seed(key(seed, "uc noise", cluster) % 2**63)
@@ -40,10 +46,11 @@ class ClusterGenerator:
         self._optimizer = torch.optim.Adam(self._generator.parameters(), weight_decay=weight_decay)
 
     def delta(self) -> Tensor:
-        """The delta [C, H, W] in units of [0, 1], clamped to the budget; carries the graph for `update`."""
+        """The delta [C, H, W] in units of [0, 1], within the budget; carries the graph for `update`."""
         output: Tensor = self._generator(self._noise)[0]
-        self.saturated = float((output.detach().abs() > self.epsilon).float().mean())
-        return output.clamp(-self.epsilon, self.epsilon)
+        edge = self.epsilon if self.bound == "clamp" else FLAT
+        self.saturated = float((output.detach().abs() > edge).float().mean())
+        return output.clamp(-self.epsilon, self.epsilon) if self.bound == "clamp" else output * self.epsilon
 
     def update(self, delta: Tensor, gradient: Tensor, learning_rate: float) -> None:
         """One step of Adam, given dL/d delta [C, H, W] over the whole batch."""

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft import uc_work
-from hpcule.craft.cluster_generator import ClusterGenerator
+from hpcule.craft.cluster_generator import Bound, ClusterGenerator
 from hpcule.craft.kmeans import Integers, kmeans
 from hpcule.craft.method import (
     Event,
@@ -66,6 +66,8 @@ class UCConfig(MethodConfig):
     """State dict for the encoder; every key must match."""
     encoder_size: int = 224
     """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
+    bound: Bound = "clamp"
+    """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
     epochs: int = 50
     steps: int | None = None
     """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
@@ -296,6 +298,7 @@ class UnlearnableClusters(Method):
             cluster,
             self.problem.source.shape,
             epsilon=config.epsilon / levels,
+            bound=config.bound,
             weight_decay=config.weight_decay,
             seed=self.problem.seed,
             device=self.problem.world.device,

@@ -14,6 +14,7 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import ROLES, Point, Row, points
 from hpcule.study.config import StudyConfig
+from hpcule.study.effects import effects, sentences
 from hpcule.study.grid import Grid, Role, name_of
 from hpcule.study.paired import Comparison, holm
 from hpcule.study.report import environment
@@ -31,7 +32,8 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
     """Write the page, which needs no network, no script and no other file; returns its answers in plain words."""
     factors = factor_names(config)
     found = points(rows, factors)
-    told = answers(found, factors)
+    doublings = effects(rows, factors)
+    told = [*answers(found, factors), *sentences(doublings)]
     page = (
         environment()
         .get_template("study.html.j2")
@@ -48,6 +50,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
             sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
             answers=told,
+            effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
             targets=target_panels(rows, factors),
             noise=noise_panels(rows, grid, result),
             costs=costs(rows),

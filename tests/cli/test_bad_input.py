@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from hpcule.store.manifest import read_manifest
+from hpcule.world.launcher import free_port
 
 SMOKE = ["--preset", "smoke", "--set", "method.epochs=1"]
 
@@ -215,6 +218,28 @@ def test_full_disk_then_resume(tmp_path, small_disk, run):
     subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
     assert run(*words, "--resume")[0] == 0
     assert run("verify", small_disk / "store", "--data", data)[0] == 0
+
+
+def test_a_full_disk_on_one_node_ends_all_ranks_and_is_named_by_its_own(tmp_path, small_disk, run):
+    data = npz(tmp_path, images=images(200, 32), labels=np.arange(200) % 2)
+    store = small_disk / "store"
+    words = ["craft", "pil", "--data", data, "--out", store, *SMOKE, "--set", "store.shards=4"]
+    assert run(*words)[0] == 1
+    subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
+    # Rank 1 sees another, full disk where rank 0 sees room for its shards.
+    elsewhere = f"mount -t tmpfs -o size=20k,mode=700 tmpfs {store / 'shards'} && exec "
+    line = shlex.join([sys.executable, "-m", "hpcule", *map(str, words), "--resume"])
+    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [
+        subprocess.Popen(command, env={**environ, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank, command in enumerate([["sh", "-c", line], ["unshare", "--mount", "sh", "-c", elsewhere + line]])
+    ]
+    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [69, 1], errors
+    assert_one_line(errors[0], ["rank 0", "lost another rank"])
+    assert_one_line(errors[1], ["rank 1", "disk full", "shards", "--resume"])
+    assert run(*words, "--resume")[0] == 0
+    assert run("verify", store, "--data", data)[0] == 0
 
 
 def assert_one_line(err: str, expected: list[str]) -> None:

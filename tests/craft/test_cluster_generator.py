@@ -8,8 +8,9 @@ from hpcule.craft.cluster_generator import ClusterGenerator
 SHAPE = (3, 8, 8)
 
 
-def make(cluster=1, *, seed=0, epsilon=0.05, shape=SHAPE):
-    return ClusterGenerator(cluster, shape, epsilon=epsilon, weight_decay=5e-4, seed=seed, device=torch.device("cpu"))
+def make(cluster=1, *, seed=0, epsilon=0.05, bound="clamp", shape=SHAPE):
+    settings = {"epsilon": epsilon, "bound": bound, "weight_decay": 5e-4}
+    return ClusterGenerator(cluster, shape, **settings, seed=seed, device=torch.device("cpu"))
 
 
 @pytest.fixture
@@ -28,6 +29,15 @@ def test_a_delta_keeps_the_budget_and_says_how_much_is_clipped():
     wide = make(epsilon=0.999)
     wide.delta()
     assert wide.saturated == 0.0
+
+
+def test_a_shrunk_delta_is_the_generators_whole_range():
+    generator = make(bound="scaled-tanh")
+    delta = generator.delta()
+    output = generator._generator(generator._noise)[0]
+    torch.testing.assert_close(delta, 0.05 * output)
+    assert generator.saturated == pytest.approx((output.abs() > 0.99).float().mean().item())
+    assert 0.03 < delta.abs().max() <= 0.05
 
 
 def test_delta_is_that_of_training_mode_however_often_it_is_asked_for():
@@ -54,25 +64,28 @@ def test_steps_lower_the_loss(gradient):
     assert losses[-1] < losses[0] - 1
 
 
-def test_an_update_is_one_step_of_adam_from_the_chain_rule(gradient):
-    generator = make(epsilon=0.5)
+@pytest.mark.parametrize("bound", ["clamp", "scaled-tanh"])
+def test_an_update_is_one_step_of_adam_from_the_chain_rule(gradient, bound):
+    generator = make(epsilon=0.5, bound=bound)
     reference = copy.deepcopy(generator._generator)
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, weight_decay=5e-4)
     for _ in range(2):
         generator.update(generator.delta(), gradient, 1e-3)
         optimizer.zero_grad()
-        (reference(generator._noise)[0].clamp(-0.5, 0.5) * gradient).sum().backward()
+        output = reference(generator._noise)[0]
+        delta = output.clamp(-0.5, 0.5) if bound == "clamp" else 0.5 * output
+        (delta * gradient).sum().backward()
         optimizer.step()
     for found, expected in zip(generator._generator.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_no_gradient_passes_where_the_delta_is_clipped():
-    generator = make(epsilon=0.05)
-    delta = generator.delta()
-    clipped = (delta.abs() == 0.05).float()
-    generator.update(delta, clipped, 0.0)
-    assert all((parameter.grad == 0).all() for parameter in generator._generator.parameters())
+@pytest.mark.parametrize(("bound", "blocked"), [("clamp", True), ("scaled-tanh", False)])
+def test_no_gradient_passes_where_the_delta_is_clipped(bound, blocked):
+    clipped = (make(epsilon=0.05).delta().abs() == 0.05).float()
+    generator = make(epsilon=0.05, bound=bound)
+    generator.update(generator.delta(), clipped, 0.0)
+    assert all((parameter.grad == 0).all() for parameter in generator._generator.parameters()) == blocked
 
 
 def test_a_restored_generator_goes_on_alike(gradient):

@@ -214,7 +214,13 @@ def test_the_shared_deltas_keep_the_budget_and_differ():
 def test_no_steps_publish_untrained_generators():
     outcome = craft(make_method(make_source(), steps=0))
     for cluster in range(3):
-        settings = {"epsilon": 16.5 / 255, "weight_decay": 5e-4, "seed": 0, "device": torch.device("cpu")}
+        settings = {
+            "epsilon": 16.5 / 255,
+            "bound": "clamp",
+            "weight_decay": 5e-4,
+            "seed": 0,
+            "device": torch.device("cpu"),
+        }
         fresh = ClusterGenerator(cluster, (3, 8, 8), **settings).delta().detach()
         np.testing.assert_array_equal(outcome.shared[cluster], (fresh * 255).round().clamp(-16, 16).numpy())
 
