@@ -116,8 +116,8 @@ class UnlearnableClusters(Method):
     config_class: ClassVar[type[MethodConfig]] = UCConfig
     loss: ClassVar[str | None] = "divergence"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"encoder_size": 64, "steps": 60, "batch": 64, "learning_rate": 1e-3},
-        "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4, "learning_rate": 1e-3},
+        "small": {"encoder_size": 64, "steps": 60, "batch": 64},
+        "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4},
     }
 
     def __init__(self, config: UCConfig, problem: Problem) -> None:
