@@ -15,9 +15,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft import uc_work
-from hpcule.craft.cluster_generator import Bound, ClusterGenerator
+from hpcule.craft.cluster_generator import ClusterGenerator
+from hpcule.craft.encoded import Encoded
 from hpcule.craft.kmeans import Integers, kmeans
 from hpcule.craft.method import (
     Event,
@@ -41,59 +41,13 @@ from hpcule.craft.method import (
     Unit,
     finite,
 )
+from hpcule.craft.uc_config import UCConfig
 from hpcule.craft.work import Extent, Work
-from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
-from hpcule.nets.frozen import fold_batch_norms, split_strides
-from hpcule.world.exact import Sum
-from hpcule.world.gradient_norms import GradientNorms, squared_norm
-from hpcule.world.precision import autocast, place
-
-
-@dataclass(frozen=True, kw_only=True)
-class UCConfig(MethodConfig):
-    """Defaults are the authors' for Oxford-IIIT Pets, but for the encoder."""
-
-    name: str = "uc"
-    epsilon: float = 16.0
-    clusters: int = 10
-    encoder: str = "efficientnet-lite0"
-    """The authors use resnet50, for which torchvision downloads ImageNet weights."""
-    checkpoint: str | None = None
-    """State dict for the encoder; every key must match."""
-    encoder_size: int = 224
-    """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
-    bound: Bound = "clamp"
-    """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
-    epochs: int = 50
-    steps: int | None = None
-    """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
-    batch: int = 256
-    ghost: int = 32
-    learning_rate: float = 1e-4
-    """Adam, cosine to 1e-6 a step."""
-    weight_decay: float = 5e-4
-    """Coupled: added to the gradient."""
-    fit_on: Literal["all", "cluster"] = "all"
-    """Train a cluster's generator on all samples, as the authors' code does, or on its own, as their formula says."""
-    target_offset: int = 1
-    augment: bool = True
-    """Padded crop and flip of the sample, before delta is added."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.clusters < 2:
-            raise ValueError(f"clusters={self.clusters}: at least 2, since each is moved onto another one's centre")
-        if self.target_offset % self.clusters == 0:
-            raise ValueError(f"target_offset={self.target_offset}: must not be a multiple of clusters")
-        if self.encoder_size < 32:
-            raise ValueError(f"encoder_size={self.encoder_size}: at least 32")
-        if min(self.batch, self.ghost) < 1 or min(self.epochs, self.steps or 0) < 0:
-            raise ValueError("batch and ghost must be at least 1, epochs and steps at least 0")
+from hpcule.world.gradient_norms import GradientNorms
 
 
 class UnlearnableClusters(Method):
@@ -124,11 +78,8 @@ class UnlearnableClusters(Method):
         self.config = config
         self.problem = problem
         checkpoint = Path(config.checkpoint) if config.checkpoint else None
-        self.encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
-        fold_batch_norms(self.encoder, torch.zeros(1, *problem.source.shape))
-        if problem.autocast and problem.world.device.type == "cpu":
-            split_strides(self.encoder)
-        place(self.encoder, problem.world.device)
+        encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
+        self.encoded = Encoded(config, problem, encoder)
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)
         self.centers: Tensor | None = None
@@ -175,7 +126,7 @@ class UnlearnableClusters(Method):
             features: dict[int, Any] = {}
             for turn in range(self.problem.rounds):
                 if turn < len(self.problem.owned):
-                    features[self.problem.owned[turn]] = self._features(self.problem.owned[turn])
+                    features[self.problem.owned[turn]] = self.encoded.features(self.problem.owned[turn])
                 yield Step("features", turn + 1, self.problem.rounds)
             self._cluster(features)
             yield Step("clusters", 1, 1)
@@ -210,28 +161,6 @@ class UnlearnableClusters(Method):
                     self.deltas[cluster] = part["delta"].to(self.problem.world.device)
                 else:
                     self.paused[cluster] = part["training"]
-
-    def _features(self, shard: int) -> Any:
-        """Features float64 [n, D] of a shard."""
-        first, count = self.problem.partition.range(shard)
-        config, encoder = self.config, (self.encoder.name, self.encoder.weights_sha256)
-        parts = (*encoder, config.encoder_size, config.ghost, self.problem.autocast, first, count)
-        return self.problem.cache.get(("features", *parts), lambda: self._encode(shard))
-
-    def _encode(self, shard: int) -> Any:
-        ids = self.problem.partition.ids(shard)
-        parts = []
-        for start in range(0, len(ids), self.config.ghost):
-            samples = self.problem.reader.take(shard, ids[start : start + self.config.ghost])
-            with torch.no_grad(), self._autocast():
-                parts.append(self.encoder(self._prepared(samples)).float().cpu())
-        return torch.cat(parts).double().numpy()
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.problem.world.device, self.problem.autocast)
-
-    def _prepared(self, samples: Tensor) -> Tensor:
-        return self.problem.unit_interval(samples).contiguous(memory_format=torch.channels_last)
 
     def _cluster(self, features: dict[int, Any]) -> None:
         first_ids = {shard: self.problem.partition.range(shard)[0] for shard in features}
@@ -282,8 +211,9 @@ class UnlearnableClusters(Method):
             self.current = self._generator(cluster)
         step = self.progress[cluster]
         delta = self.current.delta()
+        purpose = key(self.problem.seed, "uc augment", cluster, step // schedule.steps)
         batch = schedule.at(step)
-        gradient, loss, norms = self._reduced_gradient(cluster, delta.detach(), batch, step // schedule.steps)
+        gradient, loss, norms = self.encoded.gradient(delta.detach(), self._target(cluster), batch, purpose, self.group)
         rate = 1e-6 + (self.config.learning_rate - 1e-6) * 0.5 * (1 + math.cos(math.pi * step / length))
         self.current.update(delta, gradient, rate)
         figures = {"cluster": cluster, "step": step, "divergence": loss, "saturated": self.current.saturated}
@@ -307,40 +237,10 @@ class UnlearnableClusters(Method):
             generator.restore(self.paused.pop(cluster))
         return generator
 
-    def _reduced_gradient(
-        self, cluster: int, delta: Tensor, batch: list[Ghost], epoch: int
-    ) -> tuple[Tensor, float, GradientNorms]:
-        """dL/d delta [C, H, W], L, and single samples' gradient norms over the batch; any rank may read any sample."""
+    def _target(self, cluster: int) -> Tensor:
+        """Probabilities [D] of the centre that a cluster is moved onto."""
         assert self.centers is not None
-        target = functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
-        purpose = key(self.problem.seed, "uc augment", cluster, epoch)
-        gradient_sum = Sum([delta.shape], delta.device, exact=self.problem.exact)
-        loss_and_squares = torch.zeros(2, dtype=torch.float64, device=delta.device)
-        for number, ghost in enumerate(batch):
-            if number % self.group.size == self.group.rank:
-                # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
-                leaf = delta.expand(len(ghost.ids), *delta.shape).clone().requires_grad_()
-                samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
-                with self._autocast():
-                    features = self.encoder((samples + leaf).clamp(0, 1).contiguous(memory_format=torch.channels_last))
-                log_probability = functional.log_softmax(features.float(), dim=1)
-                loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
-                (gradients,) = torch.autograd.grad(loss, leaf)
-                gradient_sum.add([gradients.sum(0)])
-                loss_and_squares += torch.stack([loss.detach(), gradients.square().sum()])
-        size = sum(len(ghost.ids) for ghost in batch)
-        (total,) = gradient_sum.total(self.group)
-        loss_sum, squares = self.group.add(loss_and_squares).tolist()
-        gradient = total / size
-        norms = GradientNorms(size, size, squares, float(squared_norm([gradient])))
-        return gradient, loss_sum / size, norms
-
-    def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
-        if self.config.augment:
-            # The authors crop 224 of 256 pixels: a shift of up to a fourteenth to each side.
-            padding = max(1, self.problem.source.shape[2] // 14)
-            samples = CropFlip.draw(purpose, ids, padding).apply(samples)
-        return self.problem.unit_interval(samples)
+        return functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
 
     def _collect(self) -> Any:
         """All clusters' deltas in levels int32 [p, C, H, W], on every rank."""

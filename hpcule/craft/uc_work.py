@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hpcule.craft.work import Extent, Phase, Walk, Work
 
 if TYPE_CHECKING:
-    from hpcule.craft.uc import UCConfig
+    from hpcule.craft.uc_config import UCConfig
 
 GENERATOR_WEIGHTS = 7_841_411
 """Parameters for three channels; a checkpoint has Adam's two moments beside them."""

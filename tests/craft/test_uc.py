@@ -14,7 +14,8 @@ from hpcule.config.errors import HpculeError
 from hpcule.craft import uc
 from hpcule.craft.cache import Cache
 from hpcule.craft.cluster_generator import ClusterGenerator
-from hpcule.craft.uc import UCConfig, UnlearnableClusters
+from hpcule.craft.uc import UnlearnableClusters
+from hpcule.craft.uc_config import UCConfig
 from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Schedule
@@ -95,7 +96,7 @@ def recorded(monkeypatch):
 def whole_batch_loss(method, network, noise, cluster, ids, purpose=None):
     """The published objective on all samples of a batch at once, through the generator, float64."""
     config, source = method.config, method.problem.source
-    encoder, network = copy.deepcopy(method.encoder).double(), network.double()
+    encoder, network = copy.deepcopy(method.encoded.encoder).double(), network.double()
     samples = torch.from_numpy(source.samples[ids])
     if purpose is not None:
         samples = CropFlip.draw(purpose, ids, 1).apply(samples)
@@ -186,7 +187,7 @@ def test_samples_are_clustered_by_their_features():
     source = make_source()
     method = make_method(source, steps=0)
     outcome = craft(method)
-    features = method.encoder(torch.from_numpy(source.samples / 255).float())
+    features = method.encoded.encoder(torch.from_numpy(source.samples / 255).float())
     nearest = torch.cdist(features, method.centers).argmin(1)
     np.testing.assert_array_equal(outcome.group, nearest.numpy())
     sizes = np.bincount(outcome.group, minlength=3)
@@ -237,11 +238,11 @@ def test_fitting_on_the_cluster_reads_its_own_samples():
     method = make_method(make_source(), fit_on="cluster", steps=4)
     taken = {}
 
-    def record(cluster, delta, batch, epoch):
-        taken.setdefault(cluster, set()).update(int(i) for ghost in batch for i in ghost.ids)
-        return reduced(cluster, delta, batch, epoch)
+    def record(delta, target, batch, *others):
+        taken.setdefault(method.current.cluster, set()).update(int(i) for ghost in batch for i in ghost.ids)
+        return gradient(delta, target, batch, *others)
 
-    reduced, method._reduced_gradient = method._reduced_gradient, record
+    gradient, method.encoded.gradient = method.encoded.gradient, record
     outcome = craft(method)
     for cluster in range(3):
         assert taken[cluster] <= set(np.flatnonzero(outcome.group == cluster))
@@ -255,10 +256,10 @@ def test_a_generator_that_diverges_ends_the_run():
 
 def test_the_encoder_is_the_same_after_crafting():
     method = make_method(make_source())
-    before = tensors_of(method.encoder)
+    before = tensors_of(method.encoded.encoder)
     craft(method)
-    assert not method.encoder.training
-    for name, tensor in tensors_of(method.encoder).items():
+    assert not method.encoded.encoder.training
+    for name, tensor in tensors_of(method.encoded.encoder).items():
         assert (tensor == before[name]).all(), name
 
 
@@ -268,7 +269,7 @@ def test_features_from_the_cache_give_the_same_bits(tmp_path):
         problem = make_problem(make_source(), cache=Cache(tmp_path))
         method = UnlearnableClusters(UCConfig(**SMALL), problem)
         if turn:
-            method._encode = None  # whoever asks the encoder again fails
+            method.encoded._encode = None  # whoever asks the encoder again fails
         found = craft(method)
         np.testing.assert_array_equal(found.shared, plain.shared)
         np.testing.assert_array_equal(found.group, plain.group)
@@ -355,12 +356,12 @@ def test_with_the_pretrained_encoder(channels, monkeypatch):
     source = ToySource(12, (channels, 16, 16), contrast=0.3)
     config = UCConfig(clusters=2, batch=6, ghost=3, steps=2, encoder_size=32, learning_rate=1e-3)
     method = UnlearnableClusters(config, make_problem(source, shards=2))
-    before = tensors_of(method.encoder)
+    before = tensors_of(method.encoded.encoder)
     outcome = craft(method)
     assert outcome.shared.shape == (2, channels, 16, 16)
     assert 0 < np.abs(outcome.shared).max() <= 16
     figures = outcome.steps[-1].figures
     assert figures["divergence"] > 0
     assert 0 <= figures["saturated"] <= 1
-    for name, tensor in tensors_of(method.encoder).items():
+    for name, tensor in tensors_of(method.encoded.encoder).items():
         assert (tensor == before[name]).all(), name
