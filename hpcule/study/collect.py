@@ -20,9 +20,15 @@ from hpcule.study.paired import Comparison, compare
 ROLES: Mapping[Role, str] = {
     "clean": "clean control",
     "noise": "random noise, shared alike",
+    "matched": "random noise, as strong",
     "untrained": "untrained generator",
     "protected": "protected",
 }
+RANDOM: Mapping[Role, str] = {
+    "noise": "a random pattern of the whole budget that is shared by the same samples",
+    "matched": "a random pattern that is shared by the same samples and as strong as the method's deltas",
+}
+"""What a method has to beat."""
 Row = dict[str, Any]
 OF_CRAFT = ("craft_seconds", "workers", "samples", "peak_memory_mebibytes")
 OF_TRAINING = ("trained_samples", "loss_first", "loss_last", "loss_steps", "saturated")
@@ -40,8 +46,9 @@ class Point:
     at_edge: int
     """Seeds whose tuned learning rate is at an end of what was tried."""
     accuracy: Mapping[Role, Summary]
-    lead: Comparison | None
-    """Accuracy on random noise minus accuracy on protected, seed by seed: what the method adds to sharing a pattern."""
+    leads: Mapping[Role, Comparison]
+    """Accuracy on a kind of random noise minus accuracy on protected, seed by seed: what the method adds to sharing a
+    pattern."""
 
 
 def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
@@ -116,7 +123,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         len(group) - len(valid),
         sum(bool(row.get("craft_rate_at_edge")) for row in group),
         {role: summarise(found) for role, found in values.items() if found},
-        compare(values["noise"], values["protected"]) if valid else None,
+        {role: compare(values[role], values["protected"]) for role in RANDOM if values.get(role)},
     )
 
 

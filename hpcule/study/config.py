@@ -39,6 +39,8 @@ class StudyConfig:
     """Each seeds a craft and its victims; controls have the same."""
     craft_target: float | None = None
     """Count the steps until the crafting loss has come down to this share of where it began."""
+    matched_noise: bool = False
+    """One more control: random noise as strong as the deltas, for methods that leave some of their budget unused."""
     samples: int | None = None
     """Victims train on so many samples, the same for all; None: on all."""
     world: WorldConfig = field(default_factory=WorldConfig)

@@ -17,7 +17,7 @@ from hpcule.craft.methods import configure, find
 from hpcule.study.config import Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
 
-Role = Literal["protected", "untrained", "noise", "clean"]
+Role = Literal["protected", "untrained", "noise", "matched", "clean"]
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LARGEST_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
@@ -119,6 +119,8 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
         # The noise depends on who shares a delta and on the budget, not on how the method was trained.
         "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config),
     }
+    if config.matched_noise:
+        victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config)
     if untrained:
         victims["untrained"] = _note_victim(grid, "untrained", victim, seed, recipe, basis, basis, config)
     grid.cells.append(Cell(len(grid.cells), point, made, victims))

@@ -139,7 +139,9 @@ def _train(
 def _publish(victim: Victim, reader: StoreReader | None) -> Publish:
     if reader is None:
         return clean
-    return random_noise(reader, victim.seed) if victim.role == "noise" else reader.published
+    if victim.role in ("noise", "matched"):
+        return random_noise(reader, victim.seed, matched=victim.role == "matched")
+    return reader.published
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from hpcule import __version__
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.store.files import write_atomically
-from hpcule.study.collect import ROLES, Point, Row, points
+from hpcule.study.collect import RANDOM, ROLES, Point, Row, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
 from hpcule.study.grid import Grid, Role, name_of
@@ -47,6 +47,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             invalid=sum(point.invalid for point in found),
             factors=[name_of(name) for name in factors],
             points=[(point, [point.factors[name] for name in factors]) for point in found],
+            leads=[(role, f"{ROLES[role]}, minus protected") for role in RANDOM if any(role in p.leads for p in found)],
             roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
             sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
             answers=told,
@@ -62,23 +63,30 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
 
 
 def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
-    """In plain words: whether the method beats the random pattern that is shared alike, and at which points."""
-    told = [(point, point.lead) for point in found if point.lead and point.lead.interval]
-    if not told:
+    """In plain words: whether the method beats random patterns that are shared alike, and at which points."""
+    text = [sentence for role in RANDOM for sentence in _against(role, found)]
+    leads = [lead for point in found for lead in point.leads.values() if lead.interval]
+    if not leads:
         return ["With a single seed there is no interval, so this study tells nothing apart."]
-    better = [point for point, lead in told if lead.interval and lead.interval[0] > 0]
-    worse = [point for point, lead in told if lead.interval and lead.interval[1] < 0]
-    text = [
-        f"At {len(better)} of {len(told)} points the method lowers the victims' accuracy more than a random pattern "
-        f"that is shared by the same samples (95 % interval over seeds of the paired difference above 0), at "
-        f"{len(worse)} it lowers it less, at {len(told) - len(better) - len(worse)} there is no telling."
-    ]
-    text += [f"Better than random: {title_of(point.factors)}: {_points(point.lead)}." for point in better]
     edges = sum(point.at_edge for point in found)
     if edges:
         tuned = f"In {edges} crafts the tuned learning rate is at an end of what was tried: widen `rate_grid`."
         text.append(tuned)
-    return [*text, _power([lead for _, lead in told])]
+    return [*text, _power(leads)]
+
+
+def _against(role: Role, found: Sequence[Point]) -> list[str]:
+    told = [(point, point.leads[role]) for point in found if role in point.leads]
+    better = [(point, lead) for point, lead in told if lead.interval and lead.interval[0] > 0]
+    worse = sum(lead.interval is not None and lead.interval[1] < 0 for _, lead in told)
+    if not told:
+        return []
+    return [
+        f"At {len(better)} of {len(told)} points the method lowers the victims' accuracy more than {RANDOM[role]} "
+        f"(95 % interval over seeds of the paired difference above 0), at {worse} it lowers it less, at "
+        f"{len(told) - len(better) - worse} there is no telling.",
+        *(f"Better: {title_of(point.factors)}: {_points(lead)}." for point, lead in better),
+    ]
 
 
 def _power(leads: Sequence[Comparison]) -> str:
@@ -99,9 +107,8 @@ def _power(leads: Sequence[Comparison]) -> str:
     )
 
 
-def _points(lead: Comparison | None) -> str:
-    if lead is None or lead.interval is None:
-        return "no interval"
+def _points(lead: Comparison) -> str:
+    assert lead.interval is not None
     low, high = lead.interval
     return f"{100 * lead.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,11 +26,12 @@ def clean(ids: Ids, samples: Samples) -> Samples:
     return samples
 
 
-def random_noise(store: StoreReader, seed: int) -> Publish:
+def random_noise(store: StoreReader, seed: int, *, matched: bool = False) -> Publish:
     """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
 
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
-    against that.
+    against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
+    each value moves by the root mean square of that delta, rounded to levels.
     """
     manifest = store.manifest
     values = int(np.prod(manifest.sample_shape))
@@ -38,11 +41,19 @@ def random_noise(store: StoreReader, seed: int) -> Publish:
         group = store.group(ids)
         words = bits(purpose, ids if group is None else group, -(-values // 64))
         up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
-        noise = (2 * up.astype(np.int32) - 1) * int(manifest.epsilon)
+        strength = _strength(store.delta(ids)) if matched else int(manifest.epsilon)
+        noise = (2 * up.astype(np.int32) - 1) * strength
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
         return noisy
 
     return publish
+
+
+def _strength(deltas: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Root mean squares int32 [n, 1, 1, 1], in levels, of deltas [n, C, H, W]."""
+    squares = np.square(deltas, dtype=np.float64).mean((1, 2, 3), keepdims=True)
+    strength: npt.NDArray[np.int32] = np.rint(np.sqrt(squares)).astype(np.int32)
+    return strength
 
 
 class Published:

@@ -15,7 +15,7 @@ def test_a_point_is_the_mean_over_its_seeds():
     (point,) = points([row(32, 0, 0.6), row(32, 1, 0.7)], FACTORS)
     assert point.factors == {"craft.method.batch": 32}
     assert point.accuracy["protected"].mean == pytest.approx(0.65)
-    assert point.lead.mean == pytest.approx(0.15)
+    assert point.leads["noise"].mean == pytest.approx(0.15)
     assert point.seeds == 2
     assert "untrained" not in point.accuracy
 
@@ -23,7 +23,7 @@ def test_a_point_is_the_mean_over_its_seeds():
 def test_a_difference_is_taken_seed_by_seed():
     """Seeds that differ much, and a method that is better by the same in each."""
     (point,) = points([row(32, s, 0.3 + 0.2 * s, noise=0.4 + 0.2 * s) for s in range(3)], FACTORS)
-    low, high = point.lead.interval
+    low, high = point.leads["noise"].interval
     assert low == pytest.approx(0.1)
     assert high == pytest.approx(0.1)
 
@@ -37,7 +37,7 @@ def test_invalid_cells_are_counted_and_left_out():
 def test_a_point_without_a_valid_cell_has_no_numbers():
     (point,) = points([row(32, 0, 0.6, invalid=True)], FACTORS)
     assert point.accuracy == {}
-    assert point.lead is None
+    assert point.leads == {}
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,19 @@ def test_the_answer_says_which_way(protected, expected):
     rows = [row(32, seed, value) for seed, value in enumerate(protected)]
     text = answers(points(rows, FACTORS), FACTORS)
     assert expected in text[0]
-    assert ("Better than random: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
+    assert ("Better: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
     assert "the sign-flip test's p-value never falls below 0.25" in text[-1]
+
+
+def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
+    rows = [row(32, seed, 0.7 + 0.01 * seed) | {"matched_last": 0.75 + 0.012 * seed} for seed in range(3)]
+    (point,) = points([row | {"noise_last": 0.6} for row in rows], FACTORS)
+    assert point.leads["noise"].interval[1] < 0 < point.leads["matched"].interval[0]
+    text = answers([point], FACTORS)
+    assert "whole budget" in text[0]
+    assert "at 1 it lowers it less" in text[0]
+    assert "as strong as the method's deltas" in text[1]
+    assert "At 1 of 1 points" in text[1]
 
 
 def test_with_enough_seeds_several_points_are_corrected_for():

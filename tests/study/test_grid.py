@@ -68,6 +68,13 @@ def test_without_clusters_random_noise_is_made_once_a_seed():
     assert not any(victim.role == "untrained" for victim in grid.victims.values())
 
 
+def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
+    grid = expand(study(factors={"craft.method.batch": [32, 64]}, matched_noise=True), 1437)
+    for cell in grid.cells:
+        assert grid.victims[cell.victims["matched"]].crafts == cell.crafts
+    assert len([victim for victim in grid.victims.values() if victim.role == "matched"]) == len(grid.cells)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -15,9 +15,10 @@ RESIDENT = 2**30
 
 @pytest.fixture
 def make_store(tmp_path):
-    """A store of zeros for a source: what counts here is its budget, and what shares a delta."""
+    """A store for a source, of zeros unless told otherwise: what counts here is its budget, and what shares a delta."""
 
-    def make(source, *, epsilon=8.0, groups=0):
+    def make(source, *, epsilon=8.0, groups=0, deltas=None):
+        deltas = np.zeros((groups or len(source), *source.shape)) if deltas is None else deltas
         n, path = len(source), tmp_path / f"store-{len(list(tmp_path.iterdir()))}"
         manifest = Manifest(
             hpcule="0.1.0",
@@ -43,11 +44,11 @@ def make_store(tmp_path):
         begin(path, manifest)
         for number, entry in enumerate(manifest.shards):
             rows = slice(entry.first, entry.first + entry.count)
-            delta = None if groups else np.zeros((entry.count, *source.shape), manifest.delta_dtype)
+            delta = None if groups else deltas[rows].astype(manifest.delta_dtype)
             group = source.labels[rows] if groups else None
             write_shard(path, manifest, number, source.labels[rows], delta=delta, group=group)
         if groups:
-            write_shared(path, manifest, np.zeros((groups, *source.shape), manifest.delta_dtype))
+            write_shared(path, manifest, deltas.astype(manifest.delta_dtype))
         finish(path, manifest)
         return StoreReader(path)
 
@@ -64,6 +65,22 @@ def noise_of(store, source, ids, seed=0):
 
 def everyone(source):
     return np.arange(len(source))
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_matched_noise_is_as_strong_as_the_delta_in_its_place(make_store, groups):
+    source = ToySource(12, (3, 7, 5), contrast=0.0)
+    deltas = np.random.default_rng(0).integers(-9, 10, (groups or 12, 3, 7, 5))
+    deltas[0] = 0
+    store = make_store(source, epsilon=16.0, groups=groups, deltas=deltas)
+    ids = everyone(source)
+    full, matched = (random_noise(store, 0, matched=matched)(ids, source.samples) for matched in (False, True))
+    moved = matched.astype(int) - source.samples
+    own = deltas[source.labels] if groups else deltas
+    for sample, delta in zip(moved, own, strict=True):
+        assert set(np.abs(sample).flat) == {round(float(np.sqrt((delta**2).mean())))}
+    awake = np.abs(moved) > 0
+    np.testing.assert_array_equal(np.sign(moved)[awake], np.sign(full.astype(int) - source.samples)[awake])
 
 
 @pytest.mark.parametrize("groups", [0, 3])
