@@ -48,9 +48,12 @@ class ClusterGenerator:
     def delta(self) -> Tensor:
         """The delta [C, H, W] in units of [0, 1], within the budget; carries the graph for `update`."""
         output: Tensor = self._generator(self._noise)[0]
-        edge = self.epsilon if self.bound == "clamp" else FLAT
+        if self.bound == "clamp":
+            edge, delta = self.epsilon, output.clamp(-self.epsilon, self.epsilon)
+        else:
+            edge, delta = FLAT, output * self.epsilon
         self.saturated = float((output.detach().abs() > edge).float().mean())
-        return output.clamp(-self.epsilon, self.epsilon) if self.bound == "clamp" else output * self.epsilon
+        return delta
 
     def update(self, delta: Tensor, gradient: Tensor, learning_rate: float) -> None:
         """One step of Adam, given dL/d delta [C, H, W] over the whole batch."""

@@ -108,10 +108,15 @@ def _value(result: Mapping[str, Any], name: str) -> Any:
 
 def points(found: Sequence[Row], factors: Sequence[str]) -> list[Point]:
     """The rows put together over their seeds; invalid ones are counted and left out."""
+    return [_point(group, factors) for group in grouped(found, factors)]
+
+
+def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
+    """The rows that are alike in these factors, group by group, in the order of their first rows."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in found:
         groups[tuple(str(row[name]) for name in factors)].append(row)
-    return [_point(group, factors) for group in groups.values()]
+    return list(groups.values())
 
 
 def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcule.study.collect import Row, grouped
 from hpcule.study.grid import name_of
 from hpcule.study.paired import Comparison, compare
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Effect:
     levels: Sequence[float]
     slope: Comparison
 
-    @property
-    def told(self) -> bool:
-        """Whether the 95 % interval over seeds leaves 0 out."""
-        return self.slope.interval is not None and not self.slope.interval[0] <= 0 <= self.slope.interval[1]
-
 
 def effects(rows: Sequence[Row], factors: Sequence[str]) -> list[Effect]:
     """The effects of every factor whose levels are two or more positive numbers; invalid cells are left out.
@@ -47,7 +41,8 @@ def effects(rows: Sequence[Row], factors: Sequence[str]) -> list[Effect]:
         if len(levels) < 2 or not all(_is_positive_number(level) for level in levels):
             continue
         others = [name for name in factors if name != factor]
-        for where, group in _groups(rows, others):
+        for group in grouped([row for row in rows if not row["invalid"]], others):
+            where = {name: group[0][name] for name in others}
             slopes = _slopes(group, factor, sorted(levels))
             if slopes:
                 found.append(Effect(factor, where, sorted(levels), compare(slopes, [0.0] * len(slopes))))
@@ -61,7 +56,7 @@ def sentences(found: Sequence[Effect]) -> list[str]:
         mine = [effect for effect in found if effect.factor == factor]
         means = [100 * effect.slope.mean for effect in mine]
         reach = f"{min(means):+.1f}" if len(mine) == 1 else f"{min(means):+.1f} to {max(means):+.1f}"
-        more, less = (sum(effect.told and sign * effect.slope.mean > 0 for effect in mine) for sign in (1, -1))
+        more, less = (sum(effect.slope.side == side for effect in mine) for side in (1, -1))
         text.append(
             f"Each doubling of the {name_of(factor)} changes what protection takes from the victims by {reach} points "
             f"of accuracy; at {more} of {len(mine)} settings of the rest larger protects more, at {less} it protects "
@@ -72,14 +67,6 @@ def sentences(found: Sequence[Effect]) -> list[str]:
 
 def _is_positive_number(level: Any) -> bool:
     return isinstance(level, int | float) and not isinstance(level, bool) and level > 0
-
-
-def _groups(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        if not row["invalid"]:
-            groups[tuple(str(row[name]) for name in others)].append(row)
-    return [({name: group[0][name] for name in others}, group) for group in groups.values()]
 
 
 def _slopes(group: Sequence[Row], factor: str, levels: Sequence[float]) -> list[float]:

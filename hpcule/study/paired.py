@@ -40,6 +40,13 @@ class Comparison:
     smallest_p: float
     detectable: float | None
 
+    @property
+    def side(self) -> int:
+        """1 or -1 where the whole interval is above or below 0; 0 where it is not, or there is none."""
+        if self.interval is None:
+            return 0
+        return int(self.interval[0] > 0) - int(self.interval[1] < 0)
+
 
 def compare(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Comparison:
     """Compare two conditions, where a[i] and b[i] belong to the same seed; `seed` keys the Monte Carlo test.

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
-from hpcule.study.results import Recipe, Results, Victim, percent, percent_range, points, worst_recipe
+from hpcule.study.results import Recipe, Results, Victim, percent, percent_range, points, points_range, worst_recipe
 from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
 
 BAR_LABELS = {"clean": "clean control", "noise": "random noise", "protected": "protected"}
@@ -82,7 +82,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "percent_range": percent_range, "points": points}
+    shown = {"percent": percent, "percent_range": percent_range, "points": points, "points_range": points_range}
+    templates.filters |= shown
     return templates
 
 

@@ -33,7 +33,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
     factors = factor_names(config)
     found = points(rows, factors)
     doublings = effects(rows, factors)
-    told = [*answers(found, factors), *sentences(doublings)]
+    told = [*answers(found), *sentences(doublings)]
     page = (
         environment()
         .get_template("study.html.j2")
@@ -62,7 +62,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
     return told
 
 
-def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
+def answers(found: Sequence[Point]) -> list[str]:
     """In plain words: whether the method beats random patterns that are shared alike, and at which points."""
     text = [sentence for role in RANDOM for sentence in _against(role, found)]
     leads = [lead for point in found for lead in point.leads.values() if lead.interval]
@@ -76,9 +76,9 @@ def answers(found: Sequence[Point], factors: Sequence[str]) -> list[str]:
 
 
 def _against(role: Role, found: Sequence[Point]) -> list[str]:
-    told = [(point, point.leads[role]) for point in found if role in point.leads]
-    better = [(point, lead) for point, lead in told if lead.interval and lead.interval[0] > 0]
-    worse = sum(lead.interval is not None and lead.interval[1] < 0 for _, lead in told)
+    told = [(point, lead) for point in found if (lead := point.leads.get(role)) and lead.interval]
+    better = [(point, lead) for point, lead in told if lead.side > 0]
+    worse = sum(lead.side < 0 for _, lead in told)
     if not told:
         return []
     return [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpcule.study.collect import Row, grouped
 from hpcule.study.critical_batch import CriticalBatch, fit
 
-Row = Mapping[str, Any]
 COUNTED = (
     ("crafting", "craft.method.batch", "craft_steps_to_target"),
     ("victims on protected samples", "victim.batch", "protected_steps_to_target"),
@@ -52,12 +51,9 @@ def target_steps(rows: Sequence[Row], factors: Sequence[str]) -> list[TargetStep
         if factor not in factors or all(row.get(column) is None for row in rows):
             continue
         others = [name for name in factors if name != factor and _matters(name, column)]
-        groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-        for row in rows:
-            groups[tuple(row[name] for name in others)].append(row)
-        for values, group in groups.items():
+        for group in grouped(rows, others):
             steps = _by_batch(group, factor, column)
-            where = dict(zip(others, values, strict=True))
+            where = {name: group[0][name] for name in others}
             found.append(TargetSteps(who, factor, where, steps, fit(steps)))
     return found
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from hpcule.data.keyed import bits, key
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.store.budget import magnitude
 from hpcule.store.read import StoreReader
 
 BLOCK = 1024
@@ -41,19 +40,15 @@ def random_noise(store: StoreReader, seed: int, *, matched: bool = False) -> Pub
         group = store.group(ids)
         words = bits(purpose, ids if group is None else group, -(-values // 64))
         up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
-        strength = _strength(store.delta(ids)) if matched else int(manifest.epsilon)
+        strength = np.int32(manifest.epsilon)
+        if matched:
+            root_mean_squares = magnitude(store.delta(ids), "l2") / np.sqrt(values)
+            strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
         noise = (2 * up.astype(np.int32) - 1) * strength
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
         return noisy
 
     return publish
-
-
-def _strength(deltas: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Root mean squares int32 [n, 1, 1, 1], in levels, of deltas [n, C, H, W]."""
-    squares = np.square(deltas, dtype=np.float64).mean((1, 2, 3), keepdims=True)
-    strength: npt.NDArray[np.int32] = np.rint(np.sqrt(squares)).astype(np.int32)
-    return strength
 
 
 class Published:

@@ -50,7 +50,7 @@ def test_a_point_without_a_valid_cell_has_no_numbers():
 )
 def test_the_answer_says_which_way(protected, expected):
     rows = [row(32, seed, value) for seed, value in enumerate(protected)]
-    text = answers(points(rows, FACTORS), FACTORS)
+    text = answers(points(rows, FACTORS))
     assert expected in text[0]
     assert ("Better: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
     assert "the sign-flip test's p-value never falls below 0.25" in text[-1]
@@ -60,7 +60,7 @@ def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
     rows = [row(32, seed, 0.7 + 0.01 * seed) | {"matched_last": 0.75 + 0.012 * seed} for seed in range(3)]
     (point,) = points([row | {"noise_last": 0.6} for row in rows], FACTORS)
     assert point.leads["noise"].interval[1] < 0 < point.leads["matched"].interval[0]
-    text = answers([point], FACTORS)
+    text = answers([point])
     assert "whole budget" in text[0]
     assert "at 1 it lowers it less" in text[0]
     assert "as strong as the method's deltas" in text[1]
@@ -70,9 +70,9 @@ def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
 def test_with_enough_seeds_several_points_are_corrected_for():
     rows = [row(32, seed, 0.5 + 0.01 * seed) for seed in range(8)]
     rows += [row(64, seed, 0.8 + 0.01 * (-1) ** seed) for seed in range(8)]
-    text = answers(points(rows, FACTORS), FACTORS)
+    text = answers(points(rows, FACTORS))
     assert "After Holm's correction for 2 points, the sign-flip test leaves 1 of them below 0.05." in text[-1]
 
 
 def test_a_single_seed_tells_nothing_apart():
-    assert "tells nothing apart" in answers(points([row(32, 0, 0.1)], FACTORS), FACTORS)[0]
+    assert "tells nothing apart" in answers(points([row(32, 0, 0.1)], FACTORS))[0]

@@ -33,7 +33,7 @@ def test_the_slope_of_each_doubling_is_recovered_seed_by_seed(slope):
     assert effect.slope.interval == pytest.approx(
         (slope - 4.303 * 0.005 / 3**0.5, slope + 4.303 * 0.005 / 3**0.5), 1e-3
     )
-    assert effect.told
+    assert effect.slope.side == (1 if slope > 0 else -1)
     (sentence,) = sentences([effect])
     assert f"by {100 * slope:+.1f} points" in sentence
     assert ("at 1 of 1 settings of the rest larger protects more" in sentence) == (slope > 0)
@@ -41,7 +41,7 @@ def test_the_slope_of_each_doubling_is_recovered_seed_by_seed(slope):
 
 def test_seeds_that_disagree_tell_nothing():
     (effect,) = effects(rows(0.01, noise=0.02), [BATCH])
-    assert not effect.told
+    assert effect.slope.side == 0
     assert "at 1 there is no telling" in sentences([effect])[0]
 
 
@@ -61,7 +61,7 @@ def test_invalid_cells_and_seeds_with_a_gap_are_left_out():
     (effect,) = effects(found, [BATCH])
     assert effect.slope.n == 1
     assert effect.slope.mean == pytest.approx(0.03)
-    assert not effect.told
+    assert effect.slope.side == 0
 
 
 def test_what_is_no_number_or_does_not_vary_has_no_slope():
