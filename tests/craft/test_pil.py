@@ -143,6 +143,18 @@ def test_the_surrogate_is_two_linear_layers_trained_with_sgd():
         torch.testing.assert_close(weight.double(), parameter.data, rtol=1e-4, atol=1e-5)
 
 
+def test_a_surrogate_trained_in_bf16_is_nearly_that_in_float32():
+    source = make_source(100)
+    config = PILConfig(epochs=10, batch=40, ghost=10, learning_rate=0.1)
+    start, exact = trained(config, source)
+    _, rounded = trained(config, source, autocast=True)
+    assert rounded.weights[0].dtype is torch.float32
+    for first, one, other in zip(start, exact.weights, rounded.weights, strict=True):
+        assert not torch.equal(one, other)
+        # bf16 has 8 significant bits.
+        assert (other - one).norm() < 0.02 * (one - first).norm()
+
+
 def test_initial_weights_are_those_of_a_linear_layer_and_depend_on_the_seed():
     source = make_source()
     first, second = PIL(PILConfig(), make_problem(source)).weights
@@ -153,16 +165,17 @@ def test_initial_weights_are_those_of_a_linear_layer_and_depend_on_the_seed():
     assert (PIL(PILConfig(), make_problem(source, seed=1)).weights[0] != first).any()
 
 
-def craft_on(world, config, n, shards, exact):
-    method = PIL(config, make_problem(make_source(n), world, shards=shards, exact=exact))
+def craft_on(world, config, n, shards, settings):
+    method = PIL(config, make_problem(make_source(n), world, shards=shards, **settings))
     return craft(method), [weight.numpy() for weight in method.weights]
 
 
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize(("n", "shards"), [(90, 4), (61, 3)])
-def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
+def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards, autocast):
     config = PILConfig(epochs=3, batch=30, ghost=8)
-    expected, weights = craft_on(alone, config, n, shards, True)
-    answers = pool.run(craft_on, config, n, shards, True)
+    expected, weights = craft_on(alone, config, n, shards, {"autocast": autocast})
+    answers = pool.run(craft_on, config, n, shards, {"autocast": autocast})
     np.testing.assert_array_equal(joined([answer[0] for answer in answers]).delta, expected.delta)
     for _, found in answers:
         assert [weight.tobytes() for weight in found] == [weight.tobytes() for weight in weights]
@@ -170,8 +183,8 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
 
 def test_without_exact_sums_two_ranks_come_close(pool, alone):
     config = PILConfig(epochs=3, batch=30, ghost=8)
-    expected, weights = craft_on(alone, config, 90, 4, False)
-    answers = pool.run(craft_on, config, 90, 4, False)
+    expected, weights = craft_on(alone, config, 90, 4, {"exact": False})
+    answers = pool.run(craft_on, config, 90, 4, {"exact": False})
     assert (joined([answer[0] for answer in answers]).delta == expected.delta).mean() > 0.99
     for found, weight in zip(answers[0][1], weights, strict=True):
         np.testing.assert_allclose(found, weight, rtol=1e-4, atol=1e-6)
