@@ -13,7 +13,7 @@ from hpcule.cli.options import add_data, add_preset, add_run, configured
 def add_to(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("craft", help="craft the perturbation of a collection into a store", description=__doc__)
-    parser.add_argument("method", metavar="METHOD", help="em, pil or uc; `hpcule methods` describes them")
+    parser.add_argument("method", metavar="METHOD", help="em, pil, uc, ...: `hpcule methods` lists them")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store, kept private")
     add_preset(parser)

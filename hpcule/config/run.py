@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 BUDGETS = "valid are 1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
+LENGTHS = "valid are at least 1 level and at most half of the distance from black to white (255 means 1.0)"
 Preset = Literal["paper", "small", "smoke"]
 
 
@@ -14,17 +15,36 @@ class MethodConfig:
     """What every method has; each method extends it beside its own code."""
 
     name: str
-    epsilon: float = 8.0
-    """Budget in levels of the sample's own grid: 8 means 8/255 for 8-bit images."""
 
     def resolved(self) -> Self:
         """The same settings with every default that depends on other settings written out."""
         return self
 
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedConfig(MethodConfig):
+    """Of a method that changes no value by more than its budget (L-infinity)."""
+
+    epsilon: float = 8.0
+    """Budget in levels of the sample's own grid: 8 means 8/255 for 8-bit images."""
+
     def __post_init__(self) -> None:
         """Check the budget's range; the samples' grid may narrow it further."""
         if not 1 <= self.epsilon <= 32767:
             raise ValueError(f"epsilon={self.epsilon:g}: {BUDGETS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthConfig(MethodConfig):
+    """Of a method that bounds the Euclidean length of the change (L2)."""
+
+    epsilon: float | None = None
+    """Budget in levels; None: the method's root mean square a value, whatever the size of the samples."""
+
+    def __post_init__(self) -> None:
+        """Check the budget's range; the samples' size may narrow it further."""
+        if self.epsilon is not None and self.epsilon < 1:
+            raise ValueError(f"epsilon={self.epsilon:g}: {LENGTHS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +88,9 @@ class CraftConfig:
     method: MethodConfig
     preset: Preset = "paper"
     """Where the method's defaults come from; results of small and smoke are marked `reduced`."""
-    seed: int = 0
+    seed: int | None = None
+    """None: 0 for a method with a surrogate; one without has no other secret, and draws its seed from the operating
+    system, or takes it from the store that is resumed."""
     deterministic: bool = False
     """The same bytes for every number of workers, launcher, kill and resume."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -82,7 +104,7 @@ class CraftConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not 0 <= self.seed < 2**63:
+        if self.seed is not None and not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: valid are 0 to 2^63 - 1")
         if self.image_size is not None and not 4 <= self.image_size <= 4096:
             raise ValueError(f"image_size={self.image_size}: valid are 4 to 4096")

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError
@@ -20,6 +19,7 @@ from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Labels, Source
+from hpcule.store.budget import Budget
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 
@@ -163,6 +163,11 @@ class Method(ABC):
         return "sample"
 
     @classmethod
+    def budget(cls, config: Any, shape: tuple[int, int, int], levels: int) -> Budget:
+        """How far it may change a sample of that shape on a grid of so many levels."""
+        return Budget("linf", config.epsilon)
+
+    @classmethod
     def untrained(cls, config: Any) -> Any | None:
         """The same settings but for its training, which is left out: a control for what training adds. None where a
         method has nothing that could be published untrained."""
@@ -206,18 +211,3 @@ def finite(values: Tensor) -> Tensor:
     if not bool(values.isfinite().all()):
         raise HpculeError("the training has diverged, its values are not finite: lower method.learning_rate")
     return values
-
-
-def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
-    """Round a delta to the sample's grid, then clip delta and published sample: published minus clean, in levels.
-
-    Args:
-        delta: in units of [0, 1], float [n, C, H, W].
-        clean: the samples, integers [n, C, H, W].
-        levels: largest value of the grid.
-        epsilon: L-infinity budget in levels; a fraction of a level cannot be published.
-    """
-    bound = int(epsilon)
-    clean = clean.to(delta.device).float()  # exact: float32 holds every integer of a 16-bit grid
-    published = (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
-    return published.sub_(clean).to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()

@@ -9,12 +9,26 @@ from typing import Any
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig, Preset
 from hpcule.config.tree import build, merged, unknown, with_overrides
+from hpcule.craft.ar import Autoregressive
+from hpcule.craft.classwise import Classwise
+from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
+from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
 from hpcule.craft.uc import UnlearnableClusters
 
-METHODS: Mapping[str, type[Method]] = {"em": ErrorMinimizing, "pil": PIL, "uc": UnlearnableClusters}
+METHODS: Mapping[str, type[Method]] = {
+    "em": ErrorMinimizing,
+    "pil": PIL,
+    "uc": UnlearnableClusters,
+    "ar": Autoregressive,
+    "classwise": Classwise,
+    "cuda": Convolution,
+    "lsp": LSP,
+    "ops": OnePixelShortcut,
+}
 
 
 def find(name: str) -> type[Method]:
@@ -45,6 +59,8 @@ def configure(
     if not isinstance(settings, Mapping) or settings["name"] != name:
         raise UsageError(f"method: the configuration is for another method than '{name}'")
     filled = build(method.config_class, merged(method.presets.get(chosen, {}), settings), "method.").resolved()
+    if method.facts.needs_surrogate:
+        tree = {"seed": 0, **tree}
     return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite, to_levels
+from hpcule.craft.levels import to_levels
+from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
 from hpcule.craft.surrogate import evaluate, input_gradient
 from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, Schedule

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite, to_levels
+from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.craft.levels import to_levels
+from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.keyed import key, uniform
 from hpcule.data.schedule import Ghost, Schedule
@@ -41,7 +42,7 @@ HUGE = 2.0**100
 
 
 @dataclass(frozen=True, kw_only=True)
-class PILConfig(MethodConfig):
+class PILConfig(BoundedConfig):
     """Defaults are the paper's for CIFAR-10, CIFAR-100 and SVHN."""
 
     name: str = "pil"

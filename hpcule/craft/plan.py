@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from hpcule import __version__
 from hpcule.config.errors import DataError, StoreError, UsageError
-from hpcule.config.run import BUDGETS, CraftConfig
+from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, CraftConfig, LengthConfig
 from hpcule.config.tree import to_tree
 from hpcule.craft.methods import find
 from hpcule.data.partition import Partition, partition
@@ -49,8 +50,11 @@ def check_task(config: CraftConfig, source: Source) -> None:
         raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
     if facts.needs_labels and source.labels is not None and len(np.unique(source.labels)) < 2:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
-    if config.method.epsilon > source.levels // 2:
+    if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
+    longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
+    if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
+        raise UsageError(f"method.epsilon={config.method.epsilon:g}: {LENGTHS}")
 
 
 def cut_into_shards(config: CraftConfig, source: Source, workers: int) -> Partition:
@@ -69,14 +73,16 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
     if checkpoint := settings["method"].get("checkpoint"):
         settings["method"]["checkpoint"] = f"sha256:{_sha256(Path(checkpoint))}"
     groups = method.groups(config.method, source)
+    budget = method.budget(config.method, source.shape, source.levels)
+    assert config.seed is not None
     return Manifest(
         hpcule=__version__,
         method=config.method.name,
         config=settings,
         seed=config.seed,
         source=SourceFacts(source.name, source.kind, source.split, fingerprint),
-        epsilon=config.method.epsilon,
-        norm="linf",
+        epsilon=budget.epsilon,
+        norm=budget.norm,
         unit=method.unit(config.method),
         groups=groups,
         n=len(source),

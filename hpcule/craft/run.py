@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -26,7 +28,7 @@ from hpcule.store import checkpoint
 from hpcule.store.files import private_directory, write_atomically
 from hpcule.store.fingerprint import combine, shard_digest
 from hpcule.store.lock import StoreLock
-from hpcule.store.manifest import Manifest
+from hpcule.store.manifest import MANIFEST, Manifest, read_manifest
 from hpcule.store.write import begin, finish, finished_shards, write_shard, write_shared
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
@@ -58,6 +60,7 @@ def craft(
         StoreError: the store cannot be written, is in use, or belongs to another run.
     """
     check(config, source, store, resume=resume, workers=world.size)
+    config = _with_seed(config, store, world)
     cut = cut_into_shards(config, source, world.size)
     # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
     world.barrier()
@@ -82,6 +85,15 @@ def craft(
     return _summary(config, store, manifest, world, clock, already_complete=complete)
 
 
+def _with_seed(config: CraftConfig, store: Path, world: World) -> CraftConfig:
+    """The configuration with a seed: the store's where a run is resumed, else one from the operating system."""
+    if config.seed is not None:
+        return config
+    begun = world.leads and (store / MANIFEST).exists()
+    seed = (read_manifest(store).seed if begun else secrets.randbits(63)) if world.leads else None
+    return dataclasses.replace(config, seed=world.gather(seed)[0])
+
+
 def _run(
     config: CraftConfig,
     reader: Reader,
@@ -95,6 +107,7 @@ def _run(
     *,
     bf16: bool,
 ) -> None:
+    assert config.seed is not None
     problem = Problem(
         reader.source,
         reader.partition,

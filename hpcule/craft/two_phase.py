@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import BoundedConfig
 from hpcule.craft import two_phase_work
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.noise import ClassNoise, Noise, SampleNoise
@@ -23,7 +23,7 @@ from hpcule.nets import build
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoPhaseConfig(MethodConfig):
+class TwoPhaseConfig(BoundedConfig):
     """What the methods of the template have in common."""
 
     unit: Literal["sample", "class"] = "sample"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import BoundedConfig
 from hpcule.craft.cluster_generator import Bound
 
 
 @dataclass(frozen=True, kw_only=True)
-class UCConfig(MethodConfig):
+class UCConfig(BoundedConfig):
     """Defaults are the authors' for Oxford-IIIT Pets, but for the encoder."""
 
     name: str = "uc"

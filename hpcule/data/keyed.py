@@ -42,6 +42,15 @@ def uniform(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray
     return result[:, :count]
 
 
+def normal(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
+    """Standard normal values [len(ids), count], by Box and Muller's transform."""
+    pairs = (count + 1) // 2
+    # 53 bits make a float64 in [0, 1); away from 0 for the logarithm.
+    values = (bits(purpose, ids, 2 * pairs) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    radius, angle = np.sqrt(-2 * np.log1p(-values[:, :pairs])), 2 * np.pi * values[:, pairs:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :count]
+
+
 def order(purpose: int, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The ids in an order that depends on the key and on each id alone."""
     return ids[np.argsort(bits(purpose, ids, 1)[:, 0], kind="stable")]

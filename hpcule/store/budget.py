@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+Norm = Literal["linf", "l2", "l0"]
+SYMBOLS = {"linf": "L-infinity", "l2": "L2", "l0": "L0"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a sample may be changed.
+
+    Attributes:
+        norm: largest change of a value, Euclidean length of the change, or number of changed pixels.
+        epsilon: in levels of the sample's grid, or in pixels. The largest level with "linf" binds nothing.
+    """
+
+    norm: Norm
+    epsilon: float
+
+    def dtype(self, levels: int) -> np.dtype[Any]:
+        """The smallest of int8, int16 and int32 that holds -m..m with room for a fill value below.
+
+        m is epsilon for L-infinity and the grid's levels otherwise, where one element may carry the whole budget.
+        """
+        largest = self.epsilon if self.norm == "linf" else levels
+        return next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if largest <= np.iinfo(t).max)
 
 
 def magnitude(delta: npt.NDArray[Any], norm: str) -> npt.NDArray[np.float64]:
@@ -13,11 +38,14 @@ def magnitude(delta: npt.NDArray[Any], norm: str) -> npt.NDArray[np.float64]:
 
     Args:
         delta: integers [n, C, H, W], in levels.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l0".
 
     Returns:
-        float64 [n], in levels. Sums are taken in int64, so the figures are exact up to the last square root.
+        float64 [n], in levels or pixels. Sums are taken in int64, so the figures are exact up to the last square root.
     """
+    if norm == "l0":
+        pixels: npt.NDArray[np.float64] = (delta != 0).any(axis=1).sum(axis=(1, 2)).astype(np.float64)
+        return pixels
     flat = delta.reshape(len(delta), -1)
     if norm == "linf":
         # Not abs(): -(-128) does not fit int8.

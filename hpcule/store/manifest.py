@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from hpcule.config.errors import StoreError
+from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import read_json, to_json, write_atomically
 
 SCHEMA = 1
@@ -22,7 +23,7 @@ MANIFEST = "manifest.json"
 SHARED = "shared.h5"
 
 _CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "norm": ("linf", "l2"),
+    "norm": tuple(SYMBOLS),
     "unit": ("sample", "class", "cluster"),
     "applied_at": ("native", "working"),
     "compression": (None, "gzip", "lzf"),
@@ -76,8 +77,8 @@ class Manifest:
     seed: int
     source: SourceFacts
     epsilon: float
-    """Budget in levels of the sample's grid, in `norm`."""
-    norm: str
+    """Budget in levels of the sample's grid (or pixels for "l0"), in `norm`."""
+    norm: Norm
     unit: str
     """What one perturbation is shared by."""
     groups: int
@@ -109,18 +110,19 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
+    def budget(self) -> Budget:
+        """Norm and epsilon."""
+        return Budget(self.norm, self.epsilon)
+
+    @property
     def files(self) -> list[ShardEntry | SharedEntry]:
         """The shards in order, then the file of shared perturbations if there is one."""
         return [*self.shards, *([self.shared] if self.shared else [])]
 
     @property
     def delta_dtype(self) -> np.dtype[Any]:
-        """The smallest of int8, int16 and int32 that holds -m..m with room for a fill value below.
-
-        m is epsilon for L-infinity and the grid's levels for L2, where one element may carry the whole budget.
-        """
-        largest = self.epsilon if self.norm == "linf" else self.levels
-        return next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if largest <= np.iinfo(t).max)
+        """The smallest integers that hold the budget."""
+        return self.budget.dtype(self.levels)
 
 
 def plan_shards(n: int, shard_ids: Sequence[tuple[int, int]]) -> tuple[ShardEntry, ...]:
@@ -184,7 +186,7 @@ def _parse(document: dict[str, Any]) -> Manifest:
         seed=_typed(document, "seed", int),
         source=SourceFacts(*(_typed(source, name, str) for name in ("name", "kind", "split", "fingerprint"))),
         epsilon=_typed(document, "epsilon", float),
-        norm=_typed(document, "norm", str),
+        norm=cast(Norm, _typed(document, "norm", str)),
         unit=_typed(document, "unit", str),
         groups=_typed(document, "groups", int),
         n=_typed(document, "n", int),

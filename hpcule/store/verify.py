@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Source
-from hpcule.store.budget import excess
+from hpcule.store.budget import SYMBOLS, excess
 from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import blocks, has_same_samples
 from hpcule.store.hdf5 import Array, DamageError
@@ -103,9 +103,9 @@ def _over_budget(manifest: Manifest, file: str, delta: Array, first: int, noun: 
     if over is None:
         return None
     position, size = over
-    symbol = "L-infinity" if manifest.norm == "linf" else "L2"
+    unit = "pixels" if manifest.norm == "l0" else "levels"
     message = (
-        f"budget exceeded: {noun} {first + position} is changed by {size:g} levels ({symbol}), "
+        f"budget exceeded: {noun} {first + position} is changed by {size:g} {unit} ({SYMBOLS[manifest.norm]}), "
         f"{manifest.epsilon:g} are allowed"
     )
     return Problem("budget", file, message)

@@ -22,8 +22,8 @@ def grown_bytes(config: CraftConfig, extent: Extent, work: Work) -> float:
 def store_bytes(config: CraftConfig, extent: Extent, work: Work) -> int:
     """The store without compression: deltas in the smallest integers that hold the budget; ids, and labels where the
     method needs them, and groups where deltas are shared, of 8 bytes each."""
-    epsilon = config.method.epsilon
-    item = 1 if epsilon <= 127 else 2 if epsilon <= 32767 else 4
-    labelled = find(config.method.name).facts.needs_labels
+    method = find(config.method.name)
+    item = method.budget(config.method, extent.shape, extent.levels).dtype(extent.levels).itemsize
+    labelled = method.facts.needs_labels
     numbers = 1 + int(labelled) + int(work.shared > 0)
     return 8 * numbers * extent.samples + item * extent.values * (work.shared or extent.samples)

@@ -156,8 +156,13 @@ def _untrained(craft: CraftConfig) -> CraftConfig | None:
 
 
 def _sharing(craft: CraftConfig, basis: tuple[str, ...]) -> Any:
-    unit = find(craft.method.name).unit(craft.method)
-    return basis if unit == "cluster" else f"{unit} {craft.method.epsilon:g}"
+    """What the random-noise control of a craft depends on: the craft itself where its clusters or its deltas do it."""
+    method = find(craft.method.name)
+    unit = method.unit(craft.method)
+    if unit == "cluster" or not method.facts.bounded:
+        return basis
+    budget = method.budget(craft.method, (1, 1, 1), 255)
+    return f"{unit} {budget.epsilon:g}" if budget.norm == "linf" else f"{unit} {budget.norm} {budget.epsilon:g}"
 
 
 def _note_craft(grid: Grid, config: CraftConfig) -> str:

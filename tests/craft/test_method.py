@@ -4,7 +4,8 @@ import torch
 from toys import ToySource, make_problem
 
 from hpcule.config.errors import HpculeError
-from hpcule.craft.method import finite, to_levels
+from hpcule.craft.levels import to_levels, to_levels_of_length
+from hpcule.craft.method import finite
 from hpcule.data.schedule import Ghost
 
 
@@ -41,6 +42,29 @@ def test_the_largest_values_of_a_16_bit_grid_are_exact():
     clean = torch.tensor([[65535, 65534, 1, 0]], dtype=torch.int32)
     delta = torch.tensor([[1.0, 1.0, -1.0, -1.0]]) * 3 / 65535
     assert to_levels(delta, clean, 65535, 100).tolist() == [[0, 1, -1, 0]]
+
+
+@pytest.mark.parametrize("epsilon", [40.0, 7.3, 1.0])
+def test_a_rounded_delta_is_shrunk_until_it_keeps_its_length(epsilon):
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 256, (50, 3, 6, 6), dtype=np.uint8)
+    clean[:25] = clean[:25] // 2 + 64
+    delta = rng.normal(size=clean.shape)
+    delta *= epsilon / np.sqrt((delta**2).sum(axis=(1, 2, 3), keepdims=True))
+    before = delta.copy()
+    found = to_levels_of_length(delta, clean, 255, epsilon)
+    lengths = np.sqrt((found.astype(float) ** 2).sum(axis=(1, 2, 3)))
+    assert lengths.max() <= epsilon
+    assert (clean + found >= 0).all()
+    assert (clean + found <= 255).all()
+    np.testing.assert_array_equal(delta, before)
+    # A delta that is short enough is only rounded.
+    inside = ((clean + np.rint(delta) >= 0) & (clean + np.rint(delta) <= 255)).all(axis=(1, 2, 3))
+    short = np.sqrt((np.rint(delta) ** 2).sum(axis=(1, 2, 3))) <= epsilon
+    np.testing.assert_array_equal(found[inside & short], np.rint(delta)[inside & short])
+    if epsilon == 40:
+        assert (inside & short).any()
+        assert lengths.mean() > 36
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -54,7 +54,7 @@ def test_a_resolved_configuration_gives_itself_again(name, preset):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "pill"}, "unknown method 'pill': did you mean 'pil'? Valid: em, pil, uc"),
+        ({"name": "pill"}, "unknown method 'pill': did you mean 'pil'? Valid: em, pil, uc, ar"),
         ({"file": {"preset": "tiny"}}, "unknown preset 'tiny'"),
         ({"overrides": ["method.epoch=3"]}, "unknown setting 'method.epoch': did you mean 'method.epochs'?"),
         ({"overrides": ["method.surrogate=resnet18"]}, "unknown setting 'method.surrogate'"),
@@ -98,7 +98,14 @@ def test_every_method_tells_the_facts_of_the_survey():
         for name in ("needs_labels", "bounded", "needs_surrogate", "needs_checkpoint"):
             assert isinstance(row[name], bool)
     needs = {row["name"]: (row["needs_labels"], row["needs_checkpoint"]) for row in rows}
-    assert needs == {"em": (True, False), "pil": (True, False), "uc": (False, True)}
+    assert {name for name, (labels, _) in needs.items() if not labels} == {"uc"}
+    assert {name for name, (_, checkpoint) in needs.items() if checkpoint} == {"uc"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_without_a_surrogate_has_no_seed_that_everybody_knows(name):
+    assert configured(name).seed == (0 if find(name).facts.needs_surrogate else None)
+    assert configured(name, overrides=["seed=3"]).seed == 3
 
 
 @pytest.mark.parametrize("name", METHODS)

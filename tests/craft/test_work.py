@@ -166,5 +166,5 @@ def test_a_trial_is_shorter_and_its_own_trial(name):
     trial = find(name).trial(config, 64, 2)
     extent = extent_of(ToySource(240), 8, 2)
     passes = [sum(p.passes for p in find(name).work(c, extent).phases) for c in (config, trial)]
-    assert passes[1] < passes[0]
+    assert passes[1] < passes[0] or not find(name).facts.needs_surrogate
     assert find(name).trial(trial, 64, 2) == trial

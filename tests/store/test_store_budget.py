@@ -13,8 +13,10 @@ def test_magnitude_equals_exact_integer_arithmetic(dtype):
     delta = rng.integers(max(limits.min, -65535), min(limits.max, 65535), (7, 3, 4, 5), dtype=dtype, endpoint=True)
     delta[0] = max(limits.min, -65535)
     delta[1] = min(limits.max, 65535)
-    for row, linf, l2 in zip(delta, magnitude(delta, "linf"), magnitude(delta, "l2"), strict=True):
+    delta[2, :, 1:3], delta[3, 1] = 0, 0
+    for row, linf, l2, l0 in zip(delta, *(magnitude(delta, norm) for norm in ("linf", "l2", "l0")), strict=True):
         values = [int(value) for value in row.ravel()]
+        assert l0 == sum(any(row[:, i, j]) for i in range(4) for j in range(5))
         assert linf == max(abs(value) for value in values)
         assert l2 == sum(value * value for value in values) ** 0.5
 

@@ -60,6 +60,7 @@ def test_shard_names():
         (65535, "linf", 65535, np.int32),
         (16, "l2", 255, np.int16),
         (255, "l2", 65535, np.int32),
+        (1, "l0", 255, np.int16),
     ],
 )
 def test_delta_dtype_is_the_smallest(planned, epsilon, norm, levels, dtype):

@@ -17,7 +17,7 @@ RESIDENT = 2**30
 def make_store(tmp_path):
     """A store for a source, of zeros unless told otherwise: what counts here is its budget, and what shares a delta."""
 
-    def make(source, *, epsilon=8.0, groups=0, deltas=None):
+    def make(source, *, epsilon=8.0, norm="linf", groups=0, deltas=None):
         deltas = np.zeros((groups or len(source), *source.shape)) if deltas is None else deltas
         n, path = len(source), tmp_path / f"store-{len(list(tmp_path.iterdir()))}"
         manifest = Manifest(
@@ -27,7 +27,7 @@ def make_store(tmp_path):
             seed=0,
             source=SourceFacts("toys", "npz", "all", "0" * 64),
             epsilon=epsilon,
-            norm="linf",
+            norm=norm,
             unit="class" if groups else "sample",
             groups=groups,
             n=n,
@@ -96,6 +96,35 @@ def test_noise_fills_the_budget_on_the_grid(make_store, groups, dtype, epsilon):
     assert abs((noise[inside] > 0).mean() - 0.5) < 0.1
     assert published.min() >= 0
     assert published.max() <= source.levels
+
+
+def test_noise_of_a_budget_in_l2_is_spread_over_all_values(make_store):
+    source = ToySource(30, (3, 8, 8), contrast=0.0)
+    noise = noise_of(make_store(source, epsilon=6.6 * np.sqrt(192), norm="l2"), source, everyone(source))
+    assert set(np.abs(noise).flat) == {6}
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_noise_of_a_budget_in_pixels_is_random_pixels_of_pure_colours(make_store, groups):
+    source = ToySource(30, (3, 8, 8), contrast=0.0)
+    store = make_store(source, epsilon=2.0, norm="l0", groups=groups)
+    noise = noise_of(store, source, everyone(source))
+    changed = (noise != 0).any(axis=1)
+    assert changed.sum(axis=(1, 2)).max() == 2
+    colours = np.moveaxis(source.samples + noise, 1, 3)[changed]
+    assert set(colours.flat) == {0, 255}
+    assert len(np.unique(colours, axis=0)) > 3
+    places = {tuple(np.flatnonzero(sample.ravel())) for sample in changed}
+    assert len(places) == 3 if groups else len(places) > 25
+
+
+def test_noise_of_a_method_without_a_bound_is_as_strong_as_its_delta(make_store):
+    source = ToySource(12, (3, 7, 5), contrast=0.0)
+    deltas = np.random.default_rng(0).integers(-40, 41, (12, 3, 7, 5))
+    store = make_store(source, epsilon=255.0, deltas=deltas)
+    noise = noise_of(store, source, everyone(source))
+    expected = np.rint(np.sqrt((deltas**2).mean(axis=(1, 2, 3))))
+    np.testing.assert_array_equal(np.abs(noise).max(axis=(1, 2, 3)), expected)
 
 
 def test_noise_goes_with_the_sample(make_store):

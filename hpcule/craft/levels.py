@@ -1,0 +1,52 @@
+"""From a delta to what is published: on the sample's own grid, within the budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hpcule.store.budget import magnitude
+
+
+def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
+    """Round a delta to the sample's grid, then clip delta and published sample: published minus clean, in levels.
+
+    Args:
+        delta: in units of [0, 1], float [n, C, H, W].
+        clean: the samples, integers [n, C, H, W].
+        levels: largest value of the grid.
+        epsilon: L-infinity budget in levels; a fraction of a level cannot be published.
+    """
+    bound = int(epsilon)
+    clean = clean.to(delta.device).float()  # exact: float32 holds every integer of a 16-bit grid
+    published = (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
+    return published.sub_(clean).to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()
+
+
+def to_levels_of_length(
+    delta: npt.NDArray[np.floating[Any]], clean: npt.NDArray[np.integer[Any]], levels: int, epsilon: float
+) -> npt.NDArray[np.integer[Any]]:
+    """Round a delta to the sample's grid and clip the published sample: published minus clean, in levels.
+
+    Rounding may lengthen a delta. One that is too long then is shrunk before it is rounded again, until it is not.
+
+    Args:
+        delta: in levels, [n, C, H, W].
+        clean: the samples, integers [n, C, H, W].
+        levels: largest value of the grid.
+        epsilon: L2 budget in levels.
+    """
+    clean = clean.astype(np.int64)
+    scale = np.ones((len(delta), 1, 1, 1))
+    while True:
+        published = np.clip(clean + np.rint(delta * scale).astype(np.int64), 0, levels)
+        change: npt.NDArray[np.int64] = published - clean
+        lengths = magnitude(change, "l2")
+        if not (lengths > epsilon).any():
+            return change
+        shrink = np.where(lengths > epsilon, np.minimum(epsilon / np.maximum(lengths, 1), 0.999), 1.0)
+        scale *= shrink.reshape(scale.shape)
