@@ -20,6 +20,7 @@ from hpcule.craft.autoregression import find_coefficients, generate
 from hpcule.craft.levels import to_levels_of_length
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.model_free import Floats, Integers, SampleWise
+from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.keyed import key
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
@@ -75,6 +76,13 @@ class Autoregressive(SampleWise[ARConfig]):
         """L2; 1.0 at 32 x 32 x 3 by default."""
         default = ROOT_MEAN_SQUARE * levels / 255 * math.sqrt(math.prod(shape))
         return Budget("l2", default if config.epsilon is None else config.epsilon)
+
+    @classmethod
+    def work(cls, config: ARConfig, extent: Extent) -> Work:
+        """The search, which is the same on any number of samples, and a pass."""
+        work = super().work(config, extent)
+        search = Phase(stage="coefficients", marks=1, passes=0, calls=1)
+        return Work(phases=(search, *work.phases), memory=work.memory, checkpoint=0)
 
     def prepare(self) -> Iterator[Event]:
         """Rank 0 finds the classes' coefficients: another processor's last bits might accept other ones."""

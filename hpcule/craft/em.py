@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
@@ -45,7 +43,3 @@ class ErrorMinimizing(TwoPhase):
         "small": {"surrogate": "resnet-tiny", "batch": 128, "model_steps": 20, "max_rounds": 12},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_steps": 5, "max_rounds": 3},
     }
-
-    def targets(self, labels: Tensor) -> Tensor:
-        """The true labels."""
-        return labels

@@ -9,20 +9,28 @@ from typing import Any
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig, Preset
 from hpcule.config.tree import build, merged, unknown, with_overrides
+from hpcule.craft.aap import AugmentedAdversarial
 from hpcule.craft.ar import Autoregressive
+from hpcule.craft.aue import AugmentedUnlearnable
 from hpcule.craft.classwise import Classwise
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.hypo import Hypocritical
 from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
+from hpcule.craft.tap import TargetedAdversarial
 from hpcule.craft.uc import UnlearnableClusters
 
 METHODS: Mapping[str, type[Method]] = {
     "em": ErrorMinimizing,
     "pil": PIL,
     "uc": UnlearnableClusters,
+    "aue": AugmentedUnlearnable,
+    "aap": AugmentedAdversarial,
+    "tap": TargetedAdversarial,
+    "hypo": Hypocritical,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,

@@ -15,6 +15,8 @@ from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult
 from hpcule.craft.surrogate import evaluate, input_gradient
 from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.source import Ids
+from hpcule.data.view import View, draw_view
 from hpcule.world.exact import Sum
 
 if TYPE_CHECKING:
@@ -32,10 +34,12 @@ class Noise(ABC):
     ) -> None:
         assert config.noise_steps is not None
         assert config.step_size is not None
+        self.config = config
         self.problem = problem
         self.targets = targets
         self.steps = config.noise_steps
         self.epsilon = config.epsilon / problem.source.levels
+        self.direction = direction
         self.step = direction * config.step_size / problem.source.levels
 
     @abstractmethod
@@ -66,7 +70,7 @@ class Noise(ABC):
     def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
         """Take both back."""
 
-    def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> Tensor:
+    def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """Signed steps within the budget; the sample stays in [0, 1] while the network looks at it.
 
         Args:
@@ -74,16 +78,23 @@ class Noise(ABC):
             clean: [n, C, H, W] in [0, 1].
             delta: [n, C, H, W].
             labels: the samples' own [n].
+            ids: [n].
+            number: of the round; each step of each round looks through an augmentation of its own.
 
         Returns:
             The new deltas, within the budget but not clipped to the box.
         """
         targets = self.targets(labels)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             seen = (clean + delta).clamp_(0, 1)
-            gradient, _ = input_gradient(frozen, seen, targets)
+            gradient, _ = input_gradient(frozen, seen, targets, self._view(ids, number, step))
             delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
         return delta
+
+    def _view(self, ids: Ids, number: int, step: int) -> View | None:
+        config, source = self.config, self.problem.source
+        purpose = key(self.problem.seed, config.name, "noise view", number, step)
+        return draw_view(config.augment, config.strength, purpose, ids, source.shape[1:])
 
     def count_errors(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> int:
         """How many perturbed samples the surrogate gets wrong."""
@@ -123,9 +134,13 @@ class SampleNoise(Noise):
         owned = list(self._deltas)
         for turn in range(self.problem.rounds):
             if turn < len(owned) and self._swept[owned[turn]] == number:
-                self._visit(frozen, owned[turn])
+                self._visit(frozen, owned[turn], number)
                 self._swept[owned[turn]] = number + 1
             yield Step("noise", turn + 1, self.problem.rounds)
+
+    def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
+        """A visit's new deltas, within the budget; see `descend`."""
+        return self.descend(frozen, clean, delta, labels, ids, number)
 
     def error(self) -> float:
         """Over the whole training set."""
@@ -159,13 +174,13 @@ class SampleNoise(Noise):
             self._deltas[shard] = part["delta"]
             self._swept[shard], self._errors[shard] = part["swept"], part["errors"]
 
-    def _visit(self, frozen: nn.Module, shard: int) -> None:
+    def _visit(self, frozen: nn.Module, shard: int, number: int) -> None:
         ids = self.problem.partition.ids(shard)
         deltas, errors = self._deltas[shard], 0
         for start in range(0, len(ids), TILE):
             tile = slice(start, start + TILE)
             clean, labels = self.load(shard, ids[tile])
-            delta = self.descend(frozen, clean, self._wake(deltas[tile]), labels)
+            delta = self.move(frozen, clean, self._wake(deltas[tile]), labels, ids[tile], number)
             errors += self.count_errors(frozen, clean, delta, labels)
             deltas[tile] = delta.mul_(self.problem.source.levels).cpu()
         self._errors[shard] = errors
@@ -175,13 +190,15 @@ class SampleNoise(Noise):
 
 
 class ClassNoise(Noise):
-    """One delta a class, the same on all ranks; per batch it becomes the mean of its samples' stepped deltas.
+    """One delta a class, the same on all ranks.
 
-    The mean of signed steps, not the sign of the mean gradient: so the authors' code does it.
+    A batch makes it the mean of its samples' stepped deltas, as the code of EM's authors does it, or moves it by the
+    sign of their summed gradients, as that of AUE's authors does.
     """
 
-    def __init__(self, config: TwoPhaseConfig, problem: Problem, *arguments: Any) -> None:
+    def __init__(self, config: TwoPhaseConfig, problem: Problem, *arguments: Any, sign_of_sum: bool = False) -> None:
         super().__init__(config, problem, *arguments)
+        self._sign_of_sum = sign_of_sum
         classes, device = problem.source.class_count, problem.world.device
         self._deltas = torch.zeros(classes, *problem.source.shape, device=device)
         chosen = _stratified(problem, config.subset)
@@ -202,8 +219,13 @@ class ClassNoise(Noise):
         while self._batch < len(batches):
             for ghost in self.problem.mine(batches[self._batch]):
                 clean, labels = self.load(ghost.shard, ghost.ids)
-                stepped = self.descend(frozen, clean, self.delta(ghost), labels)
-                sums = torch.zeros_like(self._deltas).index_add_(0, labels, stepped)
+                if self._sign_of_sum:
+                    seen = (clean + self.delta(ghost)).clamp_(0, 1)
+                    view = self._view(ghost.ids, number, 0)
+                    moves, _ = input_gradient(frozen, seen, self.targets(labels), view)
+                else:
+                    moves = self.descend(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
+                sums = torch.zeros_like(self._deltas).index_add_(0, labels, moves)
                 counts = torch.bincount(labels, minlength=len(self._deltas)).float()
                 self._sums.add([sums, counts])
             self._update(*self._sums.total(self.problem.world))
@@ -246,7 +268,11 @@ class ClassNoise(Noise):
     def _update(self, sums: Tensor, counts: Tensor) -> None:
         """A class without a sample in the batch keeps its delta."""
         seen = counts > 0
-        self._deltas[seen] = (sums[seen] / counts[seen, None, None, None]).clamp_(-self.epsilon, self.epsilon)
+        if self._sign_of_sum:
+            moved = self._deltas[seen] + self.step * finite(sums[seen]).sign()
+        else:
+            moved = sums[seen] / counts[seen, None, None, None]
+        self._deltas[seen] = moved.clamp_(-self.epsilon, self.epsilon)
 
 
 def _stratified(problem: Problem, share: float) -> Any:

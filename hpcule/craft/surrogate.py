@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from hpcule.craft.method import Problem
 from hpcule.data.schedule import Ghost
+from hpcule.data.view import View
 from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms, squared_norm
@@ -49,13 +50,18 @@ class Surrogate:
         shapes = [parameter.shape for parameter in self._parameters]
         self._gradients = Sum(shapes, problem.world.device, exact=problem.exact)
 
-    def train(self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]]) -> GradientNorms:
+    def train(
+        self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]], rate: float | None = None
+    ) -> GradientNorms:
         """One step on a global batch; returns the norms of its ghosts' gradients, before clipping.
 
         Args:
             batch: all its ghosts, in order; this rank works on those of its own shards.
             load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost.
+            rate: learning rate of this step; None: that of the step before.
         """
+        if rate is not None:
+            self._optimizer.param_groups[0]["lr"] = rate
         world = self.problem.world
         size = sum(len(ghost.ids) for ghost in batch)
         self.network.train()
@@ -140,19 +146,22 @@ class Surrogate:
                 position += buffer.numel()
 
 
-def input_gradient(frozen: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def input_gradient(
+    frozen: nn.Module, inputs: Tensor, targets: Tensor, view: View | None = None
+) -> tuple[Tensor, Tensor]:
     """Gradient of the summed cross-entropy with respect to the inputs, and the logits.
 
     Args:
         frozen: a network without parameter gradients.
         inputs: [n, C, H, W] in [0, 1].
         targets: int64 [n].
+        view: an augmentation that the network looks through.
 
     Returns:
         Gradient float32 [n, C, H, W] and logits float32 [n, K].
     """
     leaf = inputs.detach().requires_grad_()
-    logits = evaluate(frozen, leaf)
+    logits = evaluate(frozen, view.apply(leaf) if view else leaf)
     loss = functional.cross_entropy(logits, targets, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()

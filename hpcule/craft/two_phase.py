@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -19,7 +19,12 @@ from hpcule.craft.work import Extent, Work
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Source
+from hpcule.data.view import Augment, draw_view
 from hpcule.nets import build
+
+RateSchedule = Literal["constant", "cosine", "stairs"]
+STAIRS = (3 / 8, 5 / 8, 7 / 8)
+"""Where the learning rate falls to a tenth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,16 @@ class TwoPhaseConfig(BoundedConfig):
     clip_norm: float | None = 5.0
     model_steps: int = 10
     """Minibatches of a model phase; the walk through the data continues from round to round."""
+    model_epochs: int | None = None
+    """So many times all samples instead."""
+    schedule: RateSchedule = "constant"
+    """Of the learning rate over all rounds; cosine to 0, or a tenth at 3/8, 5/8 and 7/8 of the way."""
+    warmup_epochs: int = 0
+    """Over which the learning rate grows to its full height."""
+    augment: Augment = "none"
+    """What the surrogate looks through in both phases, drawn anew at every step; strong is SimCLR's augmentation."""
+    strength: float = 1.0
+    """Of the strong augmentation."""
     noise_steps: int | None = None
     """Signed steps on each delta in a noise phase; None: 20 sample-wise, 1 class-wise."""
     step_size: float | None = None
@@ -57,6 +72,10 @@ class TwoPhaseConfig(BoundedConfig):
             raise ValueError("batch, ghost, model_steps and max_rounds must be at least 1")
         if self.learning_rate <= 0 or min(self.momentum, self.weight_decay) < 0:
             raise ValueError("learning_rate must be above 0, momentum and weight_decay at least 0")
+        if self.model_epochs is not None and self.model_epochs < 1:
+            raise ValueError(f"model_epochs={self.model_epochs}: at least 1")
+        if self.warmup_epochs < 0 or not 0 <= self.strength <= 1:
+            raise ValueError("warmup_epochs must be at least 0, strength 0 to 1")
         if self.noise_steps is not None and self.noise_steps < 1:
             raise ValueError(f"noise_steps={self.noise_steps}: at least 1")
         if self.step_size is not None and self.step_size <= 0:
@@ -77,6 +96,9 @@ class TwoPhase(Method):
     loss: ClassVar[str | None] = "error"
     direction = -1.0
     """-1: the steps lower the loss, +1: they raise it."""
+    sign_of_sum = False
+    """How a batch moves a class's delta: by the sign of its samples' summed gradients, or to the mean of where each
+    sample's own signed step leads."""
 
     def __init__(self, config: TwoPhaseConfig, problem: Problem) -> None:
         self.config = config
@@ -99,9 +121,13 @@ class TwoPhase(Method):
         )
         members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
         self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
-        self.noise: Noise = (SampleNoise if config.unit == "sample" else ClassNoise)(
-            config, problem, self.targets, self.direction
-        )
+        self.steps = config.model_steps if config.model_epochs is None else config.model_epochs * self.schedule.steps
+        """Of a model phase."""
+        self.noise: Noise
+        if config.unit == "sample":
+            self.noise = SampleNoise(config, problem, self.targets, self.direction)
+        else:
+            self.noise = ClassNoise(config, problem, self.targets, self.direction, sign_of_sum=self.sign_of_sum)
         self.round = 0
         self.batches = 0
         self.trained = False
@@ -118,18 +144,18 @@ class TwoPhase(Method):
         return source.class_count if config.unit == "class" else 0
 
     @classmethod
-    def work(cls, config: TwoPhaseConfig, extent: Extent) -> Work:
+    def work(cls, config: Any, extent: Extent) -> Work:
         """`max_rounds` rounds."""
         return two_phase_work.work(config, extent)
 
     @classmethod
-    def trial(cls, config: TwoPhaseConfig, batch: int, workers: int) -> TwoPhaseConfig:
+    def trial(cls, config: Any, batch: int, workers: int) -> TwoPhaseConfig:
         """Two short rounds."""
         return two_phase_work.trial(config, batch)
 
-    @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:
-        """The labels [n] that a noise step aims at."""
+        """The labels [n] that a noise step aims at: the true ones."""
+        return labels
 
     def run(self) -> Iterator[Event]:
         """Alternate until the error is small enough, then hand out the deltas."""
@@ -166,14 +192,33 @@ class TwoPhase(Method):
         self.noise.restore(shared, saved)
 
     def _model_step(self) -> Step:
-        norms = self.surrogate.train(self.schedule.at(self.batches), self._load)
+        norms = self.surrogate.train(self.schedule.at(self.batches), self._load, self._rate())
         self.batches += 1
-        done = self.batches - self.round * self.config.model_steps
-        self.trained = done == self.config.model_steps
-        return Step("model", done, self.config.model_steps, {"step": self.batches - 1}, norms)
+        done = self.batches - self.round * self.steps
+        self.trained = done == self.steps
+        return Step("model", done, self.steps, {"step": self.batches - 1}, norms)
+
+    def _rate(self) -> float:
+        """Learning rate of the next model step."""
+        config, total = self.config, self.config.max_rounds * self.steps
+        warmup = min(config.warmup_epochs * self.schedule.steps, total // 2)
+        height = config.learning_rate * min(1.0, (self.batches + 1) / max(1, warmup))
+        if config.schedule == "cosine":
+            return height * 0.5 * (1 + math.cos(math.pi * self.batches / total))
+        if config.schedule == "stairs":
+            return height * 0.1 ** sum(self.batches >= part * total for part in STAIRS)
+        return height
 
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
-        """x + delta, deliberately not clipped to [0, 1], and the labels."""
+        """x + delta, deliberately not clipped to [0, 1], through an augmentation; and the labels."""
         clean = self.problem.unit_interval(self.problem.reader.take(ghost.shard, ghost.ids))
         labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
-        return clean + self.noise.delta(ghost), labels
+        inputs = self.seen(clean, ghost)
+        config, epoch = self.config, self.batches // self.schedule.steps
+        purpose = key(self.problem.seed, config.name, "model view", epoch)
+        view = draw_view(config.augment, config.strength, purpose, ghost.ids, self.problem.source.shape[1:])
+        return (view.apply(inputs) if view else inputs), labels
+
+    def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
+        """What the surrogate is trained on."""
+        return clean + self.noise.delta(ghost)

@@ -17,8 +17,8 @@ FORWARD = 0.5
 """Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""
 
 
-def work(config: TwoPhaseConfig, extent: Extent) -> Work:
-    """All rounds that there may be."""
+def work(config: TwoPhaseConfig, extent: Extent, runs: int | None = None) -> Work:
+    """All rounds that there may be; with `runs`, a noise phase makes so many, each judged by a forward of its own."""
     _, height, width = extent.shape
     network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
     weights = sum(parameter.numel() for parameter in network.parameters())
@@ -28,7 +28,7 @@ def work(config: TwoPhaseConfig, extent: Extent) -> Work:
     checkpoint = 2.0 * 4 * weights
     shared = 0 if config.unit == "sample" else extent.classes
     if config.unit == "sample":
-        noise = _noise_by_sample(config, extent)
+        noise = _noise_by_sample(config, extent, runs)
         memory += 2 * extent.values * extent.own_samples
         checkpoint += 2 * extent.values * extent.samples
     else:
@@ -38,7 +38,8 @@ def work(config: TwoPhaseConfig, extent: Extent) -> Work:
         f"{config.max_rounds} rounds (method.max_rounds) are the most there can be: the run ends after the first "
         f"round with an error of at most {config.stop_error:g}"
     )
-    return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, shared=shared, notes=(note,))
+    notes = (note,) if config.stop_error >= 0 else ()
+    return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, shared=shared, notes=notes)
 
 
 def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
@@ -52,6 +53,9 @@ def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
         ghost=config.ghost,
         clip_norm=config.clip_norm,
         model_steps=3,
+        model_epochs=None,
+        augment=config.augment,
+        strength=config.strength,
         noise_steps=min(2, config.noise_steps),
         stop_error=-1.0,
         max_rounds=2,
@@ -62,7 +66,8 @@ def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
 def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: int) -> Phase:
     """Each step sums the gradients, and every ghost's BatchNorm statistics with the norm of its gradient."""
     walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-    steps = config.max_rounds * config.model_steps
+    phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
+    steps = config.max_rounds * phase
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
     return Phase(
@@ -77,10 +82,11 @@ def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: 
     )
 
 
-def _noise_by_sample(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phase]:
+def _noise_by_sample(config: TwoPhaseConfig, extent: Extent, runs: int | None) -> tuple[Phase, Phase]:
     """Each rank steps on its own shards and counts their errors; only the number of errors is summed."""
     assert config.noise_steps is not None
-    visits = config.max_rounds * (config.noise_steps + FORWARD)
+    passes = config.noise_steps if runs is None else runs * (config.noise_steps + FORWARD)
+    visits = config.max_rounds * (passes + FORWARD)
     noise = Phase(
         stage="noise",
         marks=config.max_rounds * extent.own_shards,

@@ -95,7 +95,7 @@ def local_workers(config: WorldConfig, wanted: int) -> int:
 def settings_of(config: CraftConfig, source: Source) -> dict[str, Any]:
     """What a calibration depends on, as plain values; sizes of batch, data and machine are the model's."""
     short = to_tree(find(config.method.name).trial(config.method, 1, 2))
-    del short["batch"]
+    short.pop("batch", None)
     world = {name: to_tree(config.world)[name] for name in ("device", "threads")}
     run = {"deterministic": config.deterministic, "precision": config.precision}
     facts = {"shape": list(source.shape), "levels": source.levels, "classes": source.class_count}

@@ -54,7 +54,7 @@ def test_a_resolved_configuration_gives_itself_again(name, preset):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "pill"}, "unknown method 'pill': did you mean 'pil'? Valid: em, pil, uc, ar"),
+        ({"name": "pill"}, "unknown method 'pill': did you mean 'pil'? Valid: em, pil, uc, aue"),
         ({"file": {"preset": "tiny"}}, "unknown preset 'tiny'"),
         ({"overrides": ["method.epoch=3"]}, "unknown setting 'method.epoch': did you mean 'method.epochs'?"),
         ({"overrides": ["method.surrogate=resnet18"]}, "unknown setting 'method.surrogate'"),

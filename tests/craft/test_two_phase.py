@@ -53,7 +53,7 @@ def test_signed_steps_equal_a_slow_reference(contrast):
     clean, labels = unit(source, np.arange(12))
     start = (torch.rand(clean.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1) * (5 / 255)
     before = clean.clone(), start.clone()
-    found = method.noise.descend(frozen, clean, start, labels)
+    found = method.noise.descend(frozen, clean, start, labels, np.arange(12), 0)
     assert (clean == before[0]).all()
     assert (start == before[1]).all()
     rows = zip(clean, start, labels, strict=True)
@@ -69,7 +69,7 @@ def test_steps_lower_the_loss_of_the_true_label():
     source = ToySource(40, classes=CLASSES)
     method, frozen = trained(source, noise_steps=10)
     clean, labels = unit(source, np.arange(40))
-    delta = method.noise.descend(frozen, clean, torch.zeros_like(clean), labels)
+    delta = method.noise.descend(frozen, clean, torch.zeros_like(clean), labels, np.arange(len(clean)), 0)
     with torch.no_grad():
         before = functional.cross_entropy(evaluate(frozen, clean), labels, reduction="none")
         after = functional.cross_entropy(evaluate(frozen, clean + delta), labels, reduction="none")
@@ -86,7 +86,7 @@ def test_a_sweep_moves_every_sample_once_and_counts_errors():
     for shard in range(2):
         ids = method.problem.partition.ids(shard)
         clean, labels = unit(source, ids)
-        expected = method.noise.descend(frozen, clean, torch.zeros_like(clean), labels)
+        expected = method.noise.descend(frozen, clean, torch.zeros_like(clean), labels, np.arange(len(clean)), 0)
         # At rest a delta is float16, in levels.
         assert same_share(method.noise.delta(Ghost(shard, ids)), expected, 2**-8 / 255) > 0.999
         with torch.no_grad():
@@ -160,7 +160,7 @@ def test_the_model_sees_samples_plus_delta_beyond_the_box():
     method = make_method(source)
     list(method.noise.sweep(method.surrogate.frozen(), 0))
     seen = []
-    method.surrogate.train = lambda batch, load: seen.extend((ghost, *load(ghost)) for ghost in batch)
+    method.surrogate.train = lambda batch, load, rate: seen.extend((ghost, *load(ghost)) for ghost in batch)
     next(method.run())
     for ghost, inputs, labels in seen:
         clean, expected = unit(source, ghost.ids)
@@ -186,9 +186,9 @@ def test_the_walk_through_the_data_goes_on_from_round_to_round():
     seen = []
     train = method.surrogate.train
 
-    def record(batch, load):
+    def record(batch, load, rate):
         seen.append([ghost.ids.tolist() for ghost in batch])
-        train(batch, load)
+        train(batch, load, rate)
 
     method.surrogate.train = record
     craft(method)
