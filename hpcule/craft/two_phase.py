@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hpcule.config.run import BoundedConfig
 from hpcule.craft import two_phase_work
+from hpcule.craft.class_noise import ClassNoise
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
-from hpcule.craft.noise import ClassNoise, Noise, SampleNoise
+from hpcule.craft.noise import Noise, SampleNoise
 from hpcule.craft.surrogate import Surrogate
 from hpcule.craft.work import Extent, Work
 from hpcule.data.keyed import key

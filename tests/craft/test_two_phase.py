@@ -7,8 +7,8 @@ from torch.nn import functional
 from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import HpculeError
+from hpcule.craft.class_noise import _stratified
 from hpcule.craft.em import EMConfig, ErrorMinimizing
-from hpcule.craft.noise import _stratified
 from hpcule.craft.surrogate import evaluate
 from hpcule.data.schedule import Ghost
 
