@@ -138,12 +138,14 @@ def report(options: argparse.Namespace) -> None:
 def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
     from hpcule.config.tree import build, load_yaml
     from hpcule.data.open import open_source
+    from hpcule.data.subset import Subset
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
 
     config = build(StudyConfig, load_yaml(options.file))
-    samples = len(open_source(config.data, image_size=config.craft.get("image_size")))
+    whole = open_source(config.data, image_size=config.craft.get("image_size"))
+    samples = len(Subset(whole, config.subset) if config.subset else whole)
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:

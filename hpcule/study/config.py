@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hpcule.config.run import Preset, WorldConfig
+from hpcule.config.tree import merged
 from hpcule.craft.methods import find
 from hpcule.victim.config import VictimConfig, check_recipes
 
@@ -25,6 +26,8 @@ class StudyConfig:
     craft: dict[str, Any] = field(default_factory=dict)
     """Settings of every craft, as in a file for `hpcule craft --config`."""
     victim: VictimConfig = field(default_factory=VictimConfig)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> `method`, `preset` and `craft` settings over the study's own: a factor whose values are whole methods."""
     factors: dict[str, list[Any]] = field(default_factory=dict)
     """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations."""
     rates: tuple[Rate, ...] = ("constant",)
@@ -41,12 +44,19 @@ class StudyConfig:
     """Count the steps until the crafting loss has come down to this share of where it began."""
     matched_noise: bool = False
     """One more control: random noise as strong as the deltas, for methods that leave some of their budget unused."""
+    subset: int | None = None
+    """Craft and train on so many samples of `data`, spread evenly over it; None: on all."""
     samples: int | None = None
     """Victims train on so many samples, the same for all; None: on all."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
+        for name, settings in self.variants.items():
+            if unknown_names := sorted(settings.keys() - {"method", "preset", "craft"}):
+                raise ValueError(f"variants.{name}.{unknown_names[0]}: valid are method, preset, craft")
+        for variant in self.variants:
+            find(self.variant(variant).method)
         find(self.method)
         check_recipes(self.recipes)
         for name in ("rates", "recipes", "seeds"):
@@ -57,8 +67,23 @@ class StudyConfig:
             raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors above 0, rising")
         if self.craft_target is not None and not 0 < self.craft_target < 1:
             raise ValueError(f"craft_target={self.craft_target:g}: a share of the first loss, above 0 and below 1")
+        if self.subset is not None and self.subset < 1:
+            raise ValueError(f"subset={self.subset}: at least 1")
         for name, values in self.factors.items():
             if not name.startswith(("craft.", "victim.")):
                 raise ValueError(f"factors.{name}: a factor is a setting below craft. or victim.")
             if not isinstance(values, list) or not values:
                 raise ValueError(f"factors.{name}={values}: expected a list of values, for example [32, 64]")
+
+    def variant(self, name: str | None) -> StudyConfig:
+        """The study as if it had this variant alone; None: as it is."""
+        if name is None:
+            return self
+        own = self.variants[name]
+        return replace(
+            self,
+            method=own.get("method", self.method),
+            preset=own.get("preset", self.preset),
+            craft=merged(self.craft, own.get("craft", {})),
+            variants={},
+        )

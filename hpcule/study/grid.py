@@ -94,11 +94,14 @@ def expand(config: StudyConfig, samples: int) -> Grid:
 def _points(config: StudyConfig) -> Iterator[dict[str, Any]]:
     names = [*config.factors, "rate", "recipe", "seed"]
     values = [*config.factors.values(), config.rates, config.recipes, config.seeds]
+    if config.variants:
+        names, values = ["variant", *names], [list(config.variants), *values]
     for combination in itertools.product(*values):
         yield dict(zip(names, combination, strict=True))
 
 
 def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: int) -> None:
+    config = config.variant(point.get("variant"))
     overrides = {"craft": [f"seed={point['seed']}"], "victim": []}
     for name in config.factors:
         section, _, setting = name.partition(".")

@@ -15,6 +15,7 @@ from hpcule.craft.run import craft as run_craft
 from hpcule.data.check import check_same_task
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
+from hpcule.data.subset import Subset
 from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
 from hpcule.study.config import StudyConfig
@@ -67,7 +68,7 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
             beat.note(step.stage, step.done, step.total)
 
     try:
-        source = _source(craft.config.data, craft.config.image_size)
+        source = _source(craft.config.data, craft.config.image_size, config.subset)
         summary = run_craft(
             craft.config,
             source,
@@ -113,7 +114,7 @@ def _train(
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(folder.store(craft)) if craft else None
     size = reader.manifest.working_size if reader else config.craft.get("image_size")
-    source, test = _source(config.data, size), _test(config.data, config.test, size)
+    source, test = _source(config.data, size, config.subset), _test(config.data, config.test, size)
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
@@ -145,8 +146,9 @@ def _publish(victim: Victim, reader: StoreReader | None) -> Publish:
 
 
 @lru_cache(maxsize=2)
-def _source(data: str, size: int | None) -> Source:
-    return open_source(data, image_size=size)
+def _source(data: str, size: int | None, subset: int | None) -> Source:
+    whole = open_source(data, image_size=size)
+    return whole if subset is None else Subset(whole, subset)
 
 
 @lru_cache(maxsize=2)

@@ -10,6 +10,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.craft.plan import check_task
 from hpcule.data.open import open_source, open_test
+from hpcule.data.subset import Subset
 from hpcule.data.source import Source
 from hpcule.study.calibrate import local_workers
 from hpcule.study.config import StudyConfig
@@ -80,6 +81,7 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
     """All crafts and victims of a study. What crafts have in common and a study keeps is counted once."""
     size = config.craft.get("image_size")
     source = open_source(config.data, image_size=size)
+    source = Subset(source, config.subset) if config.subset else source
     tests = len(open_test(config.data, config.test, image_size=size))
     grid = expand(config, len(source))
     crafts: list[Prediction] = []

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from hpcule.store.manifest import read_manifest
 from hpcule.store.verify import verify
 
 STUDY = """
@@ -130,6 +131,7 @@ def test_a_failed_item_is_shown_with_its_own_error(finished, run):
         (STUDY.replace("victim: {", "victim: {epoch: 3, "), "unknown setting 'victim.epoch'"),
         (STUDY.replace("[64, 256]", "[64, 1400]"), "the craft batch 1400 is near the 1437 samples"),
         (STUDY.replace("method: pil", "method: pli"), "unknown method 'pli'"),
+        (STUDY + "subset: 5000", "5000 samples of digits: valid are 1 to 1437"),
         (STUDY.replace("data: digits", "data: no-such-file.npz"), "no-such-file.npz"),
     ],
 )
@@ -140,6 +142,35 @@ def test_a_wrong_study_leaves_nothing_behind(tmp_path, run, text, message):
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+METHODS = """
+name: methods
+data: digits
+preset: smoke
+variants:
+  pil: {method: pil, craft: {method: {batch: 32}}}
+  pixel: {method: ops, craft: {method: {pixels: 2}}}
+subset: 150
+seeds: [0]
+victim: {network: convnet, epochs: 1, batch: 32}
+world: {threads: 1}
+"""
+
+
+def test_methods_side_by_side_on_some_of_the_samples(tmp_path, run):
+    (tmp_path / "study.yaml").write_text(METHODS)
+    code, _, err = run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert code == 0, err
+    rows = read_rows(tmp_path)
+    assert [row["variant"] for row in rows] == ["pil", "pixel"]
+    assert rows[0]["clean_last"] == rows[1]["clean_last"]
+    manifests = [read_manifest(store) for store in (tmp_path / "out" / "crafts").iterdir()]
+    assert {(manifest.n, manifest.norm, manifest.epsilon) for manifest in manifests} == {
+        (150, "linf", 8),
+        (150, "l0", 2),
+    }
+    assert "pil, pixel on digits" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_another_study_is_not_mixed_in(finished, run):

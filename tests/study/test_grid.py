@@ -46,6 +46,41 @@ def test_a_cells_settings_are_those_of_its_factors():
         assert noise.config == victim.config
 
 
+VARIANTS = {
+    "pil": {"method": "pil"},
+    "em by class": {"method": "em", "craft": {"method": {"unit": "class"}}},
+    "uc": {"preset": "small"},
+    "cuda": {"method": "cuda"},
+}
+
+
+def test_variants_are_methods_with_settings_of_their_own():
+    grid = expand(study(variants=VARIANTS, craft={"method": {}, "deterministic": True}, seeds=[0]), 1437)
+    crafts = {cell.factors["variant"]: grid.crafts[cell.crafts[0]].config for cell in grid.cells}
+    assert list(crafts) == list(VARIANTS)
+    assert [craft.method.name for craft in crafts.values()] == ["pil", "em", "uc", "cuda"]
+    assert [craft.preset for craft in crafts.values()] == ["smoke", "smoke", "small", "smoke"]
+    assert crafts["em by class"].method.unit == "class"
+    assert all(craft.deterministic for craft in crafts.values())
+    assert sum(victim.role == "clean" for victim in grid.victims.values()) == 1, "one clean control for all"
+    noise = {name: cell.victims["noise"] for name, cell in zip(VARIANTS, grid.cells, strict=True)}
+    assert len(set(noise.values())) == 4, "shared by sample, class and cluster; without a bound as strong as the delta"
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"a": {"method": "pill"}}, "unknown method 'pill': did you mean 'pil'?"),
+        ({"a": {"methods": "pil"}}, "variants.a.methods: valid are method, preset, craft"),
+        ({"a": {"method": "pil", "craft": {"method": {"epoch": 3}}}}, "unknown setting 'method.epoch'"),
+    ],
+)
+def test_a_wrong_variant_is_named(variants, message):
+    with pytest.raises(UsageError) as caught:
+        expand(study(variants=variants), 1437)
+    assert message in str(caught.value)
+
+
 def test_keys_depend_on_settings_alone():
     first, second = expand_toy(), expand(study(factors=BATCHES, world={"threads": 1}), 1437)
     assert list(first.crafts) == list(second.crafts)
