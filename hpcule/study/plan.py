@@ -10,8 +10,8 @@ from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.craft.plan import check_task
 from hpcule.data.open import open_source, open_test
-from hpcule.data.subset import Subset
 from hpcule.data.source import Source
+from hpcule.data.subset import Subset
 from hpcule.study.calibrate import local_workers
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import Victim, expand
