@@ -68,9 +68,8 @@ def test_victim(path):
 def test_study(path):
     config = build(StudyConfig, load_yaml(path))
     grid = expand(config, samples=4708)
-    assert len(grid.cells) == math.prod(
-        map(len, [*config.factors.values(), config.rates, config.recipes, config.seeds])
-    )
+    factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
+    assert len(grid.cells) == math.prod(map(len, factors))
     assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()
 
 

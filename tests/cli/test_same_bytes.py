@@ -34,7 +34,7 @@ RUNS = {
     "classwise": ["classwise", "seed=1"],
     "cuda": ["cuda", "seed=1"],
     "lsp": ["lsp", "method.cell=4", "seed=1"],
-    "ops": ["ops"],
+    "ops": ["ops", "seed=1"],
 }  # fmt: skip
 
 
