@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,10 @@ class Adversarial(TwoPhase):
         self.classes = problem.source.class_count
         self.direction = -1.0 if config.targeted else 1.0
         super().__init__(config, problem)
-        self.noise = RestartedNoise(config, problem, self.targets, self.direction)
+
+    def make_noise(self) -> RestartedNoise:
+        """With restarts."""
+        return RestartedNoise(self.config, self.problem, self.targets, self.direction)
 
     @classmethod
     def work(cls, config: AdversarialConfig, extent: Extent) -> Work:
@@ -105,10 +108,6 @@ class RestartedNoise(SampleNoise):
     """One delta a sample, the best of several runs."""
 
     config: AdversarialConfig
-
-    def __init__(self, config: AdversarialConfig, *arguments: Any) -> None:
-        super().__init__(config, *arguments)
-        self.config = config
 
     def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """Descend from every start, and keep for each sample what the surrogate likes best without augmentation."""

@@ -12,21 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from hpcule.config.run import LengthConfig, MethodConfig
 from hpcule.craft.autoregression import find_coefficients, generate
-from hpcule.craft.levels import to_levels_of_length
 from hpcule.craft.method import Event, Facts, Problem, Step
-from hpcule.craft.model_free import Floats, Integers, SampleWise
+from hpcule.craft.model_free import Floats, Integers, OfOneLength
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.keyed import key
 from hpcule.data.source import Ids, Labels
-from hpcule.store.budget import Budget
-
-ROOT_MEAN_SQUARE = 255 / math.sqrt(3072)
-"""Levels a value: a length of 1 (255 levels) at 32 x 32 x 3, and of 3 at 96 x 96 x 3, as the authors have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +42,7 @@ class ARConfig(LengthConfig):
             raise ValueError(f"response={self.response:g}: must be at least 0")
 
 
-class Autoregressive(SampleWise[ARConfig]):
+class Autoregressive(OfOneLength[ARConfig]):
     """A process a class, a pattern a sample."""
 
     facts: ClassVar[Facts] = Facts(
@@ -65,17 +59,12 @@ class Autoregressive(SampleWise[ARConfig]):
         weaknesses="single values move by 40 levels and more; whoever finds the nine coefficients finds the class",
     )
     config_class: ClassVar[type[MethodConfig]] = ARConfig
+    root_mean_square = 255 / math.sqrt(3072)
+    """A length of 1 (255 levels) at 32 x 32 x 3, and of 3 at 96 x 96 x 3, as the authors have it."""
 
     def __init__(self, config: ARConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        self.length = self.budget(config, problem.source.shape, problem.source.levels).epsilon
         self.coefficients: Floats | None = None
-
-    @classmethod
-    def budget(cls, config: ARConfig, shape: tuple[int, int, int], levels: int) -> Budget:
-        """L2; 1.0 at 32 x 32 x 3 by default."""
-        default = ROOT_MEAN_SQUARE * levels / 255 * math.sqrt(math.prod(shape))
-        return Budget("l2", default if config.epsilon is None else config.epsilon)
 
     @classmethod
     def work(cls, config: ARConfig, extent: Extent) -> Work:
@@ -104,5 +93,4 @@ class Autoregressive(SampleWise[ARConfig]):
         _, height, width = self.problem.source.shape
         purpose = key(self.problem.seed, "ar", "starts")
         pattern = generate(self.coefficients[labels], purpose, ids, height, width, self.config.crop)
-        delta = pattern * (self.length / np.sqrt(np.square(pattern).sum(axis=(1, 2, 3), keepdims=True)))
-        return to_levels_of_length(delta, clean, self.problem.source.levels, self.length)
+        return self.published_change(pattern, clean)

@@ -17,15 +17,11 @@ import numpy as np
 
 from hpcule.config.errors import UsageError
 from hpcule.config.run import LengthConfig, MethodConfig
-from hpcule.craft.levels import to_levels_of_length
 from hpcule.craft.method import Facts, Problem
-from hpcule.craft.model_free import Floats, Integers, SampleWise
+from hpcule.craft.model_free import Floats, Integers, OfOneLength
 from hpcule.data.keyed import bits, key, normal, uniform
 from hpcule.data.source import Ids, Labels
-from hpcule.store.budget import Budget
 
-ROOT_MEAN_SQUARE = 6.0
-"""Levels a value: a length of 332.6 at 32 x 32 x 3."""
 SEPARATION = 10.0
 """Half an edge of the hypercube, in standard deviations of n."""
 
@@ -48,7 +44,7 @@ class LSPConfig(LengthConfig):
             raise ValueError(f"cell={self.cell}: at least 1")
 
 
-class LSP(SampleWise[LSPConfig]):
+class LSP(OfOneLength[LSPConfig]):
     """Points of a class as mosaics."""
 
     facts: ClassVar[Facts] = Facts(
@@ -65,20 +61,15 @@ class LSP(SampleWise[LSPConfig]):
         weaknesses="weak at high resolution; single values move by up to three times the root mean square",
     )
     config_class: ClassVar[type[MethodConfig]] = LSPConfig
+    root_mean_square = 6.0
+    """A length of 332.6 at 32 x 32 x 3."""
 
     def __init__(self, config: LSPConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         channels, height, width = problem.source.shape
         self.grid = (-(-height // config.cell), -(-width // config.cell), channels)
-        self.length = self.budget(config, problem.source.shape, problem.source.levels).epsilon
         self.corners = SEPARATION * self._corners(math.prod(self.grid))
         self.spreads = self._spreads(math.prod(self.grid))
-
-    @classmethod
-    def budget(cls, config: LSPConfig, shape: tuple[int, int, int], levels: int) -> Budget:
-        """L2; 6 levels of an 8-bit grid root mean square by default."""
-        default = ROOT_MEAN_SQUARE * levels / 255 * math.sqrt(math.prod(shape))
-        return Budget("l2", default if config.epsilon is None else config.epsilon)
 
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """A mosaic of each sample's point, of the budget's length."""
@@ -90,9 +81,7 @@ class LSP(SampleWise[LSPConfig]):
         stones = points.reshape(-1, rows, columns, channels).transpose(0, 3, 1, 2)
         mosaic = stones.repeat(self.config.cell, axis=2).repeat(self.config.cell, axis=3)
         _, height, width = self.problem.source.shape
-        delta = mosaic[:, :, :height, :width]
-        delta = delta * (self.length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
-        return to_levels_of_length(delta, clean, self.problem.source.levels, self.length)
+        return self.published_change(mosaic[:, :, :height, :width], clean)
 
     def _corners(self, dimension: int) -> Floats:
         """A corner {-1, 1}^d for each class, no two alike [K, d]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
@@ -9,10 +10,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import LengthConfig, MethodConfig
+from hpcule.craft.levels import to_levels_of_length
 from hpcule.craft.method import Event, Method, Problem, Saved, ShardResult, State, Step
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Ids, Labels
+from hpcule.store.budget import Budget
 
 Config = TypeVar("Config", bound=MethodConfig)
 Integers = npt.NDArray[np.integer[Any]]
@@ -90,3 +93,26 @@ class SampleWise(ModelFree[Config]):
         """Samples of a shard [n, C, H, W]."""
         samples: Integers = self.problem.reader.take(shard, ids).numpy()
         return samples
+
+
+Length = TypeVar("Length", bound=LengthConfig)
+
+
+class OfOneLength(SampleWise[Length]):
+    """One delta a sample, scaled to a Euclidean length."""
+
+    root_mean_square: ClassVar[float]
+    """Levels of an 8-bit grid a value, where the settings name no budget."""
+
+    @classmethod
+    def budget(cls, config: Length, shape: tuple[int, int, int], levels: int) -> Budget:
+        """L2."""
+        default = cls.root_mean_square * levels / 255 * math.sqrt(math.prod(shape))
+        return Budget("l2", default if config.epsilon is None else config.epsilon)
+
+    def published_change(self, delta: Floats, clean: Integers) -> Integers:
+        """A delta of any length at the budget's, on the grid [n, C, H, W], in levels."""
+        source = self.problem.source
+        length = self.budget(self.config, source.shape, source.levels).epsilon
+        delta = delta * (length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
+        return to_levels_of_length(delta, clean, source.levels, length)

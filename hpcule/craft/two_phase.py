@@ -124,11 +124,7 @@ class TwoPhase(Method):
         self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
         self.steps = config.model_steps if config.model_epochs is None else config.model_epochs * self.schedule.steps
         """Of a model phase."""
-        self.noise: Noise
-        if config.unit == "sample":
-            self.noise = SampleNoise(config, problem, self.targets, self.direction)
-        else:
-            self.noise = ClassNoise(config, problem, self.targets, self.direction, sign_of_sum=self.sign_of_sum)
+        self.noise = self.make_noise()
         self.round = 0
         self.batches = 0
         self.trained = False
@@ -153,6 +149,13 @@ class TwoPhase(Method):
     def trial(cls, config: Any, batch: int, workers: int) -> TwoPhaseConfig:
         """Two short rounds."""
         return two_phase_work.trial(config, batch)
+
+    def make_noise(self) -> Noise:
+        """The deltas, and how they move."""
+        shared = self.config, self.problem, self.targets, self.direction
+        if self.config.unit == "sample":
+            return SampleNoise(*shared)
+        return ClassNoise(*shared, sign_of_sum=self.sign_of_sum)
 
     def targets(self, labels: Tensor) -> Tensor:
         """The labels [n] that a noise step aims at: the true ones."""
