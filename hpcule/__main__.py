@@ -1,6 +1,6 @@
 """`python -m hpcule`: the same as the console script, for launchers whose PATH differs."""
 
-from hpcule.cli.main import main
+from hpcule.cli.main import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hpcule import __version__
 from hpcule.cli import craft, demo, doctor, evaluate, export, methods, plan, scale, study, train, trial, verify
@@ -35,3 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("hpcule: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def run() -> NoReturn:
+    """`main` as a whole process, which ends without taking the interpreter down.
+
+    Threads of gloo live as long as somebody keeps a process group, as DeepSpeed does; one that lets go of a tensor
+    while the interpreter goes down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    code = main()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

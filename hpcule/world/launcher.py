@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import re
@@ -117,6 +118,7 @@ def _mpi(environ: Mapping[str, str]) -> Place:
         from mpi4py import MPI
     except ImportError:
         raise UsageError('started by an MPI launcher, but mpi4py is missing: pip install "hpcule[mpi]"') from None
+    atexit.register(MPI.Finalize)  # mpi4py's own call comes after the interpreter, which our processes do not wait for
     world = MPI.COMM_WORLD
     _check_mpi_size(world.Get_size(), environ)
     if world.Get_size() == 1:
