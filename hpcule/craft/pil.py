@@ -217,11 +217,9 @@ class PIL(Method):
         source, device = self.problem.source, self.problem.world.device
         epsilon = self.config.epsilon / source.levels
         ids = self.problem.partition.ids(shard)
-        rows = _tile_rows(self.dimension)
         purpose = key(self.problem.seed, "pil", "start")
         parts = []
-        for start in range(0, len(ids), rows):
-            tile = ids[start : start + rows]
+        for tile in np.array_split(ids, -(-len(ids) // _tile_rows(self.dimension))):
             samples, labels = self._samples(shard, tile, torch.float32), self._one_hot(tile)
             begin = torch.from_numpy(uniform(purpose, tile, self.dimension)).to(device).mul_(2).sub_(1).mul_(epsilon)
             clean_logits = (linear @ samples.t()).div_(source.levels)

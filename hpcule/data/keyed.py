@@ -38,7 +38,10 @@ def uniform(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray
     rows = max(1, TILE // max(1, words))
     for start in range(0, len(ids), rows):
         halves = bits(purpose, ids[start : start + rows], words).view(np.uint32)
-        np.multiply(halves >> np.uint32(8), np.float32(2**-24), out=result[start : start + rows], casting="unsafe")
+        halves >>= np.uint32(8)
+        # As int32, from which numpy converts several times faster than from uint32.
+        result[start : start + rows] = halves.view(np.int32)
+        result[start : start + rows] *= np.float32(2**-24)
     return result[:, :count]
 
 
@@ -58,9 +61,10 @@ def order(purpose: int, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _mix(words: Words) -> Words:
     """SplitMix64's finaliser, in place."""
-    words ^= words >> np.uint64(30)
+    shifted = words >> np.uint64(30)
+    words ^= shifted
     words *= MULTIPLIERS[0]
-    words ^= words >> np.uint64(27)
+    words ^= np.right_shift(words, np.uint64(27), out=shifted)
     words *= MULTIPLIERS[1]
-    words ^= words >> np.uint64(31)
+    words ^= np.right_shift(words, np.uint64(31), out=shifted)
     return words

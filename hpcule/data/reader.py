@@ -35,8 +35,9 @@ class Reader:
         if shard in self._kept or self._fits(shard):
             first, _ = self.partition.range(shard)
             samples, places = self.shard(shard), ids - first
-            if (np.diff(places) == 1).all():
-                return samples[places[0] : places[0] + len(places)]
+            start, stop = int(places[0]), int(places[-1]) + 1
+            if stop - start == len(places) and bool((places[1:] > places[:-1]).all()):
+                return samples[start:stop]
             return samples.flatten(1).index_select(0, torch.from_numpy(places)).view(-1, *self.source.shape)
         return self._read(ids)
 
