@@ -1,130 +1,44 @@
-"""The template of adversarial poisons: train a surrogate on clean samples, once, and attack it with every sample."""
+"""The template of adversarial poisons: every sample is moved toward another label, or away from its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from hpcule.craft import two_phase_work
-from hpcule.craft.method import Problem
-from hpcule.craft.noise import SampleNoise
-from hpcule.craft.surrogate import evaluate
-from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
-from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key, normal
-from hpcule.data.schedule import Ghost
-from hpcule.data.source import Ids
+from hpcule.craft.once_trained import OnceTrained, OnceTrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialConfig(TwoPhaseConfig):
+class AdversarialConfig(OnceTrainedConfig):
     """What the adversarial methods have in common."""
 
-    unit: Literal["sample"] = "sample"
-    batch: int = 128
-    clip_norm: float | None = None
-    model_epochs: int | None = 40
-    noise_steps: int | None = 250
-    max_rounds: int = 1
-    stop_error: float = -1.0
     targeted: bool = True
     """Toward a label, or away from the sample's own."""
-    label_shift: int = 1
-    """The label aimed at is so many after the sample's own."""
-    start: Literal["zero", "normal"] = "zero"
-    """Of delta; normal: of deviation epsilon, clipped to the budget."""
-    restarts: int = 1
-    """Runs from a start of their own, of which each sample keeps the best."""
+    label_shift: int | None = 1
+    """The label aimed at is so many after the sample's own; None: half of the classes."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        if self.max_rounds != 1:
-            raise ValueError(f"max_rounds={self.max_rounds}: the surrogate is trained once, so 1")
-        if self.label_shift < 0 or self.restarts < 1:
-            raise ValueError("label_shift must be at least 0, restarts at least 1")
-        if self.restarts > 1 and self.start == "zero":
-            raise ValueError(f"restarts={self.restarts}: all alike from start=zero; take start=normal")
-
-    def resolved(self) -> Self:
-        """Write out the step: all steps together go two and a half times as far as the budget."""
-        assert self.noise_steps is not None
-        return replace(self, step_size=self.step_size or 2.5 * self.epsilon / self.noise_steps)
+        if self.label_shift is not None and self.label_shift < 0:
+            raise ValueError(f"label_shift={self.label_shift}: at least 0")
 
 
-class Adversarial(TwoPhase):
-    """One round, whose surrogate sees clean samples."""
-
-    loss = None
-
-    def __init__(self, config: AdversarialConfig, problem: Problem) -> None:
-        self.shift = config.label_shift if config.targeted else 0
-        self.classes = problem.source.class_count
-        self.direction = -1.0 if config.targeted else 1.0
-        super().__init__(config, problem)
-
-    def make_noise(self) -> RestartedNoise:
-        """With restarts."""
-        return RestartedNoise(self.config, self.problem, self.targets, self.direction)
-
-    @classmethod
-    def work(cls, config: AdversarialConfig, extent: Extent) -> Work:
-        """One round, with a noise phase that is run from every start."""
-        return two_phase_work.work(config, extent, config.restarts)
-
-    @classmethod
-    def trial(cls, config: AdversarialConfig, batch: int, workers: int) -> AdversarialConfig:
-        """A few steps of each phase."""
-        return type(config)(
-            name=config.name,
-            surrogate=config.surrogate,
-            batch=batch,
-            ghost=config.ghost,
-            clip_norm=config.clip_norm,
-            model_steps=3,
-            model_epochs=None,
-            warmup_epochs=0,
-            augment=config.augment,
-            strength=config.strength,
-            noise_steps=2,
-            start="zero",
-            restarts=1,
-        ).resolved()
-
-    def targets(self, labels: Tensor) -> Tensor:
-        """The labels to move toward, or the true ones to move away from."""
-        return (labels + self.shift) % self.classes
-
-    def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
-        """The sample itself."""
-        return clean
-
-
-class RestartedNoise(SampleNoise):
-    """One delta a sample, the best of several runs."""
+class Adversarial(OnceTrained):
+    """The surrogate is attacked with every sample."""
 
     config: AdversarialConfig
 
-    def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
-        """Descend from every start, and keep for each sample what the surrogate likes best without augmentation."""
-        targets, best, least = self.targets(labels), delta, torch.full((len(ids),), torch.inf, device=clean.device)
-        for restart in range(self.config.restarts):
-            found = self.descend(frozen, clean, self._start(delta, ids, restart), labels, ids, restart)
-            with torch.no_grad():
-                logits = evaluate(frozen, (clean + found).clamp_(0, 1))
-            loss = -self.direction * functional.cross_entropy(logits, targets, reduction="none")
-            better = loss < least
-            best = torch.where(better[:, None, None, None], found, best)
-            least = torch.minimum(loss, least)
-        return best
+    @property
+    def direction(self) -> float:
+        """Down toward a label, up from the own."""
+        return -1.0 if self.config.targeted else 1.0
 
-    def _start(self, delta: Tensor, ids: Ids, restart: int) -> Tensor:
-        if self.config.start == "zero":
-            return delta
-        purpose = key(self.problem.seed, self.config.name, "start", restart)
-        drawn = torch.from_numpy(normal(purpose, ids, delta[0].numel())).float().view(delta.shape).to(delta.device)
-        return drawn.mul_(self.epsilon).clamp_(-self.epsilon, self.epsilon)
+    def targets(self, labels: Tensor) -> Tensor:
+        """The labels to move toward, or the true ones to move away from."""
+        if not self.config.targeted:
+            return labels
+        classes = self.problem.source.class_count
+        shift = classes // 2 if self.config.label_shift is None else self.config.label_shift
+        return (labels + shift) % classes

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
 from hpcule.craft.noise import Noise
-from hpcule.craft.surrogate import input_gradient
 from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.world.exact import Sum
@@ -52,8 +51,7 @@ class ClassNoise(Noise):
                 clean, labels = self.load(ghost.shard, ghost.ids)
                 if self._sign_of_sum:
                     seen = (clean + self.delta(ghost)).clamp_(0, 1)
-                    view = self._view(ghost.ids, number, 0)
-                    moves, _ = input_gradient(frozen, seen, self.targets(labels), view)
+                    moves = self.gradient(frozen, seen, self.targets(labels), ghost.ids, (number, 0))
                 else:
                     moves = self.descend(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
                 sums = torch.zeros_like(self._deltas).index_add_(0, labels, moves)

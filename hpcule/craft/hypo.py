@@ -27,7 +27,7 @@ class HypoConfig(AdversarialConfig):
 
     def resolved(self) -> Self:
         """Write out the step, a tenth of the budget."""
-        return replace(self, step_size=self.step_size or 0.1 * self.epsilon)
+        return replace(super().resolved(), step_size=self.step_size or 0.1 * self.epsilon)
 
 
 class Hypocritical(Adversarial):

@@ -15,11 +15,15 @@ from hpcule.craft.aue import AugmentedUnlearnable
 from hpcule.craft.classwise import Classwise
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.entf import EntangledFeatures
 from hpcule.craft.hypo import Hypocritical
 from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
+from hpcule.craft.rem import RobustErrorMinimizing
+from hpcule.craft.sem import StableErrorMinimizing
+from hpcule.craft.sep import SelfEnsemble
 from hpcule.craft.tap import TargetedAdversarial
 from hpcule.craft.uc import UnlearnableClusters
 
@@ -31,6 +35,10 @@ METHODS: Mapping[str, type[Method]] = {
     "aap": AugmentedAdversarial,
     "tap": TargetedAdversarial,
     "hypo": Hypocritical,
+    "rem": RobustErrorMinimizing,
+    "sem": StableErrorMinimizing,
+    "sep": SelfEnsemble,
+    "entf": EntangledFeatures,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,

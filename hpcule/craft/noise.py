@@ -85,13 +85,26 @@ class Noise(ABC):
         targets = self.targets(labels)
         for step in range(self.steps):
             seen = (clean + delta).clamp_(0, 1)
-            gradient, _ = input_gradient(frozen, seen, targets, self._view(ids, number, step))
+            gradient = self.gradient(frozen, seen, targets, ids, (number, step))
             delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
         return delta
 
-    def _view(self, ids: Ids, number: int, step: int) -> View | None:
+    def gradient(self, frozen: nn.Module, seen: Tensor, targets: Tensor, ids: Ids, place: tuple[int, ...]) -> Tensor:
+        """Of the loss that the steps lower or raise, with respect to perturbed samples [n, C, H, W] in [0, 1].
+
+        Args:
+            frozen: the surrogate in evaluation mode.
+            seen: the samples.
+            targets: the labels aimed at [n].
+            ids: [n].
+            place: of this gradient in the run (round, step): each looks through an augmentation of its own.
+        """
+        return input_gradient(frozen, seen, targets, self.view(ids, *place))[0]
+
+    def view(self, ids: Ids, *place: int) -> View | None:
+        """The augmentation at that place of the run."""
         config, source = self.config, self.problem.source
-        purpose = key(self.problem.seed, config.name, "noise view", number, step)
+        purpose = key(self.problem.seed, config.name, "noise view", *place)
         return draw_view(config.augment, config.strength, purpose, ids, source.shape[1:])
 
     def count_errors(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> int:

@@ -30,7 +30,7 @@ class TAPConfig(AdversarialConfig):
 
     def resolved(self) -> Self:
         """Write out the step, a twentieth of the budget."""
-        return replace(self, step_size=self.step_size or 0.05 * self.epsilon)
+        return replace(super().resolved(), step_size=self.step_size or 0.05 * self.epsilon)
 
 
 class TargetedAdversarial(Adversarial):

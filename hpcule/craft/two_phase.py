@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpcule.config.run import BoundedConfig
 from hpcule.craft import two_phase_work
@@ -24,8 +24,6 @@ from hpcule.data.view import Augment, draw_view
 from hpcule.nets import build
 
 RateSchedule = Literal["constant", "cosine", "stairs"]
-STAIRS = (3 / 8, 5 / 8, 7 / 8)
-"""Where the learning rate falls to a tenth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,9 @@ class TwoPhaseConfig(BoundedConfig):
     model_epochs: int | None = None
     """So many times all samples instead."""
     schedule: RateSchedule = "constant"
-    """Of the learning rate over all rounds; cosine to 0, or a tenth at 3/8, 5/8 and 7/8 of the way."""
+    """Of the learning rate over all rounds; cosine to 0, or stairs that fall to a tenth at the milestones."""
+    milestones: tuple[float, ...] = (0.375, 0.625, 0.875)
+    """Parts of the way."""
     warmup_epochs: int = 0
     """Over which the learning rate grows to its full height."""
     augment: Augment = "none"
@@ -73,6 +73,8 @@ class TwoPhaseConfig(BoundedConfig):
             raise ValueError("batch, ghost, model_steps and max_rounds must be at least 1")
         if self.learning_rate <= 0 or min(self.momentum, self.weight_decay) < 0:
             raise ValueError("learning_rate must be above 0, momentum and weight_decay at least 0")
+        if not all(0 < part < 1 for part in self.milestones):
+            raise ValueError(f"milestones={list(self.milestones)}: valid are parts of the way, above 0 and below 1")
         if self.model_epochs is not None and self.model_epochs < 1:
             raise ValueError(f"model_epochs={self.model_epochs}: at least 1")
         if self.warmup_epochs < 0 or not 0 <= self.strength <= 1:
@@ -95,8 +97,6 @@ class TwoPhase(Method):
     """
 
     loss: ClassVar[str | None] = "error"
-    direction = -1.0
-    """-1: the steps lower the loss, +1: they raise it."""
     sign_of_sum = False
     """How a batch moves a class's delta: by the sign of its samples' summed gradients, or to the mean of where each
     sample's own signed step leads."""
@@ -150,12 +150,21 @@ class TwoPhase(Method):
         """Two short rounds."""
         return two_phase_work.trial(config, batch)
 
+    @property
+    def direction(self) -> float:
+        """-1: the steps lower the loss, +1: they raise it."""
+        return -1.0
+
     def make_noise(self) -> Noise:
         """The deltas, and how they move."""
         shared = self.config, self.problem, self.targets, self.direction
         if self.config.unit == "sample":
             return SampleNoise(*shared)
         return ClassNoise(*shared, sign_of_sum=self.sign_of_sum)
+
+    def frozen(self) -> nn.Module:
+        """What a noise phase looks at."""
+        return self.surrogate.frozen()
 
     def targets(self, labels: Tensor) -> Tensor:
         """The labels [n] that a noise step aims at: the true ones."""
@@ -166,8 +175,7 @@ class TwoPhase(Method):
         while not self.finished:
             while not self.trained:
                 yield self._model_step()
-            frozen = self.surrogate.frozen()
-            yield from self.noise.sweep(frozen, self.round)
+            yield from self.noise.sweep(self.frozen(), self.round)
             error = self.noise.error()
             self.round += 1
             self.trained = False
@@ -210,7 +218,7 @@ class TwoPhase(Method):
         if config.schedule == "cosine":
             return height * 0.5 * (1 + math.cos(math.pi * self.batches / total))
         if config.schedule == "stairs":
-            return height * 0.1 ** sum(self.batches >= part * total for part in STAIRS)
+            return height * 0.1 ** sum(self.batches >= part * total for part in config.milestones)
         return height
 
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:

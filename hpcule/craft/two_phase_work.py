@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -17,18 +18,39 @@ FORWARD = 0.5
 """Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""
 
 
-def work(config: TwoPhaseConfig, extent: Extent, runs: int | None = None) -> Work:
-    """All rounds that there may be; with `runs`, a noise phase makes so many, each judged by a forward of its own."""
+def work(
+    config: TwoPhaseConfig,
+    extent: Extent,
+    runs: int | None = None,
+    *,
+    model_passes: float = 1,
+    noise_passes: float = 1,
+    networks: int = 1,
+) -> Work:
+    """All rounds that there may be.
+
+    Args:
+        config: the settings.
+        extent: how large the run is.
+        runs: of a noise phase, each judged by a forward of its own; None: one, not judged.
+        model_passes: of a sample in a model step.
+        noise_passes: of a sample in a noise step, through each network.
+        networks: that a noise phase looks through; as many are kept from the training where it is more than one.
+    """
     _, height, width = extent.shape
     network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
     weights = sum(parameter.numel() for parameter in network.parameters())
     model = _model(config, extent, network, weights)
+    model = replace(model, passes=model_passes * model.passes)
     # All ids, and an epoch's order of them.
     memory = 16.0 * extent.samples
     checkpoint = 2.0 * 4 * weights
+    if networks > 1:
+        memory += 4.0 * weights * networks
+        checkpoint += 4.0 * weights * networks
     shared = 0 if config.unit == "sample" else extent.classes
     if config.unit == "sample":
-        noise = _noise_by_sample(config, extent, runs)
+        noise = _noise_by_sample(config, extent, runs, noise_passes, networks)
         memory += 2 * extent.values * extent.own_samples
         checkpoint += 2 * extent.values * extent.samples
     else:
@@ -82,11 +104,14 @@ def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: 
     )
 
 
-def _noise_by_sample(config: TwoPhaseConfig, extent: Extent, runs: int | None) -> tuple[Phase, Phase]:
+def _noise_by_sample(
+    config: TwoPhaseConfig, extent: Extent, runs: int | None, each: float, networks: int
+) -> tuple[Phase, Phase]:
     """Each rank steps on its own shards and counts their errors; only the number of errors is summed."""
     assert config.noise_steps is not None
-    passes = config.noise_steps if runs is None else runs * (config.noise_steps + FORWARD)
-    visits = config.max_rounds * (passes + FORWARD)
+    steps = config.noise_steps * each
+    passes = steps if runs is None else runs * (steps + FORWARD)
+    visits = config.max_rounds * networks * (passes + FORWARD)
     noise = Phase(
         stage="noise",
         marks=config.max_rounds * extent.own_shards,

@@ -1,37 +1,17 @@
-"""AUE, AAP, TAP and HYPO: what they add to the two-phase template."""
+"""The methods of the two-phase template, and what AUE, AAP, TAP and HYPO add to it."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from toys import ToySource, craft, joined, make_problem, restore, save
+from toys import ToySource, craft, joined, restore, save
+from two_phase_toys import CLASSES, RUNS, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.methods import configure, find
 from hpcule.craft.surrogate import evaluate
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.strong import Strong
-
-CLASSES = 3
-SMALL = ["method.surrogate=resnet-tiny", "method.batch=24", "method.ghost=6"]
-RUNS = {
-    "aue": ["method.max_rounds=2"],
-    "aue class-wise": ["method.unit=class", "method.max_rounds=2"],
-    "aap": ["method.model_epochs=2", "method.noise_steps=3", "method.warmup_epochs=1"],
-    "tap": ["method.model_epochs=2", "method.noise_steps=3", "method.restarts=2"],
-    "hypo": ["method.model_epochs=2", "method.noise_steps=3"],
-}
-
-
-def make_method(run, source, world=None, *extra, shards=4, **settings):
-    name = run.split()[0]
-    config = configure(name, "toys", preset=None, file={}, overrides=[*SMALL, *RUNS[run], *extra]).method
-    return find(name)(config, make_problem(source, world, shards=shards, **settings))
-
-
-def unit(source, ids):
-    return torch.from_numpy(source.samples[ids]).float() / 255, torch.from_numpy(source.labels[ids])
 
 
 def trained(run, source, *extra):
@@ -39,11 +19,6 @@ def trained(run, source, *extra):
     method = make_method(run, source, None, *extra)
     craft(method, stop_after=method.steps)
     return method, method.surrogate.frozen()
-
-
-def loss_of(frozen, samples, labels):
-    with torch.no_grad():
-        return functional.cross_entropy(evaluate(frozen, samples), labels, reduction="none")
 
 
 # -- augmentation
@@ -199,7 +174,7 @@ def test_each_sample_keeps_its_best_restart():
         ("aap", "method.max_rounds=2", "the surrogate is trained once"),
         ("aap", "method.unit=class", "method.unit=class: valid are sample"),
         ("aap", "method.restarts=2", "take start=normal"),
-        ("aap", "method.label_shift=-1", "label_shift must be at least 0"),
+        ("aap", "method.label_shift=-1", "label_shift=-1: at least 0"),
         ("aue", "method.strength=1.5", "strength 0 to 1"),
         ("aue", "method.model_epochs=0", "model_epochs=0: at least 1"),
         ("aue", "method.augment=stong", "valid are none, crop-flip, strong"),
