@@ -51,7 +51,9 @@ def test_craft(path):
     # What a file writes out are the preset's own values: it documents them, and must not drift away from them.
     overrides = [f"method.unit={unit}"] if unit else []
     assert config == configure(method, "DATA", preset=config.preset, file={}, overrides=overrides)
-    assert find(method).unit(config.method) == {"uc": "cluster", "classwise": "class"}.get(method, unit or "sample")
+    assert find(method).unit(config.method) == {"uc": "cluster", "classwise": "class", "pue": "class"}.get(
+        method, unit or "sample"
+    )
 
 
 @pytest.mark.parametrize("path", VICTIM, ids=named)

@@ -11,12 +11,22 @@ CLASSES = 3
 SMALL = ["method.surrogate=resnet-tiny", "method.batch=24", "method.ghost=6"]
 ADVERSARY = ["method.adversary_steps=2", "method.adversary_step_size=2"]
 WALKING = ["method.aim=feature", "method.variance_reduction=true"]
-RUNS = {
+AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws=2", "method.noisy_below=1"]
+RUNS: dict[str, list[str]] = {
     "aue": ["method.max_rounds=2"],
     "aue class-wise": ["method.unit=class", "method.max_rounds=2"],
     "aap": ["method.model_epochs=2", "method.noise_steps=3", "method.warmup_epochs=1"],
     "tap": ["method.model_epochs=2", "method.noise_steps=3", "method.restarts=2"],
     "hypo": ["method.model_epochs=2", "method.noise_steps=3"],
+    "em": ["method.max_rounds=2", "method.model_steps=3", "method.noise_steps=4", "method.stop_error=-1"],
+    "pue": [*AROUND, "method.unit=sample", "method.max_rounds=2", "method.model_steps=2", "method.stop_error=-1"],
+    "pue class-wise": [
+        *AROUND,
+        "method.max_rounds=2",
+        "method.model_steps=2",
+        "method.subset=1",
+        "method.stop_error=-1",
+    ],
     "rem": [*ADVERSARY, "method.model_steps=3", "method.noise_steps=3", "method.draws=2"],
     "sem": [*ADVERSARY, "method.model_steps=3", "method.noise_steps=3", "method.draws=2"],
     "sep": ["method.model_epochs=2", "method.checkpoints=3", "method.noise_steps=3"],

@@ -21,6 +21,7 @@ from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
+from hpcule.craft.pue import ProvablyUnlearnable
 from hpcule.craft.rem import RobustErrorMinimizing
 from hpcule.craft.sem import StableErrorMinimizing
 from hpcule.craft.sep import SelfEnsemble
@@ -35,6 +36,7 @@ METHODS: Mapping[str, type[Method]] = {
     "aap": AugmentedAdversarial,
     "tap": TargetedAdversarial,
     "hypo": Hypocritical,
+    "pue": ProvablyUnlearnable,
     "rem": RobustErrorMinimizing,
     "sem": StableErrorMinimizing,
     "sep": SelfEnsemble,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.craft.method import Problem
+from hpcule.craft.weight_noise import Place, here
 from hpcule.data.schedule import Ghost
 from hpcule.data.view import View
 from hpcule.nets.frozen import fold_batch_norms
@@ -51,7 +52,11 @@ class Surrogate:
         self._gradients = Sum(shapes, problem.world.device, exact=problem.exact)
 
     def train(
-        self, batch: Sequence[Ghost], load: Callable[[Ghost], tuple[Tensor, Tensor]], rate: float | None = None
+        self,
+        batch: Sequence[Ghost],
+        load: Callable[[Ghost], tuple[Tensor, Tensor]],
+        rate: float | None = None,
+        places: Sequence[Place] = (here,),
     ) -> GradientNorms:
         """One step on a global batch; returns the norms of its ghosts' gradients, before clipping.
 
@@ -59,6 +64,7 @@ class Surrogate:
             batch: all its ghosts, in order; this rank works on those of its own shards.
             load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost.
             rate: learning rate of this step; None: that of the step before.
+            places: around the weights, whose mean gradient the step follows; statistics and norms are means too.
         """
         if rate is not None:
             self._optimizer.param_groups[0]["lr"] = rate
@@ -72,13 +78,14 @@ class Surrogate:
             for number, ghost in enumerate(batch):
                 if ghost.shard % world.size == world.rank:
                     inputs, labels = load(ghost)
-                    with autocast(world.device, self.problem.autocast):
-                        logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-                    loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / size
-                    gradients = torch.autograd.grad(loss, self._parameters)
-                    self._gradients.add(gradients)
-                    rows[number, :width] = self._statistics()
-                    rows[number, width] = squared_norm(gradients)
+                    for place in places:
+                        with place(self.network), autocast(world.device, self.problem.autocast):
+                            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+                            loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+                            gradients = torch.autograd.grad(loss / (size * len(places)), self._parameters)
+                        self._gradients.add(gradients)
+                        rows[number, :width] += self._statistics() / len(places)
+                        rows[number, width] += squared_norm(gradients) * len(places)
         # Each row comes from one rank, and adding zeros to it is exact in any order.
         world.add(rows)
         self._fold(rows[:, :width])
@@ -93,10 +100,11 @@ class Surrogate:
         squares = [square * (size / own) ** 2 for square, own in zip(rows[:, width].tolist(), sizes, strict=True)]
         return GradientNorms.of(sizes, squares, whole)
 
-    def frozen(self) -> nn.Module:
-        """A copy for the noise phase: evaluation mode, BatchNorm folded into convolutions, no parameter gradients."""
-        frozen = copy.deepcopy(self.network).eval()
-        fold_batch_norms(frozen, torch.zeros(1, *self.problem.source.shape, device=self.problem.world.device))
+    def frozen(self, *, fold: bool = True) -> nn.Module:
+        """A copy for the noise phase: evaluation mode, no parameter gradients, BatchNorm folded into convolutions."""
+        frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if fold:
+            fold_batch_norms(frozen, torch.zeros(1, *self.problem.source.shape, device=self.problem.world.device))
         place(frozen, self.problem.world.device, torch.bfloat16 if self.problem.autocast else torch.float32)
         return frozen
 

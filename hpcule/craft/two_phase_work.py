@@ -24,6 +24,7 @@ def work(
     runs: int | None = None,
     *,
     model_passes: float = 1,
+    model_updates: int = 1,
     noise_passes: float = 1,
     networks: int = 1,
 ) -> Work:
@@ -34,6 +35,7 @@ def work(
         extent: how large the run is.
         runs: of a noise phase, each judged by a forward of its own; None: one, not judged.
         model_passes: of a sample in a model step.
+        model_updates: of the surrogate in a model step.
         noise_passes: of a sample in a noise step, through each network.
         networks: that a noise phase looks through; as many are kept from the training where it is more than one.
     """
@@ -41,7 +43,12 @@ def work(
     network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
     weights = sum(parameter.numel() for parameter in network.parameters())
     model = _model(config, extent, network, weights)
-    model = replace(model, passes=model_passes * model.passes)
+    model = replace(
+        model,
+        passes=model_passes * model.passes,
+        calls=model_updates * model.calls,
+        sums=model_updates * model.sums,
+    )
     # All ids, and an epoch's order of them.
     memory = 16.0 * extent.samples
     checkpoint = 2.0 * 4 * weights
@@ -54,7 +61,7 @@ def work(
         memory += 2 * extent.values * extent.own_samples
         checkpoint += 2 * extent.values * extent.samples
     else:
-        noise = _noise_by_class(config, extent)
+        noise = _noise_by_class(config, extent, noise_passes)
         checkpoint += 4 * shared * extent.values
     note = (
         f"{config.max_rounds} rounds (method.max_rounds) are the most there can be: the run ends after the first "
@@ -123,7 +130,7 @@ def _noise_by_sample(
     return noise, _round(config, extent, passes=0.0)
 
 
-def _noise_by_class(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phase]:
+def _noise_by_class(config: TwoPhaseConfig, extent: Extent, each: float) -> tuple[Phase, Phase]:
     """All ranks walk through the subset with a sum a batch, and once more to count errors."""
     assert config.noise_steps is not None
     subset = max(extent.classes, round(config.subset * extent.samples))
@@ -132,7 +139,7 @@ def _noise_by_class(config: TwoPhaseConfig, extent: Extent) -> tuple[Phase, Phas
     noise = Phase(
         stage="noise",
         marks=batches,
-        passes=config.max_rounds * config.noise_steps * walk.busiest(extent.workers),
+        passes=config.max_rounds * config.noise_steps * each * walk.busiest(extent.workers),
         calls=batches,
         starts=config.max_rounds,
         sums=batches,

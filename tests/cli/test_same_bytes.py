@@ -39,11 +39,13 @@ RUNS = {
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
 ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
+AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws=2", "method.noisy_below=1"]
 ON_EMS_TEMPLATE = {
     "aue": ["aue", *SMALL, "method.max_rounds=2"],
     "aap": ["aap", *SMALL, "method.model_epochs=2", "method.warmup_epochs=1"],
     "tap": ["tap", *SMALL, "method.model_epochs=2", "method.restarts=2"],
     "hypo": ["hypo", *SMALL, "method.model_epochs=2"],
+    "pue": ["pue", *SMALL, *AROUND, "method.max_rounds=2", "method.model_steps=2", "method.stop_error=0"],
     "rem": ["rem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
     "sem": ["sem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
     "sep": ["sep", *SMALL, "method.model_epochs=2", "method.checkpoints=3"],
