@@ -54,10 +54,13 @@ class ResNet(nn.Module):
                 inputs = width
         self.linear = nn.Linear(inputs, classes)
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images [b, C, H, W] to what the linear layer sees [b, D]."""
+        return functional.adaptive_avg_pool2d(self.stages(self.stem(images)), 1).flatten(1)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images [b, C, H, W] to logits [b, classes]."""
-        features = self.stages(self.stem(images))
-        logits: torch.Tensor = self.linear(functional.adaptive_avg_pool2d(features, 1).flatten(1))
+        logits: torch.Tensor = self.linear(self.features(images))
         return logits
 
 
