@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.craft.method import Problem, finite
+from hpcule.world.precision import without_tf32
 
 ROWS, COLUMNS = 256, 2048
 """Samples i and j of a block, which stays near a core. Blocks are cut inside of shards."""
@@ -151,7 +152,9 @@ class KernelPosterior:
 
 def _kernel(rows: Tensor, columns: Tensor, offset: int) -> Tensor:
     """k [R, C] of samples i and j, 0 where they are the same: column number = row number + offset."""
-    exponents = rows @ columns.t()
+    # A squared distance is a difference of numbers that may be a thousand times as large.
+    with without_tf32():
+        exponents = rows @ columns.t()
     exponents -= rows.square().sum(1, keepdim=True) / 2
     exponents -= columns.square().sum(1) / 2
     kernel = exponents.clamp_(max=0).exp_()
