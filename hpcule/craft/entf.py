@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from hpcule.config.run import MethodConfig
 from hpcule.craft import two_phase_work
 from hpcule.craft.adversary import AdversariallyTrained, AdversaryConfig
-from hpcule.craft.feature_centres import class_centres, feature_gradient, features
+from hpcule.craft.feature_centres import class_centres, feature_gradient
 from hpcule.craft.method import Event, Facts
 from hpcule.craft.once_trained import OnceTrained, OnceTrainedConfig, RestartedNoise
+from hpcule.craft.surrogate import features
 from hpcule.craft.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Problem, finite
 from hpcule.craft.noise import TILE
+from hpcule.craft.surrogate import features
 from hpcule.world.exact import Sum
-
-
-def features(frozen: nn.Module, inputs: Tensor) -> Tensor:
-    """What the linear layer of a frozen network looks at, float32 [n, F], for samples [n, C, H, W] in [0, 1]."""
-    dtype = next(frozen.parameters()).dtype
-    extract = cast(Callable[[Tensor], Tensor], frozen.features)
-    return extract(inputs.to(dtype, memory_format=torch.channels_last)).float()
 
 
 def class_centres(problem: Problem, networks: Sequence[nn.Module]) -> Tensor:

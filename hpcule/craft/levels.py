@@ -12,19 +12,25 @@ from torch import Tensor
 from hpcule.store.budget import magnitude
 
 
-def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
-    """Round a delta to the sample's grid, then clip delta and published sample: published minus clean, in levels.
+def published(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> Tensor:
+    """The sample that a delta makes, in levels, float32 [n, C, H, W]: delta on the grid and within the budget, the
+    sample within the box.
 
     Args:
         delta: in units of [0, 1], float [n, C, H, W].
-        clean: the samples, integers [n, C, H, W].
+        clean: the samples [n, C, H, W] in levels, float32, on the same device.
         levels: largest value of the grid.
         epsilon: L-infinity budget in levels; a fraction of a level cannot be published.
     """
     bound = int(epsilon)
+    return (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
+
+
+def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
+    """Published minus clean, in levels; arguments as for `published`, but for clean samples of any type and place."""
     clean = clean.to(delta.device).float()  # exact: float32 holds every integer of a 16-bit grid
-    published = (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
-    return published.sub_(clean).to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()
+    change = published(delta, clean, levels, epsilon).sub_(clean)
+    return change.to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()
 
 
 def to_levels_of_length(

@@ -12,6 +12,7 @@ from hpcule.config.tree import build, merged, unknown, with_overrides
 from hpcule.craft.aap import AugmentedAdversarial
 from hpcule.craft.ar import Autoregressive
 from hpcule.craft.aue import AugmentedUnlearnable
+from hpcule.craft.beo import BayesError
 from hpcule.craft.classwise import Classwise
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
@@ -41,6 +42,7 @@ METHODS: Mapping[str, type[Method]] = {
     "sem": StableErrorMinimizing,
     "sep": SelfEnsemble,
     "entf": EntangledFeatures,
+    "beo": BayesError,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from hpcule.craft.method import Problem
 from hpcule.craft.weight_noise import Place, here
 from hpcule.data.schedule import Ghost
 from hpcule.data.view import View
+from hpcule.nets import Featured
 from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms, squared_norm
@@ -177,6 +178,14 @@ def input_gradient(
 
 def evaluate(frozen: nn.Module, inputs: Tensor) -> Tensor:
     """Logits float32 [n, K] of a frozen network, computed in its own precision."""
-    dtype = next(frozen.parameters()).dtype
-    logits: Tensor = frozen(inputs.to(dtype, memory_format=torch.channels_last))
+    logits: Tensor = frozen(_as_weights(frozen, inputs))
     return logits.float()
+
+
+def features(frozen: nn.Module, inputs: Tensor) -> Tensor:
+    """What the last layer of a frozen network sees, float32 [n, D], computed in its own precision."""
+    return cast(Featured, frozen).features(_as_weights(frozen, inputs)).float()
+
+
+def _as_weights(frozen: nn.Module, inputs: Tensor) -> Tensor:
+    return inputs.to(next(frozen.parameters()).dtype, memory_format=torch.channels_last)

@@ -42,7 +42,9 @@ def work(
     _, height, width = extent.shape
     network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
     weights = sum(parameter.numel() for parameter in network.parameters())
-    model = _model(config, extent, network, weights)
+    walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
+    phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
+    model = training(extent, network, walk, config.max_rounds * phase)
     model = replace(
         model,
         passes=model_passes * model.passes,
@@ -92,11 +94,9 @@ def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
     ).resolved()
 
 
-def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: int) -> Phase:
+def training(extent: Extent, network: nn.Module, walk: Walk, steps: int, starts: int = 1) -> Phase:
     """Each step sums the gradients, and every ghost's BatchNorm statistics with the norm of its gradient."""
-    walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-    phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
-    steps = config.max_rounds * phase
+    weights = sum(parameter.numel() for parameter in network.parameters())
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
     return Phase(
@@ -104,6 +104,7 @@ def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: 
         marks=steps,
         passes=steps * walk.busiest(extent.workers) / walk.batches,
         calls=steps,
+        starts=starts,
         sums=2 * steps,
         sum_bytes=(4 * statistics + extent.addend * weights) / 2,
         ranks=extent.workers,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
@@ -19,6 +20,14 @@ NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet18": resnet18,
 }
 """Name -> constructor from (channels, classes, (H, W))."""
+
+
+class Featured(Protocol):
+    """What all of `NETS` are: a network that ends in one linear layer, named `linear`."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Map images [b, C, H, W] to what the linear layer sees [b, D]."""
+        ...
 
 
 def build(name: str, *, channels: int, classes: int, size: tuple[int, int], seed: int) -> nn.Module:

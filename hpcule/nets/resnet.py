@@ -55,7 +55,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(inputs, classes)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images [b, C, H, W] to what the linear layer looks at [b, widths[-1]]."""
+        """Map images [b, C, H, W] to what the linear layer sees [b, D]."""
         return functional.adaptive_avg_pool2d(self.stages(self.stem(images)), 1).flatten(1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

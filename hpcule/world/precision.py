@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -25,3 +28,14 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype | None = 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
     """bf16 where `enabled`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within, a GPU multiplies float32 matrices as float32; TF32 has a mantissa of 10 bits."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -30,6 +30,10 @@ RUNS = {
     "uc": [
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
     ],
+    "beo": [
+        "beo", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.outer_steps=2",
+        "method.epochs=2",
+    ],
     "ar": ["ar", "method.response=1", "seed=1"],
     "classwise": ["classwise", "seed=1"],
     "cuda": ["cuda", "seed=1"],

@@ -9,8 +9,8 @@ from two_phase_toys import CLASSES, loss_of, make_method, unit
 from hpcule.config.errors import UsageError
 from hpcule.craft.adversary import Adversary
 from hpcule.craft.entf import nearest_other
-from hpcule.craft.feature_centres import class_centres, feature_gradient, features
-from hpcule.craft.surrogate import evaluate
+from hpcule.craft.feature_centres import class_centres, feature_gradient
+from hpcule.craft.surrogate import evaluate, features
 from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key, uniform
 

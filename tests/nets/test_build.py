@@ -24,6 +24,15 @@ def test_every_net_learns_from_every_size(name: str, channels: int, size: tuple[
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
+def test_every_net_is_one_linear_layer_on_its_features(name: str) -> None:
+    network = build(name, channels=3, classes=7, size=(32, 32), seed=3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    features = network.features(images)
+    assert features.shape == (2, network.linear.in_features)
+    torch.testing.assert_close(network.linear(features), network(images))
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
 def test_initial_weights_depend_on_the_seed_alone(name: str) -> None:
     def state(seed: int) -> list[torch.Tensor]:
         network = build(name, channels=3, classes=10, size=(32, 32), seed=seed)
