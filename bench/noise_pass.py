@@ -1,4 +1,4 @@
-"""Milliseconds an image-pass (forward and backward to the image) of the noise phases of EM and UC."""
+"""Milliseconds an image-pass (forward and backward to the image) of the noise phases of EM's template and of UC."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from torch.nn import functional
 
 from hpcule.config.errors import HpculeError
-from hpcule.craft.em import EMConfig, ErrorMinimizing
 from hpcule.craft.method import Problem
+from hpcule.craft.methods import configure, find
+from hpcule.craft.two_phase import TwoPhase
 from hpcule.data.array import ArraySource
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
@@ -29,8 +30,9 @@ UC_BATCH = 32
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surrogate", default="resnet18", help="EM's (default: resnet18)")
-    parser.add_argument("--batch", type=int, default=64, help="EM's samples a pass (default: 64)")
+    parser.add_argument("--methods", nargs="*", default=["em", "aue"], help="on EM's template (default: em aue)")
+    parser.add_argument("--surrogate", default="resnet18", help="theirs (default: resnet18)")
+    parser.add_argument("--batch", type=int, default=64, help="their samples a pass (default: 64)")
     parser.add_argument("--steps", type=int, default=4, help="passes a measurement (default: 4)")
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 112], help="UC's encoder input (default: 64 112)")
     parser.add_argument("--runs", type=int, default=3)
@@ -43,7 +45,9 @@ def main() -> None:
     device = torch.device(options.device)
     fast = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
     kind = f"{device}, {torch.get_num_threads()} thread(s), {'bf16' if fast else 'fp32'}"
-    report(f"EM, {options.surrogate}, 32x32, batch {options.batch}, {kind}", em_passes(options, device, fast), options)
+    for name in options.methods:
+        passes = template_passes(name, options, device, fast)
+        report(f"{name}, {options.surrogate}, 32x32, batch {options.batch}, {kind}", passes, options)
     for size in options.sizes:
         try:
             passes = uc_passes(options, size, device, fast)
@@ -66,20 +70,23 @@ def report(title: str, passes: Callable[[], int], options: argparse.Namespace) -
     print(f"{title}: ms an image-pass min {times[0]:.2f}, median {median(times):.2f}, max {times[-1]:.2f}")
 
 
-def em_passes(options: argparse.Namespace, device: torch.device, fast: bool) -> Callable[[], int]:
+def template_passes(name: str, options: argparse.Namespace, device: torch.device, fast: bool) -> Callable[[], int]:
     images = np.random.default_rng(0).integers(0, 256, (options.batch, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(options.batch) % 10
     source = ArraySource(images, labels, name="bench", kind="npz", split="all", where="bench")
     cut = Partition(len(source), 1)
     world = World(Place("single"), 0, 1, device, timedelta(minutes=1))
     problem = Problem(source, cut, Reader(source, cut, 2**30), world, seed=0, exact=False, autocast=fast)
-    em = ErrorMinimizing(EMConfig(surrogate=options.surrogate, noise_steps=options.steps).resolved(), problem)
-    frozen = em.surrogate.frozen()
-    clean, own = em.noise.load(0, cut.ids(0))
+    settings = [f"method.surrogate={options.surrogate}", f"method.noise_steps={options.steps}"]
+    config = configure(name, "bench", preset=None, file={}, overrides=settings).method
+    method = find(name)(config, problem)
+    assert isinstance(method, TwoPhase)
+    frozen, noise, ids = method.frozen(), method.noise, cut.ids(0)
+    clean, own = noise.load(0, ids)
     count: int = options.batch * options.steps
 
     def passes() -> int:
-        em.noise.descend(frozen, clean, torch.zeros_like(clean), own)
+        noise.descend(frozen, clean, torch.zeros_like(clean), own, ids, 0)
         return count
 
     return passes
