@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft import uc_work
+from hpcule.craft.cluster_delta import ClusterDelta
 from hpcule.craft.cluster_generator import ClusterGenerator
 from hpcule.craft.encoded import Encoded
 from hpcule.craft.kmeans import Integers, kmeans
@@ -91,7 +92,7 @@ class UnlearnableClusters(Method):
         """Of our group's finished clusters, in units of [0, 1]."""
         self.paused: dict[int, Mapping[str, Any]] = {}
         """Of our group's clusters that an interrupted run had begun: the generator's state."""
-        self.current: ClusterGenerator | None = None
+        self.current: ClusterGenerator | ClusterDelta | None = None
 
     @classmethod
     def unit(cls, config: UCConfig) -> Unit:
@@ -222,17 +223,18 @@ class UnlearnableClusters(Method):
             self.current = None
         return figures, norms
 
-    def _generator(self, cluster: int) -> ClusterGenerator:
-        levels, config = self.problem.source.levels, self.config
-        generator = ClusterGenerator(
-            cluster,
-            self.problem.source.shape,
-            epsilon=config.epsilon / levels,
-            bound=config.bound,
-            weight_decay=config.weight_decay,
-            seed=self.problem.seed,
-            device=self.problem.world.device,
-        )
+    def _generator(self, cluster: int) -> ClusterGenerator | ClusterDelta:
+        levels, config, shape = self.problem.source.levels, self.config, self.problem.source.shape
+        seed, device, epsilon = self.problem.seed, self.problem.world.device, config.epsilon / levels
+        generator: ClusterGenerator | ClusterDelta
+        if config.direct:
+            size = (config.step_size or config.epsilon / 10) / levels
+            generator = ClusterDelta(cluster, shape, epsilon=epsilon, step_size=size, seed=seed, device=device)
+        else:
+            bound, decay = config.bound, config.weight_decay
+            generator = ClusterGenerator(
+                cluster, shape, epsilon=epsilon, bound=bound, weight_decay=decay, seed=seed, device=device
+            )
         if cluster in self.paused:
             generator.restore(self.paused.pop(cluster))
         return generator

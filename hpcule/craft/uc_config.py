@@ -24,6 +24,10 @@ class UCConfig(BoundedConfig):
     """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
     bound: Bound = "clamp"
     """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
+    direct: bool = False
+    """Signed steps on the deltas themselves, without generators."""
+    step_size: float | None = None
+    """Levels of such a step; None: epsilon / 10."""
     epochs: int = 50
     steps: int | None = None
     """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
@@ -46,6 +50,8 @@ class UCConfig(BoundedConfig):
             raise ValueError(f"clusters={self.clusters}: at least 2, since each is moved onto another one's centre")
         if self.target_offset % self.clusters == 0:
             raise ValueError(f"target_offset={self.target_offset}: must not be a multiple of clusters")
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
         if self.encoder_size < 32:
             raise ValueError(f"encoder_size={self.encoder_size}: at least 32")
         if min(self.batch, self.ghost) < 1 or min(self.epochs, self.steps or 0) < 0:

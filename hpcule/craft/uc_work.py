@@ -38,6 +38,7 @@ def trial(config: UCConfig, batch: int, workers: int) -> UCConfig:
         batch=batch,
         ghost=config.ghost,
         augment=config.augment,
+        direct=config.direct,
     )
 
 

@@ -174,13 +174,32 @@ def test_the_rate_falls_along_a_cosine(recorded):
     assert rates == sorted(rates, reverse=True)
 
 
-def test_training_moves_samples_towards_the_next_cluster():
-    outcome = craft(make_method(make_source(), steps=15, learning_rate=1e-3, epsilon=40, batch=54))
+@pytest.mark.parametrize("direct", [False, True])
+def test_training_moves_samples_towards_the_next_cluster(direct):
+    settings = {"steps": 15, "learning_rate": 1e-3, "epsilon": 40, "batch": 54, "direct": direct}
+    outcome = craft(make_method(make_source(), **settings))
     steps = [step.figures for step in outcome.steps if step.stage == "generators"]
     for cluster in range(3):
         losses = [figures["divergence"] for figures in steps if figures["cluster"] == cluster]
         assert len(losses) == 15
         assert losses[-1] < 0.7 * losses[0]
+
+
+def test_without_a_generator_each_step_is_the_sign_of_the_batchs_gradient():
+    source = make_source()
+    one, two = (craft(make_method(source, steps=steps, direct=True, augment=False, batch=54)) for steps in (1, 2))
+    method = make_method(source, steps=1, direct=True, augment=False, batch=54)
+    craft(method)
+    for cluster in range(3):
+        delta = method.deltas[cluster].clone().requires_grad_()
+        samples = torch.from_numpy(source.samples).float() / 255
+        features = method.encoded.encoder((samples + delta).clamp(0, 1))
+        target = method._target(cluster).expand_as(features)
+        functional.kl_div(functional.log_softmax(features, 1), target, reduction="batchmean").backward()
+        expected = (delta - 1.65 / 255 * delta.grad.sign()).clamp(-16.5 / 255, 16.5 / 255).detach()
+        moved = (expected * 255).round().clamp(-16, 16).numpy()
+        assert (moved == two.shared[cluster]).mean() > 0.99
+        assert (one.shared[cluster] != two.shared[cluster]).mean() > 0.5
 
 
 def test_samples_are_clustered_by_their_features():
@@ -276,9 +295,10 @@ def test_features_from_the_cache_give_the_same_bits(tmp_path):
     assert len(list(tmp_path.glob("*.npy"))) == 4, "one file a shard"
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("direct", [False, True])
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, direct):
     source = make_source(40)
-    settings = {"clusters": 2, "steps": 3}
+    settings = {"clusters": 2, "steps": 3, "direct": direct}
     whole = craft(make_method(source, **settings))
     assert [step.stage for step in whole.steps] == ["features"] * 4 + ["clusters"] + ["generators"] * 6
     for stop_after in (2, 5, 6, 8, 10, 11):
@@ -310,7 +330,14 @@ def check_same(answers, expected):
     np.testing.assert_array_equal(together.group, expected.group)
 
 
-@pytest.mark.parametrize("settings", [{"clusters": 3, "steps": 2}, {"clusters": 2, "steps": 2, "fit_on": "cluster"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clusters": 3, "steps": 2},
+        {"clusters": 2, "steps": 2, "fit_on": "cluster"},
+        {"clusters": 3, "steps": 2, "direct": True},
+    ],
+)
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, settings):
     check_same(pool.run(craft_on, settings), craft_on(alone, settings))
 
