@@ -17,11 +17,15 @@ FORWARD = 0.5
 """Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""
 
 
-def work(config: TwoPhaseConfig, extent: Extent, runs: int | None = None) -> Work:
-    """All rounds that there may be; with `runs`, a noise phase makes so many, each judged by a forward of its own."""
-    _, height, width = extent.shape
-    network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
-    weights = sum(parameter.numel() for parameter in network.parameters())
+def work(config: TwoPhaseConfig, extent: Extent, runs: int | None = None, network: nn.Module | None = None) -> Work:
+    """All rounds that there may be; with `runs`, a noise phase makes so many, each judged by a forward of its own.
+
+    `network` is the surrogate where it is no plain classifier.
+    """
+    channels, *size = extent.shape
+    if network is None:
+        network = build(config.surrogate, channels=channels, classes=extent.classes, size=(size[0], size[1]), seed=0)
+    weights = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     model = _model(config, extent, network, weights)
     # All ids, and an epoch's order of them.
     memory = 16.0 * extent.samples
@@ -68,7 +72,7 @@ def _model(config: TwoPhaseConfig, extent: Extent, network: nn.Module, weights: 
     walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
     phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
     steps = config.max_rounds * phase
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
     return Phase(
         stage="model",
