@@ -13,6 +13,7 @@ from hpcule.craft.aap import AugmentedAdversarial
 from hpcule.craft.ar import Autoregressive
 from hpcule.craft.aue import AugmentedUnlearnable
 from hpcule.craft.classwise import Classwise
+from hpcule.craft.cp import ContrastivePoisoning
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
 from hpcule.craft.hypo import Hypocritical
@@ -31,6 +32,7 @@ METHODS: Mapping[str, type[Method]] = {
     "aap": AugmentedAdversarial,
     "tap": TargetedAdversarial,
     "hypo": Hypocritical,
+    "cp": ContrastivePoisoning,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,
@@ -53,7 +55,7 @@ def find(name: str) -> type[Method]:
 def configure(
     name: str, data: str, *, preset: Preset | None, file: Mapping[str, Any], overrides: Sequence[str]
 ) -> CraftConfig:
-    """The configuration of a run: the paper's defaults < preset < file < overrides.
+    """The configuration of a run: the paper's defaults < its variants < preset < file < overrides.
 
     Raises:
         UsageError: an unknown method, preset or setting, or a value out of range.
@@ -66,7 +68,11 @@ def configure(
     settings = tree["method"]
     if not isinstance(settings, Mapping) or settings["name"] != name:
         raise UsageError(f"method: the configuration is for another method than '{name}'")
-    filled = build(method.config_class, merged(method.presets.get(chosen, {}), settings), "method.").resolved()
+    below: Mapping[str, Any] = {}
+    for setting, values in method.variants.items():
+        below = merged(below, values.get(str(settings.get(setting)), {}))
+    below = merged(below, method.presets.get(chosen, {}))
+    filled = build(method.config_class, merged(below, settings), "method.").resolved()
     if method.facts.needs_surrogate:
         tree = {"seed": 0, **tree}
     return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})

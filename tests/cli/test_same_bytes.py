@@ -27,6 +27,14 @@ RUNS = {
         "em", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
         "method.model_steps=3", "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
     ],
+    "cp sample-wise": [
+        "cp", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.max_rounds=2",
+        "method.noise_steps=1", "method.learner=moco", "method.queue=100",
+    ],
+    "cp class-wise": [
+        "cp", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
+        "method.model_steps=3", "method.noise_batches=3", "method.max_rounds=2",
+    ],
     "uc": [
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
     ],
