@@ -22,6 +22,7 @@ from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
 from hpcule.craft.tap import TargetedAdversarial
+from hpcule.craft.tue import TransferableUnlearnable
 from hpcule.craft.uc import UnlearnableClusters
 
 METHODS: Mapping[str, type[Method]] = {
@@ -38,6 +39,7 @@ METHODS: Mapping[str, type[Method]] = {
     "cuda": Convolution,
     "lsp": LSP,
     "ops": OnePixelShortcut,
+    "tue": TransferableUnlearnable,
 }
 
 

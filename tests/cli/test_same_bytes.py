@@ -43,6 +43,7 @@ RUNS = {
     "cuda": ["cuda", "seed=1"],
     "lsp": ["lsp", "method.cell=4", "seed=1"],
     "ops": ["ops", "seed=1"],
+    "tue": ["tue", "seed=1"],
 }  # fmt: skip
 
 

@@ -68,11 +68,13 @@ def settings_of(name, **values):
 PIL = {"epochs": 3, "batch": 20, "ghost": 5, "steps": 4}
 EM = {"surrogate": "convnet", "batch": 20, "ghost": 5, "model_steps": 3, "max_rounds": 2, "stop_error": -1}
 CP = {"surrogate": "convnet", "batch": 20, "ghost": 5, "max_rounds": 2, "queue": 30}
+TUE = {"steps": 3}
 RUNS = [
     ("pil", PIL),
     ("em", EM),
     ("em", {**EM, "unit": "class", "subset": 1.0}),
     ("cp", CP),
+    ("tue", TUE),
     ("cp", {**CP, "learner": "moco", "unit": "class", "model_steps": 3, "noise_batches": 4}),
 ]
 
