@@ -52,7 +52,7 @@ class ClassNoise(Noise):
                 clean, labels = self.load(ghost.shard, ghost.ids)
                 if self._sign_of_sum:
                     seen = (clean + self.delta(ghost)).clamp_(0, 1)
-                    moves = self.gradient(frozen, seen, labels, ghost.ids, number, 0)
+                    moves = self.gradient(frozen, clean, seen, labels, ghost.ids, number, 0)
                 else:
                     moves = self.descend(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
                 sums = torch.zeros_like(self._deltas).index_add_(0, labels, moves)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpcule.craft import separation
 from hpcule.craft.class_noise import ClassNoise
 from hpcule.craft.method import finite
 from hpcule.craft.noise import TILE, Noise, SampleNoise
@@ -112,7 +113,9 @@ class ContrastiveNoise(Noise):
 
     config: CPConfig
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, labels: Tensor, ids: Ids, number: int, step: int) -> Tensor:
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, number: int, step: int
+    ) -> Tensor:
         """Of the learner's loss over the group; each step has two views of its own."""
         assert isinstance(frozen, Contrastive)
         leaf = seen.detach().requires_grad_()
@@ -149,6 +152,22 @@ class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
             for first in range(0, len(ids), TILE):
                 tile = slice(first, first + TILE)
                 deltas[tile] = self.start(ids[tile]).mul_(self.problem.source.levels)
+
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, number: int, step: int
+    ) -> Tensor:
+        """With class separation in the group where wanted; the learner's loss is a sum, and the ratio a mean."""
+        gradient = super().gradient(frozen, clean, seen, labels, ids, number, step)
+        if self.config.separation:
+            gradient.add_(separation.of_deltas(seen - clean, labels), alpha=self.config.separation * len(ids))
+        return gradient
+
+    def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:
+        """Samples in [0, 1], and labels where class separation looks at them."""
+        if self.config.separation:
+            return super().load(shard, ids)
+        clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))
+        return clean, torch.zeros(len(ids), dtype=torch.long, device=clean.device)
 
     def groups(self, ids: Ids, number: int) -> list[Ids]:
         """Ghosts of the shard: neighbours may be of one class, and would be poor negatives of each other."""

@@ -51,6 +51,8 @@ class CPConfig(TwoPhaseConfig):
     subset: float = 1.0
     noise_batches: int = 20
     """Class-wise: minibatches of a noise phase; the walk through the data continues from round to round."""
+    separation: float = 0.0
+    """Sample-wise: weight of TUE's class separation in the noise phase, beside the mean contrastive loss."""
     temperature: float = 0.5
     """Of SimCLR's and MoCo's softmax."""
     target_momentum: float = 0.99
@@ -67,6 +69,8 @@ class CPConfig(TwoPhaseConfig):
             raise ValueError(f"ghost={self.ghost}: at least 2, for it is the group of negatives")
         if self.temperature <= 0 or min(self.noise_batches, self.queue) < 1:
             raise ValueError("temperature must be above 0, noise_batches and queue at least 1")
+        if self.separation < 0 or (self.separation and self.unit == "class"):
+            raise ValueError(f"separation={self.separation:g}: at least 0, and 0 class-wise")
         if self.unit == "class" and (self.noise_steps or 1) > 1:
             raise ValueError(f"noise_steps={self.noise_steps}: class-wise a batch makes one")
 
@@ -86,7 +90,7 @@ class ContrastivePoisoning(TwoPhase):
         data="images",
         task="contrastive pre-training and classification on top of it",
         intent="availability",
-        needs_labels=True,
+        needs_labels=False,
         bounded=True,
         needs_surrogate=True,
         robust="SimCLR's augmentation; sample-wise it does little to supervised victims",
@@ -108,6 +112,11 @@ class ContrastivePoisoning(TwoPhase):
     }
 
     config: CPConfig
+
+    @classmethod
+    def needs_labels(cls, config: CPConfig) -> bool:
+        """Sample-wise the learner needs none."""
+        return config.unit == "class" or config.separation > 0
 
     @classmethod
     def work(cls, config: CPConfig, extent: Extent) -> Work:

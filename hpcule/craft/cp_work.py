@@ -59,6 +59,7 @@ def trial(config: CPConfig, batch: int) -> CPConfig:
         model_steps=3,
         model_epochs=None,
         strength=config.strength,
+        separation=config.separation,
         smallest_crop=config.smallest_crop,
         noise_steps=min(2, config.noise_steps),
         noise_batches=2,

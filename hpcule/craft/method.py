@@ -178,6 +178,11 @@ class Method(ABC):
         return None
 
     @classmethod
+    def needs_labels(cls, config: Any) -> bool:
+        """Whether these settings look at labels; the facts tell it of the defaults."""
+        return cls.facts.needs_labels
+
+    @classmethod
     def groups(cls, config: Any, source: Source) -> int:
         """How many shared deltas there are; 0 where each sample has its own."""
         return 0

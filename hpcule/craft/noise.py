@@ -84,12 +84,14 @@ class Noise(ABC):
         """
         for step in range(self.steps):
             seen = (clean + delta).clamp_(0, 1)
-            gradient = self.gradient(frozen, seen, labels, ids, number, step)
+            gradient = self.gradient(frozen, clean, seen, labels, ids, number, step)
             delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
         return delta
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, labels: Tensor, ids: Ids, number: int, step: int) -> Tensor:
-        """Of the loss of a noise step, summed, with respect to the samples that the network sees [n, C, H, W]."""
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, number: int, step: int
+    ) -> Tensor:
+        """Of the loss of a noise step, summed, with respect to the perturbed samples `seen` [n, C, H, W]."""
         gradient, _ = input_gradient(frozen, seen, self.targets(labels), self._view(ids, number, step))
         return gradient
 

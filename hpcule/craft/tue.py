@@ -1,12 +1,8 @@
 """TUE: transferable unlearnable examples (Ren, Xu, Wan, Ma, Sun, Tang; ICLR 2023, arXiv 2210.10114), its noise alone.
 
-The authors add a contrastive loss to a term that makes deltas separable by class, the mean over pairs of classes of
-
-    (s_k + s_l + 1e-5) / (|c_k - c_l| + 1e-5)
-
-with c_k the mean delta of class k and s_k its deltas' mean distance from it. Their published runs for SimCLR and
-SimSiam give the contrastive loss a weight of 0, so that no network enters the noise; and no gradient flows through s_k.
-What is left pushes the classes' centres apart, and is done here on all samples at once.
+The authors add class separation of the deltas to a contrastive loss. Their published runs for SimCLR and SimSiam give
+that loss a weight of 0, so that no network enters the noise. What is left pushes the classes' centres apart, and is
+done here on all samples at once. With MoCo they add both: that is CP with `separation`.
 """
 
 from __future__ import annotations
@@ -23,12 +19,10 @@ from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.model_free import TILE, ModelFree
+from hpcule.craft.separation import of_centres
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.keyed import key, uniform
 from hpcule.world.exact import Sum
-
-SMALL = 1e-5
-"""Keeps the ratio finite where two centres coincide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +117,8 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
             if centres is None:
                 centres, _ = self._move(None)
             spreads = self._spreads(centres)
-            push, overlap = separation(centres, spreads, self.counts > 0)
-            centres, moved = self._move(push.sign())
+            gradient, overlap = of_centres(centres.flatten(1), spreads, self.counts)
+            centres, moved = self._move(gradient.sign_().neg_().view_as(centres))
             self.step += 1
             self.finished = not moved or self.step == self.config.steps
             yield Step("separation", self.step, self.config.steps, {"step": self.step, "overlap": overlap})
@@ -193,27 +187,6 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
             self._distances.add([distances])
         (total,) = self._distances.total(self.problem.world)
         return total.double() / self.counts.clamp_min(1)
-
-
-def separation(centres: Tensor, spreads: Tensor, present: Tensor) -> tuple[Tensor, float]:
-    """Minus the gradient of the ratio with respect to the centres, up to a factor; and the ratio.
-
-    Args:
-        centres: c [K, C, H, W].
-        spreads: s [K], constants.
-        present: bool [K], the classes that have samples.
-
-    Returns:
-        Where each centre should go [K, C, H, W], and the mean ratio over pairs.
-    """
-    flat = centres.flatten(1)
-    distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
-    pairs = (present[:, None] & present) & ~torch.eye(len(flat), dtype=torch.bool, device=flat.device)
-    wide = (spreads[:, None] + spreads + SMALL) * pairs
-    ratio = float((wide / (distances + SMALL)).sum() / pairs.sum())
-    weights = torch.where(distances > 0, wide / (distances + SMALL).square() / distances, 0)
-    push = weights.sum(1, keepdim=True) * flat - weights @ flat
-    return push.view_as(centres), ratio
 
 
 def _tiles(count: int) -> list[slice]:

@@ -9,6 +9,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.methods import configure, find
+from hpcule.craft.work import Extent
 from hpcule.data.keyed import key, uniform
 from hpcule.data.schedule import Ghost
 from hpcule.data.strong import Strong
@@ -78,6 +79,7 @@ def test_the_papers_values():
         ("method.smallest_crop=0", "smallest_crop must be above 0"),
         ("method.target_momentum=1.1", "target_momentum 0 to 1"),
         ("method.augment=none", "valid are strong"),
+        ("method.separation=-1", "separation=-1: at least 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(setting, message):
@@ -88,6 +90,8 @@ def test_what_makes_no_sense_is_refused(setting, message):
 def test_a_class_makes_one_step_a_batch():
     with pytest.raises(UsageError, match="class-wise a batch makes one"):
         settings_of("method.unit=class", "method.noise_steps=2")
+    with pytest.raises(UsageError, match="separation=1: at least 0, and 0 class-wise"):
+        settings_of("method.unit=class", "method.separation=1")
 
 
 # -- views
@@ -140,12 +144,12 @@ def test_the_negatives_are_the_ghost():
     method, frozen = trained("simclr", "sample", source)
     ids = np.arange(6)
     seen, labels = unit_interval(source, ids), torch.zeros(6, dtype=torch.long)
-    whole = method.noise.gradient(frozen, seen, labels, ids, 0, 0)
+    whole = method.noise.gradient(frozen, seen, seen, labels, ids, 0, 0)
     leaf = seen.clone().requires_grad_()
     embedded = [frozen.embed(frozen.online, draw.apply(leaf)) for draw in draws(ids, "noise view", 0, 0)]
     nt_xent(*embedded, 0.5).backward()
     torch.testing.assert_close(whole, leaf.grad, rtol=1e-3, atol=1e-6)
-    alone = method.noise.gradient(frozen, seen[:3], labels[:3], ids[:3], 0, 0)
+    alone = method.noise.gradient(frozen, seen[:3], seen[:3], labels[:3], ids[:3], 0, 0)
     assert not torch.allclose(whole[:3], alone, rtol=0.1)
 
 
@@ -200,6 +204,58 @@ def test_the_error_is_of_views_that_are_not_nearest_to_each_other():
     wrong = sum(max(range(10), key=lambda j, i=i: float(queries[i] @ keys[j])) != i for i in range(10))
     found = method.noise.count_errors(frozen, clean, torch.zeros_like(clean), None, ids, 1)
     assert found == wrong
+
+
+def test_class_separation_is_added_to_the_mean_loss():
+    source = ToySource(40, classes=CLASSES)
+    method, frozen = trained("simclr", "sample", source, "method.separation=2")
+    ids = np.arange(9)
+    clean, labels = method.noise.load(0, ids)
+    np.testing.assert_array_equal(labels, source.labels[ids])
+    seen = (clean + method.noise.delta(Ghost(0, ids))).clamp(0, 1)
+    found = method.noise.gradient(frozen, clean, seen, labels, ids, 0, 0) / 9
+    leaf = seen.clone().requires_grad_()
+    delta = (leaf - clean).flatten(1)
+    centres = torch.stack([delta[labels == k].mean(0) for k in range(3)])
+    spreads = [float((delta[labels == k] - centres[k]).norm(dim=1).mean().detach()) for k in range(3)]
+    pairs = [(k, j) for k in range(3) for j in range(3) if k != j]
+    ratio = sum((spreads[k] + spreads[j] + 1e-5) / ((centres[k] - centres[j]).norm() + 1e-5) for k, j in pairs) / 6
+    embedded = [frozen.embed(frozen.online, draw.apply(leaf)) for draw in draws(ids, "noise view", 0, 0)]
+    (nt_xent(*embedded, 0.5) / 9 + 2 * ratio).backward()
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_sample_wise_needs_no_labels():
+    needs = find("cp").needs_labels
+    assert not needs(settings_of())
+    assert needs(settings_of("method.unit=class"))
+    assert needs(settings_of("method.separation=1"))
+    labelled, without = ToySource(40, classes=CLASSES), ToySource(40, classes=CLASSES, labelled=False)
+    found = craft(make_method("simclr", "sample", without)).delta
+    np.testing.assert_array_equal(found, craft(make_method("simclr", "sample", labelled)).delta)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_images_that_go_through_the_branches_are_as_many_as_planned(learner):
+    source = ToySource(48, classes=CLASSES)
+    method = make_method(learner, "sample", source)
+    seen, embed = [0], type(method.surrogate.network).embed
+
+    def count(self, branch, images):
+        seen[0] += len(images)
+        return embed(self, branch, images)
+
+    type(method.surrogate.network).embed = count
+    try:
+        craft(method)
+    finally:
+        del type(method.surrogate.network).embed
+    extent = Extent(samples=48, shards=4, shape=source.shape, classes=3, levels=255, workers=1)
+    model, noise, _ = find("cp").work(method.config, extent).phases
+    # A forward alone counts as half a pass: a target branch's in training, and all in counting errors.
+    forward = {"simclr": 0, "moco": 1, "byol": 2}[learner] * 48 * 2 / 2
+    judged = {"simclr": 2, "moco": 2, "byol": 4}[learner] * 48 * 2 / 2
+    assert model.passes + forward + noise.passes + judged == seen[0]
 
 
 # -- class-wise noise

@@ -7,7 +7,6 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.methods import configure, find
-from hpcule.craft.tue import separation
 from hpcule.data.keyed import key, uniform
 
 CLASSES = 3
@@ -31,32 +30,6 @@ def slow_ratio(centres, spreads):
         if k != j
     ]
     return torch.stack(terms).mean()
-
-
-def test_the_push_is_minus_the_gradient_without_one_through_the_spreads():
-    generator = torch.Generator().manual_seed(0)
-    delta = torch.rand(20, 12, generator=generator, dtype=torch.float64, requires_grad=True)
-    labels = torch.arange(20) % 4
-    centres = torch.stack([delta[labels == k].mean(0) for k in range(4)])
-    spreads = torch.stack([(delta[labels == k] - centres[k]).norm(dim=1).mean() for k in range(4)])
-    (constant,) = torch.autograd.grad(slow_ratio(centres, spreads.detach()), delta, retain_graph=True)
-    (through,) = torch.autograd.grad(slow_ratio(centres, spreads), delta)
-    push, ratio = separation(centres.detach().view(4, 3, 2, 2), spreads.detach(), torch.ones(4, dtype=torch.bool))
-    assert ratio == pytest.approx(slow_ratio(centres, spreads).item(), rel=1e-9)
-    # All samples of a class have one gradient, a fifth of its centre's; over 12 pairs, each counted twice.
-    torch.testing.assert_close(-constant * 5 * 12 / 2, push.flatten(1)[labels])
-    assert (through.sign() != constant.sign()).any()
-
-
-def test_a_class_without_samples_pushes_nobody():
-    generator = torch.Generator().manual_seed(0)
-    centres, spreads = torch.rand(3, 1, 2, 2, generator=generator, dtype=torch.float64), torch.ones(3).double()
-    whole, ratio = separation(centres, spreads, torch.ones(3, dtype=torch.bool))
-    wider = torch.cat([centres, torch.zeros_like(centres[:1])])
-    push, same = separation(wider, torch.cat([spreads, torch.zeros(1).double()]), torch.tensor([1, 1, 1, 0]).bool())
-    torch.testing.assert_close(push[:3], whole)
-    assert (push[3] == 0).all()
-    assert same == pytest.approx(ratio)
 
 
 def test_steps_equal_a_slow_reference():
