@@ -34,6 +34,7 @@ class ClassNoise(Noise):
         chosen = _stratified(problem, config.subset)
         members = [ids[np.isin(ids, chosen)] for ids in map(problem.partition.ids, range(problem.partition.count))]
         self._size = len(chosen)
+        """Samples of a sweep."""
         self._schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} noise")
         self._sums = Sum([self._deltas.shape, torch.Size([classes])], device, exact=problem.exact)
         self._batch = 0
@@ -45,13 +46,13 @@ class ClassNoise(Noise):
 
     def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
         """All ranks walk through the subset batch by batch, then count errors on it."""
-        batches = self._schedule.epoch(number)
+        batches = self.batches(number)
         while self._batch < len(batches):
             for ghost in self.problem.mine(batches[self._batch]):
                 clean, labels = self.load(ghost.shard, ghost.ids)
                 if self._sign_of_sum:
                     seen = (clean + self.delta(ghost)).clamp_(0, 1)
-                    moves = self.gradient(frozen, seen, self.targets(labels), ghost.ids, (number, 0))
+                    moves = self.gradient(frozen, clean, seen, labels, ghost.ids, (number, 0))
                 else:
                     moves = self.descend(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
                 sums = torch.zeros_like(self._deltas).index_add_(0, labels, moves)
@@ -61,13 +62,17 @@ class ClassNoise(Noise):
             self._batch += 1
             yield Step("noise", self._batch, len(batches))
         self._batch = 0
-        self._wrong = 0
+        self._wrong, self._size = 0, sum(len(ghost.ids) for batch in batches for ghost in batch)
         for ghost in self.problem.mine([ghost for batch in batches for ghost in batch]):
             clean, labels = self.load(ghost.shard, ghost.ids)
-            self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels)
+            self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
+
+    def batches(self, number: int) -> list[list[Ghost]]:
+        """Of the sweep of round `number`: the whole subset."""
+        return self._schedule.epoch(number)
 
     def error(self) -> float:
-        """Over the subset."""
+        """Over the samples of the last sweep."""
         wrong = torch.tensor(self._wrong, device=self.problem.world.device)
         return int(self.problem.world.add(wrong)) / self._size
 

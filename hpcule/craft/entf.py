@@ -59,12 +59,14 @@ class FeatureNoise(RestartedNoise):
         self.centres = own if self.config.aim == "push" else own[nearest_other(own)]
         yield from super().sweep(frozen, number)
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, targets: Tensor, ids: Ids, place: tuple[int, ...]) -> Tensor:
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
         """Of the squared distance to the class's centre, through the place's augmentation."""
         leaf = seen.detach().requires_grad_()
         view = self.view(ids, *place)
         looked = view.apply(leaf) if view else leaf
-        gradient = feature_gradient(frozen, looked, self.centres[targets])
+        gradient = feature_gradient(frozen, looked, self.centres[labels])
         return torch.autograd.grad(looked, leaf, gradient)[0] if view else gradient
 
     def judge(self, frozen: nn.Module, samples: Tensor, targets: Tensor) -> Tensor:

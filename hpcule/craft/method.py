@@ -23,6 +23,8 @@ from hpcule.store.budget import Budget
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 
+Settings = Mapping[str, Any]
+"""Of a method, by name."""
 Unit = Literal["sample", "class", "cluster"]
 """What one delta is shared by."""
 
@@ -149,8 +151,10 @@ class Method(ABC):
 
     facts: ClassVar[Facts]
     config_class: ClassVar[type[MethodConfig]]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    presets: ClassVar[Mapping[str, Settings]]
     """Settings that `small` and `smoke` lay over the defaults, which are the paper's."""
+    variants: ClassVar[Mapping[str, Mapping[str, Settings]]] = {}
+    """Where the paper has other values for a setting's value, by setting and value; a preset lies over them."""
     loss: ClassVar[str | None] = None
     """The figure of its steps that crafting lowers."""
 
@@ -172,6 +176,11 @@ class Method(ABC):
         """The same settings but for its training, which is left out: a control for what training adds. None where a
         method has nothing that could be published untrained."""
         return None
+
+    @classmethod
+    def needs_labels(cls, config: Any) -> bool:
+        """Whether these settings look at labels; the facts tell it of the defaults."""
+        return cls.facts.needs_labels
 
     @classmethod
     def groups(cls, config: Any, source: Source) -> int:

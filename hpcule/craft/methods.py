@@ -14,6 +14,7 @@ from hpcule.craft.ar import Autoregressive
 from hpcule.craft.aue import AugmentedUnlearnable
 from hpcule.craft.beo import BayesError
 from hpcule.craft.classwise import Classwise
+from hpcule.craft.cp import ContrastivePoisoning
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
 from hpcule.craft.entf import EntangledFeatures
@@ -27,6 +28,7 @@ from hpcule.craft.rem import RobustErrorMinimizing
 from hpcule.craft.sem import StableErrorMinimizing
 from hpcule.craft.sep import SelfEnsemble
 from hpcule.craft.tap import TargetedAdversarial
+from hpcule.craft.tue import TransferableUnlearnable
 from hpcule.craft.uc import UnlearnableClusters
 
 METHODS: Mapping[str, type[Method]] = {
@@ -43,11 +45,13 @@ METHODS: Mapping[str, type[Method]] = {
     "sep": SelfEnsemble,
     "entf": EntangledFeatures,
     "beo": BayesError,
+    "cp": ContrastivePoisoning,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,
     "lsp": LSP,
     "ops": OnePixelShortcut,
+    "tue": TransferableUnlearnable,
 }
 
 
@@ -65,7 +69,7 @@ def find(name: str) -> type[Method]:
 def configure(
     name: str, data: str, *, preset: Preset | None, file: Mapping[str, Any], overrides: Sequence[str]
 ) -> CraftConfig:
-    """The configuration of a run: the paper's defaults < preset < file < overrides.
+    """The configuration of a run: the paper's defaults < its variants < preset < file < overrides.
 
     Raises:
         UsageError: an unknown method, preset or setting, or a value out of range.
@@ -78,7 +82,11 @@ def configure(
     settings = tree["method"]
     if not isinstance(settings, Mapping) or settings["name"] != name:
         raise UsageError(f"method: the configuration is for another method than '{name}'")
-    filled = build(method.config_class, merged(method.presets.get(chosen, {}), settings), "method.").resolved()
+    below: Mapping[str, Any] = {}
+    for setting, values in method.variants.items():
+        below = merged(below, values.get(str(settings.get(setting)), {}))
+    below = merged(below, method.presets.get(chosen, {}))
+    filled = build(method.config_class, merged(below, settings), "method.").resolved()
     if method.facts.needs_surrogate:
         tree = {"seed": 0, **tree}
     return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})

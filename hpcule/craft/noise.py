@@ -82,24 +82,26 @@ class Noise(ABC):
         Returns:
             The new deltas, within the budget but not clipped to the box.
         """
-        targets = self.targets(labels)
         for step in range(self.steps):
             seen = (clean + delta).clamp_(0, 1)
-            gradient = self.gradient(frozen, seen, targets, ids, (number, step))
+            gradient = self.gradient(frozen, clean, seen, labels, ids, (number, step))
             delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
         return delta
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, targets: Tensor, ids: Ids, place: tuple[int, ...]) -> Tensor:
-        """Of the loss that the steps lower or raise, with respect to perturbed samples [n, C, H, W] in [0, 1].
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
+        """Of the loss that the steps lower or raise, summed, with respect to perturbed samples [n, C, H, W].
 
         Args:
             frozen: the surrogate in evaluation mode.
-            seen: the samples.
-            targets: the labels aimed at [n].
+            clean: the samples without their deltas.
+            seen: with them, in [0, 1].
+            labels: the samples' own [n].
             ids: [n].
             place: of this gradient in the run (round, step): each looks through an augmentation of its own.
         """
-        return input_gradient(frozen, seen, targets, self.view(ids, *place))[0]
+        return input_gradient(frozen, seen, self.targets(labels), self.view(ids, *place))[0]
 
     def view(self, ids: Ids, *place: int) -> View | None:
         """The augmentation at that place of the run."""
@@ -107,8 +109,10 @@ class Noise(ABC):
         purpose = key(self.problem.seed, config.name, "noise view", *place)
         return draw_view(config.augment, config.strength, purpose, ids, source.shape[1:])
 
-    def count_errors(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor) -> int:
-        """How many perturbed samples the surrogate gets wrong."""
+    def count_errors(
+        self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int
+    ) -> int:
+        """How many perturbed samples the surrogate gets wrong after round `number`."""
         with torch.no_grad():
             predicted = finite(evaluate(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
         return int((predicted != labels).sum())
@@ -153,6 +157,10 @@ class SampleNoise(Noise):
         """A visit's new deltas, within the budget; see `descend`."""
         return self.descend(frozen, clean, delta, labels, ids, number)
 
+    def groups(self, ids: Ids, number: int) -> list[Ids]:
+        """The samples of a shard by what the network looks at together in round `number`."""
+        return [ids[start : start + TILE] for start in range(0, len(ids), TILE)]
+
     def error(self) -> float:
         """Over the whole training set."""
         wrong = torch.tensor(sum(self._errors.values()), device=self.problem.world.device)
@@ -188,12 +196,12 @@ class SampleNoise(Noise):
     def _visit(self, frozen: nn.Module, shard: int, number: int) -> None:
         ids = self.problem.partition.ids(shard)
         deltas, errors = self._deltas[shard], 0
-        for start in range(0, len(ids), TILE):
-            tile = slice(start, start + TILE)
-            clean, labels = self.load(shard, ids[tile])
-            delta = self.move(frozen, clean, self._wake(deltas[tile]), labels, ids[tile], number)
-            errors += self.count_errors(frozen, clean, delta, labels)
-            deltas[tile] = delta.mul_(self.problem.source.levels).cpu()
+        for group in self.groups(ids, number):
+            rows = torch.from_numpy(group - ids[0])
+            clean, labels = self.load(shard, group)
+            delta = self.move(frozen, clean, self._wake(deltas[rows]), labels, group, number)
+            errors += self.count_errors(frozen, clean, delta, labels, group, number)
+            deltas[rows] = delta.mul_(self.problem.source.levels).half().cpu()
         self._errors[shard] = errors
 
     def _wake(self, delta: Tensor) -> Tensor:

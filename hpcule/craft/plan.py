@@ -45,10 +45,10 @@ def check_task(config: CraftConfig, source: Source) -> None:
         DataError: the method needs labels and the source has none, or a single class.
         UsageError: a budget beyond the source's grid.
     """
-    facts = find(config.method.name).facts
-    if facts.needs_labels and source.labels is None:
+    labelled = find(config.method.name).needs_labels(config.method)
+    if labelled and source.labels is None:
         raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
-    if facts.needs_labels and source.labels is not None and len(np.unique(source.labels)) < 2:
+    if labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
@@ -94,7 +94,7 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
         compression=config.store.compression,
         shards=plan_shards(len(source), [cut.range(shard) for shard in range(cut.count)]),
         shared=SharedEntry(SHARED, groups) if groups else None,
-        labelled=method.facts.needs_labels,
+        labelled=method.needs_labels(config.method),
         complete=False,
     )
 

@@ -76,7 +76,9 @@ class RobustNoise(SampleNoise):
         start = torch.from_numpy(uniform(purpose, ids, clean[0].numel())).view(clean.shape).to(clean.device)
         return self.descend(frozen, clean, start.mul_(2).sub_(1).mul_(self.epsilon), labels, ids, number)
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, targets: Tensor, ids: Ids, place: tuple[int, ...]) -> Tensor:
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
         """Summed over augmentations, each through an adversary whose step counts as a constant."""
         total = torch.zeros_like(seen)
         for draw in range(self.config.draws):
@@ -84,8 +86,8 @@ class RobustNoise(SampleNoise):
             leaf = seen.detach().requires_grad_()
             view = self.view(ids, *here)
             looked = view.apply(leaf) if view else leaf
-            moved = self._disturb(frozen, looked.detach(), targets, ids, here)
-            gradient, _ = input_gradient(frozen, moved, targets)
+            moved = self._disturb(frozen, looked.detach(), labels, ids, here)
+            gradient, _ = input_gradient(frozen, moved, labels)
             total += torch.autograd.grad(looked, leaf, gradient)[0] if view else gradient
         return total
 

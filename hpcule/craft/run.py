@@ -74,7 +74,7 @@ def craft(
         if not world.leads:
             lock.shared()
         reader = Reader(source, cut, config.world.resident_mebibytes * 2**20)
-        labelled = find(config.method.name).facts.needs_labels
+        labelled = find(config.method.name).needs_labels(config.method)
         fingerprint = clock.measure("read", lambda: _fingerprint(reader, cut, world, labelled))
         bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
         manifest = plan(config, source, cut, fingerprint, bf16)

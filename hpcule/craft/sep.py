@@ -84,9 +84,12 @@ class EnsembleNoise(RestartedNoise):
             self.centres = class_centres(self.problem, list(frozen.networks))
         yield from super().sweep(frozen, number)
 
-    def gradient(self, frozen: nn.Module, seen: Tensor, targets: Tensor, ids: Ids, place: tuple[int, ...]) -> Tensor:
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
         """Mean over checkpoints, or the last of a walk over single ones."""
         assert isinstance(frozen, Ensemble)
+        targets = self.targets(labels)
         each = torch.stack([self._single(frozen, number, seen, targets) for number in range(len(frozen.networks))])
         mean = each.mean(0)
         return self._walk(frozen, seen, targets, each, mean, place) if self.config.variance_reduction else mean

@@ -43,7 +43,7 @@ class Surrogate:
         self.network = network
         self.problem = problem
         self.clip_norm = clip_norm
-        self._parameters = list(network.parameters())
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         self._decays = [layer.momentum or 0.1 for layer in self._norms]
         self._optimizer = torch.optim.SGD(
@@ -63,7 +63,7 @@ class Surrogate:
 
         Args:
             batch: all its ghosts, in order; this rank works on those of its own shards.
-            load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost.
+            load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost, or whatever else `loss` takes.
             rate: learning rate of this step; None: that of the step before.
             places: around the weights, whose mean gradient the step follows; statistics and norms are means too.
         """
@@ -80,10 +80,9 @@ class Surrogate:
                 if ghost.shard % world.size == world.rank:
                     inputs, labels = load(ghost)
                     for place in places:
-                        with place(self.network), autocast(world.device, self.problem.autocast):
-                            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-                            loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
-                            gradients = torch.autograd.grad(loss / (size * len(places)), self._parameters)
+                        with place(self.network):
+                            loss = self.loss(inputs, labels) / (size * len(places))
+                            gradients = torch.autograd.grad(loss, self._parameters)
                         self._gradients.add(gradients)
                         rows[number, :width] += self._statistics() / len(places)
                         rows[number, width] += squared_norm(gradients) * len(places)
@@ -100,6 +99,12 @@ class Surrogate:
         # A ghost's gradient is its share of the batch's mean.
         squares = [square * (size / own) ** 2 for square, own in zip(rows[:, width].tolist(), sizes, strict=True)]
         return GradientNorms.of(sizes, squares, whole)
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Of what `train` has loaded of a ghost, summed over its samples, in training mode."""
+        with autocast(self.problem.world.device, self.problem.autocast):
+            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        return functional.cross_entropy(logits.float(), labels, reduction="sum")
 
     def frozen(self, *, fold: bool = True) -> nn.Module:
         """A copy for the noise phase: evaluation mode, no parameter gradients, BatchNorm folded into convolutions."""

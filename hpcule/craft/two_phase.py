@@ -104,22 +104,7 @@ class TwoPhase(Method):
     def __init__(self, config: TwoPhaseConfig, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-        channels, height, width = problem.source.shape
-        network = build(
-            config.surrogate,
-            channels=channels,
-            classes=problem.source.class_count,
-            size=(height, width),
-            seed=key(problem.seed, config.name, "init") % 2**63,
-        )
-        self.surrogate = Surrogate(
-            network,
-            problem,
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-        )
+        self.surrogate = self.make_surrogate()
         members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
         self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
         self.steps = config.model_steps if config.model_epochs is None else config.model_epochs * self.schedule.steps
@@ -154,6 +139,30 @@ class TwoPhase(Method):
     def direction(self) -> float:
         """-1: the steps lower the loss, +1: they raise it."""
         return -1.0
+
+    def make_surrogate(self) -> Surrogate:
+        """The network, and how it is trained."""
+        config, source = self.config, self.problem.source
+        network = build(
+            config.surrogate,
+            channels=source.shape[0],
+            classes=source.class_count,
+            size=source.shape[1:],
+            seed=self.first_weights,
+        )
+        return Surrogate(
+            network,
+            self.problem,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        )
+
+    @property
+    def first_weights(self) -> int:
+        """The seed of the network's initial weights."""
+        return key(self.problem.seed, self.config.name, "init") % 2**63
 
     def make_noise(self) -> Noise:
         """The deltas, and how they move."""

@@ -27,6 +27,7 @@ def work(
     model_updates: int = 1,
     noise_passes: float = 1,
     networks: int = 1,
+    network: nn.Module | None = None,
 ) -> Work:
     """All rounds that there may be.
 
@@ -38,10 +39,12 @@ def work(
         model_updates: of the surrogate in a model step.
         noise_passes: of a sample in a noise step, through each network.
         networks: that a noise phase looks through; as many are kept from the training where it is more than one.
+        network: the surrogate, where it is no plain classifier.
     """
-    _, height, width = extent.shape
-    network = build(config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0)
-    weights = sum(parameter.numel() for parameter in network.parameters())
+    channels, *size = extent.shape
+    if network is None:
+        network = build(config.surrogate, channels=channels, classes=extent.classes, size=(size[0], size[1]), seed=0)
+    weights = _weights(network)
     walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
     phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
     model = training(extent, network, walk, config.max_rounds * phase)
@@ -96,8 +99,8 @@ def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
 
 def training(extent: Extent, network: nn.Module, walk: Walk, steps: int, starts: int = 1) -> Phase:
     """Each step sums the gradients, and every ghost's BatchNorm statistics with the norm of its gradient."""
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    weights = _weights(network)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
     return Phase(
         stage="model",
@@ -163,3 +166,8 @@ def _round(config: TwoPhaseConfig, extent: Extent, passes: float) -> Phase:
         ranks=extent.workers,
         busy=extent.workers,
     )
+
+
+def _weights(network: nn.Module) -> int:
+    """Parameters that are trained."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -47,15 +47,21 @@ class Strong:
     gray: Tensor
 
     @classmethod
-    def draw(cls, purpose: int, ids: Ids, size: tuple[int, int], strength: float) -> Strong:
-        """Draw for these ids and images [height, width]; the same (purpose, id) always gives the same."""
+    def draw(
+        cls, purpose: int, ids: Ids, size: tuple[int, int], strength: float, smallest_crop: float | None = None
+    ) -> Strong:
+        """Draw for these ids and images [height, width]; the same (purpose, id) always gives the same.
+
+        `smallest_crop` is a share of the image's area; None: what the strength says.
+        """
+        area = max(1 - 0.9 * strength, 0.05) if smallest_crop is None else smallest_crop
         values = uniform(purpose, ids, 8 + 3 * ATTEMPTS)
         spread = np.array([0.4, 0.4, 0.4, 0.1]) * strength
         factors = (2 * values[:, 4:8] - 1) * spread + np.array([1, 1, 1, 0])
         # The order of four random words is a random permutation.
         order = np.argsort(bits(purpose ^ 1, ids, 4), axis=1)
         return cls(
-            torch.from_numpy(_boxes(values[:, 8:].reshape(-1, ATTEMPTS, 3), size, strength)),
+            torch.from_numpy(_boxes(values[:, 8:].reshape(-1, ATTEMPTS, 3), size, area)),
             torch.from_numpy(values[:, 0] < 0.5),
             torch.from_numpy(values[:, 1] < min(0.99, 0.8 * strength)),
             torch.from_numpy(order),
@@ -139,10 +145,10 @@ def _weights(start: Tensor, length: Tensor, size: int) -> Tensor:
     return (1 - (place[:, :, None] - torch.arange(size, device=start.device)).abs()).clamp_min(0)
 
 
-def _boxes(values: npt.NDArray[np.float32], size: tuple[int, int], strength: float) -> npt.NDArray[np.int64]:
+def _boxes(values: npt.NDArray[np.float32], size: tuple[int, int], smallest: float) -> npt.NDArray[np.int64]:
     """The first of the attempts [b, a, 3] (area, ratio, place) whose box fits, or else the whole image."""
     height, width = size
-    area = height * width * (max(1 - 0.9 * strength, 0.05) * (1 - values[..., 0]) + values[..., 0])
+    area = height * width * (smallest * (1 - values[..., 0]) + values[..., 0])
     ratio = np.exp((2 * values[..., 1] - 1) * math.log(4 / 3))
     wide = np.rint(np.sqrt(area * ratio)).astype(np.int64)
     tall = np.rint(np.sqrt(area / ratio)).astype(np.int64)

@@ -24,6 +24,6 @@ def store_bytes(config: CraftConfig, extent: Extent, work: Work) -> int:
     method needs them, and groups where deltas are shared, of 8 bytes each."""
     method = find(config.method.name)
     item = method.budget(config.method, extent.shape, extent.levels).dtype(extent.levels).itemsize
-    labelled = method.facts.needs_labels
+    labelled = method.needs_labels(config.method)
     numbers = 1 + int(labelled) + int(work.shared > 0)
     return 8 * numbers * extent.samples + item * extent.values * (work.shared or extent.samples)

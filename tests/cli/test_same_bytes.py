@@ -27,6 +27,14 @@ RUNS = {
         "em", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
         "method.model_steps=3", "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
     ],
+    "cp sample-wise": [
+        "cp", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.max_rounds=2",
+        "method.noise_steps=1", "method.learner=moco", "method.queue=100",
+    ],
+    "cp class-wise": [
+        "cp", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
+        "method.model_steps=3", "method.noise_batches=3", "method.max_rounds=2",
+    ],
     "uc": [
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
     ],
@@ -39,6 +47,7 @@ RUNS = {
     "cuda": ["cuda", "seed=1"],
     "lsp": ["lsp", "method.cell=4", "seed=1"],
     "ops": ["ops", "seed=1"],
+    "tue": ["tue", "seed=1"],
 }  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]

@@ -98,7 +98,7 @@ def test_every_method_tells_the_facts_of_the_survey():
         for name in ("needs_labels", "bounded", "needs_surrogate", "needs_checkpoint"):
             assert isinstance(row[name], bool)
     needs = {row["name"]: (row["needs_labels"], row["needs_checkpoint"]) for row in rows}
-    assert {name for name, (labels, _) in needs.items() if not labels} == {"uc"}
+    assert {name for name, (labels, _) in needs.items() if not labels} == {"uc", "cp"}
     assert {name for name, (_, checkpoint) in needs.items() if checkpoint} == {"uc"}
 
 

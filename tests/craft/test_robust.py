@@ -104,7 +104,7 @@ def test_the_adversary_meets_the_network_as_it_was_before_the_step():
 def test_a_noise_step_follows_the_gradient_through_augmentations_and_the_adversary(run):
     method, frozen = ready(run, "method.noise_steps=1")
     clean, labels = unit(SOURCE, IDS)
-    found = method.noise.gradient(frozen, clean, labels, IDS, (5, 0))
+    found = method.noise.gradient(frozen, clean, clean, labels, IDS, (5, 0))
     for number in IDS:
         mine, total = slice(number, number + 1), 0
         for draw in range(2):

@@ -43,10 +43,10 @@ def test_checkpoints_are_spread_over_the_training_and_end_with_it(epochs, count)
 def test_the_gradient_is_the_mean_of_the_checkpoints_gradients():
     method, frozen = trained()
     samples, labels = unit(SOURCE, IDS)
-    found = method.noise.gradient(frozen, samples, labels, IDS, (0, 0))
-    leaf = samples.clone().requires_grad_()
+    found = method.noise.gradient(frozen, samples, samples, labels, IDS, (0, 0))
+    leaf, aim = samples.clone().requires_grad_(), method.targets(labels)
     for network in frozen.networks:
-        torch.nn.functional.cross_entropy(evaluate(network, leaf), labels, reduction="sum").backward()
+        torch.nn.functional.cross_entropy(evaluate(network, leaf), aim, reduction="sum").backward()
     torch.testing.assert_close(found, leaf.grad / 3, rtol=1e-4, atol=1e-6)
 
 
@@ -54,9 +54,9 @@ def test_features_are_sent_to_the_centre_under_the_same_checkpoint():
     method, frozen = trained("method.aim=feature")
     list(method.noise.sweep(frozen, 0))
     samples, labels = unit(SOURCE, IDS)
-    found = method.noise.gradient(frozen, samples, labels, IDS, (0, 0))
+    found = method.noise.gradient(frozen, samples, samples, labels, IDS, (0, 0))
     each = [
-        feature_gradient(network, samples, class_centres(method.problem, [network])[0][labels])
+        feature_gradient(network, samples, class_centres(method.problem, [network])[0][method.targets(labels)])
         for network in frozen.networks
     ]
     torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=1e-3, atol=1e-8)
@@ -65,13 +65,14 @@ def test_features_are_sent_to_the_centre_under_the_same_checkpoint():
 def test_variance_reduction_walks_over_single_checkpoints():
     method, frozen = trained("method.variance_reduction=true")
     samples, labels = unit(SOURCE, IDS)
-    found = method.noise.gradient(frozen, samples, labels, IDS, (4, 2))
-    start = [input_gradient(network, samples, labels)[0] for network in frozen.networks]
+    found = method.noise.gradient(frozen, samples, samples, labels, IDS, (4, 2))
+    aim = method.targets(labels)
+    start = [input_gradient(network, samples, aim)[0] for network in frozen.networks]
     mean = sum(start) / 3
     generator = torch.Generator().manual_seed(key(0, "sep", "walk", 4, 2) % 2**63)
     moved, total = samples, torch.zeros_like(samples)
     for number in torch.randint(3, (3,), generator=generator).tolist():
-        total = total + input_gradient(frozen.networks[number], moved, labels)[0] - start[number] + mean
+        total = total + input_gradient(frozen.networks[number], moved, aim)[0] - start[number] + mean
         moved = (moved - method.config.step_size / 255 * total.sign()).clamp(0, 1)
     torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-6)
     assert (found.sign() != mean.sign()).any()

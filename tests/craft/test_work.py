@@ -68,7 +68,17 @@ def settings_of(name, **values):
 PIL = {"epochs": 3, "batch": 20, "ghost": 5, "steps": 4}
 EM = {"surrogate": "convnet", "batch": 20, "ghost": 5, "model_steps": 3, "max_rounds": 2, "stop_error": -1}
 BEO = {"surrogate": "convnet", "batch": 20, "ghost": 5, "outer_steps": 2, "epochs": 2}
-RUNS = [("pil", PIL), ("beo", BEO), ("em", EM), ("em", {**EM, "unit": "class", "subset": 1.0})]
+CP = {"surrogate": "convnet", "batch": 20, "ghost": 5, "max_rounds": 2, "queue": 30}
+TUE = {"steps": 3}
+RUNS = [
+    ("pil", PIL),
+    ("beo", BEO),
+    ("em", EM),
+    ("em", {**EM, "unit": "class", "subset": 1.0}),
+    ("cp", CP),
+    ("tue", TUE),
+    ("cp", {**CP, "learner": "moco", "unit": "class", "model_steps": 3, "noise_batches": 4}),
+]
 
 
 def run_method(world, name, settings, shards):
@@ -90,7 +100,7 @@ def test_steps_sums_and_bytes_are_those_of_a_real_run(pool, name, settings, shar
     work = find(name).work(settings_of(name, **settings), extent_of(source, shards, 2))
     assert marks == {phase.stage: phase.marks for phase in work.phases}
     assert calls == sum(phase.sums for phase in work.phases)
-    # EM sends statistics a ghost, and an epoch's last batch has fewer ghosts.
+    # Statistics are sent by ghost, and keys by sample; an epoch's last batch has fewer.
     assert size == pytest.approx(sum(phase.sums * phase.sum_bytes for phase in work.phases), rel=0.01)
 
 
