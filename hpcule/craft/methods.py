@@ -16,6 +16,7 @@ from hpcule.craft.beo import BayesError
 from hpcule.craft.classwise import Classwise
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.gue import GameUnlearnable
 from hpcule.craft.hypo import Hypocritical
 from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
@@ -33,6 +34,7 @@ METHODS: Mapping[str, type[Method]] = {
     "tap": TargetedAdversarial,
     "hypo": Hypocritical,
     "beo": BayesError,
+    "gue": GameUnlearnable,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,

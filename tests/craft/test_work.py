@@ -68,7 +68,8 @@ def settings_of(name, **values):
 PIL = {"epochs": 3, "batch": 20, "ghost": 5, "steps": 4}
 EM = {"surrogate": "convnet", "batch": 20, "ghost": 5, "model_steps": 3, "max_rounds": 2, "stop_error": -1}
 BEO = {"surrogate": "convnet", "batch": 20, "ghost": 5, "outer_steps": 2, "epochs": 2}
-RUNS = [("pil", PIL), ("beo", BEO), ("em", EM), ("em", {**EM, "unit": "class", "subset": 1.0})]
+GUE = {"surrogate": "convnet", "batch": 20, "ghost": 5, "epochs": 2, "inner_steps": 2}
+RUNS = [("pil", PIL), ("beo", BEO), ("gue", GUE), ("em", EM), ("em", {**EM, "unit": "class", "subset": 1.0})]
 
 
 def run_method(world, name, settings, shards):
