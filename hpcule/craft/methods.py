@@ -18,6 +18,7 @@ from hpcule.craft.cp import ContrastivePoisoning
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
 from hpcule.craft.entf import EntangledFeatures
+from hpcule.craft.gue import GameUnlearnable
 from hpcule.craft.hypo import Hypocritical
 from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
@@ -46,6 +47,7 @@ METHODS: Mapping[str, type[Method]] = {
     "entf": EntangledFeatures,
     "beo": BayesError,
     "cp": ContrastivePoisoning,
+    "gue": GameUnlearnable,
     "ar": Autoregressive,
     "classwise": Classwise,
     "cuda": Convolution,

@@ -42,6 +42,10 @@ RUNS = {
         "beo", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.outer_steps=2",
         "method.epochs=2",
     ],
+    "gue": [
+        "gue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.epochs=2",
+        "method.inner_steps=2",
+    ],
     "ar": ["ar", "method.response=1", "seed=1"],
     "classwise": ["classwise", "seed=1"],
     "cuda": ["cuda", "seed=1"],

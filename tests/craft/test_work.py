@@ -69,10 +69,12 @@ PIL = {"epochs": 3, "batch": 20, "ghost": 5, "steps": 4}
 EM = {"surrogate": "convnet", "batch": 20, "ghost": 5, "model_steps": 3, "max_rounds": 2, "stop_error": -1}
 BEO = {"surrogate": "convnet", "batch": 20, "ghost": 5, "outer_steps": 2, "epochs": 2}
 CP = {"surrogate": "convnet", "batch": 20, "ghost": 5, "max_rounds": 2, "queue": 30}
+GUE = {"surrogate": "convnet", "batch": 20, "ghost": 5, "epochs": 2, "inner_steps": 2}
 TUE = {"steps": 3}
 RUNS = [
     ("pil", PIL),
     ("beo", BEO),
+    ("gue", GUE),
     ("em", EM),
     ("em", {**EM, "unit": "class", "subset": 1.0}),
     ("cp", CP),
