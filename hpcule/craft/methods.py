@@ -20,6 +20,7 @@ from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
+from hpcule.craft.poscuda import PositionalConvolution
 from hpcule.craft.tap import TargetedAdversarial
 from hpcule.craft.uc import UnlearnableClusters
 
@@ -36,6 +37,7 @@ METHODS: Mapping[str, type[Method]] = {
     "cuda": Convolution,
     "lsp": LSP,
     "ops": OnePixelShortcut,
+    "poscuda": PositionalConvolution,
 }
 
 

@@ -68,7 +68,7 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
             beat.note(step.stage, step.done, step.total)
 
     try:
-        source = _source(craft.config.data, craft.config.image_size, config.subset)
+        source = _source(craft.config.data, craft.config.working_size, config.subset)
         summary = run_craft(
             craft.config,
             source,
@@ -113,7 +113,7 @@ def _train(
 ) -> dict[str, Any]:
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(folder.store(craft)) if craft else None
-    size = reader.manifest.working_size if reader else config.craft.get("image_size")
+    size = reader.manifest.working_size if reader else config.working_size
     source, test = _source(config.data, size, config.subset), _test(config.data, config.test, size)
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
