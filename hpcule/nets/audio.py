@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hpcule.nets.convnet import ConvNet
 from hpcule.nets.spectrogram import MFCC, LogMel, signals, window_length
 
 WIDTH = 64
@@ -51,15 +50,21 @@ class TemporalConvolution(nn.Module):
 
 
 class SpectralConvolution(nn.Module):
-    """The five-layer network for images, on time and frequency."""
+    """Three 3x3 convolutions on time and frequency with max-pooling between them, and the mean over both."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.network = ConvNet(1, classes)
+        widths = (1, WIDTH // 4, WIDTH // 2, WIDTH)
+        self.layers = nn.Sequential()
+        for inputs, outputs in pairwise(widths):
+            self.layers.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+            self.layers.append(nn.BatchNorm2d(outputs)).append(nn.ReLU())
+            self.layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.linear = nn.Linear(widths[-1], classes)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map [b, features, L] to logits [b, classes]."""
-        logits: Tensor = self.network(frames.unsqueeze(1))
+        logits: Tensor = self.linear(self.layers(frames.unsqueeze(1)).mean((2, 3)))
         return logits
 
 

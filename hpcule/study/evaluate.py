@@ -108,7 +108,7 @@ def evaluate(
     mine = items[world.rank :: world.size]
     trained: dict[tuple[str, SetName, int], VictimResult] = {}
     for number, (recipe, name, seed) in enumerate(mine):
-        train = Published(source, _publish(name, store, seed), ids=ids, resident=resident)
+        train = Published(source, _publish(name, store, seed, source), ids=ids, resident=resident)
         settings = _settings(config, recipe)
 
         def progress(done: int, total: int, number: int = number, label: str = f"{recipe}, {SETS[name]}") -> None:
@@ -139,10 +139,10 @@ def subset(source: Source, samples: int | None) -> Ids:
     return np.sort(order(key(0, "victim subset"), ids)[:samples])
 
 
-def _publish(name: SetName, store: StoreReader, seed: int) -> Publish:
+def _publish(name: SetName, store: StoreReader, seed: int, source: Source) -> Publish:
     if name == "protected":
         return store.published
-    return clean if name == "clean" else random_noise(store, seed)
+    return clean if name == "clean" else random_noise(store, seed, source)
 
 
 def _settings(config: EvaluateConfig, recipe: str) -> VictimConfig:

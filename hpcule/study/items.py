@@ -120,7 +120,7 @@ def _train(
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     ids = subset(source, config.samples)
     resident = config.world.resident_mebibytes * 2**20
-    train = Published(source, _publish(victim, reader), ids=ids, resident=resident)
+    train = Published(source, _publish(victim, reader, source), ids=ids, resident=resident)
     result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
@@ -137,11 +137,11 @@ def _train(
     }
 
 
-def _publish(victim: Victim, reader: StoreReader | None) -> Publish:
+def _publish(victim: Victim, reader: StoreReader | None, source: Source) -> Publish:
     if reader is None:
         return clean
     if victim.role in ("noise", "matched"):
-        return random_noise(reader, victim.seed, matched=victim.role == "matched")
+        return random_noise(reader, victim.seed, source, matched=victim.role == "matched")
     return reader.published
 
 
