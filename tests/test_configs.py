@@ -13,7 +13,7 @@ from hpcule.cli.main import main
 from hpcule.config.tree import build, load_yaml, merged
 from hpcule.craft.methods import METHODS, configure, find
 from hpcule.jobs.site import SiteConfig, load_site
-from hpcule.nets import NETS
+from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.evaluate import SUITES, EvaluateConfig
 from hpcule.study.grid import expand
@@ -65,7 +65,7 @@ def test_victim(path):
     for suite in SUITES.values():
         evaluate = build(EvaluateConfig, merged(suite, file))
         assert evaluate.victim == train.victim
-    assert train.victim.network in NETS
+    assert train.victim.network in (*NETS, *AUDIO_NETS)
 
 
 @pytest.mark.parametrize("path", STUDY, ids=named)

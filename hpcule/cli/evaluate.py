@@ -39,16 +39,15 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.check import check_same_task
     from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
-    from hpcule.study.evaluate import SUITES as SETTINGS
-    from hpcule.study.evaluate import EvaluateConfig
+    from hpcule.study.evaluate import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
-    config = build(EvaluateConfig, with_overrides(merged(SETTINGS[options.suite], file), options.overrides))
     store = StoreReader(options.store)
     size, skip = store.manifest.working_size, bool(store.manifest.config["skip_unreadable"])
     source = open_source(options.data, image_size=size, skip_unreadable=skip)
     test = open_test(options.data, options.test, image_size=size)
     check_same_task(source, test)
+    config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
     if options.submit:
         ranks(options)
         submit(options, "evaluate")

@@ -16,7 +16,9 @@ def add_to(verbs: Any) -> None:
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
-        "--format", choices=("folder", "npz", "hdf5"), help="default: the kind of DATA; images are written as PNG"
+        "--format",
+        choices=("folder", "wav", "npz", "hdf5"),
+        help="default: the kind of DATA; folder: PNG images",
     )
     parser.set_defaults(run=run)
 

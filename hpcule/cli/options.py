@@ -13,8 +13,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="a path (npz, image folder, IDX folder, HDF5) or a name (digits, fashion-mnist, cifar10, medmnist:NAME); "
-        "DATA:SPLIT is explicit",
+        help="a path (npz, HDF5, folder of images, of WAV or IDX files) or a name (digits, fashion-mnist, cifar10, "
+        "medmnist:NAME); DATA:SPLIT is explicit",
     )
 
 
@@ -54,7 +54,7 @@ def configured(options: argparse.Namespace) -> tuple[Any, Any]:
 
     file = load_yaml(options.config) if options.config else {}
     config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
-    return config, open_source(config.data, image_size=config.image_size, skip_unreadable=config.skip_unreadable)
+    return config, open_source(config.data, image_size=config.working_size, skip_unreadable=config.skip_unreadable)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -144,7 +144,7 @@ def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any
     from hpcule.study.grid import expand
 
     config = build(StudyConfig, load_yaml(options.file))
-    whole = open_source(config.data, image_size=config.craft.get("image_size"))
+    whole = open_source(config.data, image_size=config.working_size)
     samples = len(Subset(whole, config.subset) if config.subset else whole)
     grid = expand(config, samples)
     folder = StudyFolder(options.out)

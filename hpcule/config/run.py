@@ -97,6 +97,8 @@ class CraftConfig:
     """bf16 is autocast; auto takes it where the device has fast instructions for it."""
     image_size: int | None = None
     """Resize every sample to this height and width first, and publish at that size."""
+    clip_length: int | None = None
+    """Cut and pad every recording to so many samples first, and publish at most those; None: as long as the longest."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     store: StoreConfig = field(default_factory=StoreConfig)
@@ -108,3 +110,12 @@ class CraftConfig:
             raise ValueError(f"seed={self.seed}: valid are 0 to 2^63 - 1")
         if self.image_size is not None and not 4 <= self.image_size <= 4096:
             raise ValueError(f"image_size={self.image_size}: valid are 4 to 4096")
+        if self.clip_length is not None and not 1 <= self.clip_length <= 2**31:
+            raise ValueError(f"clip_length={self.clip_length}: valid are 1 to 2^31")
+        if self.clip_length is not None and self.image_size is not None:
+            raise ValueError("image_size is for images, clip_length for recordings: give one of them")
+
+    @property
+    def working_size(self) -> int | None:
+        """What samples are made as large, or as long, as."""
+        return self.image_size or self.clip_length

@@ -24,6 +24,7 @@ from hpcule.craft.lsp import LSP
 from hpcule.craft.method import Method
 from hpcule.craft.ops import OnePixelShortcut
 from hpcule.craft.pil import PIL
+from hpcule.craft.poscuda import PositionalConvolution
 from hpcule.craft.pue import ProvablyUnlearnable
 from hpcule.craft.rem import RobustErrorMinimizing
 from hpcule.craft.sem import StableErrorMinimizing
@@ -54,6 +55,7 @@ METHODS: Mapping[str, type[Method]] = {
     "lsp": LSP,
     "ops": OnePixelShortcut,
     "tue": TransferableUnlearnable,
+    "poscuda": PositionalConvolution,
 }
 
 

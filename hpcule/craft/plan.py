@@ -13,7 +13,7 @@ from hpcule import __version__
 from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, CraftConfig, LengthConfig
 from hpcule.config.tree import to_tree
-from hpcule.craft.methods import find
+from hpcule.craft.methods import METHODS, find
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.store.files import sha256_file
@@ -42,9 +42,19 @@ def check_task(config: CraftConfig, source: Source) -> None:
     """Whether the method can work on the source.
 
     Raises:
-        DataError: the method needs labels and the source has none, or a single class.
-        UsageError: a budget beyond the source's grid.
+        DataError: the method is for images and these are recordings or the other way round; it needs labels and the
+            source has none, or a single class.
+        UsageError: a budget beyond the source's grid, or a size of the other kind of samples.
     """
+    facts = find(config.method.name).facts
+    kind = "images" if source.rate is None else "audio"
+    wrong = config.clip_length if kind == "images" else config.image_size
+    if wrong is not None:
+        given, noun = ("clip_length", "images") if kind == "images" else ("image_size", "recordings")
+        raise UsageError(f"{given}={wrong}: {source.name} holds {noun}; image_size is for images, clip_length for WAV")
+    if facts.data != kind:
+        others = ", ".join(name for name, method in METHODS.items() if method.facts.data == kind)
+        raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
     labelled = find(config.method.name).needs_labels(config.method)
     if labelled and source.labels is None:
         raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
@@ -88,8 +98,8 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
         n=len(source),
         sample_shape=source.shape,
         levels=source.levels,
-        applied_at="native" if config.image_size is None else "working",
-        working_size=config.image_size,
+        applied_at="native" if config.working_size is None else "working",
+        working_size=config.working_size,
         reduced=config.preset != "paper",
         compression=config.store.compression,
         shards=plan_shards(len(source), [cut.range(shard) for shard in range(cut.count)]),

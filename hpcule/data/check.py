@@ -116,9 +116,15 @@ def check_same_task(train: Source, test: Source) -> None:
     Raises:
         DataError: sample shape, levels or classes differ; the message names both sources.
     """
+    if test.rate != train.rate:
+        rates = " and ".join(f"{s.name} has {s.rate or 'no'} samples a second" for s in (train, test))
+        raise DataError(f"the test source does not fit the training source: {rates}; choose another --test")
     both = f"test source {test.name}:{test.split} does not fit training source {train.name}:{train.split}: "
     if test.shape[0] != train.shape[0]:
         raise DataError(f"{both}{test.shape[0]} channel(s), not {train.shape[0]}; choose another --test")
+    if test.shape != train.shape and train.rate is not None:
+        lengths = f"{test.shape[2]} samples, not {train.shape[2]}"
+        raise DataError(f"{both}{lengths}; put both into one folder, below train and test, to give them one length")
     if test.shape != train.shape:
         sizes = f"{test.shape[1]}x{test.shape[2]} pixels, not {train.shape[1]}x{train.shape[2]}"
         raise DataError(f"{both}{sizes}; give both one size with --set image_size={train.shape[1]}")

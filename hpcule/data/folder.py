@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import SPLITS
+from hpcule.data.layout import Layout, UnreadableError, each
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, Samples, Source
 
-T = TypeVar("T")
-
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 """Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
-_THREADS = 4
-_WINDOW = 256
-_LAYOUT = "valid is DATA/CLASS/FILE, DATA/train/CLASS/FILE, ..., or files alone"
-
-
-class UnreadableError(DataError):
-    """One file cannot be decoded."""
 
 
 def folder_splits(root: Path) -> tuple[str, ...]:
@@ -39,8 +27,7 @@ def folder_splits(root: Path) -> tuple[str, ...]:
     Raises:
         DataError: see `FolderSource`.
     """
-    folders, _ = _list(root, root)
-    return tuple(split for split in SPLITS if split in folders) if folders and set(folders) <= set(SPLITS) else ("all",)
+    return _layout(root).splits()
 
 
 class FolderSource(Source):
@@ -69,10 +56,11 @@ class FolderSource(Source):
                 folder, a damaged file, more than 8 bits, different sizes.
         """
         self.name, self.split = root.resolve().name, split
-        self._folder = root if split == "all" else root / split
+        layout = _layout(root)
+        self._folder = layout.folder(split)
         self._size = image_size
-        files = _scan(root, self._folder, split)
-        heads = _each(lambda file: _head(self._folder, file, skip_unreadable), files)
+        files = layout.scan(split)
+        heads = each(lambda file: _head(self._folder, file, skip_unreadable), files)
         readable = [(file, head) for file, head in zip(files, heads, strict=True) if isinstance(head, tuple)]
         self._files = [file for file, _ in readable]
         self.skipped = tuple(file for file, head in zip(files, heads, strict=True) if not isinstance(head, tuple))
@@ -81,11 +69,7 @@ class FolderSource(Source):
         self._grey = all(mode == "L" for _, (mode, _) in readable)
         height, width = _one_size(self._folder, readable) if image_size is None else (image_size, image_size)
         self.shape = (1 if self._grey else 3, height, width)
-        self.labels, self.class_names = None, None
-        if "/" in files[0]:
-            self.class_names = _class_names(root, split)
-            number = {name: k for k, name in enumerate(self.class_names)}
-            self.labels = np.array([number[file.partition("/")[0]] for file in self._files], np.int64)
+        self.labels, self.class_names = layout.classes(self._files, split)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -93,7 +77,7 @@ class FolderSource(Source):
     def read(self, ids: Ids) -> Samples:
         """See `Source.read`."""
         samples = np.empty((len(ids), *self.shape), np.uint8)
-        for row, pixels in zip(samples, _each(self._decode, [self._files[sample] for sample in ids]), strict=True):
+        for row, pixels in zip(samples, each(self._decode, [self._files[sample] for sample in ids]), strict=True):
             row[...] = pixels
         return samples
 
@@ -112,46 +96,8 @@ class FolderSource(Source):
         return pixels
 
 
-def _scan(root: Path, folder: Path, split: str) -> list[str]:
-    """Files of a split, relative to its folder, in the order of their ids."""
-    if split != "all" and _list(root, root)[1]:
-        raise DataError(f"{root} holds images beside the folders {', '.join(folder_splits(root))}; {_LAYOUT}")
-    classes, images = _list(root, folder)
-    if classes and images:
-        raise DataError(f"{folder} holds images ({images[0]}) beside folders ({classes[0]}); {_LAYOUT}")
-    if not classes and not images:
-        raise DataError(f"{folder} holds no images; valid are files that end in {', '.join(_ENDINGS)}")
-    for name in classes:
-        below, files = _list(root, folder / name)
-        if below:
-            raise DataError(f"{folder / name / below[0]} is a folder inside the class {name}; {_LAYOUT}")
-        if not files:
-            raise DataError(f"{folder / name}: class without images; add some or remove the folder")
-        images += [f"{name}/{file}" for file in files]
-    return images
-
-
-def _class_names(root: Path, split: str) -> tuple[str, ...]:
-    folders = [root] if split == "all" else [root / split for split in folder_splits(root)]
-    return tuple(sorted({name for folder in folders for name in _list(root, folder)[0]}))
-
-
-def _list(root: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of the sub-folders and of the image files; hidden ones and other files are ignored."""
-    folders, images = [], []
-    try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{folder}: {error.strerror}") from None
-    for entry in entries:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{entry.path} is a link that leads out of {root}; put the file itself there")
-        if entry.is_dir():
-            folders.append(entry.name)
-        elif entry.name.lower().endswith(_ENDINGS):
-            images.append(entry.name)
-    return sorted(folders), sorted(images)
+def _layout(root: Path) -> Layout:
+    return Layout(root, ENDINGS, "images")
 
 
 @contextmanager
@@ -199,12 +145,3 @@ def _one_size(folder: Path, readable: Sequence[tuple[str, tuple[str, tuple[int, 
                 f"give all one size with --set image_size=N"
             )
     return height, width
-
-
-def _each(function: Callable[[str], T], files: Sequence[str]) -> list[T]:
-    """Apply a function to each file, some at once: decoding frees the interpreter, and shared disks answer slowly."""
-    results: list[T] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, len(files), _WINDOW):
-            results.extend(pool.map(function, files[first : first + _WINDOW]))
-    return results

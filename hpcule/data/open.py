@@ -16,6 +16,7 @@ from hpcule.data.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10,
 from hpcule.data.npz import npz_splits, open_npz
 from hpcule.data.resize import Resized
 from hpcule.data.source import Source
+from hpcule.data.wav import WavSource, holds_recordings, wav_splits
 
 _ROOT = Path("~/.cache/hpcule/data")
 
@@ -39,12 +40,13 @@ def open_source(
     """Open a split of DATA.
 
     Args:
-        data: a path (npz, HDF5, folder of images, of IDX files, or with cifar-10-batches-py) or a name (`digits`,
-            `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT` behind it. What exists as a path is one.
+        data: a path (npz, HDF5, folder of images, of WAV or IDX files, or with cifar-10-batches-py) or a name
+            (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT` behind it. What exists as a
+            path is one.
         split: this split, whatever DATA says.
         default_split: the split if neither says one. Data without splits are one split "all", which serves as "train".
-        image_size: resize every sample to this height and width.
-        skip_unreadable: leave out image files that cannot be decoded (`FolderSource.skipped` lists them).
+        image_size: resize every image to this height and width; cut and pad every recording to this length.
+        skip_unreadable: leave out files that cannot be decoded (`FolderSource.skipped` lists them).
         root: where named sets are kept; default ~/.cache/hpcule/data.
 
     Raises:
@@ -55,7 +57,7 @@ def open_source(
         raise UsageError(f"image_size={image_size}: valid are whole numbers from 1 on")
     found, own_split = _find(data, root, image_size, skip_unreadable)
     source = found.open(_choose(data, found.splits(), split or own_split or default_split))
-    if image_size is None or source.shape[1:] == (image_size, image_size):
+    if image_size is None or source.rate is not None or source.shape[1:] == (image_size, image_size):
         return source
     return Resized(source, image_size)
 
@@ -106,13 +108,16 @@ def _at_path(path: Path, image_size: int | None, skip_unreadable: bool) -> _Foun
             return _Found(lambda: ("train", "test"), partial(open_cifar10, path))
         if idx_splits(path):
             return _Found(partial(idx_splits, path), partial(open_idx, path))
+        if holds_recordings(path):
+            recordings = partial(WavSource, path, clip_length=image_size, skip_unreadable=skip_unreadable)
+            return _Found(partial(wav_splits, path), recordings)
         opened = partial(FolderSource, path, image_size=image_size, skip_unreadable=skip_unreadable)
         return _Found(partial(folder_splits, path), opened)
     if path.suffix.lower() == ".npz":
         return _Found(partial(npz_splits, path), partial(open_npz, path))
     if path.suffix.lower() in (".h5", ".hdf5"):
         return _Found(partial(hdf5_splits, path), partial(Hdf5Source, path))
-    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or a folder of images or IDX files")
+    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or a folder of images, WAV or IDX files")
 
 
 def _choose(data: str, splits: tuple[str, ...], wanted: str) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 Samples = npt.NDArray[Any]
-"""Images [n, C, H, W], uint8 or uint16."""
+"""Images [n, C, H, W], uint8 or uint16; recordings [n, 1, 1, T], uint16 with silence at 32768."""
 
 
 class Source(ABC):
@@ -19,12 +19,13 @@ class Source(ABC):
 
     Attributes:
         name: for reports, without any path ("cifar10").
-        kind: what it was read from: "npz", "folder", "idx" or "hdf5"; the default format of an export.
+        kind: what it was read from: "npz", "folder", "idx", "hdf5" or "wav"; the default format of an export.
         split: "train", "val", "test", or "all" where the data has no splits.
         shape: (C, H, W) of every sample.
         levels: the largest value of the samples' grid, 255 or 65535.
         labels: int64 [N] in 0..K-1, or None.
         class_names: K names, or None where there are no labels.
+        rate: samples a second of recordings; None for images.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Source(ABC):
     levels: int
     labels: Labels | None
     class_names: tuple[str, ...] | None
+    rate: int | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -49,6 +51,10 @@ class Source(ABC):
     def file_name(self, sample: int) -> str | None:
         """Relative path of the sample's file where each sample is a file ("cat/017.png"), else None."""
         return None
+
+    def lengths(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """Columns of each sample that are its own, int64 [n]; what follows was padded, and is not published."""
+        return np.full(len(ids), self.shape[2], np.int64)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Samples, Source
@@ -22,6 +23,7 @@ class Subset(Source):
             raise UsageError(f"{count} samples of {source.name}: valid are 1 to {len(source)}")
         self.name, self.kind, self.split = source.name, source.kind, source.split
         self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
+        self.rate = source.rate
         self._ids = np.arange(count, dtype=np.int64) * len(source) // count
         self.labels = source.labels[self._ids] if source.labels is not None else None
         self.source = source
@@ -32,6 +34,10 @@ class Subset(Source):
     def read(self, ids: Ids) -> Samples:
         """See `Source.read`."""
         return self.source.read(self._ids[ids])
+
+    def lengths(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """See `Source.lengths`."""
+        return self.source.lengths(self._ids[ids])
 
     def file_name(self, sample: int) -> str | None:
         """See `Source.file_name`."""

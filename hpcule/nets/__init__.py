@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
+from hpcule.nets.audio import AUDIO_NETS, audio_net
 from hpcule.nets.convnet import ConvNet
 from hpcule.nets.resnet import resnet18, resnet_small, resnet_tiny
 from hpcule.nets.seeded import seeded_weights
@@ -19,7 +20,7 @@ NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet-small": resnet_small,
     "resnet18": resnet18,
 }
-"""Name -> constructor from (channels, classes, (H, W))."""
+"""Networks for images: name -> constructor from (channels, classes, (H, W)). `AUDIO_NETS` are those for recordings."""
 
 
 class Featured(Protocol):
@@ -30,20 +31,28 @@ class Featured(Protocol):
         ...
 
 
-def build(name: str, *, channels: int, classes: int, size: tuple[int, int], seed: int) -> nn.Module:
+def build(
+    name: str, *, channels: int, classes: int, size: tuple[int, int], seed: int, rate: int | None = None
+) -> nn.Module:
     """Build a classifier of images [b, channels, H, W] into logits [b, classes], float32 on the CPU, in training mode.
 
     Args:
-        name: a key of `NETS`.
+        name: one of `NETS` for images, of `AUDIO_NETS` for recordings.
         channels: of the images, 1 or 3 as a rule.
         classes: the number of logits.
         size: (H, W) of the images; above 64 pixels the ResNets take the stem made for ImageNet.
         seed: all that the initial weights depend on; the global random state is neither read nor changed.
+        rate: samples a second of recordings [b, 1, 1, T]; None for images.
 
     Raises:
-        UsageError: no network has this name.
+        UsageError: no network has this name, or it is for the other kind of samples.
     """
-    if name not in NETS:
-        raise UsageError(unknown("network", name, NETS))
+    if name not in (*NETS, *AUDIO_NETS):
+        raise UsageError(unknown("network", name, (*NETS, *AUDIO_NETS)))
+    valid, noun = (AUDIO_NETS, "recordings") if rate is not None else (tuple(NETS), "images")
+    if name not in valid:
+        raise UsageError(f"network {name} is not for {noun}; valid for them are {', '.join(valid)}")
     with seeded_weights(seed):
+        if rate is not None:
+            return audio_net(name, classes, rate)
         return NETS[name](channels, classes, size)

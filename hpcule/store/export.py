@@ -15,12 +15,23 @@ from hpcule.data.source import Ids, Samples, Source
 from hpcule.store.budget import magnitude
 from hpcule.store.files import storage_error
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.formats import Part, folder_error, safe_name, write_folder, write_hdf5, write_npz
+from hpcule.store.formats import (
+    Part,
+    folder_error,
+    safe_name,
+    wav_error,
+    write_folder,
+    write_hdf5,
+    write_npz,
+    write_wav,
+)
 from hpcule.store.read import StoreReader
 
 _ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
-_DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5"}
+_DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5", "wav": "wav"}
 _WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
+_FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"folder": write_folder, "wav": write_wav}
+_ERRORS: dict[str, Callable[[Source], str | None]] = {"folder": folder_error, "wav": wav_error}
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class ExportSummary:
 
     Attributes:
         path: the folder or file.
-        format: "folder", "npz" or "hdf5".
+        format: "folder", "wav", "npz" or "hdf5".
         protected: number of protected samples.
         copied: number of samples by split that were copied unchanged.
         largest: the largest change of a sample, in levels and in the store's norm.
@@ -58,7 +69,8 @@ def export(
         store: a complete store.
         source: the samples it was made for.
         out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself (ending .npz or .h5).
-        format: "folder", "npz" or "hdf5"; by default what `out` ends in, else what the source was read from.
+        format: "folder", "wav" (a folder too), "npz" or "hdf5"; by default what `out` ends in, else what the source
+            was read from.
         other_splits: sources by split, copied unchanged beside the protected one.
 
     Raises:
@@ -112,14 +124,19 @@ def _choose_format(out: Path, format: str | None, source: Source, others: Mappin
     from_ending = next((kind for kind, ending in _ENDINGS.items() if out.suffix == ending), None)
     chosen = format or from_ending or _DEFAULT_FORMAT.get(source.kind, "npz")
     if chosen not in _DEFAULT_FORMAT.values():
-        raise UsageError(f"format {chosen} is unknown: folder, npz or hdf5")
+        raise UsageError(f"format {chosen} is unknown: folder, wav, npz or hdf5")
     if from_ending is not None and chosen != from_ending:
         raise UsageError(f"{out.name} ends like {from_ending}, but the format is {chosen}: change one of them")
-    if chosen == "folder":
+    if chosen in _ERRORS:
         for one in (source, *others.values()):
-            if (reason := folder_error(one)) is not None:
-                raise UsageError(f"{one.name}: {reason}: choose the format npz or hdf5")
+            if (reason := _ERRORS[chosen](one)) is not None:
+                raise UsageError(f"{one.name}: {reason}: choose {_others(one)}")
     return chosen
+
+
+def _others(source: Source) -> str:
+    own = [kind for kind, error in _ERRORS.items() if error(source) is None]
+    return f"the format {' or '.join([*own, *_WRITERS])}"
 
 
 def _write_whole(out: Path, kind: str, parts: Sequence[Part], size: int) -> int:
@@ -127,9 +144,9 @@ def _write_whole(out: Path, kind: str, parts: Sequence[Part], size: int) -> int:
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "folder":
+        if kind in _FOLDER_WRITERS:
             partial.mkdir()
-            write_folder(partial, parts)
+            _FOLDER_WRITERS[kind](partial, parts)
         elif out.suffix == _ENDINGS[kind]:
             _WRITERS[kind](partial, parts)
         else:

@@ -1,4 +1,4 @@
-"""Writing published samples: a folder of PNG files, one npz, one HDF5 file. Memory does not grow with the number.
+"""Writing published samples: a folder of PNG or of WAV files, an npz, an HDF5 file. Memory does not grow with them.
 
 Nothing but samples, labels and names is written, and no file carries the time, so equal samples give equal bytes.
 """
@@ -6,6 +6,7 @@ Nothing but samples, labels and names is written, and no file carries the time, 
 from __future__ import annotations
 
 import re
+import wave
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from PIL import Image
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.wav import SILENCE
 from hpcule.store.fingerprint import blocks
 
 Array = npt.NDArray[Any]
@@ -55,13 +57,33 @@ def write_folder(folder: Path, parts: Sequence[Part]) -> None:
             images = np.ascontiguousarray(samples.transpose(0, 2, 3, 1))
             for sample, image in zip(ids.tolist(), images, strict=True):
                 place = folder / part.split / _stem(part.source, sample, classes)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with _create(place) as file:
+                with _create(place, ".png") as file:
                     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+
+
+def write_wav(folder: Path, parts: Sequence[Part]) -> None:
+    """Write each recording as mono 16-bit PCM, without its padding, at the place of its source file."""
+    for part in parts:
+        classes = _class_folders(part.source)
+        for ids, samples in part.blocks():
+            # From the unsigned grid to two's complement: that turns the highest bit.
+            signed = (samples[:, 0, 0] ^ np.uint16(SILENCE)).view(np.int16)
+            for sample, length, signal in zip(ids.tolist(), part.source.lengths(ids), signed, strict=True):
+                place = folder / part.split / _stem(part.source, sample, classes)
+                with _create(place, ".wav") as file, wave.open(file, "wb") as recording:
+                    recording.setparams((1, 2, part.source.rate or 0, int(length), "NONE", ""))
+                    recording.writeframes(signal[:length].tobytes())
+
+
+def wav_error(source: Source) -> str | None:
+    """Say why the samples of a source cannot be written as WAV, or return None."""
+    return None if source.rate is not None else "WAV files hold recordings, and these are images"
 
 
 def folder_error(source: Source) -> str | None:
     """Say why the samples of a source cannot be written as PNG, or return None."""
+    if source.rate is not None:
+        return "PNG holds images, and these are recordings"
     channels = source.shape[0]
     if source.dtype == np.uint8 and channels <= 4:
         return None
@@ -164,7 +186,7 @@ def _class_folders(source: Source) -> list[str]:
 
 
 def _stem(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
-    """Relative path of a sample's PNG, without the ending."""
+    """Relative path of a sample's file, without the ending."""
     if (given := source.file_name(sample)) is not None:
         path = PurePosixPath(given)
         if path.is_absolute() or ".." in path.parts or not path.name:
@@ -174,11 +196,12 @@ def _stem(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
     return PurePosixPath(classes[source.labels[sample]], number) if source.labels is not None else PurePosixPath(number)
 
 
-def _create(stem: Path) -> BinaryIO:
+def _create(stem: Path, ending: str) -> BinaryIO:
     """Create STEM.png, or STEM-2.png and so on where a.jpg and a.bmp, or A.png and a.png, ask for the same name."""
-    name, suffix = f"{stem.name}.png", 2
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    name, suffix = f"{stem.name}{ending}", 2
     while True:
         try:
             return (stem.parent / name).open("xb")
         except FileExistsError:
-            name, suffix = f"{stem.name}-{suffix}.png", suffix + 1
+            name, suffix = f"{stem.name}-{suffix}{ending}", suffix + 1

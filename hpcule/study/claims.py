@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from hpcule.measure.accuracy import Summary, paired_difference, wilson
-from hpcule.study.results import Recipe, Results, SetName, percent, victims, worst_recipe
+from hpcule.study.results import Recipe, Results, SetName, noun, percent, victims, worst_recipe
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
 
@@ -42,7 +42,7 @@ def verdict(results: Results) -> str:
     found = grade(results)
     if found == "invalid":
         return f"INVALID: {results['invalid_because']}, so nothing can be said about the protection."
-    recipe = worst_recipe(results)
+    recipe, samples = worst_recipe(results), noun(results)
     clean, noise, protected = (victims(recipe, name)["mean"] for name in ("clean", "noise", "protected"))
     as_good = ", so random noise protects as well" if found != "none" and noise - protected < SAME else ""
     who = "victims"
@@ -50,20 +50,20 @@ def verdict(results: Results) -> str:
         who = f"the most successful victims ({recipe['title']})"
     return (
         f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: trained on the protected copy of "
-        f"{results['data']['name']}, {who} recognise {percent(protected)} of clean test images, against "
-        f"{percent(clean)} after training on clean images and {percent(noise)} on images with random noise{as_good}; "
-        f"chance is {percent(results['data']['chance'])}."
+        f"{results['data']['name']}, {who} recognise {percent(protected)} of clean test {samples}, against "
+        f"{percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with random "
+        f"noise{as_good}; chance is {percent(results['data']['chance'])}."
     )
 
 
 def warnings(results: Results) -> list[str]:
     """What must be read before the numbers, a paragraph each; empty where nothing stands in their way."""
-    paragraphs = []
+    paragraphs, samples = [], noun(results)
     if results["status"] == "invalid":
         paragraphs.append(
-            f"INVALID: {results['invalid_because']}. A victim that does not learn from clean images cannot show that "
-            "protected images are the reason it does not learn. Read no protection into these numbers; "
-            "train longer, or on more images, and evaluate again."
+            f"INVALID: {results['invalid_because']}. A victim that does not learn from clean {samples} cannot show "
+            f"that protected {samples} are the reason it does not learn. Read no protection into these numbers; "
+            f"train longer, or on more {samples}, and evaluate again."
         )
     if results["reduced"]:
         paragraphs.append(
@@ -72,7 +72,7 @@ def warnings(results: Results) -> list[str]:
         )
     if results["status"] != "invalid":
         for recipe in results["recipes"]:
-            paragraphs += _recipe_warnings(recipe, results["data"]["test"])
+            paragraphs += _recipe_warnings(recipe, results["data"]["test"], samples)
     if _fewest_seeds(results) == 1:
         paragraphs.append(
             "Only one seed was trained, so there is no interval: another seed may give a figure some points away."
@@ -82,19 +82,20 @@ def warnings(results: Results) -> list[str]:
 
 def claims(results: Results) -> list[str]:
     """Paragraphs on what the figures do and do not claim; the warnings come first."""
-    data, protection = results["data"], results["protection"]
+    data, protection, samples = results["data"], results["protection"], noun(results)
     low, high = wilson(round(results["worst_case"]["protected"] * data["test"]), data["test"])
     titles = ", ".join(recipe["title"] for recipe in results["recipes"])
     seen = "all" if data["train"] == protection["n"] else f"{data['train']:,} of the"
     scope = (
         f"The figures hold for victims trained from scratch on the published copy of {data['name']} with the recipes "
-        f"shown ({titles}), on {seen} {protection['n']:,} protected images, and tested on "
+        f"shown ({titles}), on {seen} {protection['n']:,} protected {samples}, and tested on "
         f"{data['test']:,} clean ones. A longer training, another network, a network that has already been trained "
         "elsewhere, or other data may learn more."
     )
     holders = (
-        "They do not hold for somebody who has clean copies of the images, or the perturbation: whoever has the "
-        "perturbation can take it off. Where protected images are mixed with clean ones, the clean ones teach as ever."
+        f"They do not hold for somebody who has clean copies of the {samples}, or the perturbation: whoever has the "
+        f"perturbation can take it off. Where protected {samples} are mixed with clean ones, the clean ones teach as "
+        "ever."
     )
     countermeasures = (
         "A countermeasure that is not among the recipes was not tried and is not covered. Protections of this kind "
@@ -105,8 +106,8 @@ def claims(results: Results) -> list[str]:
         countermeasures += f" Known weakness of this method: {protection['facts']['weaknesses']}."
     counting = (
         f"Chance, {percent(data['chance'])}, is what naming the commonest test class every time would score. Intervals "
-        "are 95% Student-t intervals over seeds: they cover the luck of training, not the choice of test images. "
-        f"With {data['test']:,} test images that choice alone leaves one victim's figure uncertain by about "
+        f"are 95% Student-t intervals over seeds: they cover the luck of training, not the choice of test {samples}. "
+        f"With {data['test']:,} test {samples} that choice alone leaves one victim's figure uncertain by about "
         f"{100 * (high - low) / 2:.1f} points either way."
     )
     wording = (
@@ -114,14 +115,23 @@ def claims(results: Results) -> list[str]:
         f"to the most successful victims, “in part” at most {PART:.0%}, “did not hold” that they stay within "
         f"{100 * SAME:.0f} points of their clean control. Test accuracy is that of the last epoch."
     )
-    eyes = (
+    return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
+
+
+def _senses(results: Results) -> str:
+    keep = f"keep the clean {noun(results)} for all work that depends on them."
+    if "audibility" in results:
+        return (
+            "Audibility is measured on signals and spectra. Whether the change disturbs a listener was not tested: "
+            + keep
+        )
+    return (
         "Visibility is measured in pixels. Whether the change disturbs a human reader, or a diagnosis, was not tested: "
-        "keep the clean images for all work that depends on them."
+        + keep
     )
-    return [*warnings(results), scope, holders, countermeasures, counting, wording, eyes]
 
 
-def _recipe_warnings(recipe: Recipe, test: int) -> list[str]:
+def _recipe_warnings(recipe: Recipe, test: int, samples: str) -> list[str]:
     """Where the protected set is not clearly worse than a control, or a victim does well to stop early."""
     paragraphs = []
     where = f"With the recipe “{recipe['title']}”"
@@ -143,7 +153,7 @@ def _recipe_warnings(recipe: Recipe, test: int) -> list[str]:
     if best - protected > SAME:
         paragraphs.append(
             f"{where}, victims that stop at their best epoch reach {percent(best)} on average instead of "
-            f"{percent(protected)}. To find that epoch takes clean test images, which somebody may have."
+            f"{percent(protected)}. To find that epoch takes clean test {samples}, which somebody may have."
         )
     return paragraphs
 

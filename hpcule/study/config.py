@@ -50,6 +50,12 @@ class StudyConfig:
     """Victims train on so many samples, the same for all; None: on all."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
+    @property
+    def working_size(self) -> int | None:
+        """What the crafts make samples as large, or as long, as."""
+        size: int | None = self.craft.get("image_size") or self.craft.get("clip_length")
+        return size
+
     def __post_init__(self) -> None:
         """Check names and ranges."""
         for name, settings in self.variants.items():

@@ -18,18 +18,17 @@ from hpcule.craft.methods import find
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Source
 from hpcule.measure.accuracy import chance_level, has_learnt, summarise
-from hpcule.measure.visibility import Visibility
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.study.pictures import Pictures, choose_samples
+from hpcule.study.pictures import Pictures
 from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet
+from hpcule.study.samples import audibility, pictures, visibility
 from hpcule.victim.config import RECIPES, VictimConfig, check_recipes
 from hpcule.victim.published import Publish, Published, clean, random_noise
 from hpcule.victim.train import VictimResult, train_victim
 from hpcule.world.group import World
 
 SETS: dict[SetName, str] = {"clean": "clean control", "noise": "random-noise control", "protected": "protected"}
-PICTURES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +59,15 @@ SUITES: dict[str, dict[str, Any]] = {
 }
 
 
+AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
+
+
+def suite(name: str, source: Source) -> dict[str, Any]:
+    """Settings of a suite for images, or for recordings: neither cropped nor flipped, and for a network of theirs."""
+    settings = SUITES[name]
+    return settings if source.rate is None else {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}
+
+
 def evaluate(
     config: EvaluateConfig,
     store: StoreReader,
@@ -80,9 +88,13 @@ def evaluate(
 
     Raises:
         DataError: there are no labels to train victims with.
-        UsageError: more samples asked for than there are.
+        UsageError: more samples asked for than there are, or a recipe that is for images.
         StoreError: the store was made for other samples.
     """
+    if source.rate is not None and "crop-flip" in config.recipes:
+        raise UsageError(
+            f"the recipe crop-flip is for images, and {source.name} holds recordings: --set recipes=[plain]"
+        )
     if source.labels is None or test.labels is None:
         raise DataError(
             f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
@@ -96,7 +108,7 @@ def evaluate(
     mine = items[world.rank :: world.size]
     trained: dict[tuple[str, SetName, int], VictimResult] = {}
     for number, (recipe, name, seed) in enumerate(mine):
-        train = Published(source, _publish(name, store, seed), ids=ids, resident=resident)
+        train = Published(source, _publish(name, store, seed, source), ids=ids, resident=resident)
         settings = _settings(config, recipe)
 
         def progress(done: int, total: int, number: int = number, label: str = f"{recipe}, {SETS[name]}") -> None:
@@ -105,8 +117,12 @@ def evaluate(
         trained[recipe, name, seed] = train_victim(settings, train, clean_test, world.alone(), seed, progress)
     everything = {item: result for part in world.gather(trained) for item, result in part.items()}
     recipes = [_recipe(config, recipe, everything) for recipe in config.recipes]
-    results = _results(store, recipes, _data(source, test, ids), _visibility(store, source))
-    return results, _pictures(store, source)
+    results = _results(store, recipes, _data(source, test, ids))
+    if source.rate is None:
+        results["visibility"] = visibility(store, source)
+    else:
+        results["audibility"] = audibility(store, source, source.rate)
+    return results, pictures(store, source)
 
 
 def subset(source: Source, samples: int | None) -> Ids:
@@ -123,10 +139,10 @@ def subset(source: Source, samples: int | None) -> Ids:
     return np.sort(order(key(0, "victim subset"), ids)[:samples])
 
 
-def _publish(name: SetName, store: StoreReader, seed: int) -> Publish:
+def _publish(name: SetName, store: StoreReader, seed: int, source: Source) -> Publish:
     if name == "protected":
         return store.published
-    return clean if name == "clean" else random_noise(store, seed)
+    return clean if name == "clean" else random_noise(store, seed, source)
 
 
 def _settings(config: EvaluateConfig, recipe: str) -> VictimConfig:
@@ -158,7 +174,7 @@ def _victim(result: VictimResult) -> Victim:
     }
 
 
-def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts, visibility: Any) -> Results:
+def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts) -> Results:
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
     worst = max(means, key=lambda name: means[name]["protected"])
     invalid = _invalid(means, data["chance"])
@@ -170,7 +186,6 @@ def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts, visibil
         "reduced": store.manifest.reduced,
         "protection": _protection(store),
         "data": data,
-        "visibility": visibility,
         "recipes": recipes,
         "controls": {name: {s: mean for s, mean in sets.items() if s != "protected"} for name, sets in means.items()},
         "worst_case": {"recipe": worst, "protected": means[worst]["protected"]},
@@ -211,7 +226,7 @@ def _protection(store: StoreReader) -> Protection:
 
 def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
     assert test.labels is not None
-    return {
+    facts: DataFacts = {
         "name": source.name,
         "classes": source.class_count,
         "class_names": list(source.class_names or ()),
@@ -220,24 +235,6 @@ def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
         "shape": list(source.shape),
         "chance": chance_level(test.labels),
     }
-
-
-def _visibility(store: StoreReader, source: Source) -> Any:
-    visibility = Visibility(source.levels)
-    for start in range(0, len(source), 1024):
-        ids = np.arange(start, min(start + 1024, len(source)), dtype=np.int64)
-        samples = source.read(ids)
-        visibility.update(torch.from_numpy(samples), torch.from_numpy(store.published(ids, samples)))
-    return visibility.result()
-
-
-def _pictures(store: StoreReader, source: Source) -> Pictures:
-    assert source.labels is not None
-    chosen = choose_samples(source.labels, PICTURES)
-    samples = source.read(chosen)
-    names = [(source.class_names or ())[source.labels[sample]] for sample in chosen]
-    published = store.published(chosen, samples)
-    delta = published.astype(np.int32) - samples.astype(np.int32)
-    # Screens show 8 bits.
-    shown = [(images // ((source.levels + 1) // 256)).astype(np.uint8) for images in (samples, published)]
-    return Pictures(clean=shown[0], delta=delta, protected=shown[1], names=names)
+    if source.rate is not None:
+        facts["rate"] = source.rate
+    return facts

@@ -68,7 +68,7 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
             beat.note(step.stage, step.done, step.total)
 
     try:
-        source = _source(craft.config.data, craft.config.image_size, config.subset)
+        source = _source(craft.config.data, craft.config.working_size, config.subset)
         summary = run_craft(
             craft.config,
             source,
@@ -113,14 +113,14 @@ def _train(
 ) -> dict[str, Any]:
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(folder.store(craft)) if craft else None
-    size = reader.manifest.working_size if reader else config.craft.get("image_size")
+    size = reader.manifest.working_size if reader else config.working_size
     source, test = _source(config.data, size, config.subset), _test(config.data, config.test, size)
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     ids = subset(source, config.samples)
     resident = config.world.resident_mebibytes * 2**20
-    train = Published(source, _publish(victim, reader), ids=ids, resident=resident)
+    train = Published(source, _publish(victim, reader, source), ids=ids, resident=resident)
     result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
@@ -137,11 +137,11 @@ def _train(
     }
 
 
-def _publish(victim: Victim, reader: StoreReader | None) -> Publish:
+def _publish(victim: Victim, reader: StoreReader | None, source: Source) -> Publish:
     if reader is None:
         return clean
     if victim.role in ("noise", "matched"):
-        return random_noise(reader, victim.seed, matched=victim.role == "matched")
+        return random_noise(reader, victim.seed, source, matched=victim.role == "matched")
     return reader.published
 
 

@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+
+from hpcule.data.wav import SILENCE
+from hpcule.nets.spectrogram import FLOOR, LogMel
 
 LONGEST_SIDE = 256
 """Larger images are thinned to this many pixels a side: eight samples of a scanner would make a page of 100 MB."""
+
+LOUDEST = 10.0
+"""Natural logarithm of the power in a mel band that is white."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -55,6 +62,15 @@ def choose_samples(labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.
     place = np.arange(len(labels)) - starts
     chosen = by_class[np.lexsort((labels[by_class], place))][:count]
     return chosen[np.lexsort((chosen, labels[chosen]))]
+
+
+def spectrograms(recordings: npt.NDArray[np.uint16], rate: int) -> Pixels:
+    """Log-mel spectrograms uint8 [m, 1, bands, L] of recordings [m, 1, 1, T]: black is silence, high tones are up."""
+    signals = torch.from_numpy(recordings[:, 0, 0].astype(np.float32) / SILENCE - 1)
+    bands = LogMel(rate)(signals).numpy()[:, None, ::-1]
+    lowest = np.log(FLOOR)
+    shown: Pixels = (255 * (bands - lowest) / (LOUDEST - lowest)).round().clip(0, 255).astype(np.uint8)
+    return shown
 
 
 def gain(delta: npt.NDArray[Any], levels: int) -> int:

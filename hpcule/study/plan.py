@@ -79,7 +79,7 @@ def plan_craft(
 
 def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> StudyPlan:
     """All crafts and victims of a study. What crafts have in common and a study keeps is counted once."""
-    size = config.craft.get("image_size")
+    size = config.working_size
     source = open_source(config.data, image_size=size)
     source = Subset(source, config.subset) if config.subset else source
     tests = len(open_test(config.data, config.test, image_size=size))
@@ -127,7 +127,7 @@ def _victim_seconds(
     known: Measurements,
 ) -> float:
     """One victim by itself, beside others on the same node."""
-    size = config.craft.get("image_size")
+    size = config.working_size
     trial = VictimTrial(victim=victim.config, data=config.data, test=config.test, image_size=size, world=config.world)
     local = local_workers(config.world, machine.workers_per_node)
     return known.victim(trial, source, local).seconds(victim.config, samples, tests)

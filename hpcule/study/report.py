@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -14,21 +13,23 @@ from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
+from hpcule.study.distance import Row, distance
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
-from hpcule.study.results import Recipe, Results, Victim, percent, percent_range, points, points_range, worst_recipe
+from hpcule.study.results import (
+    Recipe,
+    Results,
+    Victim,
+    noun,
+    percent,
+    percent_range,
+    points,
+    points_range,
+    worst_recipe,
+)
 from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
 
 BAR_LABELS = {"clean": "clean control", "noise": "random noise", "protected": "protected"}
 MOST_CLASS_NAMES = 12
-
-
-@dataclass(frozen=True)
-class Row:
-    """A fact: its name, its value, and what the value means."""
-
-    name: str
-    value: str
-    note: str = ""
 
 
 def write_report(results: Results, pictures: Pictures, path: Path) -> None:
@@ -47,12 +48,14 @@ def write_report(results: Results, pictures: Pictures, path: Path) -> None:
 
 def render(results: Results, pictures: Pictures) -> str:
     """The page as text."""
-    levels = results["protection"]["levels"]
+    # Recordings are shown as pictures of 8 bits.
+    levels = 255 if "rate" in results["data"] else results["protection"]["levels"]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             results=results,
+            noun=noun(results),
             grade=grade(results),
             verdict=verdict(results),
             worst=worst_recipe(results),
@@ -65,7 +68,7 @@ def render(results: Results, pictures: Pictures) -> str:
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
             ],
-            visibility=_visibility(results),
+            distance=distance(results),
             claims=claims(results),
             warnings=warnings(results),
             settings=_settings(results),
@@ -98,14 +101,17 @@ def _facts(results: Results) -> list[Row]:
     """What was protected, and how."""
     protection, data = results["protection"], results["data"]
     facts = protection["facts"]
-    channels, height, width = data["shape"]
     names = data["class_names"]
     listed = ", ".join(names[:MOST_CLASS_NAMES])
     if len(names) > MOST_CLASS_NAMES:
         listed += f" and {len(names) - MOST_CLASS_NAMES} more"
     return [
-        Row("Data", data["name"], f"{protection['n']:,} images protected, {data['test']:,} clean ones for testing"),
-        Row("Images", f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}"),
+        Row(
+            "Data",
+            data["name"],
+            f"{protection['n']:,} {noun(results)} protected, {data['test']:,} clean ones for testing",
+        ),
+        _size(results),
         Row("Classes", str(data["classes"]), listed),
         Row("Method", protection["title"], facts.get("paper", "")),
         Row("Budget", *_budget(protection["epsilon"], protection["norm"], protection["levels"])),
@@ -131,9 +137,18 @@ def _facts(results: Results) -> list[Row]:
     ]
 
 
+def _size(results: Results) -> Row:
+    data = results["data"]
+    channels, height, width = data["shape"]
+    if "rate" in data:
+        seconds, padded = f"{width / data['rate']:.2f} s", "shorter ones are padded with silence for training"
+        return Row("Recordings", seconds, f"{data['rate']:,} samples a second; {padded}")
+    return Row("Images", f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
+
+
 def _budget(epsilon: float, norm: str, levels: int) -> tuple[str, str]:
     if norm == "linf":
-        return f"{epsilon:g} of {levels} levels", "the most that any value of an image may change (L-infinity)"
+        return f"{epsilon:g} of {levels} levels", "the most that any value of a sample may change (L-infinity)"
     if norm == "l0":
         return f"{epsilon:g} pixel(s)", "the most pixels of an image that may change, by any amount (L0)"
     return f"{epsilon:g} levels", f"the most that the Euclidean length of the change may be; {levels} levels are 1"
@@ -142,22 +157,6 @@ def _budget(epsilon: float, norm: str, levels: int) -> tuple[str, str]:
 def _needs(labels: bool, surrogate: bool) -> str:
     needed = [name for name, needs in (("labels", labels), ("a surrogate network", surrogate)) if needs]
     return " and ".join(needed) or "neither labels nor a surrogate network"
-
-
-def _visibility(results: Results) -> list[Row]:
-    """How far the published images are from the clean ones."""
-    numbers, levels = results["visibility"], results["protection"]["levels"]
-    decibels = "none changed" if numbers["psnr_db"] is None else f"{numbers['psnr_db']:.2f} dB"
-    return [
-        Row("Largest change", f"{numbers['linf_levels']} of {levels}", "levels, of any value in any image"),
-        Row("PSNR, mean", decibels, "signal to noise over the changed images; higher is closer to the original"),
-        Row("SSIM, mean", f"{numbers['ssim_mean']:.4f}", "structural similarity; 1 is identical"),
-        Row("SSIM, lowest", f"{numbers['ssim_min']:.4f}", "the image that changed most"),
-        Row("Euclidean change, mean", f"{numbers['l2_mean']:.3f}", "for an image with values between 0 and 1"),
-        Row("Values changed", percent(numbers["changed_share"]), "of all values of all images"),
-        Row("Images unchanged", percent(numbers["identical_share"]), "identical to their original, so not protected"),
-        Row("Images measured", f"{numbers['n']:,}"),
-    ]
 
 
 def _bars(recipe: Recipe, results: Results) -> str:
@@ -174,7 +173,10 @@ def _bars(recipe: Recipe, results: Results) -> str:
     ]
     values = ", ".join(f"{bar.label} {percent(bar.value)} ({percent_range(bar.interval)})" for bar in bars)
     return bar_chart(
-        f"Accuracy on clean test images, {recipe['title']}", f"{values}; chance {percent(chance)}.", bars, chance
+        f"Accuracy on clean test {noun(results)}, {recipe['title']}",
+        f"{values}; chance {percent(chance)}.",
+        bars,
+        chance,
     )
 
 
@@ -187,7 +189,7 @@ def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) ->
     ends = ", ".join(f"{BAR_LABELS[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
     where, chance = "the training set as published", None
     if part == "test":
-        where, chance = "clean test images", results["data"]["chance"]
+        where, chance = f"clean test {noun(results)}", results["data"]["chance"]
     return line_chart(
         f"Accuracy on {where} over epochs, {recipe['title']}", f"After the last epoch: {ends}.", curves, chance
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
+from hpcule.measure.audibility import AudibilityNumbers
 from hpcule.measure.visibility import VisibilityNumbers
 
 SetName = Literal["clean", "noise", "protected"]
@@ -84,7 +85,10 @@ class Protection(TypedDict):
 
 
 class DataFacts(TypedDict):
-    """What the victims trained and were tested on; `chance` is the share of the largest test class."""
+    """What the victims trained and were tested on; `chance` is the share of the largest test class.
+
+    `rate` is there for recordings: samples a second.
+    """
 
     name: str
     classes: int
@@ -93,6 +97,7 @@ class DataFacts(TypedDict):
     test: int
     shape: Sequence[int]
     chance: float
+    rate: NotRequired[int]
 
 
 class WorstCase(TypedDict):
@@ -103,7 +108,8 @@ class WorstCase(TypedDict):
 
 
 class Results(TypedDict):
-    """The whole of results.json. `versions` names the libraries that were used."""
+    """The whole of results.json. `versions` names the libraries that were used; `visibility` is there for images,
+    `audibility` for recordings."""
 
     kind: str
     hpcule: str
@@ -112,11 +118,17 @@ class Results(TypedDict):
     reduced: bool
     protection: Protection
     data: DataFacts
-    visibility: VisibilityNumbers
+    visibility: NotRequired[VisibilityNumbers]
+    audibility: NotRequired[AudibilityNumbers]
     recipes: list[Recipe]
     controls: Mapping[str, Mapping[str, float]]
     worst_case: WorstCase
     invalid_because: str | None
+
+
+def noun(results: Results) -> str:
+    """What the samples are, in the plural."""
+    return "recordings" if "rate" in results["data"] else "images"
 
 
 def victims(recipe: Recipe, name: SetName) -> VictimSet:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcule.study.claims import verdict, warnings
-from hpcule.study.results import Results, percent, percent_range, points, victims
+from hpcule.study.results import Results, noun, percent, percent_range, points, victims
 from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
@@ -22,7 +22,7 @@ def print_results(results: Results) -> None:
     console.print(verdict(results), style="bold red" if results["status"] == "invalid" else "bold")
     console.print()
     console.print(_table(results))
-    console.print(_visibility(results))
+    console.print(_audibility(results) if "audibility" in results else _visibility(results))
     for paragraph in warnings(results):
         console.print(Padding(f"! {paragraph}", (1, 0, 0, 0)), style="yellow")
     console.print()
@@ -36,7 +36,9 @@ def _table(results: Results) -> Table:
     """One row a recipe and set: mean, interval and distance from the clean control."""
     invalid = "  INVALID" if results["status"] == "invalid" else ""
     chance = percent(results["data"]["chance"])
-    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test images, chance {chance}{invalid}")
+    table = titled_table(
+        f"Accuracy on {results['data']['test']:,} clean test {noun(results)}, chance {chance}{invalid}"
+    )
     table.add_column("Recipe and training set", overflow="fold")
     for heading in ("Last epoch", "95% interval", "vs clean", "Best epoch", "Training", "Seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -64,4 +66,14 @@ def _visibility(results: Results) -> str:
     return (
         f"Visibility over {numbers['n']:,} images: {decibels}, SSIM {numbers['ssim_mean']:.3f} "
         f"(lowest {numbers['ssim_min']:.3f}), largest change {numbers['linf_levels']} of {levels} levels."
+    )
+
+
+def _audibility(results: Results) -> str:
+    numbers, levels = results["audibility"], results["protection"]["levels"]
+    decibels = "no recording changed" if numbers["snr_db"] is None else f"SNR {numbers['snr_db']:.1f} dB"
+    return (
+        f"Audibility over {numbers['n']:,} recordings: {decibels}, log-spectral distance "
+        f"{numbers['log_spectral_db']:.2f} dB, Fréchet distance of log-mel frames {numbers['frechet_log_mel']:.3f}, "
+        f"largest change {numbers['linf_levels']} of {levels} levels."
     )

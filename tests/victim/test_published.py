@@ -58,7 +58,7 @@ def make_store(tmp_path):
 def noise_of(store, source, ids, seed=0):
     """Published minus clean, int64, of the random-noise control."""
     ids = np.asarray(ids, np.int64)
-    published = random_noise(store, seed)(ids, source.samples[ids])
+    published = random_noise(store, seed, source)(ids, source.samples[ids])
     assert published.dtype == source.samples.dtype
     return published.astype(np.int64) - source.samples[ids]
 
@@ -74,13 +74,33 @@ def test_matched_noise_is_as_strong_as_the_delta_in_its_place(make_store, groups
     deltas[0] = 0
     store = make_store(source, epsilon=16.0, groups=groups, deltas=deltas)
     ids = everyone(source)
-    full, matched = (random_noise(store, 0, matched=matched)(ids, source.samples) for matched in (False, True))
+    full, matched = (random_noise(store, 0, source, matched=matched)(ids, source.samples) for matched in (False, True))
     moved = matched.astype(int) - source.samples
     own = deltas[source.labels] if groups else deltas
     for sample, delta in zip(moved, own, strict=True):
         assert set(np.abs(sample).flat) == {round(float(np.sqrt((delta**2).mean())))}
     awake = np.abs(moved) > 0
     np.testing.assert_array_equal(np.sign(moved)[awake], np.sign(full.astype(int) - source.samples)[awake])
+
+
+class Padded(ToySource):
+    """Toys whose last columns were padded, on every sample another number of them."""
+
+    def lengths(self, ids):
+        return 1 + ids % self.shape[2]
+
+
+def test_noise_leaves_what_was_padded_and_is_as_strong_on_the_rest(make_store):
+    source = Padded(12, (1, 1, 40), contrast=0.0, dtype=np.uint16)
+    deltas = np.random.default_rng(0).integers(-900, 900, (12, 1, 1, 40))
+    own = np.arange(40) < source.lengths(everyone(source))[:, None, None, None]
+    # Without a bound: as strong as the delta.
+    store = make_store(source, epsilon=65535.0, deltas=deltas * own)
+    moved = noise_of(store, source, everyone(source))
+    for sample, delta, length in zip(moved, deltas, source.lengths(everyone(source)), strict=True):
+        strength = round(float(np.sqrt((delta[0, 0, :length] ** 2).mean())))
+        assert set(np.abs(sample[0, 0, :length])) == {strength}
+        assert not sample[0, 0, length:].any()
 
 
 @pytest.mark.parametrize("groups", [0, 3])
@@ -169,7 +189,7 @@ def test_a_subset_is_numbered_from_zero(resident):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_kept_or_read_anew_samples_are_the_same(make_store, dtype):
     source = ToySource(BLOCK + 50, (1, 4, 4), dtype=dtype)
-    noise = random_noise(make_store(source), 0)
+    noise = random_noise(make_store(source), 0, source)
     ids = np.arange(20, BLOCK + 50)
     kept = Published(source, noise, ids=ids, resident=RESIDENT)
     anew = Published(source, noise, ids=ids, resident=0)

@@ -1,0 +1,118 @@
+"""How a collection's files lie in folders: a sub-folder a class (under train, val, test or not), or files alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from hpcule.config.errors import DataError
+from hpcule.data.array import SPLITS
+from hpcule.data.source import Labels
+
+F = TypeVar("F")
+T = TypeVar("T")
+
+_THREADS = 4
+_WINDOW = 256
+_LAYOUT = "valid is DATA/CLASS/FILE, DATA/train/CLASS/FILE, ..., or files alone"
+
+
+class UnreadableError(DataError):
+    """One file cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one kind below a folder.
+
+    Attributes:
+        root: the folder.
+        endings: of their names, in lower case.
+        noun: what they are, for messages.
+    """
+
+    root: Path
+    endings: tuple[str, ...]
+    noun: str
+
+    def splits(self) -> tuple[str, ...]:
+        """The sub-folders if they are all called train, val or test, else "all".
+
+        Raises:
+            DataError: the folder cannot be listed, or a link leads out of it.
+        """
+        folders, _ = self.listed(self.root)
+        named = folders and set(folders) <= set(SPLITS)
+        return tuple(split for split in SPLITS if split in folders) if named else ("all",)
+
+    def folder(self, split: str) -> Path:
+        """Where the files of a split are."""
+        return self.root if split == "all" else self.root / split
+
+    def scan(self, split: str) -> list[str]:
+        """Files of a split, relative to its folder, in the order of their ids: that of (class, file) names.
+
+        Raises:
+            DataError: there are none, a class without any, some beside class folders, a link that leads out.
+        """
+        folder, noun = self.folder(split), self.noun
+        if split != "all" and self.listed(self.root)[1]:
+            raise DataError(f"{self.root} holds {noun} beside the folders {', '.join(self.splits())}; {_LAYOUT}")
+        classes, files = self.listed(folder)
+        if classes and files:
+            raise DataError(f"{folder} holds {noun} ({files[0]}) beside folders ({classes[0]}); {_LAYOUT}")
+        if not classes and not files:
+            raise DataError(f"{folder} holds no {noun}; valid are files that end in {', '.join(self.endings)}")
+        for name in classes:
+            below, inside = self.listed(folder / name)
+            if below:
+                raise DataError(f"{folder / name / below[0]} is a folder inside the class {name}; {_LAYOUT}")
+            if not inside:
+                raise DataError(f"{folder / name}: class without {noun}; add some or remove the folder")
+            files += [f"{name}/{file}" for file in inside]
+        return files
+
+    def classes(self, files: Sequence[str], split: str) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
+        """Class numbers int64 of a split's files, and the names of the classes of all splits; None for files alone."""
+        if "/" not in files[0]:
+            return None, None
+        folders = [self.root] if split == "all" else [self.root / split for split in self.splits()]
+        names = tuple(sorted({name for folder in folders for name in self.listed(folder)[0]}))
+        number = {name: k for k, name in enumerate(names)}
+        return np.array([number[file.partition("/")[0]] for file in files], np.int64), names
+
+    def listed(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Sorted names of the sub-folders and of the files; hidden ones and files of other kinds are ignored.
+
+        Raises:
+            DataError: the folder cannot be listed, or a link leads out of the root.
+        """
+        folders, files = [], []
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"{folder}: {error.strerror}") from None
+        for entry in entries:
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
+                raise DataError(f"{entry.path} is a link that leads out of {self.root}; put the file itself there")
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.name.lower().endswith(self.endings):
+                files.append(entry.name)
+        return sorted(folders), sorted(files)
+
+
+def each(function: Callable[[F], T], files: Sequence[F]) -> list[T]:
+    """Apply a function to each file, some at once: decoding frees the interpreter, and shared disks answer slowly."""
+    results: list[T] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(files), _WINDOW):
+            results.extend(pool.map(function, files[first : first + _WINDOW]))
+    return results

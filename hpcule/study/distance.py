@@ -1,0 +1,56 @@
+"""How far the published samples are from the clean ones, as the report's facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcule.study.results import Results, percent
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fact: its name, its value, and what the value means."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def distance(results: Results) -> list[Row]:
+    """The facts for images or for recordings."""
+    return _audibility(results) if "audibility" in results else _visibility(results)
+
+
+def _visibility(results: Results) -> list[Row]:
+    """How far the published images are from the clean ones."""
+    numbers, levels = results["visibility"], results["protection"]["levels"]
+    decibels = "none changed" if numbers["psnr_db"] is None else f"{numbers['psnr_db']:.2f} dB"
+    return [
+        Row("Largest change", f"{numbers['linf_levels']} of {levels}", "levels, of any value in any image"),
+        Row("PSNR, mean", decibels, "signal to noise over the changed images; higher is closer to the original"),
+        Row("SSIM, mean", f"{numbers['ssim_mean']:.4f}", "structural similarity; 1 is identical"),
+        Row("SSIM, lowest", f"{numbers['ssim_min']:.4f}", "the image that changed most"),
+        Row("Euclidean change, mean", f"{numbers['l2_mean']:.3f}", "for an image with values between 0 and 1"),
+        Row("Values changed", percent(numbers["changed_share"]), "of all values of all images"),
+        Row("Images unchanged", percent(numbers["identical_share"]), "identical to their original, so not protected"),
+        Row("Images measured", f"{numbers['n']:,}"),
+    ]
+
+
+def _audibility(results: Results) -> list[Row]:
+    """How far the published recordings are from the clean ones."""
+    numbers, levels = results["audibility"], results["protection"]["levels"]
+    decibels = "none changed" if numbers["snr_db"] is None else f"{numbers['snr_db']:.2f} dB"
+    return [
+        Row("SNR, mean", decibels, "signal to noise over the changed recordings; higher is closer to the original"),
+        Row("Log-spectral distance, mean", f"{numbers['log_spectral_db']:.2f} dB", "over frames; 0 is identical"),
+        Row(
+            "Fréchet distance",
+            f"{numbers['frechet_log_mel']:.3f}",
+            "of log-mel frames, clean and published; 0 is equal",
+        ),
+        Row("Largest change", f"{numbers['linf_levels']} of {levels}", "levels, of any sample of any recording"),
+        Row("Samples changed", percent(numbers["changed_share"]), "of all samples of all recordings, without padding"),
+        Row("Recordings unchanged", percent(numbers["identical_share"]), "identical to the original: not protected"),
+        Row("Recordings measured", f"{numbers['n']:,}"),
+    ]
