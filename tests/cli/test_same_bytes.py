@@ -27,24 +27,8 @@ RUNS = {
         "em", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
         "method.model_steps=3", "method.max_rounds=2", "method.subset=0.7", "method.stop_error=0",
     ],
-    "cp sample-wise": [
-        "cp", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.max_rounds=2",
-        "method.noise_steps=1", "method.learner=moco", "method.queue=100",
-    ],
-    "cp class-wise": [
-        "cp", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
-        "method.model_steps=3", "method.noise_batches=3", "method.max_rounds=2",
-    ],
     "uc": [
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
-    ],
-    "beo": [
-        "beo", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.outer_steps=2",
-        "method.epochs=2",
-    ],
-    "gue": [
-        "gue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.epochs=2",
-        "method.inner_steps=2",
     ],
     "ar": ["ar", "method.response=1", "seed=1"],
     "classwise": ["classwise", "seed=1"],
@@ -55,10 +39,12 @@ RUNS = {
     "poscuda": ["poscuda", "method.region=700", "seed=1"],
 }  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
+WITHOUT_SURROGATE = ("lsp", "tue", "poscuda")
+"""Some of those: the others are made alike."""
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
 ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
 AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws=2", "method.noisy_below=1"]
-ON_EMS_TEMPLATE = {
+DISTURBED_ONCE = {
     "aue": ["aue", *SMALL, "method.max_rounds=2"],
     "aap": ["aap", *SMALL, "method.model_epochs=2", "method.warmup_epochs=1"],
     "tap": ["tap", *SMALL, "method.model_epochs=2", "method.restarts=2"],
@@ -68,12 +54,28 @@ ON_EMS_TEMPLATE = {
     "sem": ["sem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
     "sep": ["sep", *SMALL, "method.model_epochs=2", "method.checkpoints=3"],
     "entf": ["entf", *SMALL, *ADVERSARY, "method.model_epochs=2"],
-}
-"""Disturbed once each: tests/craft tries their ranks and restarts inside one process."""
+    "cp sample-wise": [
+        "cp", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.max_rounds=2",
+        "method.noise_steps=1", "method.learner=moco", "method.queue=100",
+    ],
+    "cp class-wise": [
+        "cp", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
+        "method.model_steps=3", "method.noise_batches=3", "method.max_rounds=2",
+    ],
+    "beo": [
+        "beo", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.outer_steps=2",
+        "method.epochs=2",
+    ],
+    "gue": [
+        "gue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.epochs=2",
+        "method.inner_steps=2",
+    ],
+}  # fmt: skip
+"""Killed once each: tests/craft tries their ranks and restarts inside one process."""
 
 
 def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
-    method, *settings = {**RUNS, **ON_EMS_TEMPLATE}[name]
+    method, *settings = {**RUNS, **DISTURBED_ONCE}[name]
     overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
     return [
         "craft",
@@ -143,12 +145,8 @@ def test_without_a_seed_a_method_without_a_surrogate_draws_one_and_keeps_it(smal
     assert contents(stores[0]) != contents(stores[1])
 
 
-KILLS = [
-    (name, victims)
-    for name in RUNS
-    for victims in ("one rank", "all ranks")
-    if victims == "all ranks" or "method.ghost=10" in RUNS[name]  # the others are over at once
-] + [(name, "all ranks") for name in ON_EMS_TEMPLATE]
+KILLS = [(name, victims) for name in LEARNT for victims in ("one rank", "all ranks")]
+KILLS += [(name, "all ranks") for name in (*DISTURBED_ONCE, *WITHOUT_SURROGATE)]
 
 
 @pytest.mark.parametrize(("name", "victims"), KILLS)
