@@ -24,6 +24,7 @@ SETTINGS = {
     "lsp": ["method.cell=4"],
     "ops": [],
     "poscuda": [],
+    "tue": ["method.steps=25"],
 }
 
 

@@ -12,6 +12,7 @@ from hpcule.study.machine import Machine
 from hpcule.study.predict import predict, sum_seconds
 
 STAGES = ("surrogate", "noise", "model", "round", "features", "clusters", "generators", "search", "coefficients")
+STAGES += ("kernels", "game", "separation")
 
 
 def make_calibration(workers=2, device="cpu", **changes):
@@ -122,9 +123,9 @@ def test_four_thousand_workers_and_a_hundred_million_images(name):
     assert plan.node_hours == pytest.approx(plan.wall_seconds * 1024 / 3600)
     values = 3 * 224 * 224
     method = find(name)
-    deltas = {"uc": 10, "classwise": 1000}.get(name, 10**8)
-    # Ids, and labels or groups; classwise has both.
-    numbers = (24 if name == "classwise" else 16) * 10**8
+    deltas = {"uc": 10, "classwise": 1000, "pue": 1000}.get(name, 10**8)
+    # Ids, and labels or groups; where classes share deltas both, and without need of labels neither.
+    numbers = {"classwise": 24, "pue": 24, "cp": 8}.get(name, 16) * 10**8
     item = 1 if method.facts.bounded and method.budget(config.method, (3, 224, 224), 255).norm == "linf" else 2
     assert plan.store_bytes == numbers + values * deltas * item
     assert any("workers have work" in line for line in plan.limits) == (hasattr(config.method, "batch") or name == "ar")
