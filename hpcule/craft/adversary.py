@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Step
+from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import input_gradient
 from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
-from hpcule.data.keyed import key, uniform
+from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 
@@ -59,8 +60,8 @@ class Adversary:
             place: in the run; the same place and id always give the same.
         """
         purpose = key(self._seed, self._name, "adversary", *place)
-        drawn = torch.from_numpy(uniform(purpose, ids, samples[0].numel())).view(samples.shape).to(samples.device)
-        return drawn.mul_(2).sub_(1).mul_(self._radius).add_(samples).clamp_(0, 1)
+        start = uniform_start(purpose, ids, samples.shape[1:], self._radius).to(samples.device)
+        return start.add_(samples).clamp_(0, 1)
 
     def ascend(self, frozen: nn.Module, samples: Tensor, labels: Tensor, ids: Ids, *place: int | str) -> Tensor:
         """Adversarial samples [n, C, H, W] for samples in [0, 1] and their labels [n]."""

@@ -8,8 +8,8 @@ contrastive learners too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
@@ -34,10 +34,10 @@ class AUEConfig(TwoPhaseConfig):
     max_rounds: int = 60
     subset: float = 1.0
 
-    def resolved(self) -> Self:
-        """Five noise steps a round sample-wise, and one a batch class-wise."""
-        steps = self.noise_steps or (5 if self.unit == "sample" else 1)
-        return replace(self, noise_steps=steps, step_size=self.step_size or self.epsilon / 10)
+    @property
+    def default_noise_steps(self) -> int:
+        """Five a round sample-wise, and one a batch class-wise."""
+        return 5 if self.unit == "sample" else 1
 
 
 class AugmentedUnlearnable(TwoPhase):

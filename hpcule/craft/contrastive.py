@@ -8,7 +8,7 @@ a global batch in the order of its ghosts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +19,14 @@ from hpcule.craft import separation
 from hpcule.craft.class_noise import ClassNoise
 from hpcule.craft.method import finite
 from hpcule.craft.noise import TILE, Noise, SampleNoise
+from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import Surrogate
-from hpcule.craft.weight_noise import Place, here
-from hpcule.data.keyed import key, order, uniform
+from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, ghosts_in_shard
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import EMBEDDING, Contrastive, MoCo, build_learner
 from hpcule.nets.frozen import fold_batch_norms
-from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.precision import autocast, place
 
 if TYPE_CHECKING:
@@ -70,23 +69,20 @@ class ContrastiveSurrogate(Surrogate):
 
     network: Contrastive
 
-    def train(
-        self,
-        batch: Sequence[Ghost],
-        load: Callable[[Ghost], tuple[Tensor, Tensor]],
-        rate: float | None = None,
-        places: Sequence[Place] = (here,),
-    ) -> GradientNorms:
-        """One step on a global batch; `load` gives both views of a ghost. Then target branch and queue follow."""
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         self._keys: list[Tensor] = []
-        norms = super().train(batch, load, rate, places)
+        """Of this rank's ghosts in the current batch."""
+
+    def updated(self, batch: Sequence[Ghost]) -> None:
+        """Target branch and queue follow."""
         self.network.follow()
         if isinstance(self.network, MoCo):
             self.network.enqueue(self._gathered(batch))
-        return norms
+        self._keys.clear()
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The learner's, of both views."""
+        """The learner's, of both views, which is what `load` gives of a ghost."""
         with autocast(self.problem.world.device, self.problem.autocast):
             queries, keys = self.network(inputs, labels)
         self._keys.append(keys.detach())
@@ -139,9 +135,8 @@ class ContrastiveNoise(Noise):
 
     def start(self, numbers: Ids) -> Tensor:
         """First deltas [n, C, H, W] of these samples or classes, uniform in the budget."""
-        shape = self.problem.source.shape
-        values = uniform(key(self.problem.seed, self.config.name, "start"), numbers, int(np.prod(shape)))
-        return torch.from_numpy(values).view(-1, *shape).mul_(2).sub_(1).mul_(self.epsilon)
+        purpose = key(self.problem.seed, self.config.name, "start")
+        return uniform_start(purpose, numbers, self.problem.source.shape, self.epsilon)
 
     def _views(self, images: Tensor, ids: Ids, number: int, step: int) -> tuple[Tensor, Tensor]:
         return two_views(images, ids, self.config, self.problem.seed, "noise view", number, step)

@@ -8,8 +8,8 @@ BYOL.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -23,10 +23,11 @@ from hpcule.craft.contrastive import (
     two_views,
 )
 from hpcule.craft.method import Facts, Settings
+from hpcule.craft.surrogate import Surrogate
 from hpcule.craft.two_phase import RateSchedule, TwoPhase, TwoPhaseConfig
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
-from hpcule.nets.contrastive import Learner
+from hpcule.nets.contrastive import Contrastive, Learner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +75,15 @@ class CPConfig(TwoPhaseConfig):
         if self.unit == "class" and (self.noise_steps or 1) > 1:
             raise ValueError(f"noise_steps={self.noise_steps}: class-wise a batch makes one")
 
-    def resolved(self) -> Self:
-        """Write out the noise steps and their size, which are smaller for BYOL sample-wise."""
-        gentle = self.learner == "byol" and self.unit == "sample"
-        steps = 1 if self.unit == "class" or gentle else 5
-        size = (0.02 if gentle else 0.1) * self.epsilon
-        return replace(self, noise_steps=self.noise_steps or steps, step_size=self.step_size or size)
+    @property
+    def default_noise_steps(self) -> int:
+        """Five a round, but one for BYOL, and one a batch class-wise."""
+        return 5 if self.unit == "sample" and self.learner != "byol" else 1
+
+    @property
+    def default_step(self) -> float:
+        """Smaller for BYOL sample-wise."""
+        return (0.02 if self.unit == "sample" and self.learner == "byol" else 0.1) * self.epsilon
 
 
 class ContrastivePoisoning(TwoPhase):
@@ -111,6 +115,7 @@ class ContrastivePoisoning(TwoPhase):
         "unit": {"class": {"model_epochs": None, "model_steps": 20, "max_rounds": 1000}},
     }
 
+    surrogate_class: ClassVar[type[Surrogate]] = ContrastiveSurrogate
     config: CPConfig
 
     @classmethod
@@ -128,17 +133,9 @@ class ContrastivePoisoning(TwoPhase):
         """Two short rounds."""
         return cp_work.trial(config, batch)
 
-    def make_surrogate(self) -> ContrastiveSurrogate:
+    def make_network(self, seed: int) -> Contrastive:
         """The learner."""
-        config = self.config
-        return ContrastiveSurrogate(
-            new_learner(config, self.problem.source.shape, self.first_weights),
-            self.problem,
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-        )
+        return new_learner(self.config, self.problem.source.shape, seed)
 
     def make_noise(self) -> ContrastiveSampleNoise | ContrastiveClassNoise:
         """By sample or by class."""

@@ -48,24 +48,14 @@ def work(config: CPConfig, extent: Extent) -> Work:
 
 def trial(config: CPConfig, batch: int) -> CPConfig:
     """Two rounds of three model steps and of two noise steps or batches."""
-    assert config.noise_steps is not None
-    return type(config)(
-        unit=config.unit,
+    return replace(
+        two_phase_work.trial(config, batch),
         learner=config.learner,
-        surrogate=config.surrogate,
-        batch=batch,
-        ghost=config.ghost,
-        clip_norm=config.clip_norm,
-        model_steps=3,
-        model_epochs=None,
-        strength=config.strength,
-        separation=config.separation,
         smallest_crop=config.smallest_crop,
-        noise_steps=min(2, config.noise_steps),
+        separation=config.separation,
         noise_batches=2,
-        max_rounds=2,
         queue=config.queue,
-    ).resolved()
+    )
 
 
 def _in_batches(config: CPConfig, phase: Phase, walk: Walk) -> Phase:

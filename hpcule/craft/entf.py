@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,10 @@ class EntFConfig(OnceTrainedConfig, AdversaryConfig):
     aim: Literal["push", "pull"] = "push"
     """Away from the own class's features, or toward those of the nearest other class."""
 
-    def resolved(self) -> Self:
-        """Write out the steps: a twentieth of the budget, and half of the adversary's radius."""
-        return replace(super().resolved(), step_size=self.step_size or 0.05 * self.epsilon)
+    @property
+    def default_step(self) -> float:
+        """A twentieth of the budget."""
+        return 0.05 * self.epsilon
 
 
 class FeatureNoise(RestartedNoise):
@@ -63,11 +64,7 @@ class FeatureNoise(RestartedNoise):
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
     ) -> Tensor:
         """Of the squared distance to the class's centre, through the place's augmentation."""
-        leaf = seen.detach().requires_grad_()
-        view = self.view(ids, *place)
-        looked = view.apply(leaf) if view else leaf
-        gradient = feature_gradient(frozen, looked, self.centres[labels])
-        return torch.autograd.grad(looked, leaf, gradient)[0] if view else gradient
+        return feature_gradient(frozen, seen, self.centres[labels], self.view(ids, *place))
 
     def judge(self, frozen: nn.Module, samples: Tensor, targets: Tensor) -> Tensor:
         """Mean squared distance to the class's centre [n]."""
@@ -122,8 +119,7 @@ class EntangledFeatures(AdversariallyTrained, OnceTrained):
     @classmethod
     def trial(cls, config: EntFConfig, batch: int, workers: int) -> EntFConfig:
         """A few steps of each phase, with the whole adversary."""
-        short = super().trial(config, batch, workers)
-        assert isinstance(short, EntFConfig)
+        short: EntFConfig = super().trial(config, batch, workers)
         return replace(short, adversary_steps=config.adversary_steps)
 
     def make_noise(self) -> FeatureNoise:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hpcule.craft.method import Problem, finite
 from hpcule.craft.noise import TILE
 from hpcule.craft.surrogate import features
+from hpcule.data.view import View
 from hpcule.world.exact import Sum
 
 
@@ -37,9 +38,12 @@ def class_centres(problem: Problem, networks: Sequence[nn.Module]) -> Tensor:
     return finite(total / counts.clamp_min(1)[:, None])
 
 
-def feature_gradient(frozen: nn.Module, inputs: Tensor, centres: Tensor) -> Tensor:
-    """Gradient of the summed mean squared distance between features and centres [n, F], for the inputs [n, C, H, W]."""
+def feature_gradient(frozen: nn.Module, inputs: Tensor, centres: Tensor, view: View | None = None) -> Tensor:
+    """Gradient of the summed mean squared distance between features and centres [n, F], for the inputs [n, C, H, W].
+
+    The network looks through `view`, where there is one.
+    """
     leaf = inputs.detach().requires_grad_()
-    loss = (features(frozen, leaf) - centres).square().mean(1).sum()
+    loss = (features(frozen, view.apply(leaf) if view else leaf) - centres).square().mean(1).sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient

@@ -7,8 +7,8 @@ gives a victim little to learn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.adversarial import Adversarial, AdversarialConfig
@@ -25,9 +25,10 @@ class HypoConfig(AdversarialConfig):
     label_shift: int = 0
     noise_steps: int | None = 100
 
-    def resolved(self) -> Self:
-        """Write out the step, a tenth of the budget."""
-        return replace(super().resolved(), step_size=self.step_size or 0.1 * self.epsilon)
+    @property
+    def default_step(self) -> float:
+        """A tenth of the budget."""
+        return 0.1 * self.epsilon
 
 
 class Hypocritical(Adversarial):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,11 @@ class OnceTrainedConfig(TwoPhaseConfig):
         if self.restarts > 1 and self.start == "zero":
             raise ValueError(f"restarts={self.restarts}: all alike from start=zero; take start=normal")
 
-    def resolved(self) -> Self:
-        """Write out the step: all steps together go two and a half times as far as the budget."""
+    @property
+    def default_step(self) -> float:
+        """All steps together go two and a half times as far as the budget."""
         assert self.noise_steps is not None
-        return replace(super().resolved(), step_size=self.step_size or 2.5 * self.epsilon / self.noise_steps)
+        return 2.5 * self.epsilon / self.noise_steps
 
 
 class OnceTrained(TwoPhase):
@@ -66,24 +67,9 @@ class OnceTrained(TwoPhase):
         return two_phase_work.work(config, extent, config.restarts)
 
     @classmethod
-    def trial(cls, config: Any, batch: int, workers: int) -> OnceTrainedConfig:
-        """A few steps of each phase."""
-        short: OnceTrainedConfig = type(config)(
-            name=config.name,
-            surrogate=config.surrogate,
-            batch=batch,
-            ghost=config.ghost,
-            clip_norm=config.clip_norm,
-            model_steps=3,
-            model_epochs=None,
-            warmup_epochs=0,
-            augment=config.augment,
-            strength=config.strength,
-            noise_steps=2,
-            start="zero",
-            restarts=1,
-        ).resolved()
-        return short
+    def trial(cls, config: Any, batch: int, workers: int) -> Any:
+        """A few steps of each phase, from one start."""
+        return replace(two_phase_work.trial(config, batch), warmup_epochs=0, start="zero", restarts=1)
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
         """The sample itself."""

@@ -27,8 +27,9 @@ from torch.nn import functional
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
+from hpcule.craft.start import uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
-from hpcule.data.keyed import key, uniform
+from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
 from hpcule.world.exact import Sum
@@ -221,7 +222,7 @@ class PIL(Method):
         parts = []
         for tile in np.array_split(ids, -(-len(ids) // _tile_rows(self.dimension))):
             samples, labels = self._samples(shard, tile, torch.float32), self._one_hot(tile)
-            begin = torch.from_numpy(uniform(purpose, tile, self.dimension)).to(device).mul_(2).sub_(1).mul_(epsilon)
+            begin = uniform_start(purpose, tile, (self.dimension,), epsilon).to(device)
             clean_logits = (linear @ samples.t()).div_(source.levels)
             delta = self._descend(linear, clean_logits, labels, begin.t().contiguous(), epsilon)
             parts.append(to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon))

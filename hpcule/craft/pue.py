@@ -145,10 +145,8 @@ class ProvablyUnlearnable(TwoPhase):
     @classmethod
     def trial(cls, config: PUEConfig, batch: int, workers: int) -> PUEConfig:
         """Two short rounds, with all noise."""
-        short = two_phase_work.trial(config, batch)
-        assert isinstance(short, PUEConfig)
         return replace(
-            short,
+            two_phase_work.trial(config, batch),
             model_steps=1,
             weight_noise=config.weight_noise,
             weight_noise_step=config.weight_noise_step,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from hpcule.craft import two_phase_work
 from hpcule.craft.adversary import AdversariallyTrained, Adversary, AdversaryConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.noise import SampleNoise
+from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import input_gradient
 from hpcule.craft.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key, uniform
+from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
@@ -56,9 +57,10 @@ class REMConfig(AdversaryConfig):
         if self.draws < 1:
             raise ValueError(f"draws={self.draws}: at least 1")
 
-    def resolved(self) -> Self:
-        """Write out the step, a fifth of the budget."""
-        return replace(super().resolved(), step_size=self.step_size or self.epsilon / 5)
+    @property
+    def default_step(self) -> float:
+        """A fifth of the budget."""
+        return self.epsilon / 5
 
 
 class RobustNoise(SampleNoise):
@@ -73,8 +75,8 @@ class RobustNoise(SampleNoise):
     def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """From a uniform start."""
         purpose = key(self.problem.seed, self.config.name, "start", number)
-        start = torch.from_numpy(uniform(purpose, ids, clean[0].numel())).view(clean.shape).to(clean.device)
-        return self.descend(frozen, clean, start.mul_(2).sub_(1).mul_(self.epsilon), labels, ids, number)
+        start = uniform_start(purpose, ids, clean.shape[1:], self.epsilon).to(clean.device)
+        return self.descend(frozen, clean, start, labels, ids, number)
 
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,10 @@ class SEPConfig(AdversarialConfig):
         if self.checkpoints < 1:
             raise ValueError(f"checkpoints={self.checkpoints}: at least 1")
 
-    def resolved(self) -> Self:
-        """Write out the step, half of the budget."""
-        return replace(super().resolved(), step_size=self.step_size or self.epsilon / 2)
+    @property
+    def default_step(self) -> float:
+        """Half of the budget."""
+        return self.epsilon / 2
 
 
 class Ensemble(nn.Module):
@@ -153,8 +154,7 @@ class SelfEnsemble(Adversarial):
     @classmethod
     def trial(cls, config: SEPConfig, batch: int, workers: int) -> SEPConfig:
         """A few steps of each phase."""
-        short = super().trial(config, batch, workers)
-        assert isinstance(short, SEPConfig)
+        short: SEPConfig = super().trial(config, batch, workers)
         return replace(
             short, checkpoints=min(2, config.checkpoints), aim=config.aim, variance_reduction=config.variance_reduction
         )

@@ -96,9 +96,13 @@ class Surrogate:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm, foreach=False)
         self._optimizer.step()
         sizes = [len(ghost.ids) for ghost in batch]
+        self.updated(batch)
         # A ghost's gradient is its share of the batch's mean.
         squares = [square * (size / own) ** 2 for square, own in zip(rows[:, width].tolist(), sizes, strict=True)]
         return GradientNorms.of(sizes, squares, whole)
+
+    def updated(self, batch: Sequence[Ghost]) -> None:
+        """What else follows the weights after a step on this batch: nothing."""
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Of what `train` has loaded of a ghost, summed over its samples, in training mode."""

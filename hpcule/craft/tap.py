@@ -8,8 +8,8 @@ victim that learns from them learns the wrong labels. Untargeted (`targeted=fals
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.adversarial import Adversarial, AdversarialConfig
@@ -28,9 +28,10 @@ class TAPConfig(AdversarialConfig):
     start: Literal["zero", "normal"] = "normal"
     restarts: int = 8
 
-    def resolved(self) -> Self:
-        """Write out the step, a twentieth of the budget."""
-        return replace(super().resolved(), step_size=self.step_size or 0.05 * self.epsilon)
+    @property
+    def default_step(self) -> float:
+        """A twentieth of the budget."""
+        return 0.05 * self.epsilon
 
 
 class TargetedAdversarial(Adversarial):

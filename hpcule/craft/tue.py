@@ -20,8 +20,9 @@ from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.model_free import TILE, ModelFree
 from hpcule.craft.separation import of_centres
+from hpcule.craft.start import uniform_start
 from hpcule.craft.work import Extent, Phase, Work
-from hpcule.data.keyed import key, uniform
+from hpcule.data.keyed import key
 from hpcule.world.exact import Sum
 
 
@@ -147,8 +148,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         purpose = key(self.problem.seed, "tue start")
         deltas = torch.empty(len(ids), *shape, dtype=torch.float16)
         for tile in _tiles(len(ids)):
-            values = torch.from_numpy(uniform(purpose, ids[tile], int(np.prod(shape))))
-            deltas[tile] = values.view(-1, *shape).mul_(2).sub_(1).mul_(self.config.epsilon)
+            deltas[tile] = uniform_start(purpose, ids[tile], shape, self.config.epsilon)
         return deltas
 
     def _move(self, direction: Tensor | None) -> tuple[Tensor, bool]:

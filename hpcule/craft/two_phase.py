@@ -84,10 +84,20 @@ class TwoPhaseConfig(BoundedConfig):
         if self.step_size is not None and self.step_size <= 0:
             raise ValueError(f"step_size={self.step_size:g}: must be above 0")
 
+    @property
+    def default_noise_steps(self) -> int:
+        """What `noise_steps` is where it is not set."""
+        return 20 if self.unit == "sample" else 1
+
+    @property
+    def default_step(self) -> float:
+        """What `step_size` is where it is not set; may look at the number of steps."""
+        return self.epsilon / 10
+
     def resolved(self) -> Self:
-        """Write out what depends on the unit and on epsilon."""
-        steps = self.noise_steps or (20 if self.unit == "sample" else 1)
-        return replace(self, noise_steps=steps, step_size=self.step_size or self.epsilon / 10)
+        """Write out what depends on other settings."""
+        counted = replace(self, noise_steps=self.noise_steps or self.default_noise_steps)
+        return replace(counted, step_size=counted.step_size or counted.default_step)
 
 
 class TwoPhase(Method):
@@ -97,6 +107,7 @@ class TwoPhase(Method):
     """
 
     loss: ClassVar[str | None] = "error"
+    surrogate_class: ClassVar[type[Surrogate]] = Surrogate
     sign_of_sum = False
     """How a batch moves a class's delta: by the sign of its samples' summed gradients, or to the mean of where each
     sample's own signed step leads."""
@@ -131,7 +142,7 @@ class TwoPhase(Method):
         return two_phase_work.work(config, extent)
 
     @classmethod
-    def trial(cls, config: Any, batch: int, workers: int) -> TwoPhaseConfig:
+    def trial(cls, config: Any, batch: int, workers: int) -> Any:
         """Two short rounds."""
         return two_phase_work.trial(config, batch)
 
@@ -140,29 +151,28 @@ class TwoPhase(Method):
         """-1: the steps lower the loss, +1: they raise it."""
         return -1.0
 
-    def make_surrogate(self) -> Surrogate:
-        """The network, and how it is trained."""
-        config, source = self.config, self.problem.source
-        network = build(
-            config.surrogate,
+    def make_network(self, seed: int) -> nn.Module:
+        """The surrogate's network, with weights drawn from `seed`."""
+        source = self.problem.source
+        return build(
+            self.config.surrogate,
             channels=source.shape[0],
             classes=source.class_count,
             size=source.shape[1:],
-            seed=self.first_weights,
+            seed=seed,
         )
-        return Surrogate(
-            network,
+
+    def make_surrogate(self) -> Surrogate:
+        """The network, and how it is trained."""
+        config = self.config
+        return self.surrogate_class(
+            self.make_network(key(self.problem.seed, config.name, "init") % 2**63),
             self.problem,
             learning_rate=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         )
-
-    @property
-    def first_weights(self) -> int:
-        """The seed of the network's initial weights."""
-        return key(self.problem.seed, self.config.name, "init") % 2**63
 
     def make_noise(self) -> Noise:
         """The deltas, and how they move."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 
@@ -13,6 +13,8 @@ from hpcule.nets import build
 
 if TYPE_CHECKING:
     from hpcule.craft.two_phase import TwoPhaseConfig
+
+Config = TypeVar("Config", bound="TwoPhaseConfig")
 
 FORWARD = 0.5
 """Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""
@@ -76,8 +78,8 @@ def work(
     return Work(phases=(model, *noise), memory=memory, checkpoint=checkpoint, shared=shared, notes=notes)
 
 
-def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
-    """Two rounds of three model steps, and of two noise steps where there are as many; the error ends none."""
+def trial(config: Config, batch: int) -> Config:
+    """Two rounds of three model steps and two noise steps, where there are as many; the error ends none."""
     assert config.noise_steps is not None
     return type(config)(
         name=config.name,
@@ -92,7 +94,7 @@ def trial(config: TwoPhaseConfig, batch: int) -> TwoPhaseConfig:
         strength=config.strength,
         noise_steps=min(2, config.noise_steps),
         stop_error=-1.0,
-        max_rounds=2,
+        max_rounds=min(2, config.max_rounds),
         subset=1.0,
     ).resolved()
 
