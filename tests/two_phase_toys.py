@@ -19,6 +19,7 @@ RUNS: dict[str, list[str]] = {
     "tap": ["method.model_epochs=2", "method.noise_steps=3", "method.restarts=2"],
     "hypo": ["method.model_epochs=2", "method.noise_steps=3"],
     "em": ["method.max_rounds=2", "method.model_steps=3", "method.noise_steps=4", "method.stop_error=-1"],
+    "em-ops": ["method.max_rounds=2", "method.model_steps=3", "method.noise_steps=4", "method.stop_error=-1"],
     "pue": [*AROUND, "method.unit=sample", "method.max_rounds=2", "method.model_steps=2", "method.stop_error=-1"],
     "pue class-wise": [
         *AROUND,

@@ -17,6 +17,7 @@ from hpcule.craft.classwise import Classwise
 from hpcule.craft.cp import ContrastivePoisoning
 from hpcule.craft.cuda import Convolution
 from hpcule.craft.em import ErrorMinimizing
+from hpcule.craft.em_ops import ErrorMinimizingShortcut
 from hpcule.craft.entf import EntangledFeatures
 from hpcule.craft.gue import GameUnlearnable
 from hpcule.craft.hypo import Hypocritical
@@ -54,6 +55,7 @@ METHODS: Mapping[str, type[Method]] = {
     "cuda": Convolution,
     "lsp": LSP,
     "ops": OnePixelShortcut,
+    "em-ops": ErrorMinimizingShortcut,
     "tue": TransferableUnlearnable,
     "poscuda": PositionalConvolution,
 }

@@ -88,17 +88,7 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
     def work(cls, config: OPSConfig, extent: Extent) -> Work:
         """A pass for the sums, and one for the pixels."""
         work = super().work(config, extent)
-        sums = Phase(
-            stage="search",
-            marks=extent.own_shards,
-            passes=extent.own_samples,
-            calls=extent.own_shards,
-            sums=1,
-            sum_bytes=8.0 * extent.classes * (2 * extent.values + 1),
-            ranks=extent.workers,
-            busy=extent.workers,
-        )
-        return Work(phases=(sums, *work.phases), memory=work.memory, checkpoint=0)
+        return Work(phases=(search(extent), *work.phases), memory=work.memory, checkpoint=0)
 
     def prepare(self) -> Iterator[Event]:
         """Sum up all classes, all ranks together, and choose their pixels."""
@@ -118,11 +108,15 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """The class's colour in place of what was there."""
         delta = np.zeros(clean.shape, np.int32)
+        self.set_pixels(delta, clean, labels)
+        return delta
+
+    def set_pixels(self, delta: Integers, clean: Integers, labels: Labels) -> None:
+        """Give the classes' pixels their colour, whatever these deltas [n, C, H, W], in levels, were there."""
         for label in np.unique(labels):
             mine = labels == label
             for row, column, colour in self.pixels[label]:
                 delta[mine, :, row, column] = colour - clean[mine, :, row, column].astype(np.int32)
-        return delta
 
     def _sum_up(self, sums: Integers, shard: int) -> None:
         ids = self.problem.partition.ids(shard)
@@ -153,6 +147,20 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
             if len(chosen) == self.config.pixels:
                 break
         return chosen
+
+
+def search(extent: Extent) -> Phase:
+    """The pass for the sums, which all ranks add up."""
+    return Phase(
+        stage="search",
+        marks=extent.own_shards,
+        passes=extent.own_samples,
+        calls=extent.own_shards,
+        sums=1,
+        sum_bytes=8.0 * extent.classes * (2 * extent.values + 1),
+        ranks=extent.workers,
+        busy=extent.workers,
+    )
 
 
 def _score(first: Floats, second: Floats, corner: Integers) -> Floats:

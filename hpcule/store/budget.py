@@ -19,18 +19,44 @@ class Budget:
     Attributes:
         norm: largest change of a value, Euclidean length of the change, or number of changed pixels.
         epsilon: in levels of the sample's grid, or in pixels. The largest level with "linf" binds nothing.
+        free_pixels: so many pixels of a sample, those that are changed most, are not counted; only with "linf".
     """
 
     norm: Norm
     epsilon: float
+    free_pixels: int = 0
+
+    def exceeded(self, size: float) -> str:
+        """Say that a sample's perturbation takes so much."""
+        unit = "pixels" if self.norm == "l0" else "levels"
+        free = f" beside {self.free_pixels} free pixel(s)" if self.free_pixels else ""
+        return f"changed by {size:g} {unit} ({SYMBOLS[self.norm]}), {self.epsilon:g} are allowed{free}"
 
     def dtype(self, levels: int) -> np.dtype[Any]:
         """The smallest of int8, int16 and int32 that holds -m..m with room for a fill value below.
 
-        m is epsilon for L-infinity and the grid's levels otherwise, where one element may carry the whole budget.
+        m is epsilon for L-infinity, and the grid's levels where one element may carry the whole budget or is free.
         """
-        largest = self.epsilon if self.norm == "linf" else levels
+        largest = self.epsilon if self.norm == "linf" and not self.free_pixels else levels
         return next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if largest <= np.iinfo(t).max)
+
+    def spent(self, delta: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """What of the budget each perturbation [n, C, H, W] takes [n], in the units of epsilon."""
+        if not self.free_pixels:
+            return magnitude(delta, self.norm)
+        assert self.norm == "linf", self.norm
+        # Each pixel by itself: [n, H * W].
+        pixels = magnitude(np.moveaxis(delta, 1, -1).reshape(-1, delta.shape[1], 1, 1), "linf").reshape(len(delta), -1)
+        place = pixels.shape[1] - 1 - self.free_pixels
+        assert place >= 0, f"{self.free_pixels} of {pixels.shape[1]} pixels are free"
+        rest: npt.NDArray[np.float64] = np.partition(pixels, place, axis=1)[:, place]
+        return rest
+
+    def excess(self, delta: npt.NDArray[Any]) -> tuple[int, float] | None:
+        """Return (position, what it takes) of the first perturbation beyond the budget, or None."""
+        sizes = self.spent(delta)
+        over = np.flatnonzero(sizes > self.epsilon)
+        return (int(over[0]), float(sizes[over[0]])) if over.size else None
 
 
 def magnitude(delta: npt.NDArray[Any], norm: str) -> npt.NDArray[np.float64]:
@@ -56,10 +82,3 @@ def magnitude(delta: npt.NDArray[Any], norm: str) -> npt.NDArray[np.float64]:
     squares = np.einsum("nk,nk->n", flat, flat, dtype=np.int64).astype(np.float64)
     root: npt.NDArray[np.float64] = np.sqrt(squares)
     return root
-
-
-def excess(delta: npt.NDArray[Any], epsilon: float, norm: str) -> tuple[int, float] | None:
-    """Return (position, norm in levels) of the first perturbation above `epsilon`, or None."""
-    sizes = magnitude(delta, norm)
-    over = np.flatnonzero(sizes > epsilon)
-    return (int(over[0]), float(sizes[over[0]])) if over.size else None

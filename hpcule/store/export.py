@@ -12,7 +12,6 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.store.budget import magnitude
 from hpcule.store.files import storage_error
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.formats import (
@@ -105,12 +104,12 @@ class _Publisher:
     def publish(self, ids: Ids, clean: Samples) -> Samples:
         published = self._reader.published(ids, clean)
         manifest = self._reader.manifest
-        sizes = magnitude(np.subtract(published, clean, dtype=np.int32), manifest.norm)
+        sizes = manifest.budget.spent(np.subtract(published, clean, dtype=np.int32))
         worst = int(sizes.argmax())
         if sizes[worst] > manifest.epsilon:
             raise StoreError(
-                f"store {self._reader.path}: sample {ids[worst]} is changed by {sizes[worst]:g} levels, "
-                f"{manifest.epsilon:g} are allowed; `hpcule verify` says more"
+                f"store {self._reader.path}: sample {ids[worst]} is {manifest.budget.exceeded(sizes[worst])}; "
+                "`hpcule verify` says more"
             )
         self.largest = max(self.largest, float(sizes[worst]))
         return published

@@ -79,6 +79,8 @@ class Manifest:
     epsilon: float
     """Budget in levels of the sample's grid (or pixels for "l0"), in `norm`."""
     norm: Norm
+    free_pixels: int = 0
+    """Of a sample, that do not count against an L-infinity budget."""
     unit: str
     """What one perturbation is shared by."""
     groups: int
@@ -106,13 +108,16 @@ class Manifest:
             entry.pop("bytes", None)
             entry.pop("sha256", None)
         document["epsilon"] = float(self.epsilon)
+        if not self.free_pixels:
+            # As before there were any: the key of a store does not change with the program.
+            del document["free_pixels"]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def budget(self) -> Budget:
-        """Norm and epsilon."""
-        return Budget(self.norm, self.epsilon)
+        """How far a sample may be changed."""
+        return Budget(self.norm, self.epsilon, self.free_pixels)
 
     @property
     def files(self) -> list[ShardEntry | SharedEntry]:
@@ -187,6 +192,7 @@ def _parse(document: dict[str, Any]) -> Manifest:
         source=SourceFacts(*(_typed(source, name, str) for name in ("name", "kind", "split", "fingerprint"))),
         epsilon=_typed(document, "epsilon", float),
         norm=cast(Norm, _typed(document, "norm", str)),
+        free_pixels=_typed({"free_pixels": 0, **document}, "free_pixels", int),
         unit=_typed(document, "unit", str),
         groups=_typed(document, "groups", int),
         n=_typed(document, "n", int),
@@ -249,6 +255,9 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"levels is {manifest.levels}")
     if min(manifest.n, *manifest.sample_shape) < 1 or manifest.n * math.prod(manifest.sample_shape) > _MOST_ELEMENTS:
         raise ValueError(f"{manifest.n} samples of shape {manifest.sample_shape} are impossible")
+    height, width = manifest.sample_shape[1:]
+    if not 0 <= manifest.free_pixels < height * width or (manifest.free_pixels and manifest.norm != "linf"):
+        raise ValueError(f"free_pixels is {manifest.free_pixels} and norm {manifest.norm}")
     if (manifest.working_size is not None) != (manifest.applied_at == "working"):
         raise ValueError(f"applied_at is {manifest.applied_at} and working_size {manifest.working_size}")
     if (manifest.unit == "sample") != (manifest.groups == 0) or manifest.groups < 0:

@@ -11,7 +11,6 @@ import numpy as np
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Source
-from hpcule.store.budget import SYMBOLS, excess
 from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import blocks, has_same_samples
 from hpcule.store.hdf5 import Array, DamageError
@@ -99,15 +98,11 @@ def _contents_problem(store: Path, manifest: Manifest, entry: ShardEntry | Share
 
 
 def _over_budget(manifest: Manifest, file: str, delta: Array, first: int, noun: str) -> Problem | None:
-    over = excess(delta, manifest.epsilon, manifest.norm)
+    over = manifest.budget.excess(delta)
     if over is None:
         return None
     position, size = over
-    unit = "pixels" if manifest.norm == "l0" else "levels"
-    message = (
-        f"budget exceeded: {noun} {first + position} is changed by {size:g} {unit} ({SYMBOLS[manifest.norm]}), "
-        f"{manifest.epsilon:g} are allowed"
-    )
+    message = f"budget exceeded: {noun} {first + position} is {manifest.budget.exceeded(size)}"
     return Problem("budget", file, message)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
-from hpcule.store.budget import excess
 from hpcule.store.files import LEFTOVERS, private_directory, read_json, sha256_file, to_json, write_atomically
 from hpcule.store.hdf5 import Array, build_image
 from hpcule.store.index import INDEX, build_index
@@ -157,8 +156,8 @@ def _assert_column(values: Array, count: int) -> None:
 def _assert_delta(manifest: Manifest, delta: Array, count: int) -> None:
     assert delta.shape == (count, *manifest.sample_shape), delta.shape
     assert delta.dtype == manifest.delta_dtype, delta.dtype
-    over = excess(delta, manifest.epsilon, manifest.norm)
-    assert over is None, f"position {over[0]}: {over[1]} levels, the budget is {manifest.epsilon}"
+    over = manifest.budget.excess(delta)
+    assert over is None, f"position {over[0]}: {manifest.budget.exceeded(over[1])}"
 
 
 def _publish(store: Path, manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array]) -> _SideCar:

@@ -212,6 +212,7 @@ def _protection(store: StoreReader) -> Protection:
         "groups": manifest.groups,
         "epsilon": manifest.epsilon,
         "norm": manifest.norm,
+        "free_pixels": manifest.free_pixels,
         "levels": manifest.levels,
         "preset": manifest.config["preset"],
         "n": manifest.n,

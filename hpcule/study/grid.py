@@ -165,7 +165,9 @@ def _sharing(craft: CraftConfig, basis: tuple[str, ...]) -> Any:
     if unit == "cluster" or not method.facts.bounded:
         return basis
     budget = method.budget(craft.method, (1, 1, 1), 255)
-    return f"{unit} {budget.epsilon:g}" if budget.norm == "linf" else f"{unit} {budget.norm} {budget.epsilon:g}"
+    free = f" beside {budget.free_pixels}" if budget.free_pixels else ""
+    norm = "" if budget.norm == "linf" else f"{budget.norm} "
+    return f"{unit} {norm}{budget.epsilon:g}{free}"
 
 
 def _note_craft(grid: Grid, config: CraftConfig) -> str:

@@ -16,6 +16,7 @@ from hpcule.study.claims import claims, grade, verdict, warnings
 from hpcule.study.distance import Row, distance
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
 from hpcule.study.results import (
+    Protection,
     Recipe,
     Results,
     Victim,
@@ -114,7 +115,7 @@ def _facts(results: Results) -> list[Row]:
         _size(results),
         Row("Classes", str(data["classes"]), listed),
         Row("Method", protection["title"], facts.get("paper", "")),
-        Row("Budget", *_budget(protection["epsilon"], protection["norm"], protection["levels"])),
+        Row("Budget", *_budget(protection)),
         Row(
             "One perturbation for each",
             protection["unit"],
@@ -146,7 +147,13 @@ def _size(results: Results) -> Row:
     return Row("Images", f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
 
 
-def _budget(epsilon: float, norm: str, levels: int) -> tuple[str, str]:
+def _budget(protection: Protection) -> tuple[str, str]:
+    epsilon, norm, levels = protection["epsilon"], protection["norm"], protection["levels"]
+    if free := protection.get("free_pixels", 0):
+        return (
+            f"{epsilon:g} of {levels} levels",
+            f"the most that any value may change, but for those of {free} pixel(s)",
+        )
     if norm == "linf":
         return f"{epsilon:g} of {levels} levels", "the most that any value of a sample may change (L-infinity)"
     if norm == "l0":

@@ -77,6 +77,7 @@ class Protection(TypedDict):
     groups: int
     epsilon: float
     norm: str
+    free_pixels: NotRequired[int]
     levels: int
     preset: str
     n: int

@@ -32,11 +32,21 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
     against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
     each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
     bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
-    the random colours of a corner of the colour cube. What was padded in `source`, whose store this is, stays as it is.
+    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. What was padded
+    in `source`, whose store this is, stays as it is.
     """
     manifest = store.manifest
     if manifest.norm == "l0":
-        return _random_pixels(store, key(seed, "random-pixel control"))
+        return _random_pixels(store, int(manifest.epsilon), seed)
+    noise = _random_signs(store, seed, source, matched=matched)
+    if not manifest.free_pixels:
+        return noise
+    pixels = _random_pixels(store, manifest.free_pixels, seed)
+    return lambda ids, samples: pixels(ids, noise(ids, samples))
+
+
+def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: bool) -> Publish:
+    manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
     level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
@@ -49,7 +59,10 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
         strength = np.int32(level)
         own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
-            root_mean_squares = magnitude(store.delta(ids), "l2") / np.sqrt(values / width * own.reshape(-1))
+            delta = store.delta(ids)
+            if manifest.free_pixels:
+                delta = np.clip(delta, -int(level), int(level))
+            root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
         noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
@@ -58,10 +71,10 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
     return publish
 
 
-def _random_pixels(store: StoreReader, purpose: int) -> Publish:
+def _random_pixels(store: StoreReader, count: int, seed: int) -> Publish:
     manifest = store.manifest
     channels, height, width = manifest.sample_shape
-    count = int(manifest.epsilon)
+    purpose = key(seed, "random-pixel control")
 
     def publish(ids: Ids, samples: Samples) -> Samples:
         group = store.group(ids)

@@ -47,6 +47,7 @@ AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws
 DISTURBED_ONCE = {
     "aue": ["aue", *SMALL, "method.max_rounds=2"],
     "aap": ["aap", *SMALL, "method.model_epochs=2", "method.warmup_epochs=1"],
+    "em-ops": ["em-ops", *SMALL, "method.model_steps=3", "method.max_rounds=2", "method.stop_error=0"],
     "tap": ["tap", *SMALL, "method.model_epochs=2", "method.restarts=2"],
     "hypo": ["hypo", *SMALL, "method.model_epochs=2"],
     "pue": ["pue", *SMALL, *AROUND, "method.max_rounds=2", "method.model_steps=2", "method.stop_error=0"],

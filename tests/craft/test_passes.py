@@ -34,7 +34,7 @@ def test_passes_are_those_of_the_cost_model(run):
     craft(method)
     extent = Extent(samples=N, shards=SHARDS, shape=source.shape, classes=CLASSES, levels=255, workers=1, exact=True)
     work = find(run.split()[0]).work(method.config, extent)
-    expected = sum(phase.passes for phase in work.phases if phase.stage != "round")
+    expected = sum(phase.passes for phase in work.phases if phase.stage not in ("round", "search"))
     # Of the features' means, a forward through each network, the model takes no notice.
     means = 0.5 * N * {"sep by features": 2, "entf": 1, "entf pull": 1}.get(run, 0)
     # Errors are counted in a forward that a class-wise round calls its own.

@@ -77,6 +77,7 @@ RUNS = [
     ("gue", GUE),
     ("em", EM),
     ("em", {**EM, "unit": "class", "subset": 1.0}),
+    ("em-ops", EM),
     ("cp", CP),
     ("tue", TUE),
     ("cp", {**CP, "learner": "moco", "unit": "class", "model_steps": 3, "noise_batches": 4}),

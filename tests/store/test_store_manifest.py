@@ -35,7 +35,16 @@ def test_run_key_ignores_what_is_known_only_at_the_end(planned):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"epsilon": 9.0}, {"config": {}}, {"method": "em"}, {"reduced": True}, {"hpcule": "9"}]
+    "change",
+    [
+        {"seed": 1},
+        {"epsilon": 9.0},
+        {"config": {}},
+        {"method": "em"},
+        {"reduced": True},
+        {"hpcule": "9"},
+        {"free_pixels": 1},
+    ],
 )
 def test_run_key_tells_runs_apart(planned, change):
     assert replace(planned, **change).run_key != planned.run_key
@@ -92,6 +101,8 @@ def damage(document, path, value):
         (("sample_shape",), [3, 10**9, 10**9], "are impossible"),
         (("epsilon",), -1.0, "epsilon is -1.0"),
         (("norm",), "l7", "norm is 'l7'"),
+        (("free_pixels",), 10**6, "free_pixels is 1000000"),
+        (("free_pixels",), -1, "free_pixels is -1"),
         (("compression",), "blosc", "compression is 'blosc'"),
         (("groups",), 3, "unit is sample and groups 3"),
         (("levels",), 10**6, "levels is 1000000"),

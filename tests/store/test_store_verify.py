@@ -136,6 +136,16 @@ def test_l2_budget(make_source, make_store, sign_again):
     assert "sample 29 is changed by 31.0483 levels (L2), 30 are allowed" in problem.message
 
 
+def test_a_pixel_that_is_free(make_source, make_store, sign_again):
+    store, manifest, *_ = make_store(make_source(), free_pixels=1)
+    edit(store, "delta", (4, slice(None), 2, 3), 255)
+    sign_again(store, manifest, SHARD)
+    assert [problem.kind for problem in verify(store)] == []
+    edit(store, "delta", (4, 1, 0, 0), 9)
+    sign_again(store, manifest, SHARD)
+    assert "sample 29 is changed by 9 levels (L-infinity), 8 are allowed beside 1 free" in only_problem(store).message
+
+
 @pytest.mark.parametrize(
     ("value", "message"), [(30, "row 4 has id 30, where 29 belongs"), (10**6, "row 4 has id 1000000")]
 )

@@ -17,7 +17,7 @@ RESIDENT = 2**30
 def make_store(tmp_path):
     """A store for a source, of zeros unless told otherwise: what counts here is its budget, and what shares a delta."""
 
-    def make(source, *, epsilon=8.0, norm="linf", groups=0, deltas=None):
+    def make(source, *, epsilon=8.0, norm="linf", groups=0, deltas=None, free_pixels=0):
         deltas = np.zeros((groups or len(source), *source.shape)) if deltas is None else deltas
         n, path = len(source), tmp_path / f"store-{len(list(tmp_path.iterdir()))}"
         manifest = Manifest(
@@ -28,6 +28,7 @@ def make_store(tmp_path):
             source=SourceFacts("toys", "npz", "all", "0" * 64),
             epsilon=epsilon,
             norm=norm,
+            free_pixels=free_pixels,
             unit="class" if groups else "sample",
             groups=groups,
             n=n,
@@ -136,6 +137,20 @@ def test_noise_of_a_budget_in_pixels_is_random_pixels_of_pure_colours(make_store
     assert len(np.unique(colours, axis=0)) > 3
     places = {tuple(np.flatnonzero(sample.ravel())) for sample in changed}
     assert len(places) == 3 if groups else len(places) > 25
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_noise_beside_free_pixels_has_as_many_of_them(make_store, matched):
+    source = ToySource(30, (3, 8, 8), contrast=0.0)
+    deltas = np.full((30, 3, 8, 8), -8)
+    deltas[:, :, 3, 4] = 120
+    store = make_store(source, free_pixels=2, deltas=deltas)
+    publish = random_noise(store, 0, source, matched=matched)
+    noise = publish(everyone(source), source.samples).astype(np.int64) - source.samples
+    largest = np.abs(noise).max(axis=1).reshape(30, -1)
+    assert ((largest == 8).sum(axis=1) >= 62).all()
+    assert ((largest > 8).sum(axis=1) <= 2).all()
+    assert ((largest > 8).sum(axis=1) == 2).mean() > 0.9
 
 
 def test_noise_of_a_method_without_a_bound_is_as_strong_as_its_delta(make_store):
