@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hpcule.craft.levels import published, to_levels
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, Step, finite
-from hpcule.craft.noise import TILE
 from hpcule.craft.surrogate import features
 from hpcule.data.source import Ids
 
@@ -96,8 +95,8 @@ class Ascent:
 
     def _tiles(self, shard: int) -> Iterator[tuple[Ids, slice]]:
         ids = self.problem.partition.ids(shard)
-        for start in range(0, len(ids), TILE):
-            yield ids[start : start + TILE], slice(start, start + TILE)
+        for tile in self.problem.tiles(ids):
+            yield ids[tile], tile
 
     def _move(self, frozen: nn.Module, shard: int, gradient: Tensor) -> None:
         part = self._shards[shard]

@@ -8,7 +8,6 @@ from torch import nn
 
 from hpcule.craft import two_phase_work
 from hpcule.craft.kernel_posterior import COLUMNS
-from hpcule.craft.noise import TILE
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
 
@@ -49,7 +48,7 @@ def _own(stage: str, outer: int, extent: Extent) -> Phase:
         stage=stage,
         marks=outer * extent.own_shards,
         passes=outer * extent.own_samples,
-        calls=outer * extent.tiles(TILE),
+        calls=outer * extent.tiles(),
         starts=outer,
         busy=extent.workers,
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hpcule.craft import separation
 from hpcule.craft.class_noise import ClassNoise
 from hpcule.craft.method import finite
-from hpcule.craft.noise import TILE, Noise, SampleNoise
+from hpcule.craft.noise import Noise, SampleNoise
 from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import Surrogate
 from hpcule.data.keyed import key, order
@@ -149,8 +149,7 @@ class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
         super().__init__(*arguments)
         for shard, deltas in self._deltas.items():
             ids = self.problem.partition.ids(shard)
-            for first in range(0, len(ids), TILE):
-                tile = slice(first, first + TILE)
+            for tile in self.problem.tiles(ids):
                 deltas[tile] = self.start(ids[tile]).mul_(self.problem.source.levels)
 
     def gradient(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hpcule.craft import two_phase_work
 from hpcule.craft.contrastive import new_learner
-from hpcule.craft.noise import TILE
 from hpcule.craft.two_phase_work import FORWARD
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import ghosts_in_shard
@@ -30,7 +29,7 @@ def work(config: CPConfig, extent: Extent) -> Work:
     walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
     if config.unit == "sample":
         ghosts = extent.own_shards * ghosts_in_shard(extent.samples // extent.shards, config.ghost)
-        noise = replace(noise, calls=noise.calls * ghosts / extent.tiles(TILE))
+        noise = replace(noise, calls=noise.calls * ghosts / extent.tiles())
     else:
         noise, judged = _in_batches(config, noise, walk), _in_batches(config, judged, walk)
     checkpoint = plain.checkpoint + 4 * sum(p.numel() for p in learner.parameters() if not p.requires_grad)

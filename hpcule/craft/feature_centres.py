@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Problem, finite
-from hpcule.craft.noise import TILE
 from hpcule.craft.surrogate import features
 from hpcule.data.view import View
 from hpcule.world.exact import Sum
@@ -27,8 +26,8 @@ def class_centres(problem: Problem, networks: Sequence[nn.Module]) -> Tensor:
     with torch.no_grad():
         for shard in problem.owned:
             ids = problem.partition.ids(shard)
-            for start in range(0, len(ids), TILE):
-                tile = ids[start : start + TILE]
+            for rows in problem.tiles(ids):
+                tile = ids[rows]
                 clean = problem.unit_interval(problem.reader.take(shard, tile))
                 labels = torch.from_numpy(problem.labels[tile]).to(device)
                 found = torch.stack([features(network, clean) for network in networks])

@@ -28,7 +28,6 @@ from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft import gue_work
 from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
-from hpcule.craft.noise import TILE
 from hpcule.craft.work import Extent, Work
 from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
@@ -234,8 +233,8 @@ class GameUnlearnable(Method):
 
     def _answer(self, shard: int) -> ShardResult:
         source, ids, parts = self.problem.source, self.problem.partition.ids(shard), []
-        for start in range(0, len(ids), TILE):
-            samples = self.problem.reader.take(shard, ids[start : start + TILE])
+        for tile in self.problem.tiles(ids):
+            samples = self.problem.reader.take(shard, ids[tile])
             with torch.no_grad():
                 delta = finite(self._delta(self.problem.unit_interval(samples)))
             parts.append(to_levels(delta, samples, source.levels, self.config.epsilon))

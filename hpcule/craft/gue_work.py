@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpcule.craft.noise import TILE
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
 from hpcule.nets.unet import UNet
@@ -38,7 +37,7 @@ def work(config: GUEConfig, extent: Extent) -> Work:
         stage="noise",
         marks=extent.own_shards,
         passes=extent.own_samples,
-        calls=extent.tiles(TILE),
+        calls=extent.tiles(),
         busy=extent.workers,
     )
     # All ids, and an epoch's order of them.

@@ -14,11 +14,11 @@ from torch import Tensor
 from hpcule.config.errors import HpculeError
 from hpcule.config.run import MethodConfig
 from hpcule.craft.cache import Cache
-from hpcule.craft.work import Extent, Work
+from hpcule.craft.work import Extent, Work, tile_rows
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
-from hpcule.data.source import Labels, Source
+from hpcule.data.source import Ids, Labels, Source
 from hpcule.store.budget import Budget
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
@@ -85,6 +85,11 @@ class Problem:
         """Labels int64 [N]; the driver has checked that a method that needs them gets them."""
         assert self.source.labels is not None
         return self.source.labels
+
+    def tiles(self, ids: Ids) -> list[slice]:
+        """Where to cut a shard's ids for a frozen network; see `tile_rows`."""
+        rows = tile_rows(self.world.device.type)
+        return [slice(start, start + rows) for start in range(0, len(ids), rows)]
 
     def unit_interval(self, samples: Tensor) -> Tensor:
         """Integer samples as float32 in [0, 1] on the device."""

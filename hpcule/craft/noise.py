@@ -20,9 +20,6 @@ from hpcule.data.view import View, draw_view
 if TYPE_CHECKING:
     from hpcule.craft.two_phase import TwoPhaseConfig
 
-TILE = 64
-"""Samples a forward and backward: larger ones were slower on CPU, and the network's statistics are fixed."""
-
 
 class Noise(ABC):
     """The deltas of a run and how they move; delta is in units of [0, 1]."""
@@ -159,7 +156,7 @@ class SampleNoise(Noise):
 
     def groups(self, ids: Ids, number: int) -> list[Ids]:
         """The samples of a shard by what the network looks at together in round `number`."""
-        return [ids[start : start + TILE] for start in range(0, len(ids), TILE)]
+        return [ids[tile] for tile in self.problem.tiles(ids)]
 
     def error(self) -> float:
         """Over the whole training set."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 
-from hpcule.craft.noise import TILE
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
 
@@ -129,7 +128,7 @@ def _noise_by_sample(
         stage="noise",
         marks=config.max_rounds * extent.own_shards,
         passes=visits * extent.own_samples,
-        calls=visits * extent.tiles(TILE),
+        calls=visits * extent.tiles(),
         starts=config.max_rounds,
         busy=extent.workers,
     )

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from hpcule.data.schedule import ghosts_in_batch, ghosts_in_shard
 
 
+def tile_rows(device: str) -> int:
+    """Samples that a frozen network looks at together, on a device of that type: its statistics are fixed, so that
+    they are no part of the result. On a CPU more were slower; on a GPU fewer would leave it waiting for launches."""
+    return 64 if device == "cpu" else 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extent:
     """How large a craft is: all that its cost depends on besides the method's settings."""
@@ -25,6 +31,8 @@ class Extent:
     workers: int
     exact: bool = False
     """Sums are of int64, not of float32."""
+    device: str = "cpu"
+    """Its type."""
 
     @property
     def values(self) -> int:
@@ -46,9 +54,9 @@ class Extent:
         """Bytes of a value in a sum over ranks."""
         return 8 if self.exact else 4
 
-    def tiles(self, rows: int) -> int:
-        """Parts of at most `rows` samples that the busiest rank cuts its shards into."""
-        return self.own_shards * math.ceil(self.samples / self.shards / rows)
+    def tiles(self, rows: int | None = None) -> int:
+        """Parts of at most `rows` samples that the busiest rank cuts its shards into; None: as for a frozen network."""
+        return self.own_shards * math.ceil(self.samples / self.shards / (rows or tile_rows(self.device)))
 
 
 @dataclass(frozen=True, kw_only=True)

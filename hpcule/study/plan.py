@@ -73,7 +73,7 @@ def plan_craft(
     check_task(config, source)
     measured = known.craft(config, source, samples, local_workers(config.world, machine.workers_per_node))
     cut = planned_cut(config, source, samples, machine.workers)
-    extent = extent_of(config, source, cut, machine.workers)
+    extent = extent_of(config, source, cut, machine.workers, measured.device)
     return predict(config, extent, machine, measured, features_kept=features_kept)
 
 

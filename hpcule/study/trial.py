@@ -103,7 +103,7 @@ def perform(trial: Trial, folder: Path, world: World) -> None:
         write_atomically(folder / "results.json", to_json({**facts, "runs": runs}))
 
 
-def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int) -> Extent:
+def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int, device: str) -> Extent:
     """The extent of a craft."""
     return Extent(
         samples=cut.n,
@@ -113,6 +113,7 @@ def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int)
         levels=source.levels,
         workers=workers,
         exact=config.deterministic,
+        device=device,
     )
 
 
@@ -159,7 +160,8 @@ def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> 
     """Craft, and add to the summary what was asked for, how large it was, and what rank 0's journal says."""
     summary = _craft(config, source, store, world)
     cut = Partition(len(source), summary["shards"])
-    asked = {"method": to_tree(config.method), "extent": dataclasses.asdict(extent_of(config, source, cut, world.size))}
+    extent = extent_of(config, source, cut, world.size, world.device.type)
+    asked = {"method": to_tree(config.method), "extent": dataclasses.asdict(extent)}
     lines = [json.loads(line) for line in (store / "run" / "log-00000.jsonl").read_text().splitlines()]
     return {**summary, **asked, "marks": [{name: line[name] for name in MARK} for line in lines]}
 
