@@ -49,6 +49,9 @@ class Point:
     leads: Mapping[Role, Comparison]
     """Accuracy on a kind of random noise minus accuracy on protected, seed by seed: what the method adds to sharing a
     pattern."""
+    measured: frozenset[tuple[str, ...]]
+    """Which crafts were measured with which victims: points that say the same in other words have the same, as those
+    of several learning-rate policies at the batch that they start from."""
 
 
 def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
@@ -121,6 +124,7 @@ def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
 
 def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
     valid = [row for row in group if not row["invalid"]]
+    of_victim = [name for name in factors if name == "recipe" or name.startswith("victim.")]
     values = {role: [row[f"{role}_last"] for row in valid] for role in ROLES if f"{role}_last" in group[0]}
     return Point(
         {name: group[0][name] for name in factors},
@@ -129,6 +133,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         sum(bool(row.get("craft_rate_at_edge")) for row in group),
         {role: summarise(found) for role, found in values.items() if found},
         {role: compare(values[role], values["protected"]) for role in RANDOM if values.get(role)},
+        frozenset((row["craft"], *(str(row[name]) for name in of_victim)) for row in group),
     )
 
 

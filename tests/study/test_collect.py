@@ -8,7 +8,8 @@ FACTORS = ["craft.method.batch"]
 
 def row(batch, seed, protected, noise=0.8, clean=0.9, invalid=False):
     values = {"protected_last": protected, "noise_last": noise, "clean_last": clean}
-    return {"craft.method.batch": batch, "seed": seed, **values, "chance": 0.5, "invalid": invalid}
+    craft = f"craft of {batch} and {seed}"
+    return {"craft.method.batch": batch, "seed": seed, "craft": craft, **values, "chance": 0.5, "invalid": invalid}
 
 
 def test_a_point_is_the_mean_over_its_seeds():
@@ -72,6 +73,23 @@ def test_with_enough_seeds_several_points_are_corrected_for():
     rows += [row(64, seed, 0.8 + 0.01 * (-1) ** seed) for seed in range(8)]
     text = answers(points(rows, FACTORS))
     assert "After Holm's correction for 2 points, the sign-flip test leaves 1 of them below 0.05." in text[-1]
+
+
+def test_the_same_crafts_under_several_names_count_once():
+    """Every learning-rate policy asks for the same at the batch that it starts from."""
+    rows = [row(32, seed, 0.5 + 0.01 * seed) | {"rate": rate} for rate in ("constant", "linear") for seed in range(8)]
+    rows += [row(64, seed, 0.9 - 0.01 * seed) | {"rate": "constant"} for seed in range(8)]
+    text = answers(points(rows, [*FACTORS, "rate"]))
+    assert text[0].startswith("At 1 of 2 points")
+    assert text[1].startswith(
+        "Better: craft batch 32, rate constant (and 1 other names of the same crafts): +26.5 points"
+    )
+    assert "After Holm's correction for 2 points" in text[-1]
+
+
+def test_the_same_crafts_with_other_victims_count_by_themselves():
+    rows = [row(32, seed, 0.5 + 0.01 * seed) | {"recipe": r} for r in ("plain", "crop-flip") for seed in range(3)]
+    assert answers(points(rows, ["recipe"]))[0].startswith("At 2 of 2 points")
 
 
 def test_a_single_seed_tells_nothing_apart():
