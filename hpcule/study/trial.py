@@ -127,7 +127,7 @@ def planned_cut(config: CraftConfig, source: Source, samples: int, workers: int)
 
 def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list[dict[str, Any]]:
     """Two short runs that differ in the ghosts of a shard and of a batch, so that what a sample takes can be told from
-    what a step takes; then a longer one with the batch that is planned, if they took no time."""
+    what a step takes; then a longer one with the shards and the batch that are planned, if they took no time."""
     config, workers = trial.config, world.size
     method: Any = config.method
     cut = planned_cut(config, source, trial.samples, workers)
@@ -145,14 +145,18 @@ def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list
         )
         runs.append(_observe(short, Subset(source, shards * size), folder / f"store-{len(runs)}", world))
 
-    most = workers * max(1, len(source) // (2 * ghost) // workers)
-    few = min(4 * workers, most)
+    def most(ghosts: int) -> int:
+        """Shards of so many ghosts that there are samples for, a multiple of the workers."""
+        return workers * max(1, len(source) // (ghosts * ghost) // workers)
+
+    few = min(4 * workers, most(2))
     run(2, few, 4 * workers)
     run(1, few, workers)
     times = int(ENOUGH_SECONDS / max(1e-3, runs[0]["craft_seconds"]))
-    if times > 1 and most > few:
-        shards = min(times * few, most)
-        run(2, shards, 2 * shards)
+    if times > 1 and most(2) > few:
+        planned = max(2, round(cut.n / cut.count / ghost))
+        shards = min(max(workers, times * few * 2 // planned // workers * workers), most(planned))
+        run(planned, shards, planned * shards)
     return runs
 
 

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hpcule.cli.main import main
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 
@@ -106,17 +109,17 @@ def data_of(small_npz: Path, small_wavs: Path):
 
 @pytest.fixture(scope="module")
 def alone(data_of, tmp_path_factory: pytest.TempPathFactory):
-    """Each run's store by one worker, undisturbed, made on first use."""
+    """Each run's store by one worker, undisturbed, made on first use by a process that makes one after the other."""
     made: dict[str, Path] = {}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as maker:
 
-    def store(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("alone") / "store"
-            words = [sys.executable, "-m", "hpcule", *line(name, data_of(name), made[name], 1)]
-            subprocess.run(words, check=True, capture_output=True, timeout=300)
-        return made[name]
+        def store(name: str) -> Path:
+            if name not in made:
+                made[name] = tmp_path_factory.mktemp("alone") / "store"
+                assert maker.submit(main, line(name, data_of(name), made[name], 1)).result(timeout=300) == 0
+            return made[name]
 
-    return store
+        yield store
 
 
 @pytest.mark.parametrize(

@@ -235,8 +235,7 @@ def as_openai_names_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return renamed
 
 
-@pytest.mark.parametrize("names", ["timm", "openai"])
-@pytest.mark.parametrize("size", [224, 64])
+@pytest.mark.parametrize(("names", "size"), [("timm", 224), ("openai", 64)])
 def test_clip_gives_what_its_attention_pool_puts_out(clip: nn.Module, tmp_path: Path, names: str, size: int) -> None:
     state = clip.state_dict()
     torch.save(state if names == "timm" else as_openai_names_it(state), tmp_path / "clip.pt")
