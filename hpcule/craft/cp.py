@@ -23,7 +23,6 @@ from hpcule.craft.contrastive import (
     two_views,
 )
 from hpcule.craft.method import Facts, Settings
-from hpcule.craft.surrogate import Surrogate
 from hpcule.craft.two_phase import RateSchedule, TwoPhase, TwoPhaseConfig
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
@@ -115,7 +114,7 @@ class ContrastivePoisoning(TwoPhase):
         "unit": {"class": {"model_epochs": None, "model_steps": 20, "max_rounds": 1000}},
     }
 
-    surrogate_class: ClassVar[type[Surrogate]] = ContrastiveSurrogate
+    surrogate_class = ContrastiveSurrogate
     config: CPConfig
 
     @classmethod

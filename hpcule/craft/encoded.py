@@ -79,8 +79,8 @@ class Encoded:
     def _encode(self, shard: int) -> Any:
         ids = self.problem.partition.ids(shard)
         parts = []
-        for start in range(0, len(ids), self.config.ghost):
-            samples = self.problem.reader.take(shard, ids[start : start + self.config.ghost])
+        for tile in self.problem.tiles(ids, self.config.ghost):
+            samples = self.problem.reader.take(shard, ids[tile])
             with torch.no_grad():
                 parts.append(self._through(self.problem.unit_interval(samples)).float().cpu())
         return torch.cat(parts).double().numpy()

@@ -86,9 +86,9 @@ class Problem:
         assert self.source.labels is not None
         return self.source.labels
 
-    def tiles(self, ids: Ids) -> list[slice]:
-        """Where to cut a shard's ids for a frozen network; see `tile_rows`."""
-        rows = tile_rows(self.world.device.type)
+    def tiles(self, ids: Ids, rows: int | None = None) -> list[slice]:
+        """Where to cut a shard's ids into parts of at most `rows`; None: as for a frozen network, see `tile_rows`."""
+        rows = rows or tile_rows(self.world.device.type)
         return [slice(start, start + rows) for start in range(0, len(ids), rows)]
 
     def unit_interval(self, samples: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class SampleWise(ModelFree[Config]):
     def answer(self, shard: int) -> ShardResult:
         """Tile by tile."""
         ids = self.problem.partition.ids(shard)
-        tiles = [ids[start : start + TILE] for start in range(0, len(ids), TILE)]
+        tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
         parts = [self.perturb(self.clean(shard, tile), self.problem.labels[tile], tile) for tile in tiles]
         return ShardResult(shard, delta=np.concatenate(parts))
 

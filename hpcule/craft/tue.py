@@ -147,7 +147,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         ids, shape = self.problem.partition.ids(shard), self.problem.source.shape
         purpose = key(self.problem.seed, "tue start")
         deltas = torch.empty(len(ids), *shape, dtype=torch.float16)
-        for tile in _tiles(len(ids)):
+        for tile in self.problem.tiles(ids, TILE):
             deltas[tile] = uniform_start(purpose, ids[tile], shape, self.config.epsilon)
         return deltas
 
@@ -159,7 +159,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
             ids = self.problem.partition.ids(shard)
             sums = torch.zeros(source.class_count, *source.shape, device=device)
             moved = torch.zeros(1, device=device)
-            for tile in _tiles(len(ids)):
+            for tile in self.problem.tiles(ids, TILE):
                 labels = torch.from_numpy(self.problem.labels[ids[tile]]).to(device)
                 delta = deltas[tile].to(device)
                 if direction is not None:
@@ -180,17 +180,13 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         for shard, deltas in self._deltas.items():
             ids = self.problem.partition.ids(shard)
             distances = torch.zeros(len(centres), device=device)
-            for tile in _tiles(len(ids)):
+            for tile in self.problem.tiles(ids, TILE):
                 labels = torch.from_numpy(self.problem.labels[ids[tile]]).to(device)
                 away = deltas[tile].to(device).float().div_(levels) - centres[labels].float()
                 distances.index_add_(0, labels, away.flatten(1).norm(dim=1))
             self._distances.add([distances])
         (total,) = self._distances.total(self.problem.world)
         return total.double() / self.counts.clamp_min(1)
-
-
-def _tiles(count: int) -> list[slice]:
-    return [slice(start, start + TILE) for start in range(0, count, TILE)]
 
 
 def _part(shard: int) -> str:

@@ -40,15 +40,16 @@ class Encoder(nn.Module):
         self.name = name
         self.input_size = input_size
         self.weights_sha256 = _sha256(network)
-        if architecture.last_layer is not None:
-            assert isinstance(network.get_submodule(architecture.last_layer), nn.Linear)
+        last_layer = network.get_submodule(architecture.last_layer)
+        assert isinstance(last_layer, nn.Linear)
+        self.dimension = last_layer.out_features if architecture.keeps_last_layer else last_layer.in_features
+        if not architecture.keeps_last_layer:
             setattr(network, architecture.last_layer, nn.Identity())
         self.network = network
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
-        self.dimension = self(torch.zeros(1, 3, input_size, input_size)).shape[1]
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: batch statistics of perturbed images must never enter the features."""

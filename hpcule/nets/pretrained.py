@@ -25,17 +25,19 @@ class Architecture:
     Attributes:
         build: from the input size in pixels to the network at its initial weights.
         published_weights: to the state dict that its authors publish.
-        last_layer: name of the linear layer whose input are the features; None: they are the network's output.
+        last_layer: name of the linear layer whose input are the features.
         mean: of images in [0, 1], by channel, as the weights want it.
         std: as `mean`.
+        keeps_last_layer: what that layer puts out are the features instead.
         renamed: from the entries of a checkpoint to those of the network, for checkpoints of another program.
     """
 
     build: Callable[[int], nn.Module]
     published_weights: Callable[[], Mapping[str, Any]]
-    last_layer: str | None
+    last_layer: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    keeps_last_layer: bool = False
     renamed: Callable[[Mapping[str, Any], nn.Module], Mapping[str, Any]] = lambda weights, network: weights
 
 
@@ -145,9 +147,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip-resnet50": Architecture(
         build=_build_clip_resnet50,
         published_weights=_clip_resnet50_weights,
-        last_layer=None,
+        last_layer="head.proj",
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+        keeps_last_layer=True,
         renamed=_renamed_clip,
     ),
     "resnet18": _torchvision("resnet18"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,10 @@ def answers(found: Sequence[Point]) -> list[str]:
 
     Points that stand for the same crafts and victims count once.
     """
-    alike = Counter(point.measured for point in found)
-    distinct: dict[Any, Point] = {}
+    alike: dict[Any, list[Point]] = defaultdict(list)
     for point in found:
-        distinct.setdefault(point.measured, point)
-    found = list(distinct.values())
+        alike[point.measured].append(point)
+    found = [same[0] for same in alike.values()]
     text = [sentence for role in RANDOM for sentence in _against(role, found, alike)]
     leads = [lead for point in found for lead in point.leads.values() if lead.interval]
     if not leads:
@@ -84,7 +83,7 @@ def answers(found: Sequence[Point]) -> list[str]:
     return [*text, _power(leads)]
 
 
-def _against(role: Role, found: Sequence[Point], alike: Mapping[Any, int]) -> list[str]:
+def _against(role: Role, found: Sequence[Point], alike: Mapping[Any, Sequence[Point]]) -> list[str]:
     told = [(point, lead) for point in found if (lead := point.leads.get(role)) and lead.interval]
     better = [(point, lead) for point, lead in told if lead.side > 0]
     worse = sum(lead.side < 0 for _, lead in told)
@@ -94,13 +93,13 @@ def _against(role: Role, found: Sequence[Point], alike: Mapping[Any, int]) -> li
         f"At {len(better)} of {len(told)} points the method lowers the victims' accuracy more than {RANDOM[role]} "
         f"(95 % interval over seeds of the paired difference above 0), at {worse} it lowers it less, at "
         f"{len(told) - len(better) - worse} there is no telling.",
-        *(f"Better: {_title(point, alike[point.measured])}: {_points(lead)}." for point, lead in better),
+        *(f"Better: {_title(alike[point.measured])}: {_points(lead)}." for point, lead in better),
     ]
 
 
-def _title(point: Point, alike: int) -> str:
-    others = f" (and {alike - 1} other names of the same crafts)" if alike > 1 else ""
-    return f"{title_of(point.factors)}{others}"
+def _title(alike: Sequence[Point]) -> str:
+    others = f" (and {len(alike) - 1} other names of the same crafts)" if len(alike) > 1 else ""
+    return f"{title_of(alike[0].factors)}{others}"
 
 
 def _power(leads: Sequence[Comparison]) -> str:

@@ -280,7 +280,7 @@ def test_the_budget_is_checked_on_what_is_published(make_source, make_store, tmp
     file = "shared.h5" if manifest.shared else manifest.shards[1].file
     with h5py.File(store / file, "r+") as opened:
         opened["delta"][0] = 9 if manifest.norm == "linf" else 100
-    with pytest.raises(StoreError, match=r"sample \d+ is changed by .* levels .*, .* are allowed"):
+    with pytest.raises(StoreError, match=r"sample \d+ is changed by .* levels \(L.*\), .* are allowed"):
         export(store, source, tmp_path / "out")
 
 
