@@ -15,9 +15,9 @@ from hpcule.craft.methods import METHODS, configure, find
 from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
-from hpcule.study.evaluate import SUITES, EvaluateConfig
 from hpcule.study.grid import expand
 from hpcule.study.single import TrainConfig
+from hpcule.study.suites import SUITES, EvaluateConfig
 
 ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))

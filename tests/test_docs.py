@@ -16,8 +16,9 @@ from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.methods import METHODS, configure, describe
 from hpcule.store.verify import Problem
-from hpcule.study.evaluate import SUITES, EvaluateConfig
 from hpcule.study.single import TrainConfig
+from hpcule.study.suites import SUITES, EvaluateConfig
+from hpcule.victim.countermeasures import COUNTERMEASURES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -212,9 +213,21 @@ def test_suites():
     assert {name.strip("`") for name, *_ in rows} == set(SUITES)
     for name, recipes, seeds, network in rows:
         config = build(EvaluateConfig, SUITES[name.strip("`")])
-        assert recipes.split(", ") == list(config.recipes)
+        if name != "`full`":
+            assert recipes.split(", ") == list(config.recipes)
         assert int(seeds) == len(config.seeds)
         assert network == config.victim.network
+    full = build(EvaluateConfig, SUITES["full"]).recipes
+    mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
+    assert list(full) == ["plain", "crop-flip", *(f"crop-flip+{name}" for name in COUNTERMEASURES), *mixtures]
+
+
+def test_countermeasures():
+    ((_, rows),) = [table for table in tables(ROOT / "docs" / "countermeasures.md") if table[0][0] == "step"]
+    assert [name.strip("`") for name, *_ in rows] == list(COUNTERMEASURES)
+    for (name, strength, _), kind in zip(rows, COUNTERMEASURES.values(), strict=True):
+        written = "" if kind.default is None else f"{kind.default:g} ({kind.lowest:g} to {kind.highest:g})"
+        assert strength == written, name
 
 
 def test_ghosts_and_batches():

@@ -24,7 +24,7 @@ def add_to(verbs: Any) -> None:
         "--suite",
         choices=SUITES,
         default="standard",
-        help="quick: one recipe, one seed; standard: with and without crop-and-flip, 3 seeds; full: ResNet-18, 5 seeds",
+        help="quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 15 recipes, ResNet-18, 5 seeds",
     )
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
     add_run(parser)
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.check import check_same_task
     from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
-    from hpcule.study.evaluate import EvaluateConfig, suite
+    from hpcule.study.suites import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
     store = StoreReader(options.store)
@@ -70,7 +70,7 @@ def report(options: argparse.Namespace, config: Any, store: Any, source: Any, te
     from hpcule.study.table import print_results
 
     with Progress(shown=world.leads) as progress:
-        results, pictures = evaluate(config, store, source, test, world, progress.update)
+        results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
     private_directory(options.out)

@@ -6,7 +6,18 @@ from statistics import fmean
 from typing import Literal
 
 from hpcule.measure.accuracy import Summary, paired_difference, wilson
-from hpcule.study.results import Recipe, Results, SetName, noun, percent, victims, worst_recipe
+from hpcule.study.results import (
+    Recipe,
+    Results,
+    SetName,
+    noun,
+    percent,
+    points,
+    points_range,
+    victims,
+    whole_recipes,
+    worst_recipe,
+)
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
 
@@ -46,7 +57,7 @@ def verdict(results: Results) -> str:
     clean, noise, protected = (victims(recipe, name)["mean"] for name in ("clean", "noise", "protected"))
     as_good = ", so random noise protects as well" if found != "none" and noise - protected < SAME else ""
     who = "victims"
-    if len(results["recipes"]) > 1:
+    if len(whole_recipes(results)) > 1:
         who = f"the most successful victims ({recipe['title']})"
     return (
         f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: trained on the protected copy of "
@@ -71,7 +82,7 @@ def warnings(results: Results) -> list[str]:
             "little time. The figures are not comparable with published ones, nor with those of the full settings."
         )
     if results["status"] != "invalid":
-        for recipe in results["recipes"]:
+        for recipe in whole_recipes(results):
             paragraphs += _recipe_warnings(recipe, results["data"]["test"], samples)
     if _fewest_seeds(results) == 1:
         paragraphs.append(
@@ -97,6 +108,7 @@ def claims(results: Results) -> list[str]:
         f"perturbation can take it off. Where protected {samples} are mixed with clean ones, the clean ones teach as "
         "ever."
     )
+    holders = " ".join([holders, *(_mixture(recipe, samples) for recipe in results["recipes"] if "gain" in recipe)])
     countermeasures = (
         "A countermeasure that is not among the recipes was not tried and is not covered. Protections of this kind "
         "have been weakened or undone by recompression, by strong augmentation, by adversarial training and by "
@@ -118,6 +130,16 @@ def claims(results: Results) -> list[str]:
     return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
 
 
+def _mixture(recipe: Recipe, samples: str) -> str:
+    gain, clean, part = recipe["gain"], victims(recipe, "clean")["mean"], victims(recipe, "part")["mean"]
+    interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
+    return (
+        f"With {100 * gain['share']:g}% of the {samples} protected and the rest clean, the protected ones add "
+        f"{points(gain['mean'])} points{interval} to what the clean ones teach alone ({percent(part)}); clean ones in "
+        f"their place would add {points(clean - part)}."
+    )
+
+
 def _senses(results: Results) -> str:
     keep = f"keep the clean {noun(results)} for all work that depends on them."
     if "audibility" in results:
@@ -133,8 +155,10 @@ def _senses(results: Results) -> str:
 
 def _recipe_warnings(recipe: Recipe, test: int, samples: str) -> list[str]:
     """Where the protected set is not clearly worse than a control, or a victim does well to stop early."""
-    paragraphs = []
+    paragraphs: list[str] = []
     where = f"With the recipe “{recipe['title']}”"
+    if "invalid_because" in recipe:
+        return [f"INVALID: {recipe['invalid_because']}, so this recipe shows nothing; it does not count above."]
     against_noise = _lead(recipe, "noise")
     noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
     pair = f"{percent(protected)} against {percent(noise)}; the noise has the same budget and is shared in the same way"

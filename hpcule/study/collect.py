@@ -19,6 +19,7 @@ from hpcule.study.paired import Comparison, compare
 
 ROLES: Mapping[Role, str] = {
     "clean": "clean control",
+    "part": "clean part alone",
     "noise": "random noise, shared alike",
     "matched": "random noise, as strong",
     "untrained": "untrained generator",

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from hpcule.config.run import Preset, WorldConfig
 from hpcule.config.tree import merged
 from hpcule.craft.methods import find
-from hpcule.victim.config import VictimConfig, check_recipes
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import check_recipes
 
 Rate = Literal["constant", "sqrt", "linear", "tuned"]
 

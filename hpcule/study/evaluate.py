@@ -5,67 +5,35 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from hpcule import __version__
 from hpcule.config.errors import DataError, UsageError
-from hpcule.config.run import WorldConfig
+from hpcule.config.tree import to_tree
 from hpcule.craft.methods import find
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Source
-from hpcule.measure.accuracy import chance_level, has_learnt, summarise
+from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
+from hpcule.study.matrix import Found, Matrix, MatrixCell, Task
 from hpcule.study.pictures import Pictures
-from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet
+from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
 from hpcule.study.samples import audibility, pictures, visibility
-from hpcule.victim.config import RECIPES, VictimConfig, check_recipes
-from hpcule.victim.published import Publish, Published, clean, random_noise
-from hpcule.victim.train import VictimResult, train_victim
+from hpcule.study.suites import EvaluateConfig
+from hpcule.victim.recipe import read_recipe, with_recipe
+from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
-SETS: dict[SetName, str] = {"clean": "clean control", "noise": "random-noise control", "protected": "protected"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What is trained to measure a store's protection."""
-
-    victim: VictimConfig = field(default_factory=VictimConfig)
-    recipes: tuple[str, ...] = ("plain",)
-    """plain (no augmentation), crop-flip."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    samples: int | None = None
-    """Train on so many samples, the same for all victims; None: on all."""
-    world: WorldConfig = field(default_factory=WorldConfig)
-
-    def __post_init__(self) -> None:
-        """Check names and ranges."""
-        check_recipes(self.recipes)
-        if not self.seeds or not self.recipes:
-            raise ValueError("seeds and recipes must not be empty")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={list(self.seeds)}: the same seed twice is one measurement")
-
-
-SUITES: dict[str, dict[str, Any]] = {
-    "quick": {"recipes": ["plain"], "seeds": [0]},
-    "standard": {"recipes": ["plain", "crop-flip"], "seeds": [0, 1, 2]},
-    "full": {"recipes": ["plain", "crop-flip"], "seeds": [0, 1, 2, 3, 4], "victim": {"network": "resnet18"}},
+SETS: dict[SetName, str] = {
+    "clean": "clean control",
+    "noise": "random-noise control",
+    "protected": "protected",
+    "part": "clean part alone",
 }
-
-
-AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
-
-
-def suite(name: str, source: Source) -> dict[str, Any]:
-    """Settings of a suite for images, or for recordings: neither cropped nor flipped, and for a network of theirs."""
-    settings = SUITES[name]
-    return settings if source.rate is None else {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}
 
 
 def evaluate(
@@ -73,27 +41,29 @@ def evaluate(
     store: StoreReader,
     source: Source,
     test: Source,
+    folder: Path,
     world: World,
     report: Callable[[str, int, int], None],
 ) -> tuple[Results, Pictures]:
-    """Train every victim of the configuration and put the results together; each rank takes whole victims.
+    """Train every victim of the configuration that has not been, and put the results together.
 
     Args:
         config: recipes, seeds, and the victim's own settings.
         store: a complete store.
         source: the clean samples that it was made for, labelled.
         test: clean test samples of the same task.
+        folder: of the victims' results; those that it holds are not trained again.
         world: its ranks share out the victims.
         report: called with what is being trained, and how many of this rank's epochs are done and in all.
 
     Raises:
         DataError: there are no labels to train victims with.
         UsageError: more samples asked for than there are, or a recipe that is for images.
-        StoreError: the store was made for other samples.
+        StoreError: the store was made for other samples, or a victim's file is damaged.
     """
-    if source.rate is not None and "crop-flip" in config.recipes:
+    if source.rate is not None and set(config.recipes) != {"plain"}:
         raise UsageError(
-            f"the recipe crop-flip is for images, and {source.name} holds recordings: --set recipes=[plain]"
+            f"recipes={list(config.recipes)} are for images, and {source.name} holds recordings: --set recipes=[plain]"
         )
     if source.labels is None or test.labels is None:
         raise DataError(
@@ -102,27 +72,22 @@ def evaluate(
     if world.leads:
         require_same_samples(store.manifest, source)
     ids = subset(source, config.samples)
-    resident = config.world.resident_mebibytes * 2**20
-    clean_test = Published(test, resident=resident)
-    items = [(r, s, seed) for r in config.recipes for seed in config.seeds for s in SETS]
-    mine = items[world.rank :: world.size]
-    trained: dict[tuple[str, SetName, int], VictimResult] = {}
-    for number, (recipe, name, seed) in enumerate(mine):
-        train = Published(source, _publish(name, store, seed, source), ids=ids, resident=resident)
-        settings = _settings(config, recipe)
-
-        def progress(done: int, total: int, number: int = number, label: str = f"{recipe}, {SETS[name]}") -> None:
-            report(label, number * total + done, len(mine) * total)
-
-        trained[recipe, name, seed] = train_victim(settings, train, clean_test, world.alone(), seed, progress)
-    everything = {item: result for part in world.gather(trained) for item, result in part.items()}
-    recipes = [_recipe(config, recipe, everything) for recipe in config.recipes]
+    data = TrainingData(source, ids, config.world.resident_mebibytes * 2**20)
+    task = Task(config.victim, store, data, test)
+    cells = [MatrixCell(r, s, seed) for r in config.recipes for s in sets_of(r) for seed in config.seeds]
+    trained = Matrix(task, folder).train(cells, world, report)
+    recipes = [_recipe(config, name, trained) for name in config.recipes]
     results = _results(store, recipes, _data(source, test, ids))
     if source.rate is None:
         results["visibility"] = visibility(store, source)
     else:
         results["audibility"] = audibility(store, source, source.rate)
     return results, pictures(store, source)
+
+
+def sets_of(name: str) -> list[SetName]:
+    """What a recipe's victims are trained on."""
+    return [kind for kind in SETS if kind != "part" or read_recipe(name).mix is not None]
 
 
 def subset(source: Source, samples: int | None) -> Ids:
@@ -139,66 +104,64 @@ def subset(source: Source, samples: int | None) -> Ids:
     return np.sort(order(key(0, "victim subset"), ids)[:samples])
 
 
-def _publish(name: SetName, store: StoreReader, seed: int, source: Source) -> Publish:
-    if name == "protected":
-        return store.published
-    return clean if name == "clean" else random_noise(store, seed, source)
-
-
-def _settings(config: EvaluateConfig, recipe: str) -> VictimConfig:
-    return dataclasses.replace(config.victim, augment="crop-flip" if recipe == "crop-flip" else "none")
-
-
-def _recipe(config: EvaluateConfig, name: str, trained: dict[tuple[str, SetName, int], VictimResult]) -> Recipe:
+def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found]) -> Recipe:
     sets: list[VictimSet] = []
-    for set_name, title in SETS.items():
-        victims = [_victim(trained[name, set_name, seed]) for seed in config.seeds]
-        summary = summarise([victim["last"] for victim in victims])
+    lasts: dict[SetName, list[float]] = {}
+    for kind in sets_of(name):
+        victims = [_victim(trained[MatrixCell(name, kind, seed)]) for seed in config.seeds]
+        lasts[kind] = [victim["last"] for victim in victims]
+        summary = summarise(lasts[kind])
         sets.append(
-            {"set": set_name, "title": title, "seeds": victims, "mean": summary.mean, "interval": summary.interval}
+            {"set": kind, "title": SETS[kind], "seeds": victims, "mean": summary.mean, "interval": summary.interval}
         )
-    settings = dataclasses.asdict(_settings(config, name))
-    return {"name": name, "title": RECIPES[name], "settings": settings, "sets": sets}
+    steps = read_recipe(name)
+    found: Recipe = {
+        "name": name,
+        "title": steps.title,
+        "settings": to_tree(with_recipe(config.victim, name)),
+        "sets": sets,
+    }
+    if steps.mix is not None:
+        gain = paired_difference(lasts["protected"], lasts["part"])
+        found["gain"] = {"share": steps.mix, "mean": gain.mean, "interval": gain.interval}
+    return found
 
 
-def _victim(result: VictimResult) -> Victim:
+def _victim(result: Found) -> Victim:
     return {
-        "seed": result.seed,
-        "last": result.last.test,
-        "best": result.best.test,
-        "best_epoch": result.best.epoch,
-        "train_last": result.last.train,
-        "steps": result.steps,
-        "seconds": round(result.seconds, 2),
-        "curve": [{"epoch": e.epoch, "train": e.train, "test": e.test} for e in result.curve],
+        "seed": result["seed"],
+        "last": result["last"],
+        "best": result["best"],
+        "best_epoch": result["best_epoch"],
+        "train_last": result["curve"][-1]["train"],
+        "steps": result["steps"],
+        "seconds": round(result["seconds"], 2),
+        "curve": result["curve"],
     }
 
 
 def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts) -> Results:
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
-    worst = max(means, key=lambda name: means[name]["protected"])
-    invalid = _invalid(means, data["chance"])
+    for recipe in recipes:
+        if not has_learnt(means[recipe["name"]]["clean"], data["chance"]):
+            reached = f"the clean control of recipe {recipe['name']} reached {percent(means[recipe['name']]['clean'])}"
+            recipe["invalid_because"] = f"{reached}, chance is {percent(data['chance'])}"
+    whole = [recipe for recipe in recipes if "gain" not in recipe]
+    valid = [recipe for recipe in whole if "invalid_because" not in recipe]
+    worst = max((recipe["name"] for recipe in valid or whole), key=lambda name: means[name]["protected"])
     return {
         "kind": "evaluate",
         "hpcule": __version__,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "status": "invalid" if invalid else "done",
+        "status": "done" if valid else "invalid",
         "reduced": store.manifest.reduced,
         "protection": _protection(store),
         "data": data,
         "recipes": recipes,
         "controls": {name: {s: mean for s, mean in sets.items() if s != "protected"} for name, sets in means.items()},
         "worst_case": {"recipe": worst, "protected": means[worst]["protected"]},
-        "invalid_because": invalid,
+        "invalid_because": None if valid else whole[0]["invalid_because"],
     }
-
-
-def _invalid(means: dict[str, dict[SetName, float]], chance: float) -> str | None:
-    for name, sets in means.items():
-        if not has_learnt(sets["clean"], chance):
-            reached = f"the clean control of recipe {name} reached {100 * sets['clean']:.1f}%"
-            return f"{reached}, chance is {100 * chance:.1f}%"
-    return None
 
 
 def _protection(store: StoreReader) -> Protection:

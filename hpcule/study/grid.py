@@ -16,8 +16,9 @@ from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
 from hpcule.craft.methods import configure, find
 from hpcule.study.config import Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import read_recipe, with_recipe, without_mixture
 
-Role = Literal["protected", "untrained", "noise", "matched", "clean"]
+Role = Literal["protected", "untrained", "noise", "matched", "clean", "part"]
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LARGEST_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
@@ -118,10 +119,12 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
     seed, recipe = point["seed"], point["recipe"]
     victims: dict[Role, str] = {
         "protected": _note_victim(grid, "protected", victim, seed, recipe, made, made, config),
-        "clean": _note_victim(grid, "clean", victim, seed, recipe, (), "", config),
+        "clean": _note_victim(grid, "clean", victim, seed, without_mixture(recipe), (), "", config),
         # The noise depends on who shares a delta and on the budget, not on how the method was trained.
         "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config),
     }
+    if read_recipe(recipe).mix is not None:
+        victims["part"] = _note_victim(grid, "part", victim, seed, recipe, (), "", config)
     if config.matched_noise:
         victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config)
     if untrained:
@@ -150,7 +153,7 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
 
 def _victim_config(config: StudyConfig, overrides: list[str], recipe: str) -> VictimConfig:
     tree = with_overrides(merged(to_tree(config.victim), {}), overrides)
-    return build(VictimConfig, {**tree, "augment": "crop-flip" if recipe == "crop-flip" else "none"}, "victim.")
+    return with_recipe(build(VictimConfig, tree, "victim."), recipe)
 
 
 def _untrained(craft: CraftConfig) -> CraftConfig | None:
@@ -188,7 +191,7 @@ def _note_victim(
     identity: Any,
     config: StudyConfig,
 ) -> str:
-    key = digest(role, to_tree(victim), seed, identity, config.data, config.test, config.samples)
+    key = digest(role, to_tree(victim), recipe, seed, identity, config.data, config.test, config.samples)
     grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts))
     return key
 

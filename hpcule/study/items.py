@@ -25,6 +25,7 @@ from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, Grid, Victim
 from hpcule.victim.published import Publish, Published, clean, random_noise
 from hpcule.victim.train import train_victim
+from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
@@ -118,10 +119,13 @@ def _train(
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
-    ids = subset(source, config.samples)
     resident = config.world.resident_mebibytes * 2**20
-    train = Published(source, _publish(victim, reader, source), ids=ids, resident=resident)
-    result = train_victim(victim.config, train, Published(test, resident=resident), world, victim.seed, report)
+    data, settings = TrainingData(source, subset(source, config.samples), resident), victim.config
+    if victim.role == "part":
+        settings, train = data.clean_part(settings, victim.recipe, victim.seed)
+    else:
+        train = data.published(_publish(victim, reader, source), victim.recipe, victim.seed)
+    result = train_victim(settings, train, Published(test, resident=resident), world, victim.seed, report)
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -19,17 +20,24 @@ from hpcule.study.results import (
     Protection,
     Recipe,
     Results,
+    SetName,
     Victim,
     noun,
     percent,
     percent_range,
     points,
     points_range,
+    whole_recipes,
     worst_recipe,
 )
 from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
 
-BAR_LABELS = {"clean": "clean control", "noise": "random noise", "protected": "protected"}
+BAR_LABELS = {
+    "clean": "clean control",
+    "noise": "random noise",
+    "protected": "protected",
+    "part": "clean part alone",
+}
 MOST_CLASS_NAMES = 12
 
 
@@ -65,6 +73,7 @@ def render(results: Results, pictures: Pictures) -> str:
             triplets=list(triplets(pictures, levels)),
             gain=gain(pictures.delta, levels),
             thinning=thinning(*pictures.clean.shape[2:]),
+            matrix=[_matrix_row(recipe, results["data"]["chance"]) for recipe in whole_recipes(results)],
             bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
@@ -89,6 +98,22 @@ def environment() -> Environment:
     shown = {"percent": percent, "percent_range": percent_range, "points": points, "points_range": points_range}
     templates.filters |= shown
     return templates
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A recipe at a glance: its accuracies, and what share of what can be learnt beyond chance is left."""
+
+    title: str
+    accuracies: list[tuple[SetName, float]]
+    left: float | None
+    """None where the clean control did not learn."""
+
+
+def _matrix_row(recipe: Recipe, chance: float) -> MatrixRow:
+    means = {entry["set"]: entry["mean"] for entry in recipe["sets"]}
+    left = (means["protected"] - chance) / (means["clean"] - chance) if "invalid_because" not in recipe else None
+    return MatrixRow(recipe["title"], list(means.items()), left)
 
 
 def _tiles(results: Results) -> list[tuple[str, str, str]]:

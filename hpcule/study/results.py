@@ -11,7 +11,8 @@ from typing import Literal, NotRequired, TypedDict
 from hpcule.measure.audibility import AudibilityNumbers
 from hpcule.measure.visibility import VisibilityNumbers
 
-SetName = Literal["clean", "noise", "protected"]
+SetName = Literal["clean", "noise", "protected", "part"]
+"""`part` is the clean part of a mixture, alone."""
 
 
 class Epoch(TypedDict):
@@ -46,12 +47,26 @@ class VictimSet(TypedDict):
 
 
 class Recipe(TypedDict):
-    """One way of training, on the clean control, on the random-noise control and on the protected set."""
+    """One way of training, on the clean control, on the random-noise control and on the protected set.
+
+    A mixture has its clean part alone beside them, and `gain`: what the protected samples add to that. Where the clean
+    control did not learn, `invalid_because` says so, and the recipe shows nothing.
+    """
 
     name: str
     title: str
     settings: Mapping[str, object]
     sets: list[VictimSet]
+    gain: NotRequired[Gain]
+    invalid_because: NotRequired[str]
+
+
+class Gain(TypedDict):
+    """Accuracy on a mixture minus that on its clean part alone, seed by seed; `share` of the samples is protected."""
+
+    share: float
+    mean: float
+    interval: Sequence[float] | None
 
 
 class Facts(TypedDict):
@@ -102,7 +117,7 @@ class DataFacts(TypedDict):
 
 
 class WorstCase(TypedDict):
-    """The recipe that learns most from the protected set."""
+    """The recipe that learns most from the protected set; mixtures with clean samples do not stand for it."""
 
     recipe: str
     protected: float
@@ -133,12 +148,17 @@ def noun(results: Results) -> str:
 
 
 def victims(recipe: Recipe, name: SetName) -> VictimSet:
-    """The set of this name within a recipe; every recipe has all three."""
+    """The set of this name within a recipe; every recipe has a clean, a noise and a protected one."""
     return next(entry for entry in recipe["sets"] if entry["set"] == name)
 
 
+def whole_recipes(results: Results) -> list[Recipe]:
+    """Recipes on protected samples alone; the others are mixtures."""
+    return [recipe for recipe in results["recipes"] if "gain" not in recipe]
+
+
 def worst_recipe(results: Results) -> Recipe:
-    """The recipe that learns most from the protected set."""
+    """The recipe that learns most from the protected set alone."""
     return next(recipe for recipe in results["recipes"] if recipe["name"] == results["worst_case"]["recipe"])
 
 

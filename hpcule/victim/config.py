@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcule.config.errors import UsageError
-from hpcule.config.tree import unknown
+from hpcule.victim.countermeasures import countermeasure
 
 SMALLEST_MICRO_BATCH = 4
 """Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of
@@ -37,6 +36,8 @@ class VictimConfig:
     """Statistics over the samples that a worker takes at a time, or over those of all workers."""
     augment: Literal["none", "crop-flip"] = "none"
     """crop-flip: zero padding of an eighth of the width, random crop, horizontal flip."""
+    countermeasures: tuple[str, ...] = ()
+    """Against the protection, in the order in which they act: jpeg-10, cutout, ..."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     engine: Literal["ddp", "deepspeed"] = "ddp"
     zero: Literal[0, 1, 2] = 1
@@ -53,6 +54,8 @@ class VictimConfig:
         """Check ranges."""
         if min(self.epochs, self.batch) < 1:
             raise ValueError("epochs and batch must be at least 1")
+        for text in self.countermeasures:
+            countermeasure(text)
         for name in ("steps", "evaluate_every", "noise_scale_every"):
             count = getattr(self, name)
             if count is not None and count < 1:
@@ -71,14 +74,3 @@ class VictimConfig:
             raise ValueError("target must be above 0 and at most 1")
         if self.evaluate_every is not None and self.target is None:
             raise ValueError("evaluate_every looks for a target: set victim.target too")
-
-
-RECIPES = {"plain": "no augmentation", "crop-flip": "random crop and flip"}
-"""Name and title of the ways to train that a report puts side by side; each overrides `augment`."""
-
-
-def check_recipes(names: tuple[str, ...]) -> None:
-    """Raise UsageError for an unknown recipe."""
-    for name in names:
-        if name not in RECIPES:
-            raise UsageError(unknown("recipe", name, RECIPES))

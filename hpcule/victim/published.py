@@ -95,25 +95,45 @@ class Published:
     """Samples behind consecutive numbers 0..n-1, with labels, as a victim's training or test set."""
 
     def __init__(self, source: Source, publish: Publish = clean, *, ids: Ids | None = None, resident: int) -> None:
-        """Take `ids` of a labelled source (all by default); keep them in memory if they fit `resident` bytes."""
+        """Take `ids` of a labelled source (all by default).
+
+        Args:
+            source: clean samples.
+            publish: what becomes of them.
+            ids: which; None: all.
+            resident: bytes that may be kept in memory once they have been read.
+        """
         assert source.labels is not None
         self.source = source
         self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
         self.labels = torch.from_numpy(source.labels[self.ids])
         self._publish = publish
-        item = 1 if source.levels == 255 else 4
+        self._resident = resident
         self._kept: Tensor | None = None
-        if len(self.ids) * int(np.prod(source.shape)) * item <= resident:
-            blocks = range(0, len(self.ids), BLOCK)
-            self._kept = torch.cat([self._read(np.arange(s, min(s + BLOCK, len(self.ids)))) for s in blocks])
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def through(self, change: Callable[[Samples], Samples]) -> Published:
+        """The same set, each sample as `change` makes it of what was published."""
+
+        def publish(ids: Ids, samples: Samples) -> Samples:
+            return change(self._publish(ids, samples))
+
+        return Published(self.source, publish, ids=self.ids, resident=self._resident)
+
     def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
         """Integer samples [n, C, H, W] and labels [n]."""
+        if self._kept is None and self._fits:
+            blocks = range(0, len(self), BLOCK)
+            self._kept = torch.cat([self._read(np.arange(s, min(s + BLOCK, len(self)))) for s in blocks])
         samples = self._read(numbers) if self._kept is None else self._kept[torch.from_numpy(numbers)]
         return samples, self.labels[torch.from_numpy(numbers)]
+
+    @property
+    def _fits(self) -> bool:
+        item = 1 if self.source.levels == 255 else 4
+        return len(self) * int(np.prod(self.source.shape)) * item <= self._resident
 
     def _read(self, numbers: Ids) -> Tensor:
         ids = self.ids[numbers]

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hpcule.config.errors import HpculeError, UsageError
-from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.nets import build
 from hpcule.nets.synchronised import synchronise
+from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.optimizers import build_optimizer
@@ -116,10 +115,9 @@ def train_victim(
 class _Trainer:
     def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
         self.config, self.train, self.world, self.seed = config, train, world, seed
+        self.batches = Batches(config, train, seed, world.device)
         source = train.source
         channels, height, width = source.shape
-        if source.rate is not None and config.augment != "none":
-            raise UsageError(f"victim.augment={config.augment} is for images, and {source.name} holds recordings")
         self.network = build(
             config.network,
             channels=channels,
@@ -159,7 +157,8 @@ class _Trainer:
         with torch.no_grad():
             for start in range(0, len(mine), EVALUATION_BATCH):
                 samples, labels = test.take(mine[start : start + EVALUATION_BATCH])
-                logits = self._logits(self.network, samples)
+                images = samples.to(self.world.device).float().div_(self.train.source.levels)
+                logits = self._logits(self.network, images)
                 if not bool(torch.isfinite(logits).all()):
                     # A network of NaN guesses one class, which would pass for protection.
                     raise HpculeError("the victim diverged: lower victim.learning_rate")
@@ -185,14 +184,9 @@ class _Trainer:
         return correct
 
     def _accumulate(self, numbers: Ids, batch_size: int, epoch: int) -> Tensor:
-        samples, labels = self.train.take(numbers)
-        if self.config.augment == "crop-flip":
-            padding = max(1, samples.shape[3] // 8)
-            draw = CropFlip.draw(key(self.seed, "victim augment", epoch), self.train.ids[numbers], padding)
-            samples = draw.apply(samples.to(self.world.device))
-        logits = self._logits(self.engine.network, samples)
-        loss = functional.cross_entropy(logits, labels.to(self.world.device), reduction="sum")
-        self.engine.backward(loss * self.world.size / batch_size)
+        mixed, labels = self.batches.take(numbers, epoch, self.step)
+        logits = self._logits(self.engine.network, mixed.images)
+        self.engine.backward(mixed.loss(logits) * self.world.size / batch_size)
         return self._correct(logits.detach(), labels)
 
     def _parts(self, batch_size: int) -> int:
@@ -200,8 +194,7 @@ class _Trainer:
         share = -(-batch_size // self.world.size)
         return -(-share // (self.config.micro_batch or share))
 
-    def _logits(self, network: nn.Module, samples: Tensor) -> Tensor:
-        images = samples.to(self.world.device).float().div_(self.train.source.levels)
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         with self.autocast:
             logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()

@@ -49,7 +49,7 @@ def test_crops_and_networks_for_images_are_refused(run, small_wavs, store, tmp_p
     words = ["evaluate", store, "--data", small_wavs, "--suite", "quick", "--out", tmp_path / "report", *TINY]
     code, _, errors = run(*words, "--set", "recipes=[crop-flip]")
     assert (code, errors.count("\n")) == (2, 1)
-    assert "recipe crop-flip is for images, " in errors
+    assert "recipes=['crop-flip'] are for images, " in errors
     code, _, errors = run(*words, "--set", "victim.network=resnet18")
     assert code == 2
     assert "network resnet18 is not for recordings; valid for them are wave-cnn" in errors
@@ -64,7 +64,7 @@ def test_train_learns_tones_with_an_audio_network_and_no_augmentation(run, small
     audio = ["--set", "victim.network=mel-gru", "--set", "victim.optimizer=adam", "--set", "victim.learning_rate=0.005"]
     code, _, errors = run(*words, *audio, "--set", "victim.augment=crop-flip")
     assert code == 2
-    assert "victim.augment=crop-flip is for images" in errors
+    assert "crop-flip: for images, and " in errors
     code, out, errors = run(*words, *audio, "--set", "victim.epochs=10")
     assert code == 0, errors
     assert json.loads(out)["last"] > 0.8

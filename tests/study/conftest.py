@@ -5,11 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from hpcule.measure.accuracy import summarise
+from hpcule.measure.accuracy import paired_difference, summarise
 from hpcule.study.pictures import Pictures
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-TITLES = {"clean": "clean control", "noise": "random-noise control", "protected": "protected"}
+TITLES = {
+    "clean": "clean control",
+    "noise": "random-noise control",
+    "protected": "protected",
+    "part": "clean part alone",
+}
 
 
 def make_victim(seed, last, train, epochs=15):
@@ -57,7 +62,8 @@ def make_recipe(name, title, accuracies, train):
 def make_results(recipes, **changes):
     """The dict around the recipes; `changes` replace whole entries."""
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
-    worst = max(means, key=lambda name: means[name]["protected"])
+    whole = [recipe["name"] for recipe in recipes if "gain" not in recipe]
+    worst = max(whole, key=lambda name: means[name]["protected"])
     results = {
         "kind": "evaluate",
         "hpcule": "0.1.0",
@@ -132,6 +138,14 @@ def cropped(clean=(0.74, 0.75, 0.745), noise=(0.735, 0.73, 0.74), protected=(0.3
     )
 
 
+def mixed(protected=(0.62, 0.63, 0.61), part=(0.58, 0.6, 0.59)):
+    sets = {"clean": (0.715, 0.722, 0.708), "noise": (0.7, 0.71, 0.69), "protected": protected, "part": part}
+    recipe = make_recipe("mix-0.5", "50% protected, the rest clean", sets, dict.fromkeys(sets, 0.99))
+    gain = paired_difference(protected, part)
+    interval = list(gain.interval) if gain.interval else None
+    return recipe | {"gain": {"share": 0.5, "mean": gain.mean, "interval": interval}}
+
+
 @pytest.fixture
 def results():
     """Two recipes, three seeds, a protection that holds in part."""
@@ -157,5 +171,6 @@ def make():
         results = staticmethod(make_results)
         plain = staticmethod(plain)
         cropped = staticmethod(cropped)
+        mixed = staticmethod(mixed)
 
     return Make

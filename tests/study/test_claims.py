@@ -117,3 +117,19 @@ def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
     results["data"]["test"] = 100
     # Known value: 50 of 100 has the interval 40.4 % to 59.6 %.
     assert any("by about 9.6 points" in paragraph for paragraph in claims(results))
+
+
+def test_a_mixture_tells_what_the_protected_part_adds(make):
+    results = make.results([make.plain(), make.mixed()])
+    (paragraph,) = [text for text in claims(results) if "teach alone" in text]
+    assert "With 50% of the images protected and the rest clean" in paragraph
+    assert "add +3.0 points (" in paragraph
+    assert "teach alone (59.0%); clean ones in their place would add +12.5." in paragraph
+    assert "(no augmentation)" not in verdict(results)
+    assert "62.0%" not in verdict(results)
+
+
+def test_a_recipe_without_a_control_is_loud_and_does_not_count(make):
+    invalid = make.cropped(clean=(0.1, 0.11, 0.1)) | {"invalid_because": "the clean control of recipe crop-flip is bad"}
+    paragraphs = warnings(make.results([make.plain(), invalid]))
+    assert any(text.startswith("INVALID: the clean control of recipe crop-flip is bad, so") for text in paragraphs)

@@ -248,3 +248,21 @@ def test_many_classes_are_cut_short(results, pictures):
 def test_unchanged_images_have_no_psnr(results, pictures):
     results["visibility"]["psnr_db"] = None
     assert "none changed" in Page(render(results, pictures)).text
+
+
+def test_recipes_at_a_glance_tell_what_is_left_of_their_ceilings(make, pictures):
+    text = render(make.results([make.plain(), make.cropped(), make.mixed()]), pictures)
+    (table,) = re.findall(r'<table class="numbers heat">.*?</table>', text, flags=re.DOTALL)
+    rows = re.findall(r"<tr.*?</tr>", table, flags=re.DOTALL)[1:]
+    assert len(rows) == 2
+    # (34.7 - 10) / (74.5 - 10), in the worst row.
+    assert 'class="worst"' in rows[1]
+    assert '<td class="n">38%</td>' in rows[1]
+    assert "worst" not in rows[0]
+    assert render(make.results([make.plain()]), pictures).count("numbers heat") == 0
+
+
+def test_a_mixture_shows_its_clean_part(make, pictures):
+    text = render(make.results([make.plain(), make.mixed()]), pictures)
+    assert "clean part alone" in text
+    assert "what the clean ones teach alone (59.0%)" in text

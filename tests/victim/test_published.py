@@ -208,6 +208,7 @@ def test_kept_or_read_anew_samples_are_the_same(make_store, dtype):
     ids = np.arange(20, BLOCK + 50)
     kept = Published(source, noise, ids=ids, resident=RESIDENT)
     anew = Published(source, noise, ids=ids, resident=0)
+    kept.take(np.array([0]))
     reads = source.reads
     numbers = np.array([0, BLOCK + 29, 77, BLOCK - 20, BLOCK - 21])
     samples, labels = kept.take(numbers)

@@ -10,7 +10,9 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.victim import train
+from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import COUNTERMEASURES
 from hpcule.victim.published import Published
 from hpcule.victim.train import EpochResult, VictimResult, _Trainer, train_victim
 
@@ -42,6 +44,26 @@ def test_a_victim_learns_a_separable_task(alone, augment):
     assert [point.epoch for point in result.curve] == list(range(1, 11))
     assert told == [(epoch, 10) for epoch in range(1, 11)]
     assert result.seconds > 0
+
+
+@pytest.mark.parametrize("name", COUNTERMEASURES)
+def test_a_victim_trains_with_every_countermeasure(alone, name):
+    config = VictimConfig(**SETTINGS, countermeasures=(name,))
+    train, test = make_sets()
+    result = train_victim(config, train, test, alone, 0)
+    assert result.last.test > 0.5
+    plain = train_victim(VictimConfig(**SETTINGS), train, test, alone, 0)
+    assert result.curve != plain.curve
+
+
+def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
+    config = VictimConfig(**SETTINGS, countermeasures=("bit-depth-1", "cutout-50"))
+    train, _ = make_sets()
+    mixed, labels = Batches(config, train, 0, alone.device).take(np.arange(50), 0, 0)
+    assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}
+    # A square of half the width, or what of it lies inside.
+    assert ((mixed.images == 0).all(1).flatten(1).sum(1) >= 4).all()
+    assert torch.equal(labels, train.take(np.arange(50))[1])
 
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
@@ -182,7 +204,7 @@ def test_a_source_of_16_bits_is_scaled_by_its_own_grid(alone):
         trainer = _Trainer(VictimConfig(**SETTINGS), samples, alone, 0)
         trainer.network.eval()
         with torch.no_grad():
-            shades[dtype] = trainer._logits(trainer.network, samples.take(np.arange(20))[0])
+            shades[dtype] = trainer._logits(trainer.network, trainer.batches.take(np.arange(20), 0, 0)[0].images)
     torch.testing.assert_close(shades[np.uint8], shades[np.uint16], rtol=0, atol=0.01)
 
 

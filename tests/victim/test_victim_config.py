@@ -2,7 +2,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
-from hpcule.victim.config import RECIPES, VictimConfig, check_recipes
+from hpcule.victim.config import VictimConfig
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_whole_tensors_suit_every_optimizer():
     build(VictimConfig, {"engine": "ddp", "optimizer": "lamb", "zero": 1}, "victim.")
 
 
-def test_recipes_are_known_by_name():
-    check_recipes(tuple(RECIPES))
-    with pytest.raises(UsageError, match="unknown recipe 'crop-flop': did you mean 'crop-flip'"):
-        check_recipes(("plain", "crop-flop"))
+def test_countermeasures_are_known_by_name():
+    build(VictimConfig, {"countermeasures": ["jpeg-10", "cutout"]}, "victim.")
+    with pytest.raises(UsageError, match="unknown countermeasure 'jpg-10': did you mean 'jpeg'"):
+        build(VictimConfig, {"countermeasures": ["jpg-10"]}, "victim.")

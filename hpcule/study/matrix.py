@@ -1,0 +1,132 @@
+"""The matrix of an evaluation: one victim a cell, each with a file of its own, so that a restart trains the missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcule import __version__
+from hpcule.config.errors import StoreError
+from hpcule.config.tree import to_tree
+from hpcule.data.source import Source
+from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
+from hpcule.store.fingerprint import fingerprint
+from hpcule.store.manifest import MANIFEST
+from hpcule.store.read import StoreReader
+from hpcule.study.grid import digest
+from hpcule.study.results import SetName
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Publish, Published, clean, random_noise
+from hpcule.victim.recipe import with_recipe, without_mixture
+from hpcule.victim.train import VictimResult, train_victim
+from hpcule.victim.training_data import TrainingData
+from hpcule.world.group import World
+
+Found = dict[str, Any]
+"""A victim's result as in its file."""
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """One victim: its recipe, what it is trained on, its seed."""
+
+    recipe: str
+    set: SetName
+    seed: int
+
+    @property
+    def same_as(self) -> MatrixCell:
+        """The cell of the very same victim: a clean control knows no mixture."""
+        return dataclasses.replace(self, recipe=without_mixture(self.recipe)) if self.set == "clean" else self
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all cells of an evaluation share.
+
+    Attributes:
+        victim: their settings, but for what a recipe sets.
+        store: complete.
+        data: the clean samples that it was made for.
+        test: clean test samples, labelled.
+    """
+
+    victim: VictimConfig
+    store: StoreReader
+    data: TrainingData
+    test: Source
+
+    def train(
+        self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]
+    ) -> VictimResult:
+        """Train a cell's victim.
+
+        Raises:
+            UsageError: its mixture leaves hardly any clean sample.
+        """
+        config = with_recipe(self.victim, cell.recipe)
+        if cell.set == "part":
+            config, train = self.data.clean_part(config, cell.recipe, cell.seed)
+        else:
+            train = self.data.published(self._publish(cell), cell.recipe, cell.seed)
+        return train_victim(config, train, test, world, cell.seed, report)
+
+    def _publish(self, cell: MatrixCell) -> Publish:
+        if cell.set == "protected":
+            return self.store.published
+        return random_noise(self.store, cell.seed, self.data.source) if cell.set == "noise" else clean
+
+
+class Matrix:
+    """Results of cells, in a folder where each file is named by all that its victim depends on."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        """Take what the folder holds; it need not be there."""
+        self._task, self._folder = task, folder
+        test = fingerprint(task.test, [(0, len(task.test))])
+        self._clean = digest(__version__, task.store.manifest.source.fingerprint, test, task.data.ids.tolist())
+        self._store = sha256_file(task.store.path / MANIFEST)
+
+    def train(
+        self, cells: Sequence[MatrixCell], world: World, report: Callable[[str, int, int], None]
+    ) -> dict[MatrixCell, Found]:
+        """Train what is not there yet, each rank whole victims, and return everything.
+
+        Raises:
+            StoreError: a file is damaged, or cannot be written.
+        """
+        wanted = list(dict.fromkeys(cell.same_as for cell in cells))
+        found = {cell: result for cell in wanted if (result := self._read(cell)) is not None}
+        # What one rank sees, all leave out, or they would not share the rest evenly.
+        seen = {cell for part in world.gather(list(found)) for cell in part}
+        mine = [cell for cell in wanted if cell not in seen][world.rank :: world.size]
+        test = Published(self._task.test, resident=self._task.data.resident)
+        for number, cell in enumerate(mine):
+
+            def progress(done: int, total: int, number: int = number, cell: MatrixCell = cell) -> None:
+                report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, len(mine) * total)
+
+            victim = self._task.train(cell, test, world.alone(), progress)
+            facts = {"last": victim.last.test, "best": victim.best.test, "best_epoch": victim.best.epoch}
+            found[cell] = to_tree(cell) | facts | dataclasses.asdict(victim)
+            private_directory(self._folder)
+            write_atomically(self._path(cell), to_json(found[cell]))
+        everything = {cell: result for part in world.gather(found) for cell, result in part.items()}
+        return {cell: everything[cell.same_as] for cell in cells}
+
+    def _read(self, cell: MatrixCell) -> Found | None:
+        path = self._path(cell)
+        try:
+            return read_json(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: {error}; delete it to train this victim again") from None
+
+    def _path(self, cell: MatrixCell) -> Path:
+        basis = "" if cell.set in ("clean", "part") else self._store
+        settings = to_tree(with_recipe(self._task.victim, cell.recipe))
+        return self._folder / f"{digest(to_tree(cell), settings, self._clean, basis)}.json"

@@ -1,0 +1,65 @@
+"""What an evaluation trains: its settings, and the suites that fill them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpcule.config.run import WorldConfig
+from hpcule.data.source import Source
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import COUNTERMEASURES
+from hpcule.victim.recipe import check_recipes, read_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What is trained to measure a store's protection."""
+
+    victim: VictimConfig = field(default_factory=VictimConfig)
+    recipes: tuple[str, ...] = ("plain",)
+    """plain, crop-flip, and countermeasures, joined with +: crop-flip+jpeg-10, mix-0.5."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    samples: int | None = None
+    """Train on so many samples, the same for all victims; None: on all."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        check_recipes(self.recipes)
+        if not self.seeds:
+            raise ValueError("seeds must not be empty")
+        if all(read_recipe(name).mix is not None for name in self.recipes):
+            raise ValueError(
+                f"recipes={list(self.recipes)}: at least one without clean samples mixed in, such as plain"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={list(self.seeds)}: the same seed twice is one measurement")
+
+
+SUITES: dict[str, dict[str, Any]] = {
+    "quick": {"recipes": ["plain", "grayscale", "jpeg-10", "mix-0.5"], "seeds": [0]},
+    "standard": {
+        "recipes": ["plain", "crop-flip", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "mixup", "mix-0.5"],
+        "seeds": [0, 1, 2],
+    },
+    "full": {
+        "recipes": [
+            "plain",
+            "crop-flip",
+            *(f"crop-flip+{name}" for name in COUNTERMEASURES),
+            *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
+        ],
+        "seeds": [0, 1, 2, 3, 4],
+        "victim": {"network": "resnet18"},
+    },
+}
+
+
+AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
+
+
+def suite(name: str, source: Source) -> dict[str, Any]:
+    """Settings of a suite for images, or for recordings: neither cropped nor flipped, and for a network of theirs."""
+    settings = SUITES[name]
+    return settings if source.rate is None else {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}

@@ -1,0 +1,49 @@
+"""From what was published to what a victim's network sees: ordinary augmentation, then countermeasures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hpcule.config.errors import UsageError
+from hpcule.data.augment import CropFlip
+from hpcule.data.keyed import key
+from hpcule.data.source import Ids
+from hpcule.victim.augmentation import augment
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.mixing import Mixed, mix
+from hpcule.victim.published import Published
+from hpcule.victim.squeeze import squeeze
+
+
+class Batches:
+    """The training batches of one victim."""
+
+    def __init__(self, config: VictimConfig, train: Published, seed: int, device: torch.device) -> None:
+        """Take the recipe's steps apart by where they act.
+
+        Raises:
+            UsageError: the recipe is for images, and these are recordings.
+        """
+        source = train.source
+        named = [*config.countermeasures, *([config.augment] if config.augment != "none" else [])]
+        if source.rate is not None and named:
+            raise UsageError(f"{', '.join(named)}: for images, and {source.name} holds recordings")
+        steps = [countermeasure(text) for text in config.countermeasures]
+        once = [step for step in steps if step.stage == "samples"]
+        self._train = train.through(lambda samples: squeeze(samples, once, source.levels)) if once else train
+        self._each = [step for step in steps if step.stage == "batch"]
+        self._mixes = [step for step in steps if step.stage == "labels"]
+        self._crop_flip = config.augment == "crop-flip"
+        self._seed, self._device, self._levels = seed, device, source.levels
+
+    def take(self, numbers: Ids, epoch: int, step: int) -> tuple[Mixed, Tensor]:
+        """Samples in [0, 1] with what the loss asks of them, and their own labels, on the device."""
+        samples, labels = self._train.take(numbers)
+        samples, labels, ids = samples.to(self._device), labels.to(self._device), self._train.ids[numbers]
+        if self._crop_flip:
+            padding = max(1, samples.shape[3] // 8)
+            samples = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding).apply(samples)
+        images = augment(samples.float().div_(self._levels), self._each, key(self._seed, "countermeasures", epoch), ids)
+        return mix(images, labels, self._mixes, key(self._seed, "mixing", step)), labels

@@ -1,0 +1,95 @@
+"""What a victim does to published samples, beside ordinary training, to undo a protection: a table of named steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcule.config.errors import UsageError
+from hpcule.config.tree import unknown
+
+Stage = Literal["samples", "batch", "labels"]
+
+
+@dataclass(frozen=True)
+class Countermeasure:
+    """One step.
+
+    Attributes:
+        stage: acts once on the published `samples`, anew on every `batch`, or on a batch and its `labels`.
+        title: for people; {} stands for the strength.
+        default, lowest, highest: of the strength; None where the step has none.
+        whole: the strength is a whole number.
+    """
+
+    stage: Stage
+    title: str
+    default: float | None = None
+    lowest: float = 0
+    highest: float = 0
+    whole: bool = True
+
+
+COUNTERMEASURES: Mapping[str, Countermeasure] = {
+    "grayscale": Countermeasure("samples", "grayscale"),
+    "jpeg": Countermeasure("samples", "JPEG at quality {}", 10, 1, 100),
+    "bit-depth": Countermeasure("samples", "{} bits a value", 2, 1, 7),
+    "blur": Countermeasure("samples", "Gaussian blur of {} pixels", 1, 0.3, 10, whole=False),
+    "cutout": Countermeasure("batch", "cutout of {}% of the width", 50, 1, 100),
+    "resize": Countermeasure("batch", "shrunk at random to {}% or more and back", 50, 5, 99),
+    "coin": Countermeasure("batch", "every pixel drawn from up to {} pixels away (COIN)", 2, 0.5, 10, whole=False),
+    "mixup": Countermeasure("labels", "mixup"),
+    "cutmix": Countermeasure("labels", "cutmix"),
+}
+"""Default strengths: of grayscale, JPEG and bit depth those of image shortcut squeezing (Liu, Zhao, Larson; ICML 2023,
+arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4. A blur of 0.1 pixels, as benchmarks have it,
+is the identity, and refused."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A countermeasure with its strength."""
+
+    name: str
+    strength: float | None
+
+    @property
+    def stage(self) -> Stage:
+        """Where it acts."""
+        return COUNTERMEASURES[self.name].stage
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        title = COUNTERMEASURES[self.name].title
+        return title if self.strength is None else title.format(f"{self.strength:g}")
+
+
+def countermeasure(text: str) -> Applied:
+    """Read `NAME` or `NAME-STRENGTH`.
+
+    Raises:
+        UsageError: there is no such step, or not with that strength.
+    """
+    name, strength = split_strength(text)
+    if name not in COUNTERMEASURES:
+        raise UsageError(unknown("countermeasure", text, COUNTERMEASURES))
+    kind = COUNTERMEASURES[name]
+    if kind.default is None:
+        if strength is not None:
+            raise UsageError(f"countermeasure {text}: {name} has no strength; write {name}")
+        return Applied(name, None)
+    value = kind.default if strength is None else strength
+    if not kind.lowest <= value <= kind.highest or (kind.whole and value != int(value)):
+        number = "a whole number" if kind.whole else "a number"
+        example = f"{name}-{kind.default:g}"
+        raise UsageError(f"countermeasure {text}: {number} of {kind.lowest:g} to {kind.highest:g}, as in {example}")
+    return Applied(name, value)
+
+
+def split_strength(text: str) -> tuple[str, float | None]:
+    """`jpeg-10` is ("jpeg", 10.0), and `crop-flip` ("crop-flip", None)."""
+    found = re.fullmatch(r"(.+?)-(\d+(?:\.\d+)?)", text)
+    return (found[1], float(found[2])) if found else (text, None)

@@ -1,0 +1,86 @@
+"""Recipes: steps joined with `+`, each with its strength after a hyphen where it has one.
+
+`plain`, `crop-flip`, `jpeg-10`, `crop-flip+cutout`, `mix-0.5`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcule.config.errors import UsageError
+from hpcule.config.tree import unknown
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure, split_strength
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a victim trains, and on what.
+
+    Attributes:
+        crop_flip: random crops and flips, ordinary augmentation.
+        countermeasures: texts for `countermeasure`, in the order in which they act.
+        mix: share of the samples that are taken as published, the others being clean; None: all.
+    """
+
+    crop_flip: bool
+    countermeasures: tuple[str, ...]
+    mix: float | None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        parts = ["random crop and flip"] if self.crop_flip else []
+        parts += [countermeasure(text).title for text in self.countermeasures]
+        if self.mix is not None:
+            parts.append(f"{100 * self.mix:g}% protected, the rest clean")
+        return ", ".join(parts) or "no augmentation"
+
+
+def read_recipe(text: str) -> Recipe:
+    """Read steps joined with `+`.
+
+    Raises:
+        UsageError: a step is unknown, has a strength that it cannot have, or stands there twice.
+    """
+    steps = text.split("+")
+    if len({split_strength(step)[0] for step in steps}) < len(steps):
+        raise UsageError(f"recipe {text}: a step stands there twice")
+    crop_flip, mix, names = False, None, []
+    for step in steps:
+        name, strength = split_strength(step)
+        if step == "plain" and len(steps) == 1:
+            continue
+        if step == "crop-flip":
+            crop_flip = True
+        elif name == "mix":
+            if strength is None or not 0 < strength < 1:
+                raise UsageError(f"recipe {text}: mix-0.5 has half of the samples clean; a share between 0 and 1")
+            mix = strength
+        elif name in COUNTERMEASURES:
+            names.append(step)
+            countermeasure(step)
+        else:
+            raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
+    return Recipe(crop_flip, tuple(names), mix)
+
+
+def check_recipes(names: tuple[str, ...]) -> None:
+    """Raise UsageError for recipes that cannot be read."""
+    for name in names:
+        read_recipe(name)
+
+
+def with_recipe(config: VictimConfig, text: str) -> VictimConfig:
+    """The settings of a victim that trains by this recipe."""
+    steps = read_recipe(text)
+    augment: Literal["none", "crop-flip"] = "crop-flip" if steps.crop_flip else "none"
+    return dataclasses.replace(config, augment=augment, countermeasures=steps.countermeasures)
+
+
+def without_mixture(text: str) -> str:
+    """The recipe on samples of one kind: what a clean control of `text` trains by."""
+    steps = [step for step in text.split("+") if split_strength(step)[0] != "mix"]
+    return "+".join(steps) or "plain"

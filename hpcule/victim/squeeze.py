@@ -1,0 +1,82 @@
+"""Countermeasures that act once on samples as they are published, and give samples of the same type."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from hpcule.config.errors import UsageError
+from hpcule.data.source import Samples
+from hpcule.victim.countermeasures import Applied
+
+LUMA = (19595, 38470, 7471)
+"""Of red, green and blue in 65,536ths (ITU-R BT.601), as Pillow has them."""
+
+
+def squeeze(samples: Samples, steps: Sequence[Applied], levels: int) -> Samples:
+    """Apply steps in order to integer samples [n, C, H, W] of 0..levels.
+
+    Raises:
+        UsageError: a step cannot be had for samples of this kind.
+    """
+    for step in steps:
+        samples = _STEPS[step.name](samples, step.strength or 0, levels)
+    return samples
+
+
+def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
+    """Luminance in all three channels; a single channel stays as it is."""
+    if samples.shape[1] != 3:
+        return samples
+    weighted = sum(weight * samples[:, c].astype(np.int64) for c, weight in enumerate(LUMA))
+    luminance = (np.asarray(weighted) + 2**15) >> 16
+    return np.repeat(luminance[:, None], 3, axis=1).astype(samples.dtype)
+
+
+def jpeg(samples: Samples, quality: float, levels: int) -> Samples:
+    """Through JPEG, with Pillow's own subsampling of colours (4:2:0)."""
+    if levels != 255 or samples.shape[1] not in (1, 3):
+        raise UsageError(f"jpeg needs 8 bits and 1 or 3 channels; here are {levels + 1} levels, {samples.shape[1]}")
+    return np.stack([_through_jpeg(sample, int(quality)) for sample in samples]) if len(samples) else samples
+
+
+def bit_depth(samples: Samples, bits: float, levels: int) -> Samples:
+    """Keep the highest bits of each value."""
+    lost = max(0, levels.bit_length() - int(bits))
+    return samples >> lost << lost
+
+
+def blur(samples: Samples, sigma: float, levels: int) -> Samples:
+    """Gaussian blur over four sigmas each way, with mirrored borders, rounded."""
+    height, width = samples.shape[2:]
+    reach = min(math.ceil(4 * sigma), height - 1, width - 1)
+    if reach < 1:
+        raise UsageError(f"blur needs images of at least 2 x 2 pixels; here are {height} x {width}")
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    images = torch.from_numpy(samples.astype(np.float32)).flatten(0, 1)[:, None]
+    images = functional.pad(images, (reach,) * 4, mode="reflect")
+    images = functional.conv2d(functional.conv2d(images, kernel[None, None, None]), kernel[None, None, :, None])
+    return images.reshape(samples.shape).round().numpy().astype(samples.dtype)
+
+
+def _through_jpeg(sample: Samples, quality: int) -> Samples:
+    image = Image.fromarray(np.moveaxis(sample, 0, -1) if len(sample) == 3 else sample[0])
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    values = np.asarray(Image.open(file))
+    return np.moveaxis(values, -1, 0) if len(sample) == 3 else values[None]
+
+
+_STEPS: dict[str, Callable[[Samples, float, int], Samples]] = {
+    "grayscale": grayscale,
+    "jpeg": jpeg,
+    "bit-depth": bit_depth,
+    "blur": blur,
+}

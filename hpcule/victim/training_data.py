@@ -1,0 +1,90 @@
+"""Training sets, and those of which only a share was protected."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import UsageError
+from hpcule.data.keyed import key, order
+from hpcule.data.source import Ids, Labels, Samples, Source
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Publish, Published
+from hpcule.victim.recipe import read_recipe
+from hpcule.victim.schedule import Schedule
+
+FEWEST = 2
+"""Samples that a training set must have."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What victims train on.
+
+    Attributes:
+        source: clean samples with labels.
+        ids: int64 [n], those that count.
+        resident: bytes that a training set may keep in memory.
+    """
+
+    source: Source
+    ids: Ids
+    resident: int
+
+    def published(self, publish: Publish, name: str, seed: int) -> Published:
+        """The training set of a recipe: all of it through `publish`, or of a mixture its protected share."""
+        share = read_recipe(name).mix
+        if share is not None:
+            publish = mixture(publish, self._protected(share, seed))
+        return Published(self.source, publish, ids=self.ids, resident=self.resident)
+
+    def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
+        """The clean samples of a mixture alone, for a victim that takes as many steps as on all.
+
+        Raises:
+            UsageError: hardly any are left.
+        """
+        share = read_recipe(name).mix
+        assert share is not None
+        ids = np.setdiff1d(self.ids, self._protected(share, seed), assume_unique=True)
+        if len(ids) < FEWEST:
+            raise UsageError(f"recipe {name}: of {len(self.ids)} samples {len(ids)} stay clean")
+        steps = Schedule.of(config, len(self.ids)).total
+        return dataclasses.replace(config, steps=steps), Published(self.source, ids=ids, resident=self.resident)
+
+    def _protected(self, share: float, seed: int) -> Ids:
+        assert self.source.labels is not None
+        return protected_part(self.ids, self.source.labels[self.ids], share, seed)
+
+
+def protected_part(ids: Ids, labels: Labels, share: float, seed: int) -> Ids:
+    """The ids of `share` of the samples of every class, drawn from `seed`, in rising order.
+
+    Args:
+        ids: int64 [n], all samples of the training set.
+        labels: int64 [n], theirs.
+        share: above 0 and below 1.
+        seed: the same seed with a larger share adds samples to those of the smaller one.
+    """
+    purpose = key(seed, "mixture")
+    parts = []
+    for label in np.unique(labels):
+        own = order(purpose, ids[labels == label])
+        parts.append(own[: round(share * len(own))])
+    return np.sort(np.concatenate(parts))
+
+
+def mixture(publish: Publish, protected: Ids) -> Publish:
+    """Publish these ids through `publish`, and all others as they are."""
+
+    def part(ids: Ids, samples: Samples) -> Samples:
+        chosen: npt.NDArray[np.bool_] = np.isin(ids, protected)
+        result = samples.copy()
+        if chosen.any():
+            result[chosen] = publish(ids[chosen], samples[chosen])
+        return result
+
+    return part

@@ -1,0 +1,166 @@
+"""One victim a cell: what is there is not trained again, and no cell stands for another one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toys import ToySource
+
+from hpcule.config.errors import HpculeError, StoreError
+from hpcule.craft.methods import configure
+from hpcule.craft.run import craft
+from hpcule.store.read import StoreReader
+from hpcule.study.evaluate import evaluate
+from hpcule.study.matrix import Matrix, MatrixCell, Task
+from hpcule.study.suites import EvaluateConfig
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.training_data import TrainingData
+from hpcule.world.signals import StopFlag
+
+VICTIM = VictimConfig(network="convnet", epochs=3, batch=30, learning_rate=0.05, precision="fp32")
+CELLS = [MatrixCell("plain", "clean", 0), MatrixCell("mix-0.5", "part", 0), MatrixCell("jpeg-10", "protected", 0)]
+
+
+def make_store(path, source, world, *settings):
+    config = configure("classwise", "toys", preset=None, file={}, overrides=["seed=0", *settings])
+    craft(config, source, path, world, StopFlag(), resume=True, report=lambda step: None)
+    return StoreReader(path)
+
+
+@pytest.fixture
+def store(tmp_path, alone):
+    return make_store(tmp_path / "store", ToySource(120), alone)
+
+
+def make_task(store, **changes):
+    source = ToySource(120)
+    data = TrainingData(source, np.arange(120, dtype=np.int64), 2**20)
+    return dataclasses.replace(Task(VICTIM, store, data, ToySource(60, seed=1)), **changes)
+
+
+def train(task, folder, world, cells=CELLS):
+    """Results by cell, and which were trained just now."""
+    told = []
+    found = Matrix(task, folder).train(cells, world, lambda label, done, total: told.append(label))
+    return found, list(dict.fromkeys(told))
+
+
+def test_each_cell_has_its_file_and_is_trained_once(store, tmp_path, alone):
+    first, told = train(make_task(store), tmp_path / "cells", alone)
+    assert told == ["plain, clean, seed 0", "mix-0.5, part, seed 0", "jpeg-10, protected, seed 0"]
+    files = sorted((tmp_path / "cells").iterdir())
+    assert len(files) == 3
+    assert {json.loads(f.read_text())["recipe"] for f in files} == {"plain", "mix-0.5", "jpeg-10"}
+    again, told = train(make_task(store), tmp_path / "cells", alone)
+    assert told == []
+    assert again == {cell: json.loads(json.dumps(first[cell])) for cell in CELLS}
+
+
+def test_a_restart_trains_what_is_missing(store, tmp_path, alone):
+    task, folder = make_task(store), tmp_path / "cells"
+
+    def stop(label, done, total):
+        if label.startswith("mix"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Matrix(task, folder).train(CELLS, alone, stop)
+    found, told = train(task, folder, alone)
+    assert told == ["mix-0.5, part, seed 0", "jpeg-10, protected, seed 0"]
+    undisturbed, _ = train(task, tmp_path / "other", alone)
+    assert {cell: found[cell]["last"] for cell in CELLS} == {cell: undisturbed[cell]["last"] for cell in CELLS}
+
+
+def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
+    cells = [MatrixCell("plain", "clean", 0), MatrixCell("mix-0.5", "clean", 0)]
+    found, told = train(make_task(store), tmp_path / "cells", alone, cells)
+    assert told == ["plain, clean, seed 0"]
+    assert found[cells[0]] == found[cells[1]]
+
+
+def test_what_a_victim_depends_on_names_its_file(store, tmp_path, alone):
+    folder = tmp_path / "cells"
+    train(make_task(store), folder, alone)
+    other_victim = make_task(store, victim=dataclasses.replace(VICTIM, epochs=2))
+    other_test = make_task(store, test=ToySource(60, seed=2))
+    for task in (other_victim, other_test):
+        assert len(train(task, folder, alone)[1]) == 3
+    fewer = make_task(store)
+    fewer = dataclasses.replace(fewer, data=dataclasses.replace(fewer.data, ids=fewer.data.ids[:100]))
+    assert len(train(fewer, folder, alone)[1]) == 3
+    # Another perturbation of the same samples: the clean ones stand.
+    other = make_store(tmp_path / "other", ToySource(120), alone, "method.epsilon=16")
+    assert train(make_task(other), folder, alone)[1] == ["jpeg-10, protected, seed 0"]
+
+
+def test_a_damaged_file_is_named(store, tmp_path, alone):
+    train(make_task(store), tmp_path / "cells", alone)
+    file = next((tmp_path / "cells").iterdir())
+    file.write_text("{")
+    with pytest.raises(StoreError, match=f"{file.name}.*delete it"):
+        train(make_task(store), tmp_path / "cells", alone)
+
+
+def train_on_ranks(world, store, folder):
+    found, told = train(make_task(StoreReader(store)), folder, world)
+    return {str(cell): result["last"] for cell, result in found.items()}, told
+
+
+def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_path):
+    one = train_on_ranks(alone, store.path, tmp_path / "alone")
+    ranks = pool.run(train_on_ranks, store.path, tmp_path / "cells")
+    assert [found for found, _ in ranks] == [one[0]] * 2
+    assert [len(told) for _, told in ranks] == [2, 1]
+
+
+def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
+    recipes = ("plain", "grayscale", "mix-0.5")
+    config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
+    results, _ = evaluate(
+        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
+    )
+    by_name = {recipe["name"]: recipe for recipe in results["recipes"]}
+    assert [entry["set"] for entry in by_name["plain"]["sets"]] == ["clean", "noise", "protected"]
+    assert [entry["set"] for entry in by_name["mix-0.5"]["sets"]] == ["clean", "noise", "protected", "part"]
+    means = {name: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for name, recipe in by_name.items()}
+    gain = by_name["mix-0.5"]["gain"]
+    assert gain["share"] == 0.5
+    assert gain["mean"] == pytest.approx(means["mix-0.5"]["protected"] - means["mix-0.5"]["part"])
+    assert means["mix-0.5"]["clean"] == means["plain"]["clean"]
+    # A mixture is never the worst case: its clean part teaches.
+    worst = max(("plain", "grayscale"), key=lambda name: means[name]["protected"])
+    assert results["worst_case"] == {"recipe": worst, "protected": means[worst]["protected"]}
+    steps = {victim["steps"] for recipe in results["recipes"] for entry in recipe["sets"] for victim in entry["seeds"]}
+    assert steps == {40}
+    # 3 of plain, 3 of grayscale, of the mixture all but the clean control; two seeds each.
+    assert len(list((tmp_path / "cells").iterdir())) == 2 * (3 + 3 + 3)
+
+
+def test_a_recipe_whose_control_did_not_learn_does_not_count(store, tmp_path, alone):
+    config = EvaluateConfig(
+        victim=dataclasses.replace(VICTIM, epochs=10), recipes=("plain", "grayscale+blur-10+bit-depth-1"), seeds=(0,)
+    )
+    results, _ = evaluate(
+        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
+    )
+    assert results["status"] == "done"
+    assert results["worst_case"]["recipe"] == "plain"
+    assert "invalid_because" not in results["recipes"][0]
+    assert (
+        "the clean control of recipe grayscale+blur-10+bit-depth-1 reached" in results["recipes"][1]["invalid_because"]
+    )
+
+
+def test_a_mixture_alone_is_refused():
+    with pytest.raises(ValueError, match="at least one without clean samples"):
+        EvaluateConfig(recipes=("mix-0.5", "jpeg+mix-0.2"))
+
+
+def test_a_diverged_victim_leaves_no_file(store, tmp_path, alone):
+    wild = make_task(store, victim=dataclasses.replace(VICTIM, learning_rate=1e30))
+    with pytest.raises(HpculeError, match="diverged"):
+        train(wild, tmp_path / "cells", alone)
+    assert not (tmp_path / "cells").exists()

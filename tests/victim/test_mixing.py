@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.mixing import mix
+
+PURPOSES = range(60)
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(6, 3, 8, 8, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def mixed_batches(text):
+    images, labels = batch()
+    found = [mix(images, labels, [countermeasure(text)], purpose) for purpose in PURPOSES]
+    return [one for one in found if one.share < 1]
+
+
+def test_about_half_of_the_batches_are_mixed():
+    for text in ("mixup", "cutmix"):
+        assert 15 <= len(mixed_batches(text)) <= 45
+
+
+def test_mixup_blends_pixels_as_labels():
+    images, labels = batch()
+    for one in mixed_batches("mixup"):
+        torch.testing.assert_close(one.images, one.share * images + (1 - one.share) * images.roll(1, 0))
+        assert torch.equal(one.others, labels.roll(1))
+    shares = [one.share for one in mixed_batches("mixup")]
+    assert max(shares) - min(shares) > 0.7
+
+
+def test_cutmix_shares_labels_by_pixels():
+    images, _ = batch()
+    for one in mixed_batches("cutmix"):
+        strange = (one.images != images).any(1)
+        assert strange.float().mean().item() == pytest.approx(1 - one.share)
+        assert torch.equal(one.images.where(~strange[:, None], images.roll(1, 0)), one.images)
+
+
+@pytest.mark.parametrize("text", ["mixup", "cutmix"])
+def test_the_loss_is_cross_entropy_with_soft_labels(text):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    for one in mixed_batches(text):
+        soft = one.share * functional.one_hot(one.labels, 3) + (1 - one.share) * functional.one_hot(one.others, 3)
+        torch.testing.assert_close(one.loss(logits), functional.cross_entropy(logits, soft, reduction="sum"))
+
+
+def test_nothing_is_mixed_without_a_step():
+    images, labels = batch()
+    one = mix(images, labels, [], 0)
+    assert one.images is images
+    logits = torch.randn(6, 3)
+    assert one.loss(logits) == functional.cross_entropy(logits, labels, reduction="sum")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from hpcule.config.errors import UsageError
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure
+from hpcule.victim.recipe import Recipe, read_recipe, with_recipe, without_mixture
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "title"),
+    [
+        ("plain", Recipe(False, (), None), "no augmentation"),
+        ("crop-flip", Recipe(True, (), None), "random crop and flip"),
+        ("jpeg-10", Recipe(False, ("jpeg-10",), None), "JPEG at quality 10"),
+        ("bit-depth", Recipe(False, ("bit-depth",), None), "2 bits a value"),
+        (
+            "crop-flip+grayscale+cutout-25",
+            Recipe(True, ("grayscale", "cutout-25"), None),
+            "random crop and flip, grayscale, cutout of 25% of the width",
+        ),
+        ("mix-0.5", Recipe(False, (), 0.5), "50% protected, the rest clean"),
+        ("mixup+mix-0.9", Recipe(False, ("mixup",), 0.9), "mixup, 90% protected, the rest clean"),
+    ],
+)
+def test_recipes_are_steps_joined_with_plus(text, expected, title):
+    assert read_recipe(text) == expected
+    assert expected.title == title
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("greyscale", "unknown step of a recipe 'greyscale': did you mean 'grayscale'"),
+        ("plain+jpeg", "unknown step of a recipe 'plain'"),
+        ("jpeg-0", "a whole number of 1 to 100, as in jpeg-10"),
+        ("jpeg-9.5", "a whole number"),
+        ("blur-0.1", "a number of 0.3 to 10, as in blur-1"),
+        ("grayscale-2", "grayscale has no strength"),
+        ("mix", "mix-0.5 has half"),
+        ("mix-1", "between 0 and 1"),
+        ("jpeg-10+jpeg-50", "twice"),
+        ("", "unknown step"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_what_is_valid(text, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(text)
+
+
+@pytest.mark.parametrize("name", COUNTERMEASURES)
+def test_every_countermeasure_has_a_default_strength_in_its_range(name):
+    step, kind = countermeasure(name), COUNTERMEASURES[name]
+    assert step.strength == kind.default
+    assert "{" not in step.title
+    if kind.default is not None:
+        assert kind.lowest <= kind.default <= kind.highest
+
+
+def test_a_victims_settings_follow_its_recipe():
+    config = VictimConfig(batch=64, countermeasures=("mixup",))
+    assert with_recipe(config, "crop-flip+jpeg-20") == VictimConfig(
+        batch=64, augment="crop-flip", countermeasures=("jpeg-20",)
+    )
+    assert with_recipe(config, "plain").countermeasures == ()
+
+
+def test_a_clean_control_knows_no_mixture():
+    assert without_mixture("mix-0.5") == "plain"
+    assert without_mixture("crop-flip+mix-0.5+jpeg") == "crop-flip+jpeg"
+    assert without_mixture("mixup") == "mixup"

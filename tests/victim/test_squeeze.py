@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from hpcule.config.errors import UsageError
+from hpcule.victim.countermeasures import Applied, countermeasure
+from hpcule.victim.squeeze import squeeze
+
+
+def samples(shape=(3, 3, 20, 24), dtype=np.uint8):
+    """Smooth images with some noise, as photographs are."""
+    rng = np.random.default_rng(0)
+    levels = np.iinfo(dtype).max
+    waves = np.sin(np.arange(shape[-1]) / 5) * np.cos(np.arange(shape[-2]) / 7)[:, None]
+    values = 0.5 + 0.3 * waves * rng.uniform(-1, 1, (*shape[:2], 1, 1)) + rng.normal(0, 0.03, shape)
+    return np.rint(values.clip(0, 1) * levels).astype(dtype)
+
+
+def through(text, images, levels=255):
+    return squeeze(images, [countermeasure(text)], levels)
+
+
+def pillow(images, change):
+    """Each image through a function of Pillow's images."""
+    return np.stack([np.moveaxis(np.asarray(change(Image.fromarray(np.moveaxis(x, 0, -1)))), -1, 0) for x in images])
+
+
+def test_grayscale_is_pillows_luminance_in_all_channels():
+    images = samples()
+    assert np.array_equal(through("grayscale", images), pillow(images, lambda i: i.convert("L").convert("RGB")))
+    single = samples((2, 1, 8, 8))
+    assert through("grayscale", single) is single
+
+
+@pytest.mark.parametrize("quality", [10, 75])
+def test_jpeg_is_pillows(quality):
+    def recompress(image):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        return Image.open(file)
+
+    images = samples()
+    found = through(f"jpeg-{quality}", images)
+    assert np.array_equal(found, pillow(images, recompress))
+    assert not np.array_equal(found, images)
+
+
+def test_jpeg_keeps_a_single_channel_single():
+    found = through("jpeg", samples((2, 1, 16, 16)))
+    assert found.shape == (2, 1, 16, 16)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [(np.uint16, (2, 1, 8, 8)), (np.uint8, (2, 4, 8, 8))])
+def test_jpeg_refuses_what_it_cannot_hold(dtype, shape):
+    with pytest.raises(UsageError, match="jpeg needs 8 bits and 1 or 3 channels"):
+        through("jpeg", samples(shape, dtype), int(np.iinfo(dtype).max))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_bit_depth_keeps_so_many_values(bits):
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    found = through(f"bit-depth-{bits}", ramp)
+    assert np.array_equal(np.unique(found), np.arange(0, 256, 256 >> bits))
+    assert np.all((ramp.astype(int) - found >= 0) & (ramp.astype(int) - found < 256 >> bits))
+    deep = samples((1, 1, 8, 8), np.uint16)
+    assert len(np.unique(through(f"bit-depth-{bits}", deep, 65535))) <= 2**bits
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_blur_is_a_gaussian_filter(sigma):
+    images = samples()
+    slow = [[gaussian_filter(c.astype(float), sigma, mode="mirror", radius=int(4 * sigma)) for c in x] for x in images]
+    found = through(f"blur-{sigma}", images)
+    assert np.abs(found - np.array(slow)).max() <= 0.5 + 1e-3
+    assert np.abs(found.astype(int) - images).max() > 3
+
+
+def test_steps_act_in_their_order():
+    images = samples()
+    one = squeeze(images, [Applied("bit-depth", 2), Applied("grayscale", None)], 255)
+    other = squeeze(images, [Applied("grayscale", None), Applied("bit-depth", 2)], 255)
+    assert not np.array_equal(one, other)
+    assert len(np.unique(other)) <= 4 < len(np.unique(one))
+
+
+def test_no_step_changes_what_it_was_given():
+    images = samples()
+    kept = images.copy()
+    for text in ("grayscale", "jpeg-10", "bit-depth-2", "blur-1"):
+        through(text, images)
+    assert np.array_equal(images, kept)
