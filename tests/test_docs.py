@@ -16,8 +16,10 @@ from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.methods import METHODS, configure, describe
 from hpcule.store.verify import Problem
+from hpcule.study.certify import CertifyConfig
 from hpcule.study.single import TrainConfig
 from hpcule.study.suites import SUITES, EvaluateConfig
+from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +73,9 @@ def craft_settings(method: str, preset: str = "paper") -> dict[str, Any]:
 
 
 def all_settings() -> set[str]:
-    others = {**leaves(to_tree(EvaluateConfig())), **leaves(to_tree(TrainConfig()))}
-    return {name for method in METHODS for name in craft_settings(method)} | set(others)
+    configs = (EvaluateConfig(), TrainConfig(), CertifyConfig())
+    others = {name for config in configs for name in leaves(to_tree(config))}
+    return {name for method in METHODS for name in craft_settings(method)} | others
 
 
 def tables(page: Path) -> list[tuple[list[str], list[list[str]]]]:
@@ -157,6 +160,8 @@ def check_settings(options: argparse.Namespace, arguments: list[str]) -> None:
         configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
     elif arguments[0] == "evaluate":
         build(EvaluateConfig, with_overrides(merged(SUITES[options.suite], file), options.overrides))
+    elif arguments[0] == "certify":
+        build(CertifyConfig, with_overrides(file, options.overrides))
     elif arguments[0] == "train":
         build(TrainConfig, with_overrides(file, options.overrides))
 
@@ -200,6 +205,14 @@ def test_other_settings():
     assert_defaults(evaluate[1], own)
     both = {name for name in leaves(to_tree(TrainConfig())) if not name.startswith("world.")}
     assert both == {"seed", *(name for name in own if name.startswith("victim."))}
+
+
+def test_settings_of_certificates():
+    (table,) = settings_tables(ROOT / "docs" / "certificates.md")
+    own = leaves(to_tree(CertifyConfig()))
+    assert_defaults(table[1], {name: own[name] for name in own if not name.startswith(("victim.", "world."))})
+    changed = {name for name, value in leaves(to_tree(VictimConfig())).items() if own[f"victim.{name}"] != value}
+    assert changed == {"weight_noise"}
 
 
 def assert_defaults(rows: list[list[str]], values: dict[str, Any]) -> None:

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpcule.craft import run
 from hpcule.craft.method import Method, Problem, ShardResult, SharedResult, Step
+from hpcule.craft.methods import configure
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.store import checkpoint
+from hpcule.store.read import StoreReader
 from hpcule.world.group import World
 from hpcule.world.launcher import Place
+from hpcule.world.signals import StopFlag
 
 
 class ToySource(Source):
@@ -74,6 +78,13 @@ class Outcome:
     def group(self) -> np.ndarray:
         """Group of all samples, by id."""
         return np.concatenate([self.groups[shard] for shard in sorted(self.groups)])
+
+
+def make_store(path: Path, source: Source, world: World, *settings: str) -> StoreReader:
+    """A complete store of class-wise random noise."""
+    config = configure("classwise", "toys", preset=None, file={}, overrides=["seed=0", *settings])
+    run.craft(config, source, path, world, StopFlag(), resume=True, report=lambda step: None)
+    return StoreReader(path)
 
 
 def craft(method: Method, *, stop_after: int | None = None) -> Outcome:

@@ -33,20 +33,14 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate."""
+    from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
-    from hpcule.data.check import check_same_task
-    from hpcule.data.open import open_source, open_test
-    from hpcule.store.read import StoreReader
     from hpcule.study.suites import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
-    store = StoreReader(options.store)
-    size, skip = store.manifest.working_size, bool(store.manifest.config["skip_unreadable"])
-    source = open_source(options.data, image_size=size, skip_unreadable=skip)
-    test = open_test(options.data, options.test, image_size=size)
-    check_same_task(source, test)
+    store, source, test = store_and_data(options)
     config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
     if options.submit:
         ranks(options)

@@ -14,12 +14,12 @@ from hpcule import __version__
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
 from hpcule.craft.methods import find
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Source
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.study.matrix import Found, Matrix, MatrixCell, Task
+from hpcule.study.kept import Found
+from hpcule.study.matrix import Matrix, MatrixCell, Task
 from hpcule.study.pictures import Pictures
 from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
 from hpcule.study.samples import audibility, pictures, visibility
@@ -71,13 +71,12 @@ def evaluate(
         )
     if world.leads:
         require_same_samples(store.manifest, source)
-    ids = subset(source, config.samples)
-    data = TrainingData(source, ids, config.world.resident_mebibytes * 2**20)
+    data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
     cells = [MatrixCell(r, s, seed) for r in config.recipes for s in sets_of(r) for seed in config.seeds]
     trained = Matrix(task, folder).train(cells, world, report)
     recipes = [_recipe(config, name, trained) for name in config.recipes]
-    results = _results(store, recipes, _data(source, test, ids))
+    results = _results(store, recipes, _data(source, test, data.ids))
     if source.rate is None:
         results["visibility"] = visibility(store, source)
     else:
@@ -88,20 +87,6 @@ def evaluate(
 def sets_of(name: str) -> list[SetName]:
     """What a recipe's victims are trained on."""
     return [kind for kind in SETS if kind != "part" or read_recipe(name).mix is not None]
-
-
-def subset(source: Source, samples: int | None) -> Ids:
-    """Ids that victims train on, the same for all of them; None: all.
-
-    Raises:
-        UsageError: more than there are, or too few.
-    """
-    ids = np.arange(len(source), dtype=np.int64)
-    if samples is None:
-        return ids
-    if not 1 < samples <= len(source):
-        raise UsageError(f"samples={samples}: {source.name} has {len(source)}")
-    return np.sort(order(key(0, "victim subset"), ids)[:samples])
 
 
 def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found]) -> Recipe:

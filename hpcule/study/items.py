@@ -20,7 +20,6 @@ from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
-from hpcule.study.evaluate import subset
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, Grid, Victim
 from hpcule.victim.published import Publish, Published, clean, random_noise
@@ -120,7 +119,7 @@ def _train(
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
-    data, settings = TrainingData(source, subset(source, config.samples), resident), victim.config
+    data, settings = TrainingData.of(source, config.samples, resident), victim.config
     if victim.role == "part":
         settings, train = data.clean_part(settings, victim.recipe, victim.seed)
     else:

@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcule import __version__
-from hpcule.config.errors import StoreError
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
-from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
+from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import fingerprint
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
+from hpcule.study.kept import Found, Kept
 from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Publish, Published, clean, random_noise
@@ -24,9 +23,6 @@ from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.train import VictimResult, train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
-
-Found = dict[str, Any]
-"""A victim's result as in its file."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Matrix:
 
     def __init__(self, task: Task, folder: Path) -> None:
         """Take what the folder holds; it need not be there."""
-        self._task, self._folder = task, folder
+        self._task, self._kept = task, Kept(folder)
         test = fingerprint(task.test, [(0, len(task.test))])
         self._clean = digest(__version__, task.store.manifest.source.fingerprint, test, task.data.ids.tolist())
         self._store = sha256_file(task.store.path / MANIFEST)
@@ -98,35 +94,19 @@ class Matrix:
         Raises:
             StoreError: a file is damaged, or cannot be written.
         """
-        wanted = list(dict.fromkeys(cell.same_as for cell in cells))
-        found = {cell: result for cell in wanted if (result := self._read(cell)) is not None}
-        # What one rank sees, all leave out, or they would not share the rest evenly.
-        seen = {cell for part in world.gather(list(found)) for cell in part}
-        mine = [cell for cell in wanted if cell not in seen][world.rank :: world.size]
         test = Published(self._task.test, resident=self._task.data.resident)
-        for number, cell in enumerate(mine):
 
-            def progress(done: int, total: int, number: int = number, cell: MatrixCell = cell) -> None:
-                report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, len(mine) * total)
+        def train(cell: MatrixCell, number: int, count: int) -> Found:
+            def progress(done: int, total: int) -> None:
+                report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, count * total)
 
             victim = self._task.train(cell, test, world.alone(), progress)
             facts = {"last": victim.last.test, "best": victim.best.test, "best_epoch": victim.best.epoch}
-            found[cell] = to_tree(cell) | facts | dataclasses.asdict(victim)
-            private_directory(self._folder)
-            write_atomically(self._path(cell), to_json(found[cell]))
-        everything = {cell: result for part in world.gather(found) for cell, result in part.items()}
-        return {cell: everything[cell.same_as] for cell in cells}
+            return to_tree(cell) | facts | dataclasses.asdict(victim)
 
-    def _read(self, cell: MatrixCell) -> Found | None:
-        path = self._path(cell)
-        try:
-            return read_json(path)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}; delete it to train this victim again") from None
+        found = self._kept.complete({cell.same_as: self._name(cell.same_as) for cell in cells}, world, train)
+        return {cell: found[cell.same_as] for cell in cells}
 
-    def _path(self, cell: MatrixCell) -> Path:
+    def _name(self, cell: MatrixCell) -> str:
         basis = "" if cell.set in ("clean", "part") else self._store
-        settings = to_tree(with_recipe(self._task.victim, cell.recipe))
-        return self._folder / f"{digest(to_tree(cell), settings, self._clean, basis)}.json"
+        return digest(to_tree(cell), to_tree(with_recipe(self._task.victim, cell.recipe)), self._clean, basis)

@@ -38,6 +38,11 @@ class VictimConfig:
     """crop-flip: zero padding of an eighth of the width, random crop, horizontal flip."""
     countermeasures: tuple[str, ...] = ()
     """Against the protection, in the order in which they act: jpeg-10, cutout, ..."""
+    weight_noise: float = 0.0
+    """Deviation of Gaussian noise on all weights while gradients are taken, for networks that bear it; it rises from 0
+    over the first half of the steps."""
+    weight_noise_draws: int = 1
+    """Draws of that noise whose gradients a step averages."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     engine: Literal["ddp", "deepspeed"] = "ddp"
     zero: Literal[0, 1, 2] = 1
@@ -62,6 +67,10 @@ class VictimConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.micro_batch is not None and self.micro_batch < SMALLEST_MICRO_BATCH:
             raise ValueError(f"micro_batch must be at least {SMALLEST_MICRO_BATCH}")
+        if self.weight_noise < 0 or self.weight_noise_draws < 1:
+            raise ValueError("weight_noise must be at least 0 and weight_noise_draws at least 1")
+        if self.weight_noise and (self.engine != "ddp" or self.noise_scale_every is not None):
+            raise ValueError("weight_noise needs engine=ddp, and goes with no noise_scale_every")
         if self.learning_rate <= 0 or min(self.momentum, self.weight_decay, self.warmup_epochs) < 0:
             raise ValueError("learning_rate must be above 0, momentum, warmup_epochs and weight_decay at least 0")
         if self.optimizer in ("adam", "lamb") and self.momentum >= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.config.errors import HpculeError, UsageError
+from hpcule.craft.weight_noise import Place, here, places
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
-from hpcule.nets import build
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.gradient_meter import GradientMeter
+from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
 from hpcule.victim.schedule import Schedule
+from hpcule.victim.testing import answers
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
-from hpcule.world.precision import autocast, has_fast_bf16, place
-
-EVALUATION_BATCH = 500
+from hpcule.world.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,19 @@ def train_victim(
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> VictimResult:
-    """Train on `train` and test on the clean `test` after every epoch.
+    """What a victim reaches; see `train_network`."""
+    return train_network(config, train, test, world, seed, report)[1]
+
+
+def train_network(
+    config: VictimConfig,
+    train: Published,
+    test: Published,
+    world: World,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[nn.Module, VictimResult]:
+    """Train on `train` and test on the clean `test` after every epoch; the network, and what it reached.
 
     Args:
         config: the recipe.
@@ -109,31 +122,21 @@ def train_victim(
     result.steps = trainer.step
     result.gradient_norms = trainer.meter.log if trainer.meter else []
     result.seconds = time.perf_counter() - start
-    return result
+    return trainer.network, result
 
 
 class _Trainer:
     def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
         self.config, self.train, self.world, self.seed = config, train, world, seed
         self.batches = Batches(config, train, seed, world.device)
-        source = train.source
-        channels, height, width = source.shape
-        self.network = build(
-            config.network,
-            channels=channels,
-            classes=source.class_count,
-            size=(height, width),
-            seed=key(seed, "victim init") % 2**63,
-            rate=source.rate,
-        )
-        place(self.network, world.device)
+        self.network = build_network(config, train.source, seed, world.device)
         if config.batch_norm == "synchronised":
             synchronise(self.network, world)
         self.optimizer = build_optimizer(config, self.network)
         self.schedule = Schedule.of(config, len(train))
-        fast = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
-        self.autocast = autocast(world.device, fast)
-        self.engine = self._build_engine(fast)
+        self.fast = is_fast(config, world.device)
+        self.autocast = autocast(world.device, self.fast)
+        self.engine = self._build_engine(self.fast)
         self.step = 0
         self.meter = self._build_meter()
 
@@ -154,15 +157,11 @@ class _Trainer:
         self.network.eval()
         mine = np.array_split(np.arange(len(test), dtype=np.int64), self.world.size)[self.world.rank]
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
-        with torch.no_grad():
-            for start in range(0, len(mine), EVALUATION_BATCH):
-                samples, labels = test.take(mine[start : start + EVALUATION_BATCH])
-                images = samples.to(self.world.device).float().div_(self.train.source.levels)
-                logits = self._logits(self.network, images)
-                if not bool(torch.isfinite(logits).all()):
-                    # A network of NaN guesses one class, which would pass for protection.
-                    raise HpculeError("the victim diverged: lower victim.learning_rate")
-                correct += self._correct(logits, labels)
+        for logits, labels in answers(self.network, test, mine, self.world.device, fast=self.fast):
+            if not bool(torch.isfinite(logits).all()):
+                # A network of NaN guesses one class, which would pass for protection.
+                raise HpculeError("the victim diverged: lower victim.learning_rate")
+            correct += self._correct(logits, labels)
         return int(self.world.add(correct)) / len(test)
 
     def _learn(self, batch: Ids, epoch: int) -> Tensor:
@@ -170,12 +169,14 @@ class _Trainer:
         self._set_rate()
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
         mine = np.array_split(batch, self.world.size)[self.world.rank]
-        parts = np.array_split(mine, self._parts(len(batch)))
+        parts, around = np.array_split(mine, self._parts(len(batch))), self._places()
         if self.meter:
             self.meter.before_step(self.step)
-        for number, part in enumerate(parts, 1):
-            with self.engine.part(last=number == len(parts)):
-                correct += self._accumulate(part, len(batch), epoch)
+        for number, (part, move) in enumerate(itertools.product(parts, around), 1):
+            with self.engine.part(last=number == len(parts) * len(around)), move(self.network):
+                recognised = self._accumulate(part, len(batch) * len(around), epoch)
+            if move is around[0]:
+                correct += recognised
             if self.meter:
                 self.meter.after_part(len(part))
         if self.meter:
@@ -183,11 +184,20 @@ class _Trainer:
         self.engine.step()
         return correct
 
-    def _accumulate(self, numbers: Ids, batch_size: int, epoch: int) -> Tensor:
+    def _accumulate(self, numbers: Ids, share: int, epoch: int) -> Tensor:
+        """Add the gradient of a part of the batch, each sample counting 1 / share; how many were recognised."""
         mixed, labels = self.batches.take(numbers, epoch, self.step)
         logits = self._logits(self.engine.network, mixed.images)
-        self.engine.backward(mixed.loss(logits) * self.world.size / batch_size)
+        self.engine.backward(mixed.loss(logits) * self.world.size / share)
         return self._correct(logits.detach(), labels)
+
+    def _places(self) -> list[Place]:
+        """Where a step takes its gradients: at the weights, or at random ones around them, on all ranks the same."""
+        config = self.config
+        deviation = config.weight_noise * min(1.0, 2 * self.step / self.schedule.total)
+        if deviation == 0:
+            return [here]
+        return places(deviation, config.weight_noise_draws, self.seed, "victim weights", self.step)
 
     def _parts(self, batch_size: int) -> int:
         """Parts of a step: the same number on all ranks, which meet in every part."""

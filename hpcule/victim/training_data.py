@@ -34,6 +34,20 @@ class TrainingData:
     ids: Ids
     resident: int
 
+    @classmethod
+    def of(cls, source: Source, samples: int | None, resident: int) -> TrainingData:
+        """So many samples of a source, the same for all victims; None: all.
+
+        Raises:
+            UsageError: more than there are, or too few.
+        """
+        ids = np.arange(len(source), dtype=np.int64)
+        if samples is None:
+            return cls(source, ids, resident)
+        if not 1 < samples <= len(source):
+            raise UsageError(f"samples={samples}: {source.name} has {len(source)}")
+        return cls(source, np.sort(order(key(0, "victim subset"), ids)[:samples]), resident)
+
     def published(self, publish: Publish, name: str, seed: int) -> Published:
         """The training set of a recipe: all of it through `publish`, or of a mixture its protected share."""
         share = read_recipe(name).mix

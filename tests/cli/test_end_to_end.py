@@ -55,6 +55,27 @@ def test_protection_is_measured_against_its_controls(digits_store, tmp_path, run
     assert "seed" not in results["protection"]["settings"]
 
 
+def test_a_certificate_stands_beside_its_control(digits_store, tmp_path, run):
+    out = tmp_path / "certificate"
+    small = ["victim.epochs=6", "victim.learning_rate=0.05", "victim.weight_noise=0.02", "deviation=0.02"]
+    settings = [*QUICK, *(word for one in [*small, "draws=40", "etas=[0,0.01]"] for word in ("--set", one))]
+    words = ["certify", digits_store, "--data", "digits", "--out", out, *settings]
+    code, _, err = run(*words)
+    assert code == 2
+    assert "with 40 draws no more than" in err
+    assert not out.exists()
+    code, text, err = run(*words, "--set", "quantile=0.5")
+    assert code == 0, err
+    results = json.loads((out / "results.json").read_text())
+    assert results["status"] == "done"
+    assert results["clean"]["quantile"] > 0.8
+    assert results["protected"]["bounds"][0]["accuracy"] < results["clean"]["quantile"]
+    assert "clean control" in text
+    assert out.stat().st_mode & 0o777 == 0o700
+    page = (out / "report.html").read_text()
+    assert "Certified learnability" in page
+
+
 def test_store_is_whole_and_private(digits_store, run):
     code, out, _ = run("verify", digits_store, "--data", "digits")
     assert code == 0
@@ -134,7 +155,9 @@ def test_methods_and_doctor_speak_json(run):
     assert json.loads(out)["all_reduce"] == "1 of 1 ranks answered"
 
 
-@pytest.mark.parametrize("verb", ["demo", "methods", "craft", "verify", "export", "train", "evaluate", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "methods", "craft", "verify", "export", "train", "evaluate", "certify", "doctor"]
+)
 def test_help_does_not_wait_for_torch(verb):
     look = f"import sys; from hpcule.cli.main import main\ntry: main(['{verb}', '--help'])\n"
     look += "finally: print('torch' in sys.modules)"

@@ -7,27 +7,18 @@ import json
 
 import numpy as np
 import pytest
-from toys import ToySource
+from toys import ToySource, make_store
 
 from hpcule.config.errors import HpculeError, StoreError
-from hpcule.craft.methods import configure
-from hpcule.craft.run import craft
 from hpcule.store.read import StoreReader
 from hpcule.study.evaluate import evaluate
 from hpcule.study.matrix import Matrix, MatrixCell, Task
 from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.training_data import TrainingData
-from hpcule.world.signals import StopFlag
 
 VICTIM = VictimConfig(network="convnet", epochs=3, batch=30, learning_rate=0.05, precision="fp32")
 CELLS = [MatrixCell("plain", "clean", 0), MatrixCell("mix-0.5", "part", 0), MatrixCell("jpeg-10", "protected", 0)]
-
-
-def make_store(path, source, world, *settings):
-    config = configure("classwise", "toys", preset=None, file={}, overrides=["seed=0", *settings])
-    craft(config, source, path, world, StopFlag(), resume=True, report=lambda step: None)
-    return StoreReader(path)
 
 
 @pytest.fixture

@@ -157,12 +157,13 @@ def test_two_ranks_train_one_victim_together(pool, alone):
 def weights_on(world):
     """Two epochs in batches of 4 or 5 with a network without BatchNorm, whose gradient is that of the whole batch."""
     torch.manual_seed(0)
-    original, train.build = train.build, lambda name, **shape: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    original = train.build_network
+    train.build_network = lambda *arguments: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     try:
         samples = Published(ToySource(23), resident=RESIDENT)
         trainer = _Trainer(VictimConfig(**{**SETTINGS, "batch": 5}), samples, world, 0)
     finally:
-        train.build = original
+        train.build_network = original
     for epoch in range(2):
         trainer.epoch(epoch)
     return [parameter.detach().numpy() for parameter in trainer.network.parameters()]

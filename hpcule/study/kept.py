@@ -1,0 +1,58 @@
+"""Results of numbered work items, in a folder where each file is named by all that its item depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hpcule.config.errors import StoreError
+from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.world.group import World
+
+Item = TypeVar("Item")
+Found = dict[str, Any]
+"""What doing an item found, as in its file."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The folder; it need not be there yet."""
+
+    folder: Path
+
+    def complete(
+        self, items: Mapping[Item, str], world: World, do: Callable[[Item, int, int], Found]
+    ) -> dict[Item, Found]:
+        """Do the items that no file stands for, each rank whole ones, and return the results of all.
+
+        Args:
+            items: item -> name of its file.
+            world: the ranks that share the work, and the folder.
+            do: called with an item, how many of its rank came before it, and how many the rank has.
+
+        Raises:
+            StoreError: a file is damaged, or cannot be written.
+        """
+        found = {item: result for item, name in items.items() if (result := self._read(name)) is not None}
+        # What one rank sees, all leave out, or they would not share the rest evenly.
+        seen = {item for part in world.gather(list(found)) for item in part}
+        mine = [item for item in items if item not in seen][world.rank :: world.size]
+        for number, item in enumerate(mine):
+            found[item] = do(item, number, len(mine))
+            private_directory(self.folder)
+            write_atomically(self._path(items[item]), to_json(found[item]))
+        return {item: result for part in world.gather(found) for item, result in part.items()}
+
+    def _read(self, name: str) -> Found | None:
+        path = self._path(name)
+        try:
+            return read_json(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: {error}; delete it to do this item again") from None
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
