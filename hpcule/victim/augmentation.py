@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import uniform
+from hpcule.data.keyed import key, uniform
 from hpcule.data.source import Ids
 from hpcule.victim.countermeasures import Applied
+from hpcule.victim.plasma import plasma_brightness, plasma_contrast
+from hpcule.victim.trivial_augment import trivial_augment
 
 
 def augment(images: Tensor, steps: Sequence[Applied], purpose: int, ids: Ids) -> Tensor:
@@ -66,10 +68,33 @@ def coin(images: Tensor, reach: float, purpose: int, ids: Ids) -> Tensor:
     return (1 - down) * above + down * below
 
 
+def ueraser(images: Tensor, strength: float, purpose: int, ids: Ids) -> Tensor:
+    """UEraser (Qin et al., arXiv 2303.15127): clouds of brightness, then of contrast, channels shuffled half of the
+    time, and one operation of TrivialAugment."""
+    clouded = plasma_contrast(plasma_brightness(images, key(purpose, "brightness"), ids), key(purpose, "contrast"), ids)
+    return trivial_augment(shuffle_channels(clouded, key(purpose, "channels"), ids), key(purpose, "trivial"), ids)
+
+
+def shuffle_channels(images: Tensor, purpose: int, ids: Ids) -> Tensor:
+    """Put the channels of every other image, on average, into a random order."""
+    channels = images.shape[1]
+    values = torch.from_numpy(uniform(purpose, ids, 1 + channels).copy())
+    order = torch.where(values[:, :1] < 0.5, values[:, 1:].argsort(dim=1), torch.arange(channels))
+    index = order.to(images.device)[:, :, None, None].expand_as(images)
+    return images.gather(1, index)
+
+
 def _inside(centre: Tensor, side: int, length: int) -> Tensor:
     """Which of 0..length-1 [b, length] lie within a stretch of `side` around each centre [b]."""
     place = torch.arange(length, device=centre.device) - centre[:, None] + side // 2
     return (place >= 0) & (place < side)
 
 
-_STEPS: dict[str, Callable[[Tensor, float, int, Ids], Tensor]] = {"cutout": cutout, "resize": resize, "coin": coin}
+_STEPS: dict[str, Callable[[Tensor, float, int, Ids], Tensor]] = {
+    "cutout": cutout,
+    "resize": resize,
+    "coin": coin,
+    "ueraser-lite": ueraser,
+    "ueraser": ueraser,
+    "ueraser-max": ueraser,
+}

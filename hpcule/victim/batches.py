@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
@@ -38,12 +37,15 @@ class Batches:
         self._crop_flip = config.augment == "crop-flip"
         self._seed, self._device, self._levels = seed, device, source.levels
 
-    def take(self, numbers: Ids, epoch: int, step: int) -> tuple[Mixed, Tensor]:
-        """Samples in [0, 1] with what the loss asks of them, and their own labels, on the device."""
+    def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed:
+        """Samples in [0, 1] with what the loss asks of them, on the device, after such a share of the steps."""
         samples, labels = self._train.take(numbers)
         samples, labels, ids = samples.to(self._device), labels.to(self._device), self._train.ids[numbers]
         if self._crop_flip:
             padding = max(1, samples.shape[3] // 8)
             samples = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding).apply(samples)
-        images = augment(samples.float().div_(self._levels), self._each, key(self._seed, "countermeasures", epoch), ids)
-        return mix(images, labels, self._mixes, key(self._seed, "mixing", step)), labels
+        images = samples.float().div_(self._levels)
+        versions = max([1, *(each.versions(progress) for each in self._each)])
+        purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
+        seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])
+        return mix(seen, labels, self._mixes, key(self._seed, "mixing", step), versions)

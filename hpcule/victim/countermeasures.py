@@ -11,6 +11,8 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
 Stage = Literal["samples", "batch", "labels"]
+EARLY = 0.25
+"""Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Countermeasure:
         title: for people; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
+        versions: of every sample that a step looks at, to learn from the one with the largest loss.
+        early: more than one version in the first quarter of the steps alone.
     """
 
     stage: Stage
@@ -30,6 +34,8 @@ class Countermeasure:
     lowest: float = 0
     highest: float = 0
     whole: bool = True
+    versions: int = 1
+    early: bool = False
 
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
@@ -40,6 +46,9 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "cutout": Countermeasure("batch", "cutout of {}% of the width", 50, 1, 100),
     "resize": Countermeasure("batch", "shrunk at random to {}% or more and back", 50, 5, 99),
     "coin": Countermeasure("batch", "every pixel drawn from up to {} pixels away (COIN)", 2, 0.5, 10, whole=False),
+    "ueraser-lite": Countermeasure("batch", "UEraser-lite"),
+    "ueraser": Countermeasure("batch", "UEraser", versions=5, early=True),
+    "ueraser-max": Countermeasure("batch", "UEraser-max", versions=5),
     "mixup": Countermeasure("labels", "mixup"),
     "cutmix": Countermeasure("labels", "cutmix"),
 }
@@ -59,6 +68,11 @@ class Applied:
     def stage(self) -> Stage:
         """Where it acts."""
         return COUNTERMEASURES[self.name].stage
+
+    def versions(self, progress: float) -> int:
+        """Of every sample, after such a share of the steps."""
+        kind = COUNTERMEASURES[self.name]
+        return 1 if kind.early and progress >= EARLY else kind.versions
 
     @property
     def title(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -19,38 +19,47 @@ PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch whose sample i is of class `labels[i]` by the share `share`, and of class `others[i]` by the rest."""
+    """A batch whose sample i is of class `labels[i]` by the share `share`, and of class `others[i]` by the rest.
+
+    Of `versions` images of every sample, [versions * b, C, H, W], the one with the largest loss counts.
+    """
 
     images: Tensor
     labels: Tensor
     others: Tensor
     share: float = 1.0
+    versions: int = 1
 
     def loss(self, logits: Tensor) -> Tensor:
-        """Cross-entropy with the labels by their shares, summed over the batch."""
-        first = functional.cross_entropy(logits, self.labels, reduction="sum")
-        if self.share == 1:
-            return first
-        return self.share * first + (1 - self.share) * functional.cross_entropy(logits, self.others, reduction="sum")
+        """Cross-entropy with the labels by their shares, summed over the samples."""
+        losses = functional.cross_entropy(logits, self.labels.repeat(self.versions), reduction="none")
+        if self.share < 1:
+            others = functional.cross_entropy(logits, self.others.repeat(self.versions), reduction="none")
+            losses = self.share * losses + (1 - self.share) * others
+        return losses.view(self.versions, -1).amax(0).sum()
+
+    def recognised(self, logits: Tensor) -> Tensor:
+        """How many samples are named by their labels, in their first version."""
+        return (logits[: len(self.labels)].argmax(1) == self.labels).sum()
 
 
-def mix(images: Tensor, labels: Tensor, steps: Sequence[Applied], purpose: int) -> Mixed:
-    """Mix each sample of images [b, C, H, W] with the next one of the batch, by one share drawn from `purpose`.
+def mix(images: Tensor, labels: Tensor, steps: Sequence[Applied], purpose: int, versions: int = 1) -> Mixed:
+    """Mix each sample of images [versions * b, C, H, W] with the next one, by one share drawn from `purpose`.
 
     The share is uniform in [0, 1), which is Beta(1, 1). Where several steps are given, one of them is drawn.
     """
-    mixed = Mixed(images, labels, labels)
+    mixed = Mixed(images, labels, labels, versions=versions)
     if not steps:
         return mixed
     draws = uniform(purpose, np.zeros(1, np.int64), 5)[0]
     if draws[0] >= PROBABILITY:
         return mixed
     step = steps[int(draws[1] * len(steps))]
-    partners, others = images.roll(1, 0), labels.roll(1, 0)
-    share = float(draws[2])
+    partners = images.view(versions, -1, *images.shape[1:]).roll(1, 1).flatten(0, 1)
+    others, share = labels.roll(1, 0), float(draws[2])
     if step.name == "mixup":
-        return Mixed(share * images + (1 - share) * partners, labels, others, share)
-    return _cutmix(Mixed(images, labels, others, share), partners, float(draws[3]), float(draws[4]))
+        return Mixed(share * images + (1 - share) * partners, labels, others, share, versions)
+    return _cutmix(Mixed(images, labels, others, share, versions), partners, float(draws[3]), float(draws[4]))
 
 
 def _cutmix(mixed: Mixed, partners: Tensor, row: float, column: float) -> Mixed:
@@ -62,4 +71,5 @@ def _cutmix(mixed: Mixed, partners: Tensor, row: float, column: float) -> Mixed:
     left, right = max(0, round(centre[1] - half[1])), min(width, round(centre[1] + half[1]))
     images = mixed.images.clone()
     images[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
-    return Mixed(images, mixed.labels, mixed.others, 1 - (bottom - top) * (right - left) / (height * width))
+    share = 1 - (bottom - top) * (right - left) / (height * width)
+    return replace(mixed, images=images, share=share)

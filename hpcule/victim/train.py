@@ -186,10 +186,10 @@ class _Trainer:
 
     def _accumulate(self, numbers: Ids, share: int, epoch: int) -> Tensor:
         """Add the gradient of a part of the batch, each sample counting 1 / share; how many were recognised."""
-        mixed, labels = self.batches.take(numbers, epoch, self.step)
+        mixed = self.batches.take(numbers, epoch, self.step, self.step / self.schedule.total)
         logits = self._logits(self.engine.network, mixed.images)
         self.engine.backward(mixed.loss(logits) * self.world.size / share)
-        return self._correct(logits.detach(), labels)
+        return mixed.recognised(logits.detach())
 
     def _places(self) -> list[Place]:
         """Where a step takes its gradients: at the weights, or at random ones around them, on all ranks the same."""

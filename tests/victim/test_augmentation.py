@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from hpcule.data.keyed import uniform
-from hpcule.victim.augmentation import augment
+from hpcule.victim.augmentation import augment, shuffle_channels
 from hpcule.victim.countermeasures import countermeasure
 
 IDS = np.arange(40, dtype=np.int64)
-TEXTS = ["cutout", "resize", "coin"]
+TEXTS = ["cutout", "resize", "coin", "ueraser-lite"]
 
 
 def images(n=40, shape=(3, 16, 16)):
@@ -80,3 +80,12 @@ def test_coin_equals_a_slow_bilinear_reading():
                     for j in (left, left + 1)
                 )
                 torch.testing.assert_close(found[b, :, y, x], expected.float(), atol=1e-5, rtol=0)
+
+
+def test_channels_are_shuffled_in_about_half_of_the_images():
+    ids = np.arange(400, dtype=np.int64)
+    values = torch.tensor([0.1, 0.2, 0.3])[:, None, None].expand(400, 3, 2, 2)
+    found = shuffle_channels(values, 3, ids)
+    assert torch.equal(found.sort(dim=1).values, values)
+    # Of the half that is shuffled a sixth stays as it is.
+    assert (found == values).all((1, 2, 3)).float().mean().item() == pytest.approx(0.5 + 0.5 / 6, abs=0.08)

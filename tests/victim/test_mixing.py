@@ -51,6 +51,25 @@ def test_the_loss_is_cross_entropy_with_soft_labels(text):
         torch.testing.assert_close(one.loss(logits), functional.cross_entropy(logits, soft, reduction="sum"))
 
 
+@pytest.mark.parametrize("text", ["mixup", "cutmix"])
+def test_the_version_with_the_largest_loss_counts(text):
+    images, labels = batch()
+    logits = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
+    for purpose in PURPOSES:
+        one = mix(images.repeat(3, 1, 1, 1), labels, [countermeasure(text)], purpose, 3)
+        alone = mix(images, labels, [countermeasure(text)], purpose)
+        assert torch.equal(one.images, alone.images.repeat(3, 1, 1, 1))
+        losses = torch.stack(
+            [
+                one.share * functional.cross_entropy(part, one.labels, reduction="none")
+                + (1 - one.share) * functional.cross_entropy(part, one.others, reduction="none")
+                for part in logits.chunk(3)
+            ]
+        )
+        torch.testing.assert_close(one.loss(logits), losses.amax(0).sum())
+    assert one.recognised(logits) == (logits[:6].argmax(1) == labels).sum()
+
+
 def test_nothing_is_mixed_without_a_step():
     images, labels = batch()
     one = mix(images, labels, [], 0)

@@ -70,3 +70,10 @@ def test_a_clean_control_knows_no_mixture():
     assert without_mixture("mix-0.5") == "plain"
     assert without_mixture("crop-flip+mix-0.5+jpeg") == "crop-flip+jpeg"
     assert without_mixture("mixup") == "mixup"
+
+
+def test_ueraser_is_adversarial_early_or_throughout():
+    lite, standard, most = (countermeasure(name) for name in ("ueraser-lite", "ueraser", "ueraser-max"))
+    assert [lite.versions(progress) for progress in (0, 0.9)] == [1, 1]
+    assert [standard.versions(progress) for progress in (0, 0.24, 0.25, 0.9)] == [5, 5, 1, 1]
+    assert [most.versions(progress) for progress in (0, 0.9)] == [5, 5]

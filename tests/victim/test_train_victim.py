@@ -59,11 +59,11 @@ def test_a_victim_trains_with_every_countermeasure(alone, name):
 def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
     config = VictimConfig(**SETTINGS, countermeasures=("bit-depth-1", "cutout-50"))
     train, _ = make_sets()
-    mixed, labels = Batches(config, train, 0, alone.device).take(np.arange(50), 0, 0)
+    mixed = Batches(config, train, 0, alone.device).take(np.arange(50), 0, 0, 0.0)
     assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}
     # A square of half the width, or what of it lies inside.
     assert ((mixed.images == 0).all(1).flatten(1).sum(1) >= 4).all()
-    assert torch.equal(labels, train.take(np.arange(50))[1])
+    assert torch.equal(mixed.labels, train.take(np.arange(50))[1])
 
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
@@ -205,7 +205,7 @@ def test_a_source_of_16_bits_is_scaled_by_its_own_grid(alone):
         trainer = _Trainer(VictimConfig(**SETTINGS), samples, alone, 0)
         trainer.network.eval()
         with torch.no_grad():
-            shades[dtype] = trainer._logits(trainer.network, trainer.batches.take(np.arange(20), 0, 0)[0].images)
+            shades[dtype] = trainer._logits(trainer.network, trainer.batches.take(np.arange(20), 0, 0, 0.0).images)
     torch.testing.assert_close(shades[np.uint8], shades[np.uint16], rtol=0, atol=0.01)
 
 
