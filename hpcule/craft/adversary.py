@@ -41,15 +41,28 @@ class AdversaryConfig(TwoPhaseConfig):
         size = self.adversary_step_size or max(self.adversary_radius / 5, 1e-3)
         return replace(super().resolved(), adversary_step_size=size)
 
+    def adversary(self, seed: int, levels: int) -> Adversary:
+        """As set, on samples of so many levels."""
+        assert self.adversary_step_size is not None
+        radius, size = self.adversary_radius / levels, self.adversary_step_size / levels
+        return Adversary(seed, self.name, radius, size, self.adversary_steps)
+
 
 class Adversary:
     """Signed steps that raise the loss, from a random start within the radius."""
 
-    def __init__(self, config: AdversaryConfig, seed: int, levels: int) -> None:
-        assert config.adversary_step_size is not None
-        self._seed, self._name = seed, config.name
-        self._radius, self._size = config.adversary_radius / levels, config.adversary_step_size / levels
-        self._steps = config.adversary_steps
+    def __init__(self, seed: int, name: str, radius: float, step_size: float, steps: int) -> None:
+        """Keep the settings.
+
+        Args:
+            seed: of the starts.
+            name: whose adversary it is, so that no two share their starts.
+            radius: of samples in [0, 1], in L-infinity.
+            step_size: likewise.
+            steps: how many.
+        """
+        self._seed, self._name = seed, name
+        self._radius, self._size, self._steps = radius, step_size, steps
 
     def start(self, samples: Tensor, ids: Ids, *place: int | str) -> Tensor:
         """Samples [n, C, H, W] in [0, 1] moved at random within the radius, and clipped to [0, 1].
@@ -84,7 +97,7 @@ class AdversariallyTrained(TwoPhase):
     @property
     def adversary(self) -> Adversary:
         """As set."""
-        return Adversary(self.config, self.problem.seed, self.problem.source.levels)
+        return self.config.adversary(self.problem.seed, self.problem.source.levels)
 
     def _model_step(self) -> Step:
         self.before = self.surrogate.frozen()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft import two_phase_work
-from hpcule.craft.adversary import AdversariallyTrained, Adversary, AdversaryConfig
+from hpcule.craft.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.noise import SampleNoise
 from hpcule.craft.start import uniform_start
@@ -70,7 +70,7 @@ class RobustNoise(SampleNoise):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._adversary = Adversary(self.config, self.problem.seed, self.problem.source.levels)
+        self._adversary = self.config.adversary(self.problem.seed, self.problem.source.levels)
 
     def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """From a uniform start."""

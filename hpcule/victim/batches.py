@@ -12,6 +12,7 @@ from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import countermeasure
 from hpcule.victim.mixing import Mixed, mix
+from hpcule.victim.projection import fit_directions, project
 from hpcule.victim.published import Published
 from hpcule.victim.squeeze import squeeze
 
@@ -32,6 +33,8 @@ class Batches:
         steps = [countermeasure(text) for text in config.countermeasures]
         once = [step for step in steps if step.stage == "samples"]
         self._train = train.through(lambda samples: squeeze(samples, once, source.levels)) if once else train
+        projected = any(step.name == "projection" for step in steps)
+        self._directions = fit_directions(self._train, seed, device) if projected else None
         self._each = [step for step in steps if step.stage == "batch"]
         self._mixes = [step for step in steps if step.stage == "labels"]
         self._crop_flip = config.augment == "crop-flip"
@@ -40,11 +43,13 @@ class Batches:
     def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed:
         """Samples in [0, 1] with what the loss asks of them, on the device, after such a share of the steps."""
         samples, labels = self._train.take(numbers)
-        samples, labels, ids = samples.to(self._device), labels.to(self._device), self._train.ids[numbers]
+        images = samples.to(self._device).float().div_(self._levels)
+        labels, ids = labels.to(self._device), self._train.ids[numbers]
+        if self._directions is not None:
+            images = project(images, self._directions)
         if self._crop_flip:
-            padding = max(1, samples.shape[3] // 8)
-            samples = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding).apply(samples)
-        images = samples.float().div_(self._levels)
+            padding = max(1, images.shape[3] // 8)
+            images = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding).apply(images)
         versions = max([1, *(each.versions(progress) for each in self._each)])
         purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
         seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])

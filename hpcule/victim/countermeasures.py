@@ -10,7 +10,7 @@ from typing import Literal
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
-Stage = Literal["samples", "batch", "labels"]
+Stage = Literal["samples", "set", "batch", "labels", "network"]
 EARLY = 0.25
 """Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
@@ -20,7 +20,8 @@ class Countermeasure:
     """One step.
 
     Attributes:
-        stage: acts once on the published `samples`, anew on every `batch`, or on a batch and its `labels`.
+        stage: acts once on each of the published `samples`, is fitted to the whole `set`, acts anew on every `batch`,
+            on a batch and its `labels`, or against the `network`.
         title: for people; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
@@ -43,6 +44,7 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "jpeg": Countermeasure("samples", "JPEG at quality {}", 10, 1, 100),
     "bit-depth": Countermeasure("samples", "{} bits a value", 2, 1, 7),
     "blur": Countermeasure("samples", "Gaussian blur of {} pixels", 1, 0.3, 10, whole=False),
+    "projection": Countermeasure("set", "orthogonal projection"),
     "cutout": Countermeasure("batch", "cutout of {}% of the width", 50, 1, 100),
     "resize": Countermeasure("batch", "shrunk at random to {}% or more and back", 50, 5, 99),
     "coin": Countermeasure("batch", "every pixel drawn from up to {} pixels away (COIN)", 2, 0.5, 10, whole=False),
@@ -51,9 +53,11 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "ueraser-max": Countermeasure("batch", "UEraser-max", versions=5),
     "mixup": Countermeasure("labels", "mixup"),
     "cutmix": Countermeasure("labels", "cutmix"),
+    "adversarial": Countermeasure("network", "adversarial training, radius {}", 4, 1, 32),
 }
 """Default strengths: of grayscale, JPEG and bit depth those of image shortcut squeezing (Liu, Zhao, Larson; ICML 2023,
-arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4. A blur of 0.1 pixels, as benchmarks have it,
+arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4;
+the radius of adversarial training in levels of 255. A blur of 0.1 pixels, as benchmarks have it,
 is the identity, and refused."""
 
 

@@ -16,6 +16,7 @@ from hpcule.craft.weight_noise import Place, here, places
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.nets.synchronised import synchronise
+from hpcule.victim.adversarial import attacked, build_adversary
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.gradient_meter import GradientMeter
@@ -139,6 +140,7 @@ class _Trainer:
         self.engine = self._build_engine(self.fast)
         self.step = 0
         self.meter = self._build_meter()
+        self.adversary = build_adversary(config, seed)
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
         """One pass over the training set, or what is left of the run; returns the accuracy on its batches."""
@@ -187,6 +189,9 @@ class _Trainer:
     def _accumulate(self, numbers: Ids, share: int, epoch: int) -> Tensor:
         """Add the gradient of a part of the batch, each sample counting 1 / share; how many were recognised."""
         mixed = self.batches.take(numbers, epoch, self.step, self.step / self.schedule.total)
+        if self.adversary:
+            with self.autocast:
+                mixed = attacked(self.adversary, self.network, mixed, self.train.ids[numbers], self.step)
         logits = self._logits(self.engine.network, mixed.images)
         self.engine.backward(mixed.loss(logits) * self.world.size / share)
         return mixed.recognised(logits.detach())

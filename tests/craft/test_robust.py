@@ -7,7 +7,6 @@ from toys import ToySource, craft
 from two_phase_toys import CLASSES, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.adversary import Adversary
 from hpcule.craft.entf import nearest_other
 from hpcule.craft.feature_centres import class_centres, feature_gradient
 from hpcule.craft.surrogate import evaluate, features
@@ -57,7 +56,7 @@ def test_an_adversary_without_radius_or_steps_does_nothing():
     clean, labels = unit(SOURCE, IDS)
     for setting in ({"adversary_radius": 0.0}, {"adversary_steps": 0, "adversary_radius": 0.0}):
         config = type(method.config)(**setting).resolved()
-        torch.testing.assert_close(Adversary(config, 0, 255).ascend(frozen, clean, labels, IDS, 0), clean)
+        torch.testing.assert_close(config.adversary(0, 255).ascend(frozen, clean, labels, IDS, 0), clean)
 
 
 @pytest.mark.parametrize("run", ["rem", "entf"])

@@ -51,7 +51,8 @@ def test_a_victim_trains_with_every_countermeasure(alone, name):
     config = VictimConfig(**SETTINGS, countermeasures=(name,))
     train, test = make_sets()
     result = train_victim(config, train, test, alone, 0)
-    assert result.last.test > 0.5
+    # The toys' classes are linear, which is what the projection takes away.
+    assert result.last.test > (0.4 if name == "projection" else 0.5)
     plain = train_victim(VictimConfig(**SETTINGS), train, test, alone, 0)
     assert result.curve != plain.curve
 
