@@ -21,6 +21,23 @@ def distance(results: Results) -> list[Row]:
     return _audibility(results) if "audibility" in results else _visibility(results)
 
 
+def structure(results: Results) -> list[Row]:
+    """What the perturbation tells of the labels; empty where that was not measured."""
+    if "structure" not in results:
+        return []
+    found = results["structure"]
+    how = f"of {found['n']:,} samples, by a linear classifier that was fitted to the others"
+    return [
+        Row("Classes told by the perturbation", percent(found["delta"]["held_out"]), how),
+        Row("Classes told by clean values", percent(found["clean"]["held_out"]), "by the same kind of classifier"),
+        Row(
+            "Shared within a class",
+            percent(found["class_share"]),
+            "of the perturbation's variance; whoever averages a class finds that much of it",
+        ),
+    ]
+
+
 def _visibility(results: Results) -> list[Row]:
     """How far the published images are from the clean ones."""
     numbers, levels = results["visibility"], results["protection"]["levels"]

@@ -22,7 +22,7 @@ from hpcule.study.kept import Found
 from hpcule.study.matrix import Matrix, MatrixCell, Task
 from hpcule.study.pictures import Pictures
 from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
-from hpcule.study.samples import audibility, pictures, visibility
+from hpcule.study.samples import audibility, pictures, structure, visibility
 from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.recipe import read_recipe, with_recipe
 from hpcule.victim.training_data import TrainingData
@@ -81,6 +81,7 @@ def evaluate(
         results["visibility"] = visibility(store, source)
     else:
         results["audibility"] = audibility(store, source, source.rate)
+    results["structure"] = structure(store, source)
     return results, pictures(store, source)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
-from hpcule.study.distance import Row, distance
+from hpcule.study.distance import Row, distance, structure
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
 from hpcule.study.results import (
     Protection,
@@ -79,6 +79,7 @@ def render(results: Results, pictures: Pictures) -> str:
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
             ],
             distance=distance(results),
+            structure=structure(results),
             claims=claims(results),
             warnings=warnings(results),
             settings=_settings(results),

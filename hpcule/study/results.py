@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from hpcule.measure.audibility import AudibilityNumbers
+from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
 
 SetName = Literal["clean", "noise", "protected", "part"]
@@ -116,6 +117,16 @@ class DataFacts(TypedDict):
     rate: NotRequired[int]
 
 
+class StructureNumbers(TypedDict):
+    """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves."""
+
+    delta: Separability
+    clean: Separability
+    class_share: float
+    n: int
+    values: int
+
+
 class WorstCase(TypedDict):
     """The recipe that learns most from the protected set; mixtures with clean samples do not stand for it."""
 
@@ -136,6 +147,7 @@ class Results(TypedDict):
     data: DataFacts
     visibility: NotRequired[VisibilityNumbers]
     audibility: NotRequired[AudibilityNumbers]
+    structure: NotRequired[StructureNumbers]
     recipes: list[Recipe]
     controls: Mapping[str, Mapping[str, float]]
     worst_case: WorstCase

@@ -9,11 +9,15 @@ import torch
 
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
+from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
 from hpcule.store.read import StoreReader
 from hpcule.study.pictures import Pictures, choose_samples, spectrograms
+from hpcule.study.results import StructureNumbers
 
 PICTURES = 8
+MOST_SAMPLES, MOST_VALUES = 4096, 3072
+"""Of which the structure is measured: samples spread evenly, and values of each drawn once."""
 
 
 def visibility(store: StoreReader, source: Source) -> VisibilityNumbers:
@@ -30,6 +34,30 @@ def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbe
     for ids, samples, published in _pairs(store, source):
         measured.update(samples, published, source.lengths(ids))
     return measured.result()
+
+
+def structure(store: StoreReader, source: Source) -> StructureNumbers:
+    """What the perturbation tells of the labels, beside what the samples themselves tell a linear classifier."""
+    assert source.labels is not None
+    count = min(len(source), MOST_SAMPLES)
+    ids = np.arange(count, dtype=np.int64) * len(source) // count
+    size = int(np.prod(source.shape))
+    places = np.sort(np.random.default_rng(0).permutation(size)[:MOST_VALUES])
+    clean, delta = np.empty((count, len(places)), np.float32), np.empty((count, len(places)), np.float32)
+    for start in range(0, count, 1024):
+        rows = slice(start, min(start + 1024, count))
+        samples = source.read(ids[rows])
+        published = store.published(ids[rows], samples)
+        clean[rows] = samples.reshape(len(samples), -1)[:, places]
+        delta[rows] = published.reshape(len(samples), -1)[:, places] - clean[rows]
+    labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
+    return {
+        "delta": linear_separability(deltas, labels, source.class_count),
+        "clean": linear_separability(torch.from_numpy(clean), labels, source.class_count),
+        "class_share": class_share(deltas, labels),
+        "n": count,
+        "values": len(places),
+    }
 
 
 def _pairs(store: StoreReader, source: Source) -> Iterator[tuple[Ids, Samples, Samples]]:

@@ -112,6 +112,13 @@ def make_results(recipes, **changes):
             "changed_share": 0.987,
             "n": 50000,
         },
+        "structure": {
+            "delta": {"fitted": 1.0, "held_out": 0.998},
+            "clean": {"fitted": 0.52, "held_out": 0.351},
+            "class_share": 0.644,
+            "n": 8192,
+            "values": 3072,
+        },
         "recipes": recipes,
         "controls": {name: {kind: found[kind] for kind in ("clean", "noise")} for name, found in means.items()},
         "worst_case": {"recipe": worst, "protected": means[worst]["protected"]},

@@ -124,6 +124,9 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     # A mixture is never the worst case: its clean part teaches.
     worst = max(("plain", "grayscale"), key=lambda name: means[name]["protected"])
     assert results["worst_case"] == {"recipe": worst, "protected": means[worst]["protected"]}
+    assert results["structure"]["delta"]["held_out"] == 1
+    # Clipping aside, a class has one delta.
+    assert results["structure"]["class_share"] > 0.95
     steps = {victim["steps"] for recipe in results["recipes"] for entry in recipe["sets"] for victim in entry["seeds"]}
     assert steps == {40}
     # 3 of plain, 3 of grayscale, of the mixture all but the clean control; two seeds each.

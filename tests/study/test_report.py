@@ -266,3 +266,11 @@ def test_a_mixture_shows_its_clean_part(make, pictures):
     text = render(make.results([make.plain(), make.mixed()]), pictures)
     assert "clean part alone" in text
     assert "what the clean ones teach alone (59.0%)" in text
+
+
+def test_the_structure_of_the_perturbation_stands_beside_that_of_clean_samples(results, pictures):
+    text = render(results, pictures)
+    for number in ("99.8%", "35.1%", "64.4%"):
+        assert number in text
+    without = {name: value for name, value in results.items() if name != "structure"}
+    assert "What the perturbation tells" not in render(without, pictures)

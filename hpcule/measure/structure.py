@@ -1,0 +1,72 @@
+"""What a perturbation tells of the labels: how far a line through its values names the class, and a class shares it.
+
+Yu et al., "Availability Attacks Create Shortcuts", KDD 2022, arXiv 2111.00898, found the deltas of many methods
+linearly separable; AR (arXiv 2206.03693) works without being so.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ITERATIONS = 100
+DECAY = 1e-4
+"""On the squared weights, so that separable values have a solution."""
+
+
+class Separability(TypedDict):
+    """Accuracy in [0, 1] of a linear classifier on the samples it was fitted to, and on others."""
+
+    fitted: float
+    held_out: float
+
+
+def linear_separability(values: Tensor, labels: Tensor, classes: int) -> Separability:
+    """Fit logistic regression to half of the samples, drawn at random, and test it on the others.
+
+    Fitted samples alone say little: as many random ones as they have values can be told apart perfectly.
+
+    Args:
+        values: [n, d]; scaled to [0, 1] all together.
+        labels: int64 [n].
+        classes: how many there may be.
+    """
+    low, high = values.min(), values.max()
+    scaled = (values.float() - low) / (high - low).clamp_min(1e-12)
+    # Centred, the classifier's bias has nothing to make up for, and the search is short.
+    scaled -= scaled.mean(0)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    fit, rest = order[::2], order[1::2]
+    weights = torch.zeros(values.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    search = torch.optim.LBFGS([weights, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    fitted = scaled[fit]
+
+    def loss() -> float:
+        search.zero_grad()
+        result = functional.cross_entropy(fitted @ weights + bias, labels[fit]) + DECAY * weights.square().sum()
+        torch.autograd.backward(result)
+        return float(result.detach())
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        correct = ((scaled @ weights + bias).argmax(1) == labels).float()
+    return {"fitted": float(correct[fit].mean()), "held_out": float(correct[rest].mean())}
+
+
+def class_share(values: Tensor, labels: Tensor) -> float:
+    """Share of the variance of values [n, d] that their classes' means explain: 1 where a class has one delta.
+
+    Sample-wise noise should have little; a loader that takes the label for the index makes it 1.
+    """
+    values = values.double()
+    total = (values - values.mean(0)).square().sum()
+    if total == 0:
+        return 0.0
+    classes = [values[labels == label] for label in torch.unique(labels)]
+    within = torch.stack([(own - own.mean(0)).square().sum() for own in classes]).sum()
+    return float(1 - within / total)
