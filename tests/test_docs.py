@@ -17,6 +17,7 @@ from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.methods import METHODS, configure, describe
 from hpcule.store.verify import Problem
 from hpcule.study.certify import CertifyConfig
+from hpcule.study.learnability import DistanceConfig
 from hpcule.study.single import TrainConfig
 from hpcule.study.suites import SUITES, EvaluateConfig
 from hpcule.victim.config import VictimConfig
@@ -73,7 +74,7 @@ def craft_settings(method: str, preset: str = "paper") -> dict[str, Any]:
 
 
 def all_settings() -> set[str]:
-    configs = (EvaluateConfig(), TrainConfig(), CertifyConfig())
+    configs = (EvaluateConfig(), TrainConfig(), CertifyConfig(), DistanceConfig())
     others = {name for config in configs for name in leaves(to_tree(config))}
     return {name for method in METHODS for name in craft_settings(method)} | others
 
@@ -162,6 +163,8 @@ def check_settings(options: argparse.Namespace, arguments: list[str]) -> None:
         build(EvaluateConfig, with_overrides(merged(SUITES[options.suite], file), options.overrides))
     elif arguments[0] == "certify":
         build(CertifyConfig, with_overrides(file, options.overrides))
+    elif arguments[0] == "distance":
+        build(DistanceConfig, with_overrides(file, options.overrides))
     elif arguments[0] == "train":
         build(TrainConfig, with_overrides(file, options.overrides))
 
@@ -207,12 +210,16 @@ def test_other_settings():
     assert both == {"seed", *(name for name in own if name.startswith("victim."))}
 
 
-def test_settings_of_certificates():
-    (table,) = settings_tables(ROOT / "docs" / "certificates.md")
-    own = leaves(to_tree(CertifyConfig()))
+@pytest.mark.parametrize(
+    ("page", "config", "own_victim"),
+    [("certificates.md", CertifyConfig(), {"weight_noise"}), ("distance.md", DistanceConfig(), set())],
+)
+def test_settings_of_measures(page, config, own_victim):
+    (table,) = settings_tables(ROOT / "docs" / page)
+    own = leaves(to_tree(config))
     assert_defaults(table[1], {name: own[name] for name in own if not name.startswith(("victim.", "world."))})
     changed = {name for name, value in leaves(to_tree(VictimConfig())).items() if own[f"victim.{name}"] != value}
-    assert changed == {"weight_noise"}
+    assert changed == own_victim
 
 
 def assert_defaults(rows: list[list[str]], values: dict[str, Any]) -> None:

@@ -10,10 +10,25 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from hpcule import __version__
-from hpcule.cli import certify, craft, demo, doctor, evaluate, export, methods, plan, scale, study, train, trial, verify
+from hpcule.cli import (
+    certify,
+    craft,
+    demo,
+    distance,
+    doctor,
+    evaluate,
+    export,
+    methods,
+    plan,
+    scale,
+    study,
+    train,
+    trial,
+    verify,
+)
 from hpcule.config.errors import HpculeError
 
-VERBS = (demo, methods, craft, verify, export, train, evaluate, certify, study, plan, scale, doctor, trial)
+VERBS = (demo, methods, craft, verify, export, train, evaluate, certify, distance, study, plan, scale, doctor, trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import pickle
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from hpcule import __version__
-from hpcule.config.errors import DataError, StoreError
+from hpcule.config.errors import DataError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.craft.weight_noise import moved
@@ -25,22 +22,19 @@ from hpcule.data.source import Source
 from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
-from hpcule.store.files import private_directory, sha256_file, write_atomically
-from hpcule.store.fingerprint import fingerprint, require_same_samples
-from hpcule.store.manifest import MANIFEST
+from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept
+from hpcule.study.networks import BASES, Basis, Networks, Report
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.network import build_network, is_fast
-from hpcule.victim.published import Published, clean
+from hpcule.victim.network import is_fast
+from hpcule.victim.published import Published
 from hpcule.victim.testing import answers
-from hpcule.victim.train import train_network
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
-Basis = Literal["clean", "protected"]
-BASES: tuple[Basis, ...] = ("clean", "protected")
+Drawn = dict[Basis, list[float]]
 BLOCK = 20
 """Draws in a file."""
 
@@ -81,78 +75,32 @@ class CertifyConfig:
             )
 
 
-class Certificate:
-    """The draws of one evaluation, in a folder that a restart goes on with."""
+def _accuracies(config: CertifyConfig, networks: Networks, out: Path, world: World, report: Report) -> Drawn:
+    """Accuracy of every draw by number, the missing ones drawn now, spread over the ranks."""
+    blocks = range(-(-config.draws // BLOCK))
+    noise = digest(config.deviation)
+    items = {(basis, block): f"{networks.names[basis]}-{noise}-{block:05}" for basis in BASES for block in blocks}
+    load = cache(lambda basis: networks.load(basis, networks.epochs[-1], world.device))
 
-    def __init__(self, config: CertifyConfig, store: StoreReader, data: TrainingData, test: Source, out: Path) -> None:
-        self._config, self._store, self._data, self._test_source = config, store, data, test
-        self._test = Published(test, resident=data.resident)
-        self._out = out
-        facts = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), data.ids.tolist())
-        basis = digest(__version__, to_tree(config.victim), config.seed, facts)
-        self._names = {"clean": digest(basis), "protected": digest(basis, sha256_file(store.path / MANIFEST))}
-        self._loaded: dict[Basis, nn.Module] = {}
+    def draw(item: tuple[Basis, int], number: int, count: int) -> Found:
+        basis, block = item
+        report("draws", number, count)
+        numbers = range(block * BLOCK, (block + 1) * BLOCK)
+        correct = [_draw(config, load(basis), networks.test, number, world) for number in numbers]
+        report("draws", number + 1, count)
+        return {"correct": correct}
 
-    def centres(self, world: World, report: Callable[[str, int, int], None]) -> dict[Basis, Found]:
-        """Train the networks that are not there, a rank each, and return what they reached."""
+    found = Kept(out / "draws").complete(items, world, draw)
+    drawn = {basis: [n for block in blocks for n in found[basis, block]["correct"]] for basis in BASES}
+    return {basis: [n / len(networks.test) for n in drawn[basis][: config.draws]] for basis in BASES}
 
-        def train(basis: Basis, number: int, count: int) -> Found:
-            publish = self._store.published if basis == "protected" else clean
-            train = self._data.published(publish, "plain", self._config.seed)
 
-            def progress(done: int, total: int) -> None:
-                report(f"network, {basis}", number * total + done, count * total)
-
-            seed, victim = self._config.seed, self._config.victim
-            network, result = train_network(victim, train, self._test, world.alone(), seed, progress)
-            buffer = io.BytesIO()
-            torch.save(network.state_dict(), buffer)
-            private_directory(self._out / "networks")
-            write_atomically(self._weights(basis), buffer.getvalue())
-            return {"last": result.last.test, "train": result.last.train, "steps": result.steps}
-
-        return Kept(self._out / "networks").complete({basis: self._names[basis] for basis in BASES}, world, train)
-
-    def accuracies(self, world: World, report: Callable[[str, int, int], None]) -> dict[Basis, list[float]]:
-        """Accuracy of every draw by number, the missing ones drawn now, spread over the ranks."""
-        blocks = range(-(-self._config.draws // BLOCK))
-        noise = digest(self._config.deviation)
-        items = {(basis, block): f"{self._names[basis]}-{noise}-{block:05}" for basis in BASES for block in blocks}
-
-        def draw(item: tuple[Basis, int], number: int, count: int) -> Found:
-            basis, block = item
-            report("draws", number, count)
-            network = self._network(basis, world)
-            correct = [self._draw(network, block * BLOCK + place, world) for place in range(BLOCK)]
-            report("draws", number + 1, count)
-            return {"correct": correct}
-
-        found = Kept(self._out / "draws").complete(items, world, draw)
-        drawn = {basis: [n for block in blocks for n in found[basis, block]["correct"]] for basis in BASES}
-        return {basis: [n / len(self._test) for n in drawn[basis][: self._config.draws]] for basis in BASES}
-
-    def _draw(self, network: nn.Module, number: int, world: World) -> int:
-        """Correct answers with the noise of this number, which is the same for all networks."""
-        seed = key(self._config.seed, "certificate", number) % 2**63
-        numbers = np.arange(len(self._test), dtype=np.int64)
-        fast = is_fast(self._config.victim, world.device)
-        with moved(self._config.deviation, seed)(network):
-            pairs = answers(network, self._test, numbers, world.device, fast=fast)
-            return sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
-
-    def _network(self, basis: Basis, world: World) -> nn.Module:
-        if basis not in self._loaded:
-            network = build_network(self._config.victim, self._data.source, self._config.seed, world.device)
-            path = self._weights(basis)
-            try:
-                network.load_state_dict(torch.load(path, map_location=world.device, weights_only=True))
-            except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-                raise StoreError(f"{path}: {error}; delete the folder {path.parent} to train it again") from None
-            self._loaded[basis] = network.eval()
-        return self._loaded[basis]
-
-    def _weights(self, basis: Basis) -> Path:
-        return self._out / "networks" / f"{self._names[basis]}.pt"
+def _draw(config: CertifyConfig, network: nn.Module, test: Published, number: int, world: World) -> int:
+    """Correct answers with the noise of this number, which is the same for all networks."""
+    numbers = np.arange(len(test), dtype=np.int64)
+    with moved(config.deviation, key(config.seed, "certificate", number) % 2**63)(network):
+        pairs = answers(network, test, numbers, world.device, fast=is_fast(config.victim, world.device))
+        return sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
 
 
 def certify(
@@ -162,7 +110,7 @@ def certify(
     test: Source,
     out: Path,
     world: World,
-    report: Callable[[str, int, int], None],
+    report: Report,
 ) -> dict[str, Any]:
     """Train on protected and on clean samples, draw noise on the weights of both, and bound what is learnt.
 
@@ -188,9 +136,9 @@ def certify(
     if world.leads:
         require_same_samples(store.manifest, source)
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-    certificate = Certificate(config, store, data, test, out)
-    centres = certificate.centres(world, report)
-    accuracies = certificate.accuracies(world, report)
+    networks = Networks(config.victim, config.seed, 1, store, data, test, out)
+    centres = networks.train(world, report)
+    accuracies = _accuracies(config, networks, out, world, report)
     chance = chance_level(test.labels)
     return {
         "kind": "certify",
@@ -207,7 +155,8 @@ def certify(
 def _certified(config: CertifyConfig, centre: Found, accuracies: list[float]) -> dict[str, Any]:
     bounds = bounds_of(accuracies, config.quantile, config.deviation, config.etas, config.alpha)
     return {
-        **centre,
+        "last": centre["last"],
+        "train": centre["train"],
         "mean": fmean(accuracies),
         "quantile": float(np.quantile(accuracies, config.quantile)),
         "bounds": [dataclasses.asdict(bound) for bound in bounds],

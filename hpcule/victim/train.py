@@ -83,6 +83,7 @@ def train_network(
     world: World,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
 ) -> tuple[nn.Module, VictimResult]:
     """Train on `train` and test on the clean `test` after every epoch; the network, and what it reached.
 
@@ -93,6 +94,7 @@ def train_network(
         world: the ranks that train this one network together.
         seed: of initial weights, order and augmentation.
         report: called with epochs done and in all.
+        after_epoch: called with the number of epochs done and the network, which it leaves as it is.
 
     Raises:
         UsageError: a batch too small for the number of ranks or for the noise scale, or the engine cannot be had.
@@ -119,6 +121,7 @@ def train_network(
     for epoch in range(schedule.epochs):
         accuracy = trainer.epoch(epoch, look_between_epochs)
         result.curve.append(EpochResult(epoch + 1, accuracy, look()))
+        after_epoch(epoch + 1, trainer.network)
         report(epoch + 1, schedule.epochs)
     result.steps = trainer.step
     result.gradient_norms = trainer.meter.log if trainer.meter else []

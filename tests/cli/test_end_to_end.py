@@ -156,7 +156,7 @@ def test_methods_and_doctor_speak_json(run):
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "methods", "craft", "verify", "export", "train", "evaluate", "certify", "doctor"]
+    "verb", ["demo", "methods", "craft", "verify", "export", "train", "evaluate", "certify", "distance", "doctor"]
 )
 def test_help_does_not_wait_for_torch(verb):
     look = f"import sys; from hpcule.cli.main import main\ntry: main(['{verb}', '--help'])\n"

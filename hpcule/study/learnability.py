@@ -1,0 +1,188 @@
+"""The Unlearnable Distance of a store: how sharp layers are after training on protected samples, beside clean ones."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hpcule import __version__
+from hpcule.config.errors import DataError
+from hpcule.config.run import WorldConfig
+from hpcule.config.tree import to_tree
+from hpcule.data.keyed import key, order
+from hpcule.data.source import Ids, Labels, Source
+from hpcule.measure.accuracy import chance_level, has_learnt
+from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
+from hpcule.store.fingerprint import require_same_samples
+from hpcule.store.read import StoreReader
+from hpcule.study.grid import digest
+from hpcule.study.kept import Found, Kept
+from hpcule.study.networks import BASES, Basis, Networks, Report
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Published
+from hpcule.victim.training_data import TrainingData
+from hpcule.world.group import World
+
+Item = tuple[Basis, int, str]
+"""A network's basis, an epoch, and the name of a layer's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceConfig:
+    """What is trained, and how its layers are probed."""
+
+    victim: VictimConfig = field(default_factory=VictimConfig)
+    seed: int = 0
+    samples: int | None = None
+    """Train on so many samples; None: on all."""
+    probes: int = 3
+    """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
+    probe_samples: int = 512
+    """Training samples, as published and without augmentation, alike of all classes, that the loss is taken over; the
+    authors take all of them."""
+    radius: float = 0.05
+    """Longest move of a layer's weights, as a share of their length."""
+    iterations: int = 10
+    """Passes over the probe, up and down each."""
+    learning_rate: float = 0.1
+    """Of the probe's plain gradient steps."""
+    batch: int = 256
+    """Of the probe."""
+    count: Literal["layers", "parameters"] = "layers"
+    """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if min(self.probes, self.probe_samples, self.iterations, self.batch) < 1:
+            raise ValueError("probes, probe_samples, iterations and batch must be at least 1")
+        if min(self.radius, self.learning_rate) <= 0:
+            raise ValueError("radius and learning_rate must be above 0")
+
+
+def measure_distance(
+    config: DistanceConfig,
+    store: StoreReader,
+    source: Source,
+    test: Source,
+    out: Path,
+    world: World,
+    report: Report,
+) -> dict[str, Any]:
+    """Train on protected and on clean samples, probe every layer of both, and compare.
+
+    Args:
+        config: what is trained and probed.
+        store: complete.
+        source: the clean samples that it was made for, labelled.
+        test: clean test samples of the same task, labelled.
+        out: `networks` and `layers` go there; what it holds is not made again.
+        world: its ranks share out networks and layers.
+        report: called with what is being done, and how much of this rank's is done and in all.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        DataError: there are no labels.
+        StoreError: the store was made for other samples, or a file is damaged.
+        UsageError: settings that the samples do not allow.
+    """
+    if source.labels is None or test.labels is None:
+        raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
+    if world.leads:
+        require_same_samples(store.manifest, source)
+    data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
+    networks = Networks(config.victim, config.seed, config.probes, store, data, test, out)
+    trained = networks.train(world, report)
+    names = layers(networks.load("clean", networks.epochs[0], world.device))
+    found = _probe(config, networks, data, names, out, world, report)
+    values = {
+        basis: np.array([[found[basis, epoch, name]["sharpness"] for name in names] for epoch in networks.epochs])
+        for basis in BASES
+    }
+    sizes = [networks.load("clean", networks.epochs[0], world.device).get_parameter(name).numel() for name in names]
+    weights = np.ones(len(names)) if config.count == "layers" else np.array(sizes, np.float64)
+    chance = chance_level(test.labels)
+    return {
+        "kind": "distance",
+        "hpcule": __version__,
+        "status": "done" if has_learnt(trained["clean"]["last"], chance) else "invalid",
+        "data": {"name": source.name, "train": len(data.ids), "test": len(test), "chance": chance},
+        "method": store.manifest.method,
+        "reduced": store.manifest.reduced,
+        "settings": {**to_tree(config), "world": None},
+        "distance": unlearnable_distance(values["clean"], values["protected"], weights),
+        "threshold": threshold(values["clean"]),
+        "epochs": networks.epochs,
+        "layers": [{"name": name, "parameters": size} for name, size in zip(names, sizes, strict=True)],
+        "probe_samples": min(config.probe_samples, len(data.ids)),
+        "training_seconds": round(sum(trained[basis]["seconds"] for basis in BASES), 1),
+        "probing_seconds": round(sum(item["seconds"] for item in found.values()), 1),
+        **{basis: _basis(trained[basis], values, basis, weights) for basis in BASES},
+    }
+
+
+def _basis(trained: Found, values: dict[Basis, Values], basis: Basis, weights: Values) -> dict[str, Any]:
+    return {
+        "last": trained["last"],
+        "train": trained["train"],
+        "learnable": learnable(values[basis], threshold(values["clean"]), weights),
+        "sharpness": values[basis].tolist(),
+    }
+
+
+def _probe(
+    config: DistanceConfig,
+    networks: Networks,
+    data: TrainingData,
+    names: list[str],
+    out: Path,
+    world: World,
+    report: Report,
+) -> dict[Item, Found]:
+    """Sharpness of every layer, at every probed epoch, of both networks."""
+    assert data.source.labels is not None
+    search = Search(config.radius, config.iterations, config.learning_rate, config.batch)
+    ids = probe_ids(data.ids, data.source.labels[data.ids], config.probe_samples)
+    how = digest(to_tree(search), ids.tolist())
+    items: dict[Item, str] = {
+        (basis, epoch, name): f"{networks.names[basis]}-{how}-{epoch:04}-{name}"
+        for basis in BASES
+        for epoch in networks.epochs
+        for name in names
+    }
+
+    @cache
+    def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
+        probe = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
+        images, labels = probe.take(np.arange(len(ids), dtype=np.int64))
+        return images.to(world.device).float().div_(data.source.levels), labels.to(world.device)
+
+    def measure(item: Item, number: int, count: int) -> Found:
+        basis, epoch, name = item
+        report("layers", number, count)
+        start = time.perf_counter()
+        value = sharpness(networks.load(basis, epoch, world.device), name, *samples(basis), search)
+        report("layers", number + 1, count)
+        return {"sharpness": value, "seconds": time.perf_counter() - start}
+
+    return Kept(out / "layers").complete(items, world, measure)
+
+
+def probe_ids(ids: Ids, labels: Labels, count: int) -> Ids:
+    """So many of the ids, or all if there are no more: of every class alike, as far as it goes, always the same."""
+    places = order(key(0, "probe"), np.arange(len(ids), dtype=np.int64))
+    own = labels[places]
+    # The n-th sample of every class comes before the n+1-th of any.
+    turn = np.empty(len(own), np.int64)
+    for label in np.unique(own):
+        chosen = own == label
+        turn[chosen] = np.arange(chosen.sum())
+    return np.sort(ids[places[np.argsort(turn, kind="stable")[:count]]])
