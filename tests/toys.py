@@ -87,6 +87,19 @@ def make_store(path: Path, source: Source, world: World, *settings: str) -> Stor
     return StoreReader(path)
 
 
+def measure_toys(measure, config, store, out, world, stop=None):
+    """A measure on toys and a store of theirs, and what it told: (what, done, in all); `stop` says where it ends."""
+    told = []
+
+    def report(label, done, total):
+        told.append((label, done, total))
+        if stop is not None and stop(label, done):
+            raise KeyboardInterrupt
+
+    reader = store if isinstance(store, StoreReader) else StoreReader(store)
+    return measure(config, reader, ToySource(120), ToySource(60, seed=1), out, world, report), told
+
+
 def craft(method: Method, *, stop_after: int | None = None) -> Outcome:
     """Run a method to its end, or up to its n-th step."""
     outcome = Outcome()

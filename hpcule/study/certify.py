@@ -12,26 +12,19 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hpcule import __version__
-from hpcule.config.errors import DataError
-from hpcule.config.run import WorldConfig
-from hpcule.config.tree import to_tree
 from hpcule.craft.weight_noise import moved
 from hpcule.data.keyed import key
 from hpcule.data.source import Source
-from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
-from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept
-from hpcule.study.networks import BASES, Basis, Networks, Report
+from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.testing import answers
-from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 Drawn = dict[Basis, list[float]]
@@ -40,14 +33,11 @@ BLOCK = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifyConfig:
+class CertifyConfig(NetworksConfig):
     """What is certified, and how surely."""
 
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(weight_noise=0.25))
     """The network around whose weights the certificate holds."""
-    seed: int = 0
-    samples: int | None = None
-    """Train on so many samples; None: on all."""
     deviation: float = 0.25
     """Of the noise on every weight."""
     draws: int = 1000
@@ -57,7 +47,6 @@ class CertifyConfig:
     """L2 lengths of a move of all weights together that the bound holds for."""
     alpha: float = 0.01
     """How likely any of the bounds may be wrong."""
-    world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
         """Refuse what so many draws cannot certify."""
@@ -131,23 +120,11 @@ def certify(
         StoreError: the store was made for other samples, or a file is damaged.
         UsageError: settings that the samples do not allow.
     """
-    if source.labels is None or test.labels is None:
-        raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
-    if world.leads:
-        require_same_samples(store.manifest, source)
-    data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-    networks = Networks(config.victim, config.seed, 1, store, data, test, out)
+    networks = Networks(config, 1, store, source, test, out)
     centres = networks.train(world, report)
     accuracies = _accuracies(config, networks, out, world, report)
-    chance = chance_level(test.labels)
     return {
-        "kind": "certify",
-        "hpcule": __version__,
-        "status": "done" if has_learnt(centres["clean"]["last"], chance) else "invalid",
-        "data": {"name": source.name, "train": len(data.ids), "test": len(test), "chance": chance},
-        "method": store.manifest.method,
-        "reduced": store.manifest.reduced,
-        "settings": {**to_tree(config), "world": None},
+        **networks.facts("certify", centres),
         **{basis: _certified(config, centres[basis], accuracies[basis]) for basis in BASES},
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hpcule import __version__
-from hpcule.config.errors import DataError
-from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Source
-from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
-from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept
-from hpcule.study.networks import BASES, Basis, Networks, Report
-from hpcule.victim.config import VictimConfig
+from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.published import Published
-from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 Item = tuple[Basis, int, str]
@@ -34,13 +27,9 @@ Item = tuple[Basis, int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistanceConfig:
+class DistanceConfig(NetworksConfig):
     """What is trained, and how its layers are probed."""
 
-    victim: VictimConfig = field(default_factory=VictimConfig)
-    seed: int = 0
-    samples: int | None = None
-    """Train on so many samples; None: on all."""
     probes: int = 3
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
     probe_samples: int = 512
@@ -56,7 +45,6 @@ class DistanceConfig:
     """Of the probe."""
     count: Literal["layers", "parameters"] = "layers"
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
-    world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -94,35 +82,24 @@ def measure_distance(
         StoreError: the store was made for other samples, or a file is damaged.
         UsageError: settings that the samples do not allow.
     """
-    if source.labels is None or test.labels is None:
-        raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
-    if world.leads:
-        require_same_samples(store.manifest, source)
-    data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-    networks = Networks(config.victim, config.seed, config.probes, store, data, test, out)
+    networks = Networks(config, config.probes, store, source, test, out)
     trained = networks.train(world, report)
-    names = layers(networks.load("clean", networks.epochs[0], world.device))
-    found = _probe(config, networks, data, names, out, world, report)
+    network = networks.load("clean", networks.epochs[0], world.device)
+    names = layers(network)
+    found = _probe(config, networks, names, out, world, report)
     values = {
         basis: np.array([[found[basis, epoch, name]["sharpness"] for name in names] for epoch in networks.epochs])
         for basis in BASES
     }
-    sizes = [networks.load("clean", networks.epochs[0], world.device).get_parameter(name).numel() for name in names]
+    sizes = [network.get_parameter(name).numel() for name in names]
     weights = np.ones(len(names)) if config.count == "layers" else np.array(sizes, np.float64)
-    chance = chance_level(test.labels)
     return {
-        "kind": "distance",
-        "hpcule": __version__,
-        "status": "done" if has_learnt(trained["clean"]["last"], chance) else "invalid",
-        "data": {"name": source.name, "train": len(data.ids), "test": len(test), "chance": chance},
-        "method": store.manifest.method,
-        "reduced": store.manifest.reduced,
-        "settings": {**to_tree(config), "world": None},
+        **networks.facts("distance", trained),
         "distance": unlearnable_distance(values["clean"], values["protected"], weights),
         "threshold": threshold(values["clean"]),
         "epochs": networks.epochs,
         "layers": [{"name": name, "parameters": size} for name, size in zip(names, sizes, strict=True)],
-        "probe_samples": min(config.probe_samples, len(data.ids)),
+        "probe_samples": min(config.probe_samples, len(networks.data.ids)),
         "training_seconds": round(sum(trained[basis]["seconds"] for basis in BASES), 1),
         "probing_seconds": round(sum(item["seconds"] for item in found.values()), 1),
         **{basis: _basis(trained[basis], values, basis, weights) for basis in BASES},
@@ -139,15 +116,10 @@ def _basis(trained: Found, values: dict[Basis, Values], basis: Basis, weights: V
 
 
 def _probe(
-    config: DistanceConfig,
-    networks: Networks,
-    data: TrainingData,
-    names: list[str],
-    out: Path,
-    world: World,
-    report: Report,
+    config: DistanceConfig, networks: Networks, names: list[str], out: Path, world: World, report: Report
 ) -> dict[Item, Found]:
     """Sharpness of every layer, at every probed epoch, of both networks."""
+    data = networks.data
     assert data.source.labels is not None
     search = Search(config.radius, config.iterations, config.learning_rate, config.batch)
     ids = probe_ids(data.ids, data.source.labels[data.ids], config.probe_samples)

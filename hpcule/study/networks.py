@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from hpcule import __version__
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import DataError, StoreError
+from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
+from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.store.files import private_directory, sha256_file, write_atomically
-from hpcule.store.fingerprint import fingerprint
+from hpcule.store.fingerprint import fingerprint, require_same_samples
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
@@ -34,38 +37,72 @@ BASES: tuple[Basis, ...] = ("clean", "protected")
 Report = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworksConfig:
+    """Which networks are trained."""
+
+    victim: VictimConfig = field(default_factory=VictimConfig)
+    seed: int = 0
+    samples: int | None = None
+    """Train on so many samples; None: on all."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+
 class Networks:
     """One network a basis, of the same recipe and seed.
 
     Attributes:
         names: of the bases' files: digests of all that a network depends on.
         epochs: after which weights are kept, counted from 1.
+        data: what is trained on, before it is published.
         test: clean test samples.
     """
 
     def __init__(
-        self,
-        victim: VictimConfig,
-        seed: int,
-        probes: int,
-        store: StoreReader,
-        data: TrainingData,
-        test: Source,
-        out: Path,
+        self, config: NetworksConfig, probes: int, store: StoreReader, source: Source, test: Source, out: Path
     ) -> None:
-        """Take what the folder `networks` of `out` holds; keep weights after `probes` epochs, evenly spread."""
-        last = Schedule.of(victim, len(data.ids)).epochs
+        """Take what the folder `networks` of `out` holds; weights are kept after `probes` epochs, evenly spread.
+
+        Raises:
+            DataError: there are no labels to train with.
+            UsageError: more samples asked for than there are.
+        """
+        if source.labels is None or test.labels is None:
+            raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
+        self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
+        self.test = Published(test, resident=self.data.resident)
+        last = Schedule.of(config.victim, len(self.data.ids)).epochs
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
-        self.test = Published(test, resident=data.resident)
-        self._victim, self._seed, self._store, self._data = victim, seed, store, data
+        self._config, self._store, self._chance = config, store, chance_level(test.labels)
         self._folder = out / "networks"
-        facts = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), data.ids.tolist())
-        basis = digest(__version__, to_tree(victim), seed, self.epochs, facts)
+        facts = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), self.data.ids.tolist())
+        basis = digest(__version__, to_tree(config.victim), config.seed, self.epochs, facts)
         store_digest = sha256_file(store.path / MANIFEST)
         self.names: dict[Basis, str] = {"clean": digest(basis), "protected": digest(basis, store_digest)}
 
+    def facts(self, kind: str, trained: Mapping[Basis, Found]) -> dict[str, Any]:
+        """What results.json of every measure on these networks begins with."""
+        source, manifest = self.data.source, self._store.manifest
+        numbers = {"train": len(self.data.ids), "test": len(self.test), "chance": self._chance}
+        return {
+            "kind": kind,
+            "hpcule": __version__,
+            "status": "done" if has_learnt(trained["clean"]["last"], self._chance) else "invalid",
+            "data": {"name": source.name, **numbers},
+            "method": manifest.method,
+            "reduced": manifest.reduced,
+            "settings": {**to_tree(self._config), "world": None},
+        }
+
     def train(self, world: World, report: Report) -> dict[Basis, Found]:
-        """Train those that are not there, a rank each, and return what they reached."""
+        """Train those that are not there, a rank each, and return what they reached.
+
+        Raises:
+            StoreError: the store was made for other samples, or a file is damaged.
+        """
+        if world.leads:
+            require_same_samples(self._store.manifest, self.data.source)
+        config = self._config
 
         def train(basis: Basis, number: int, count: int) -> Found:
             def progress(done: int, total: int) -> None:
@@ -78,8 +115,8 @@ class Networks:
                     private_directory(self._folder)
                     write_atomically(self._weights(basis, epoch), buffer.getvalue())
 
-            samples = self._data.published(self.publish(basis), "plain", self._seed)
-            result = train_network(self._victim, samples, self.test, world.alone(), self._seed, progress, keep)[1]
+            samples = self.data.published(self.publish(basis), "plain", config.seed)
+            result = train_network(config.victim, samples, self.test, world.alone(), config.seed, progress, keep)[1]
             return {"last": result.last.test, "train": result.last.train, "seconds": result.seconds}
 
         return Kept(self._folder).complete({basis: self.names[basis] for basis in BASES}, world, train)
@@ -94,7 +131,7 @@ class Networks:
         Raises:
             StoreError: its file is damaged.
         """
-        network = build_network(self._victim, self._data.source, self._seed, device)
+        network = build_network(self._config.victim, self.data.source, self._config.seed, device)
         path = self._weights(basis, epoch)
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))

@@ -6,12 +6,11 @@ import dataclasses
 
 import pytest
 import toys
-from toys import ToySource, make_store
+from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build
 from hpcule.measure.certificate import certify as bounds_of
-from hpcule.store.read import StoreReader
 from hpcule.study.certify import BLOCK, CertifyConfig, certify
 from hpcule.study.certify_report import claims, print_certificate, reading, warnings, write_certificate
 from hpcule.victim.config import VictimConfig
@@ -29,15 +28,7 @@ def store(tmp_path_factory):
 
 def run(world, store, out, config=CONFIG, stop=None):
     """Results, and what was done."""
-    told = []
-
-    def report(label, done, total):
-        told.append((label, done, total))
-        if stop is not None and stop(label, done):
-            raise KeyboardInterrupt
-
-    reader = StoreReader(store) if not isinstance(store, StoreReader) else store
-    return certify(config, reader, ToySource(120), ToySource(60, seed=1), out, world, report), told
+    return measure_toys(certify, config, store, out, world, stop)
 
 
 def run_on_ranks(world, store, out):

@@ -7,12 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import toys
-from toys import ToySource, make_store
+from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.measure.sharpness import unlearnable_distance
-from hpcule.store.read import StoreReader
 from hpcule.study.distance_report import claims, print_distance, warnings, write_distance
 from hpcule.study.learnability import DistanceConfig, measure_distance, probe_ids
 from hpcule.victim.config import VictimConfig
@@ -27,15 +26,8 @@ def store(tmp_path_factory):
 
 
 def run(world, store, out, config=CONFIG, stop=None):
-    told = []
-
-    def report(label, done, total):
-        told.append((label, done, total))
-        if stop is not None and stop(label, done):
-            raise KeyboardInterrupt
-
-    reader = StoreReader(store) if not isinstance(store, StoreReader) else store
-    found = measure_distance(config, reader, ToySource(120), ToySource(60, seed=1), out, world, report)
+    """Results without times, and what was done."""
+    found, told = measure_toys(measure_distance, config, store, out, world, stop)
     return {name: value for name, value in found.items() if not name.endswith("_seconds")}, told
 
 
