@@ -34,7 +34,7 @@ def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_protection_is_measured_against_its_controls(digits_store, tmp_path, run):
     out = tmp_path / "report"
-    settings = ["--set", "victim.epochs=6", "--set", "victim.learning_rate=0.05", *QUICK]
+    settings = ["--set", "victim.epochs=6", "--set", "victim.learning_rate=0.05", "--set", "recipes=[plain]", *QUICK]
     code, _, err = run(
         "evaluate", digits_store, "--data", "digits", "--suite", "quick", "--out", out, *settings, "--json"
     )
@@ -57,12 +57,18 @@ def test_protection_is_measured_against_its_controls(digits_store, tmp_path, run
 
 def test_a_certificate_stands_beside_its_control(digits_store, tmp_path, run):
     out = tmp_path / "certificate"
-    small = ["victim.epochs=6", "victim.learning_rate=0.05", "victim.weight_noise=0.02", "deviation=0.02"]
-    settings = [*QUICK, *(word for one in [*small, "draws=40", "etas=[0,0.01]"] for word in ("--set", one))]
+    small = [
+        "victim.epochs=8",
+        "samples=400",
+        "victim.learning_rate=0.05",
+        "victim.weight_noise=0.02",
+        "deviation=0.02",
+    ]
+    settings = [*QUICK, *(word for one in [*small, "draws=20", "etas=[0,0.01]"] for word in ("--set", one))]
     words = ["certify", digits_store, "--data", "digits", "--out", out, *settings]
     code, _, err = run(*words)
     assert code == 2
-    assert "with 40 draws no more than" in err
+    assert "with 20 draws no more than" in err
     assert not out.exists()
     code, text, err = run(*words, "--set", "quantile=0.5")
     assert code == 0, err
