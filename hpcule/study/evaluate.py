@@ -81,7 +81,9 @@ def evaluate(
         results["visibility"] = visibility(store, source)
     else:
         results["audibility"] = audibility(store, source, source.rate)
-    results["structure"] = structure(store, source)
+    if world.leads:
+        # Seconds of work on one rank, which alone writes the results.
+        results["structure"] = structure(store, source)
     return results, pictures(store, source)
 
 

@@ -22,7 +22,7 @@ from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, Grid, Victim
-from hpcule.victim.published import Publish, Published, clean, random_noise
+from hpcule.victim.published import Published
 from hpcule.victim.train import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
@@ -119,11 +119,8 @@ def _train(
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
-    data, settings = TrainingData.of(source, config.samples, resident), victim.config
-    if victim.role == "part":
-        settings, train = data.clean_part(settings, victim.recipe, victim.seed)
-    else:
-        train = data.published(_publish(victim, reader, source), victim.recipe, victim.seed)
+    data = TrainingData.of(source, config.samples, resident)
+    settings, train = data.training_set(victim.config, victim.role, reader, victim.recipe, victim.seed)
     result = train_victim(settings, train, Published(test, resident=resident), world, victim.seed, report)
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
@@ -138,14 +135,6 @@ def _train(
         "noise_scales": noise_scales(result.gradient_norms),
         **found,
     }
-
-
-def _publish(victim: Victim, reader: StoreReader | None, source: Source) -> Publish:
-    if reader is None:
-        return clean
-    if victim.role in ("noise", "matched"):
-        return random_noise(reader, victim.seed, source, matched=victim.role == "matched")
-    return reader.published
 
 
 @lru_cache(maxsize=2)

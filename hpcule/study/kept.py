@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpcule import __version__
 from hpcule.config.errors import StoreError
-from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.data.source import Ids, Source
+from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
+from hpcule.store.fingerprint import fingerprint
+from hpcule.store.manifest import MANIFEST
+from hpcule.store.read import StoreReader
+from hpcule.study.grid import digest
 from hpcule.world.group import World
 
 Item = TypeVar("Item")
@@ -56,3 +62,15 @@ class Kept:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
+
+
+def digests(store: StoreReader, ids: Ids, test: Source) -> tuple[str, str]:
+    """What results depend on that are measured on clean samples, and what those on a store's do besides.
+
+    Args:
+        store: complete.
+        ids: int64 [n], of its source, that are trained on.
+        test: clean test samples.
+    """
+    samples = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), ids.tolist())
+    return digest(__version__, *samples), sha256_file(store.path / MANIFEST)

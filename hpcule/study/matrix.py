@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcule import __version__
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
-from hpcule.store.files import sha256_file
-from hpcule.store.fingerprint import fingerprint
-from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept
+from hpcule.study.kept import Found, Kept, digests
 from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.published import Publish, Published, clean, random_noise
+from hpcule.victim.published import Published
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.train import VictimResult, train_victim
 from hpcule.victim.training_data import TrainingData
@@ -64,16 +60,8 @@ class Task:
             UsageError: its mixture leaves hardly any clean sample.
         """
         config = with_recipe(self.victim, cell.recipe)
-        if cell.set == "part":
-            config, train = self.data.clean_part(config, cell.recipe, cell.seed)
-        else:
-            train = self.data.published(self._publish(cell), cell.recipe, cell.seed)
+        config, train = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
         return train_victim(config, train, test, world, cell.seed, report)
-
-    def _publish(self, cell: MatrixCell) -> Publish:
-        if cell.set == "protected":
-            return self.store.published
-        return random_noise(self.store, cell.seed, self.data.source) if cell.set == "noise" else clean
 
 
 class Matrix:
@@ -82,9 +70,7 @@ class Matrix:
     def __init__(self, task: Task, folder: Path) -> None:
         """Take what the folder holds; it need not be there."""
         self._task, self._kept = task, Kept(folder)
-        test = fingerprint(task.test, [(0, len(task.test))])
-        self._clean = digest(__version__, task.store.manifest.source.fingerprint, test, task.data.ids.tolist())
-        self._store = sha256_file(task.store.path / MANIFEST)
+        self._clean, self._store = digests(task.store, task.data.ids, task.test)
 
     def train(
         self, cells: Sequence[MatrixCell], world: World, report: Callable[[str, int, int], None]

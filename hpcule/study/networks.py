@@ -18,15 +18,14 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
 from hpcule.measure.accuracy import chance_level, has_learnt
-from hpcule.store.files import private_directory, sha256_file, write_atomically
-from hpcule.store.fingerprint import fingerprint, require_same_samples
-from hpcule.store.manifest import MANIFEST
+from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept
+from hpcule.study.kept import Found, Kept, digests
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
-from hpcule.victim.published import Publish, Published, clean
+from hpcule.victim.published import Publish, Published, publisher
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.train import train_network
 from hpcule.victim.training_data import TrainingData
@@ -75,10 +74,9 @@ class Networks:
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
         self._config, self._store, self._chance = config, store, chance_level(test.labels)
         self._folder = out / "networks"
-        facts = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), self.data.ids.tolist())
-        basis = digest(__version__, to_tree(config.victim), config.seed, self.epochs, facts)
-        store_digest = sha256_file(store.path / MANIFEST)
-        self.names: dict[Basis, str] = {"clean": digest(basis), "protected": digest(basis, store_digest)}
+        samples, protected = digests(store, self.data.ids, test)
+        basis = digest(to_tree(config.victim), config.seed, self.epochs, samples)
+        self.names: dict[Basis, str] = {"clean": digest(basis), "protected": digest(basis, protected)}
 
     def facts(self, kind: str, trained: Mapping[Basis, Found]) -> dict[str, Any]:
         """What results.json of every measure on these networks begins with."""
@@ -123,7 +121,7 @@ class Networks:
 
     def publish(self, basis: Basis) -> Publish:
         """What becomes of a clean sample there."""
-        return self._store.published if basis == "protected" else clean
+        return publisher(basis, self._store, self._config.seed, self.data.source)
 
     def load(self, basis: Basis, epoch: int, device: torch.device) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.

@@ -33,6 +33,7 @@ class Batches:
         steps = [countermeasure(text) for text in config.countermeasures]
         once = [step for step in steps if step.stage == "samples"]
         self._train = train.through(lambda samples: squeeze(samples, once, source.levels)) if once else train
+        self._train.load()
         projected = any(step.name == "projection" for step in steps)
         self._directions = fit_directions(self._train, seed, device) if projected else None
         self._each = [step for step in steps if step.stage == "batch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,20 @@ BLOCK = 1024
 
 Publish = Callable[[Ids, Samples], Samples]
 """From ids and clean samples [n, C, H, W] to published ones of the same type."""
+
+
+Kind = Literal["clean", "part", "noise", "matched", "protected", "untrained"]
+"""Of a training set: two controls on clean samples, two on random noise, and what a store publishes."""
+
+
+def publisher(kind: Kind, store: StoreReader | None, seed: int, source: Source) -> Publish:
+    """What becomes of a clean sample of `source` in a training set of this kind; clean ones need no store."""
+    if kind in ("clean", "part"):
+        return clean
+    assert store is not None
+    if kind in ("noise", "matched"):
+        return random_noise(store, seed, source, matched=kind == "matched")
+    return store.published
 
 
 def clean(ids: Ids, samples: Samples) -> Samples:
@@ -101,7 +116,7 @@ class Published:
             source: clean samples.
             publish: what becomes of them.
             ids: which; None: all.
-            resident: bytes that may be kept in memory once they have been read.
+            resident: bytes that may be kept in memory once they have been read; see `load`.
         """
         assert source.labels is not None
         self.source = source
@@ -122,11 +137,15 @@ class Published:
 
         return Published(self.source, publish, ids=self.ids, resident=self._resident)
 
-    def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
-        """Integer samples [n, C, H, W] and labels [n]."""
+    def load(self) -> None:
+        """Read what fits into memory, which `take` does otherwise at its first call."""
         if self._kept is None and self._fits:
             blocks = range(0, len(self), BLOCK)
             self._kept = torch.cat([self._read(np.arange(s, min(s + BLOCK, len(self)))) for s in blocks])
+
+    def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
+        """Integer samples [n, C, H, W] and labels [n]."""
+        self.load()
         samples = self._read(numbers) if self._kept is None else self._kept[torch.from_numpy(numbers)]
         return samples, self.labels[torch.from_numpy(numbers)]
 

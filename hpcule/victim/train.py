@@ -104,6 +104,8 @@ def train_network(
     if len(train) // schedule.steps_an_epoch < 2 * world.size:
         raise UsageError(f"a batch of {config.batch} of {len(train)} samples is too small for {world.size} workers")
     trainer = _Trainer(config, train, world, seed)
+    # Reading is no training: neither a victim's seconds nor a calibration from them have it.
+    test.load()
     start = time.perf_counter()
 
     def look() -> float:

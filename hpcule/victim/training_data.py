@@ -11,8 +11,9 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Samples, Source
+from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.published import Publish, Published
+from hpcule.victim.published import Kind, Publish, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule
 
@@ -47,6 +48,25 @@ class TrainingData:
         if not 1 < samples <= len(source):
             raise UsageError(f"samples={samples}: {source.name} has {len(source)}")
         return cls(source, np.sort(order(key(0, "victim subset"), ids)[:samples]), resident)
+
+    def training_set(
+        self, config: VictimConfig, kind: Kind, store: StoreReader | None, name: str, seed: int
+    ) -> tuple[VictimConfig, Published]:
+        """A victim's settings and its training set.
+
+        Args:
+            config: by the recipe.
+            kind: of the set.
+            store: whose perturbation it has; clean samples need none.
+            name: of the recipe.
+            seed: of random noise, and of what is mixed.
+
+        Raises:
+            UsageError: a mixture leaves hardly any clean sample.
+        """
+        if kind == "part":
+            return self.clean_part(config, name, seed)
+        return config, self.published(publisher(kind, store, seed, self.source), name, seed)
 
     def published(self, publish: Publish, name: str, seed: int) -> Published:
         """The training set of a recipe: all of it through `publish`, or of a mixture its protected share."""
