@@ -26,7 +26,7 @@ from hpcule.craft.method import Facts, Settings
 from hpcule.craft.two_phase import RateSchedule, TwoPhase, TwoPhaseConfig
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
-from hpcule.nets.contrastive import Contrastive, Learner
+from hpcule.nets.contrastive import Contrastive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class CPConfig(TwoPhaseConfig):
     """Defaults are the authors' for CIFAR-10, sample-wise, by SimCLR's loss."""
 
     name: str = "cp"
-    learner: Learner = "simclr"
+    learner: Literal["simclr", "moco", "byol"] = "simclr"
     """Whose loss is lowered."""
     ghost: int = 128
     """Micro-batch, BatchNorm group, and group of negatives."""

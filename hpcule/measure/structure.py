@@ -10,11 +10,8 @@ from typing import TypedDict
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-ITERATIONS = 100
-DECAY = 1e-4
-"""On the squared weights, so that separable values have a solution."""
+from hpcule.nets.logistic import logistic_regression
 
 
 class Separability(TypedDict):
@@ -40,21 +37,8 @@ def linear_separability(values: Tensor, labels: Tensor, classes: int) -> Separab
     scaled -= scaled.mean(0)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     fit, rest = order[::2], order[1::2]
-    weights = torch.zeros(values.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    search = torch.optim.LBFGS([weights, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-    fitted = scaled[fit]
-
-    def loss() -> float:
-        search.zero_grad()
-        result = functional.cross_entropy(fitted @ weights + bias, labels[fit]) + DECAY * weights.square().sum()
-        torch.autograd.backward(result)
-        return float(result.detach())
-
-    search.step(loss)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        correct = ((scaled @ weights + bias).argmax(1) == labels).float()
+    weights, bias = logistic_regression(scaled[fit], labels[fit], classes)
+    correct = ((scaled @ weights + bias).argmax(1) == labels).float()
     return {"fitted": float(correct[fit].mean()), "held_out": float(correct[rest].mean())}
 
 

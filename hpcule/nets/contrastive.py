@@ -1,4 +1,5 @@
-"""Contrastive learners on any of our networks: SimCLR, MoCo v2 and BYOL, with heads, momentum branches and a queue.
+"""Contrastive learners on any of our networks: SimCLR, MoCo v2, BYOL and SimSiam, with heads, momentum branches and a
+queue.
 
 Two views of each sample go in; out come queries and keys, rows of length 1 that belong together. Heads are those of
 Wang, Zhu, Gao's contrastive victims (arXiv 2402.04010), four times as wide inside as the features.
@@ -19,9 +20,9 @@ from hpcule.nets import build
 from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression
 from hpcule.nets.seeded import seeded_weights
 
-Learner = Literal["simclr", "moco", "byol"]
+Learner = Literal["simclr", "moco", "byol", "simsiam"]
 EMBEDDING = 128
-"""Length of an embedding."""
+"""Length of an embedding; SimSiam's are as long as its head is wide inside."""
 WIDENING = 4
 """Hidden units of a head a feature: 2,048 for ResNet-18's 512."""
 
@@ -149,6 +150,29 @@ class BYOL(Momentum):
         return regression(queries, keys)
 
 
+class SimSiam(Contrastive):
+    """Each view's prediction of the other's embedding in the same branch, through which no gradient comes back."""
+
+    def __init__(self, encoder: nn.Module, temperature: float) -> None:
+        super().__init__(encoder, temperature)
+        wide = WIDENING * self.features
+        self.predictor = perceptron(wide, norm=True, last_norm=False, hidden=self.features, outputs=wide)
+
+    def head(self) -> nn.Module:
+        """With BatchNorm after each layer, and as wide outside as inside."""
+        return perceptron(self.features, norm=True, last_norm=True, outputs=WIDENING * self.features)
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """[2n, d] each: predictions from both views, and what the other view is."""
+        views = torch.cat([first, second]).to(memory_format=torch.channels_last)
+        embeddings = self.online(views)
+        return normalized(self.predictor(embeddings)), normalized(embeddings.detach()).roll(len(first), 0)
+
+    def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Squared distances, of both views: four times the authors' halved negative cosines, but for a constant."""
+        return regression(queries, keys)
+
+
 def build_learner(
     kind: Learner,
     network: str,
@@ -163,7 +187,7 @@ def build_learner(
     """A learner in training mode, whose initial weights and queue depend on `seed` alone.
 
     Args:
-        kind: simclr, moco or byol.
+        kind: simclr, moco, byol or simsiam.
         network: the encoder, by the name of a classifier, whose last layer is left out.
         channels: of the images.
         size: (H, W) of the images.
@@ -181,15 +205,19 @@ def build_learner(
             return SimCLR(encoder, temperature)
         if kind == "moco":
             return MoCo(encoder, temperature, momentum, queue)
-        return BYOL(encoder, temperature, momentum)
+        if kind == "byol":
+            return BYOL(encoder, temperature, momentum)
+        return SimSiam(encoder, temperature)
 
 
-def perceptron(inputs: int, *, norm: bool, last_norm: bool, hidden: int | None = None) -> nn.Sequential:
+def perceptron(
+    inputs: int, *, norm: bool, last_norm: bool, hidden: int | None = None, outputs: int = EMBEDDING
+) -> nn.Sequential:
     """Two linear layers with a ReLU between them, and BatchNorm after each where wanted."""
     hidden = hidden or WIDENING * inputs
     inner = [nn.BatchNorm1d(hidden)] if norm else []
-    outer = [nn.BatchNorm1d(EMBEDDING)] if last_norm else []
-    return nn.Sequential(nn.Linear(inputs, hidden), *inner, nn.ReLU(inplace=True), nn.Linear(hidden, EMBEDDING), *outer)
+    outer = [nn.BatchNorm1d(outputs)] if last_norm else []
+    return nn.Sequential(nn.Linear(inputs, hidden), *inner, nn.ReLU(inplace=True), nn.Linear(hidden, outputs), *outer)
 
 
 def normalized(rows: Tensor) -> Tensor:

@@ -24,6 +24,25 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(similarities.masked_fill(itself, -torch.inf), partners, reduction="sum") / 2
 
 
+def supervised_nt_xent(first: Tensor, second: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """SupCon's (Khosla et al., NeurIPS 2020, arXiv 2004.11362, its equation 2), over both views of each sample, halved.
+
+    Each view looks for all views of its class but itself, among all of the group: NT-Xent where no label comes twice.
+
+    Args:
+        first: embeddings [n, d] of one view.
+        second: of the other, in the same order.
+        labels: int64 [n].
+        temperature: of the softmax.
+    """
+    views, names = torch.cat([first, second]), labels.repeat(2)
+    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+    similarities = (views @ views.T / temperature).masked_fill(itself, -torch.inf)
+    partners = (names[:, None] == names[None, :]) & ~itself
+    shares = functional.log_softmax(similarities, dim=1).masked_fill(~partners, 0)
+    return -(shares.sum(1) / partners.sum(1)).sum() / 2
+
+
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """MoCo's (He et al., CVPR 2020, arXiv 1911.05722): each query's own key against the queue.
 

@@ -16,7 +16,8 @@ from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import with_recipe, without_mixture
-from hpcule.victim.train import VictimResult, train_victim
+from hpcule.victim.result import VictimResult
+from hpcule.victim.run import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 

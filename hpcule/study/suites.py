@@ -47,7 +47,7 @@ SUITES: dict[str, dict[str, Any]] = {
         "recipes": [
             "plain",
             "crop-flip",
-            *(f"crop-flip+{name}" for name in COUNTERMEASURES),
+            *(name if kind.stage == "features" else f"crop-flip+{name}" for name, kind in COUNTERMEASURES.items()),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
         ],
         "seeds": [0, 1, 2, 3, 4],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,7 @@ from hpcule.study.calibrate import Measured, Observation, fit
 from hpcule.study.trial import launch
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.victim.schedule import Schedule
-from hpcule.victim.train import train_victim
+from hpcule.victim.run import of_length, train_victim, work
 from hpcule.world.group import World
 
 BATCHES, FEW, MANY = 4, 250, 2000
@@ -51,10 +49,8 @@ class VictimCalibration(Measured):
 
     def seconds(self, config: VictimConfig, samples: int, tests: int) -> float:
         """Training on so many samples, and testing on so many after every epoch."""
-        schedule = Schedule.of(config, samples)
-        looks = schedule.epochs + (schedule.total // config.evaluate_every if config.evaluate_every else 0)
-        trained = schedule.total * samples / schedule.steps_an_epoch
-        return trained * self.train_sample_seconds + looks * tests * self.test_sample_seconds
+        trained, tested = work(config, samples, tests)
+        return trained * self.train_sample_seconds + tested * self.test_sample_seconds
 
 
 def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
@@ -96,12 +92,10 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}
     observed, spent = [], 0.0
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
-        recipe = dataclasses.replace(trial.victim, steps=steps, warmup_epochs=0.0, target=None, evaluate_every=None)
+        recipe = of_length(trial.victim, steps)
         world.barrier()
         seconds = float(np.mean(world.gather(train_victim(recipe, train, sets[count], world.alone(), seed=0).seconds)))
-        schedule = Schedule.of(recipe, len(train))
-        trained = steps * len(train) / schedule.steps_an_epoch
-        observed.append((trained, schedule.epochs * len(sets[count]), seconds))
+        observed.append((*work(recipe, len(train), len(sets[count])), seconds))
         spent += seconds
     if world.leads:
         results = {"observed": observed[1:], "trained_seconds": spent}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hpcule.config.errors import UsageError
@@ -10,7 +12,7 @@ from hpcule.data.keyed import key
 from hpcule.data.source import Ids
 from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures import Applied, countermeasure
 from hpcule.victim.mixing import Mixed, mix
 from hpcule.victim.projection import fit_directions, project
 from hpcule.victim.published import Published
@@ -31,8 +33,7 @@ class Batches:
         if source.rate is not None and named:
             raise UsageError(f"{', '.join(named)}: for images, and {source.name} holds recordings")
         steps = [countermeasure(text) for text in config.countermeasures]
-        once = [step for step in steps if step.stage == "samples"]
-        self._train = train.through(lambda samples: squeeze(samples, once, source.levels)) if once else train
+        self._train = squeezed(train, steps)
         self._train.load()
         projected = any(step.name == "projection" for step in steps)
         self._directions = fit_directions(self._train, seed, device) if projected else None
@@ -55,3 +56,9 @@ class Batches:
         purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
         seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])
         return mix(seen, labels, self._mixes, key(self._seed, "mixing", step), versions)
+
+
+def squeezed(train: Published, steps: Sequence[Applied]) -> Published:
+    """A training set through those of the steps that change its samples once."""
+    once, levels = [step for step in steps if step.stage == "samples"], train.source.levels
+    return train.through(lambda samples: squeeze(samples, once, levels)) if once else train

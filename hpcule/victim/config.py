@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures import feature_step
 
 SMALLEST_MICRO_BATCH = 4
 """Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of
@@ -59,8 +59,7 @@ class VictimConfig:
         """Check ranges."""
         if min(self.epochs, self.batch) < 1:
             raise ValueError("epochs and batch must be at least 1")
-        for text in self.countermeasures:
-            countermeasure(text)
+        learner = feature_step(self.countermeasures, crop_flip=self.augment == "crop-flip")
         for name in ("steps", "evaluate_every", "noise_scale_every"):
             count = getattr(self, name)
             if count is not None and count < 1:
@@ -71,6 +70,8 @@ class VictimConfig:
             raise ValueError("weight_noise must be at least 0 and weight_noise_draws at least 1")
         if self.weight_noise and (self.engine != "ddp" or self.noise_scale_every is not None):
             raise ValueError("weight_noise needs engine=ddp, and goes with no noise_scale_every")
+        if learner and (self.engine != "ddp" or self.weight_noise or self.noise_scale_every is not None):
+            raise ValueError(f"{learner.name} needs engine=ddp, and goes with no weight_noise or noise_scale_every")
         if self.learning_rate <= 0 or min(self.momentum, self.weight_decay, self.warmup_epochs) < 0:
             raise ValueError("learning_rate must be above 0, momentum, warmup_epochs and weight_decay at least 0")
         if self.optimizer in ("adam", "lamb") and self.momentum >= 1:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
-Stage = Literal["samples", "set", "batch", "labels", "network"]
+Stage = Literal["samples", "set", "batch", "labels", "network", "features"]
 EARLY = 0.25
 """Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
@@ -21,7 +21,7 @@ class Countermeasure:
 
     Attributes:
         stage: acts once on each of the published `samples`, is fitted to the whole `set`, acts anew on every `batch`,
-            on a batch and its `labels`, or against the `network`.
+            on a batch and its `labels`, or against the `network`; `features` are learnt before classes are.
         title: for people; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
@@ -54,6 +54,11 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "mixup": Countermeasure("labels", "mixup"),
     "cutmix": Countermeasure("labels", "cutmix"),
     "adversarial": Countermeasure("network", "adversarial training, radius {}", 4, 1, 32),
+    "simclr": Countermeasure("features", "features by SimCLR in {} epochs", 100, 1, 2000),
+    "moco": Countermeasure("features", "features by MoCo v2 in {} epochs", 100, 1, 2000),
+    "byol": Countermeasure("features", "features by BYOL in {} epochs", 100, 1, 2000),
+    "simsiam": Countermeasure("features", "features by SimSiam in {} epochs", 100, 1, 2000),
+    "supcl": Countermeasure("features", "features by supervised contrast in {} epochs", 100, 1, 2000),
 }
 """Default strengths: of grayscale, JPEG and bit depth those of image shortcut squeezing (Liu, Zhao, Larson; ICML 2023,
 arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4;
@@ -105,6 +110,28 @@ def countermeasure(text: str) -> Applied:
         example = f"{name}-{kind.default:g}"
         raise UsageError(f"countermeasure {text}: {number} of {kind.lowest:g} to {kind.highest:g}, as in {example}")
     return Applied(name, value)
+
+
+def feature_step(texts: Sequence[str], *, crop_flip: bool = False) -> Applied | None:
+    """The step by which a victim learns features before it learns classes, or None.
+
+    Raises:
+        UsageError: there are several, or steps beside it that act in the training of a classifier.
+    """
+    steps = [countermeasure(text) for text in texts]
+    learners = [step for step in steps if step.stage == "features"]
+    if not learners:
+        return None
+    name = learners[0].name
+    others = [step.name for step in steps if step.stage not in ("samples", "features")] + ["crop-flip"] * crop_flip
+    others += [step.name for step in learners[1:]]
+    if others:
+        valid = [other for other, kind in COUNTERMEASURES.items() if kind.stage == "samples"]
+        raise UsageError(
+            f"{name} with {', '.join(others)}: a victim that learns features first draws views of its own; beside it "
+            f"there may be {', '.join(valid)}, and mix-0.5"
+        )
+    return learners[0]
 
 
 def split_strength(text: str) -> tuple[str, float | None]:

@@ -12,7 +12,7 @@ from typing import Literal
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure, split_strength
+from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure, feature_step, split_strength
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def read_recipe(text: str) -> Recipe:
     """Read steps joined with `+`.
 
     Raises:
-        UsageError: a step is unknown, has a strength that it cannot have, or stands there twice.
+        UsageError: a step is unknown, has a strength that it cannot have, stands there twice, or beside one that it
+            does not go with.
     """
     steps = text.split("+")
     if len({split_strength(step)[0] for step in steps}) < len(steps):
@@ -64,6 +65,7 @@ def read_recipe(text: str) -> Recipe:
             countermeasure(step)
         else:
             raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
+    feature_step(names, crop_flip=crop_flip)
     return Recipe(crop_flip, tuple(names), mix)
 
 

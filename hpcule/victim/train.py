@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,61 +18,17 @@ from hpcule.nets.synchronised import synchronise
 from hpcule.victim.adversarial import attacked, build_adversary
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import feature_step
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
+from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.testing import answers
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
-from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 from hpcule.world.precision import autocast
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """Accuracy in [0, 1] after an epoch: over the epoch's own (augmented) batches, and on the clean test set."""
-
-    epoch: int
-    train: float
-    test: float
-
-
-@dataclass
-class VictimResult:
-    """One trained victim."""
-
-    seed: int
-    steps: int = 0
-    seconds: float = 0.0
-    curve: list[EpochResult] = field(default_factory=list)
-    steps_to_target: int | None = None
-    """Steps after which a test first reached the recipe's target; None where none did, or none was set."""
-    gradient_norms: list[tuple[int, GradientNorms]] = field(default_factory=list)
-    """With the step that they are of; empty unless the recipe asks for them."""
-
-    @property
-    def last(self) -> EpochResult:
-        """After the last epoch: the figure that counts."""
-        return self.curve[-1]
-
-    @property
-    def best(self) -> EpochResult:
-        """The epoch with the highest test accuracy: an early peak is a known leak of protection."""
-        return max(self.curve, key=lambda result: result.test)
-
-
-def train_victim(
-    config: VictimConfig,
-    train: Published,
-    test: Published,
-    world: World,
-    seed: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> VictimResult:
-    """What a victim reaches; see `train_network`."""
-    return train_network(config, train, test, world, seed, report)[1]
 
 
 def train_network(
@@ -97,9 +52,12 @@ def train_network(
         after_epoch: called with the number of epochs done and the network, which it leaves as it is.
 
     Raises:
-        UsageError: a batch too small for the number of ranks or for the noise scale, or the engine cannot be had.
+        UsageError: a batch too small for the number of ranks or for the noise scale, the engine cannot be had, or the
+            recipe is one of those that learn features first.
         HpculeError: the network diverged.
     """
+    if learner := feature_step(config.countermeasures):
+        raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, result = Schedule.of(config, len(train)), VictimResult(seed)
     if len(train) // schedule.steps_an_epoch < 2 * world.size:
         raise UsageError(f"a batch of {config.batch} of {len(train)} samples is too small for {world.size} workers")

@@ -4,7 +4,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from hpcule.measure.structure import DECAY, class_share, linear_separability
+from hpcule.measure.structure import class_share, linear_separability
+from hpcule.nets.logistic import DECAY
 
 
 def labelled(n=400, d=30, classes=4):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hpcule.nets.contrastive import EMBEDDING, build_learner, normalized
-from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression
+from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression, supervised_nt_xent
 
 
 def rows(n, seed, width=5):
@@ -27,6 +27,24 @@ def test_nt_xent_equals_a_slow_reference(temperature):
         scores = {j: math.exp(dot(anchor, other) / temperature) for j, other in enumerate(views) if j != i}
         total -= math.log(scores[(i + 4) % 8] / sum(scores.values()))
     assert float(nt_xent(first, second, temperature)) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_supervised_nt_xent_equals_a_slow_reference():
+    first, second, labels = rows(5, 0), rows(5, 1), [0, 1, 0, 2, 1]
+    views, names = [*first, *second], labels * 2
+    total = 0.0
+    for i, anchor in enumerate(views):
+        scores = {j: math.exp(dot(anchor, other) / 0.3) for j, other in enumerate(views) if j != i}
+        own = [j for j in scores if names[j] == names[i]]
+        total -= sum(math.log(scores[j] / sum(scores.values())) for j in own) / len(own)
+    found = supervised_nt_xent(first, second, torch.tensor(labels), 0.3)
+    assert float(found) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_without_two_of_a_class_supervision_changes_nothing():
+    first, second = rows(4, 0), rows(4, 1)
+    found = supervised_nt_xent(first, second, torch.arange(4), 0.5)
+    torch.testing.assert_close(found, nt_xent(first, second, 0.5))
 
 
 def test_a_single_sample_has_no_negatives_and_no_loss():
@@ -61,7 +79,7 @@ def views(n=6):
     return torch.rand(n, 3, 8, 8, generator=generator), torch.rand(n, 3, 8, 8, generator=generator)
 
 
-@pytest.mark.parametrize("kind", ["simclr", "moco", "byol"])
+@pytest.mark.parametrize("kind", ["simclr", "moco", "byol", "simsiam"])
 def test_a_learner_follows_from_its_seed_alone(kind):
     torch.manual_seed(1)
     one = learner(kind).state_dict()
@@ -97,6 +115,19 @@ def test_byol_predicts_each_view_from_the_other():
     torch.testing.assert_close(network.loss(queries, keys), expected)
     torch.testing.assert_close(queries[:6], predicted[0])
     torch.testing.assert_close(keys[:6], targets[1])
+
+
+def test_simsiam_predicts_each_view_from_the_other_and_stops_the_gradient():
+    network, (first, second) = learner("simsiam").eval(), views()
+    queries, keys = network(first, second)
+    predicted = [normalized(network.predictor(network.online(view))) for view in (first, second)]
+    targets = [normalized(network.online(view)) for view in (first, second)]
+    assert not keys.requires_grad
+    torch.testing.assert_close(keys, torch.cat([targets[1], targets[0]]))
+    cosines = (predicted[0] * targets[1]).sum(1) + (predicted[1] * targets[0]).sum(1)
+    torch.testing.assert_close(network.loss(queries, keys), (4 - 2 * cosines).sum())
+    widths = [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
+    assert widths == [(128, 512), (512, 512), (512, 128), (128, 512)]
 
 
 @pytest.mark.parametrize("kind", ["moco", "byol"])

@@ -20,6 +20,11 @@ from hpcule.victim.recipe import Recipe, read_recipe, with_recipe, without_mixtu
             Recipe(True, ("grayscale", "cutout-25"), None),
             "random crop and flip, grayscale, cutout of 25% of the width",
         ),
+        (
+            "jpeg-10+simclr-20",
+            Recipe(False, ("jpeg-10", "simclr-20"), None),
+            "JPEG at quality 10, features by SimCLR in 20 epochs",
+        ),
         ("mix-0.5", Recipe(False, (), 0.5), "50% protected, the rest clean"),
         ("mixup+mix-0.9", Recipe(False, ("mixup",), 0.9), "mixup, 90% protected, the rest clean"),
     ],
@@ -41,6 +46,10 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("mix", "mix-0.5 has half"),
         ("mix-1", "between 0 and 1"),
         ("jpeg-10+jpeg-50", "twice"),
+        ("simclr-0", "a whole number of 1 to 2000, as in simclr-100"),
+        ("crop-flip+simclr", "simclr with crop-flip: a victim that learns features first draws views of its own"),
+        ("moco+cutout+jpeg-10", "moco with cutout: .* there may be grayscale, jpeg, bit-depth, blur, and mix-0.5"),
+        ("simclr+byol", "simclr with byol"),
         ("", "unknown step"),
     ],
 )

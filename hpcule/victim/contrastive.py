@@ -1,0 +1,225 @@
+"""Victims that learn features from pairs of views first, and then name classes by a linear layer on them.
+
+As in the evaluation of Wang, Zhu, Gao (NeurIPS 2024, arXiv 2402.04010) the features and the layer learn from what was
+published, and only the layer needs its labels (SupCL's features do too). They take 1,000 epochs; a recipe says how
+many, `simclr-200`. The layer is fitted to its optimum, where they take 100 epochs of SGD.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcule.config.errors import HpculeError, UsageError
+from hpcule.data.keyed import key, order
+from hpcule.data.source import Ids
+from hpcule.data.strong import Strong
+from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner
+from hpcule.nets.contrastive_losses import supervised_nt_xent
+from hpcule.nets.logistic import logistic_regression
+from hpcule.nets.synchronised import synchronise
+from hpcule.victim.batches import squeezed
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import countermeasure, feature_step
+from hpcule.victim.network import is_fast
+from hpcule.victim.published import Published
+from hpcule.victim.result import EpochResult, VictimResult
+from hpcule.victim.schedule import Schedule
+from hpcule.victim.testing import answers
+from hpcule.world.engine import DdpEngine, average_buffers
+from hpcule.world.group import World
+from hpcule.world.precision import autocast, place
+
+BATCH, WEIGHT_DECAY, MOMENTUM = 512, 1e-4, 0.9
+QUEUE = 4096
+SMALLEST_CROP = 0.08
+"""Share of an image's area in a view, torchvision's default."""
+WARMUP = 10
+"""Epochs of linear warm-up, or a tenth of them all."""
+LOOKS = 5
+"""Tests, evenly spread over the epochs."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How one learner trains: learning rate for batches of 512, temperature, momentum of the target branch."""
+
+    learner: Learner
+    rate: float
+    temperature: float = 0.5
+    momentum: float = 0.99
+
+
+PRESETS = {
+    "simclr": Preset("simclr", 0.5),
+    "moco": Preset("moco", 0.3, temperature=0.2),
+    "byol": Preset("byol", 1.0, momentum=0.999),
+    "simsiam": Preset("simsiam", 0.1),
+    "supcl": Preset("simclr", 0.5, temperature=0.1),
+}
+"""Of the first four those of arXiv 2402.04010; SupCL's temperature is that of arXiv 2004.11362."""
+
+
+def train_contrastive(
+    config: VictimConfig,
+    train: Published,
+    test: Published,
+    world: World,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> VictimResult:
+    """Learn features from `train`, and test a linear layer on them several times.
+
+    Args:
+        config: of which network, precision, BatchNorm and countermeasures count.
+        train: what was published.
+        test: clean samples of the same task.
+        world: the ranks that learn together; a sample's negatives are in the whole batch.
+        seed: of initial weights, order and views.
+        report: called with epochs done and in all.
+
+    Raises:
+        UsageError: too few samples for the number of ranks, or recordings.
+        HpculeError: the features diverged.
+    """
+    if train.source.rate is not None:
+        raise UsageError(f"{', '.join(config.countermeasures)}: for images, and {train.source.name} holds recordings")
+    learning = _Learning(config, train, world, seed)
+    schedule, result = learning.schedule, VictimResult(seed)
+    if len(train) // schedule.steps_an_epoch < 2 * world.size:
+        raise UsageError(f"{len(train)} samples are too few for {world.size} workers")
+    test.load()
+    start = time.perf_counter()
+    looks = look_epochs(schedule.epochs)
+    for epoch in range(schedule.epochs):
+        learning.epoch(epoch)
+        if epoch + 1 in looks:
+            result.curve.append(EpochResult(epoch + 1, *learning.probe(test)))
+        report(epoch + 1, schedule.epochs)
+    result.steps, result.seconds = learning.step, time.perf_counter() - start
+    return result
+
+
+def look_epochs(epochs: int) -> set[int]:
+    """After which of so many epochs, counted from 1, the features are tested."""
+    return {max(1, round(epochs * (number + 1) / LOOKS)) for number in range(LOOKS)}
+
+
+class _Learning:
+    def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
+        step = feature_step(config.countermeasures)
+        assert step is not None
+        assert step.strength is not None
+        self.name, self.preset, self.world, self.seed = step.name, PRESETS[step.name], world, seed
+        self.train = squeezed(train, [countermeasure(text) for text in config.countermeasures])
+        self.train.load()
+        self.schedule = _schedule(self.preset.rate, int(step.strength), len(train))
+        self.learner = self._build(config)
+        self.fast = is_fast(config, world.device)
+        self.optimizer = torch.optim.SGD(
+            self.learner.parameters(), lr=self.schedule.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        )
+        self.engine = DdpEngine(self.learner, self.optimizer, world)
+        self.step = 0
+
+    def epoch(self, number: int) -> None:
+        """One pass over the training set."""
+        self.learner.train()
+        numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
+        for batch in np.array_split(numbers, self.schedule.steps_an_epoch):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.rate(self.step)
+            self._learn(batch, number)
+            self.step += 1
+
+    def probe(self, test: Published) -> tuple[float, float]:
+        """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set."""
+        average_buffers(self.learner, self.world)
+        self.learner.eval()
+        features, labels = self._features(self.train)
+        mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
+        features = (features - mean) / deviation
+        weights, bias = logistic_regression(features, labels, self.train.source.class_count)
+        fitted = ((features @ weights + bias).argmax(1) == labels).float().mean()
+        features, labels = self._features(test)
+        found = (((features - mean) / deviation @ weights + bias).argmax(1) == labels).float().mean()
+        return float(fitted), float(found)
+
+    def _learn(self, batch: Ids, epoch: int) -> None:
+        """One step; the loss is that of the whole batch, on every rank, with a gradient through its own samples."""
+        mine = np.array_split(batch, self.world.size)[self.world.rank]
+        with self.engine.part(last=True), autocast(self.world.device, self.fast):
+            queries, keys = self.engine.network(*self._views(mine, epoch))
+        queries, keys = (gathered(rows, self.world) for rows in (queries, keys))
+        loss = self._loss(queries, keys, self.train.labels[torch.from_numpy(batch)])
+        if not bool(torch.isfinite(loss)):
+            raise HpculeError(f"the features of {self.name} diverged")
+        self.engine.backward(loss * self.world.size / len(batch))
+        self.engine.step()
+        self.learner.follow()
+        if isinstance(self.learner, MoCo):
+            self.learner.enqueue(keys.detach())
+
+    def _loss(self, queries: Tensor, keys: Tensor, labels: Tensor) -> Tensor:
+        if self.name == "supcl":
+            return supervised_nt_xent(queries, keys, labels.to(queries.device), self.preset.temperature)
+        return self.learner.loss(queries, keys)
+
+    def _views(self, numbers: Ids, epoch: int) -> tuple[Tensor, Tensor]:
+        """Two views [n, C, H, W] of samples, by SimCLR's augmentation."""
+        samples, _ = self.train.take(numbers)
+        images = samples.to(self.world.device).float().div_(self.train.source.levels)
+        ids, size = self.train.ids[numbers], (images.shape[2], images.shape[3])
+        purposes = [key(self.seed, "victim view", epoch, view) for view in range(2)]
+        first, second = (Strong.draw(p, ids, size, 1.0, SMALLEST_CROP).apply(images) for p in purposes)
+        return first, second
+
+    def _features(self, samples: Published) -> tuple[Tensor, Tensor]:
+        """Features [n, d] of all samples as they are, and their labels [n], on every rank."""
+        encoder = self.learner.online[0]
+        mine = np.array_split(np.arange(len(samples), dtype=np.int64), self.world.size)[self.world.rank]
+        pairs = answers(encoder, samples, mine, self.world.device, fast=self.fast)
+        features = gathered(torch.cat([features for features, _ in pairs]), self.world)
+        return features, samples.labels.to(features.device)
+
+    def _build(self, config: VictimConfig) -> Contrastive:
+        channels, height, width = self.train.source.shape
+        learner = build_learner(
+            self.preset.learner,
+            config.network,
+            channels=channels,
+            size=(height, width),
+            seed=key(self.seed, "victim init") % 2**63,
+            temperature=self.preset.temperature,
+            momentum=self.preset.momentum,
+            queue=min(QUEUE, len(self.train) // 2),
+        )
+        place(learner, self.world.device)
+        if config.batch_norm == "synchronised":
+            synchronise(learner, self.world)
+        return learner
+
+
+def gathered(rows: Tensor, world: World) -> Tensor:
+    """The rows [n, d] of all ranks, in their order; gradients flow to this rank's own alone."""
+    if world.size == 1:
+        return rows
+    counts = world.gather(len(rows))
+    start = sum(counts[: world.rank])
+    everything = torch.zeros(sum(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    everything[start : start + len(rows)] = rows.detach()
+    # Each row comes from one rank, and adding zeros to it is exact in any order.
+    world.add(everything)
+    return torch.cat([everything[:start], rows, everything[start + len(rows) :]])
+
+
+def _schedule(rate: float, epochs: int, samples: int) -> Schedule:
+    """Batches of 512, or half of the samples, whose rate is smaller by as much."""
+    batch = min(BATCH, samples // 2)
+    steps = max(1, round(samples / batch))
+    return Schedule(rate * batch / BATCH, steps, epochs * steps, min(WARMUP, epochs / 10) * steps)
