@@ -15,6 +15,7 @@ import yaml
 from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.methods import METHODS, configure, describe
+from hpcule.nets import NETS
 from hpcule.store.verify import Problem
 from hpcule.study.certify import CertifyConfig
 from hpcule.study.learnability import DistanceConfig
@@ -23,6 +24,7 @@ from hpcule.study.suites import SUITES, EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
 
+LARGER = ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SETTING = re.compile(r"(?:method|store|world|victim)\.(?!py$)[a-z_]+")
@@ -241,7 +243,8 @@ def test_suites():
     mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
     first = [name for name, kind in COUNTERMEASURES.items() if kind.stage == "features"]
     others = [f"crop-flip+{name}" for name in COUNTERMEASURES if name not in first]
-    assert list(full) == ["plain", "crop-flip", *others, *first, *mixtures]
+    networks = [f"crop-flip@{name}" for name in NETS if name in LARGER]
+    assert list(full) == ["plain", "crop-flip", *others, *first, *mixtures, *networks]
 
 
 def test_countermeasures():

@@ -24,7 +24,7 @@ def add_to(verbs: Any) -> None:
         "--suite",
         choices=SUITES,
         default="standard",
-        help="quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 25 recipes, ResNet-18, 5 seeds",
+        help="quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 31 recipes, ResNet-18, 5 seeds",
     )
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
     add_run(parser)

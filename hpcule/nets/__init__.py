@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
+from hpcule.nets import library
 from hpcule.nets.audio import AUDIO_NETS, audio_net
 from hpcule.nets.convnet import ConvNet
 from hpcule.nets.resnet import resnet18, resnet_small, resnet_tiny
@@ -19,6 +20,12 @@ NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet-tiny": resnet_tiny,
     "resnet-small": resnet_small,
     "resnet18": resnet18,
+    "resnet50": library.resnet50,
+    "senet18": library.senet18,
+    "vgg16": library.vgg16,
+    "densenet121": library.densenet121,
+    "mobilenet-v2": library.mobilenet_v2,
+    "vit": library.vit,
 }
 """Networks for images: name -> constructor from (channels, classes, (H, W)). `AUDIO_NETS` are those for recordings."""
 
@@ -40,7 +47,7 @@ def build(
         name: one of `NETS` for images, of `AUDIO_NETS` for recordings.
         channels: of the images, 1 or 3 as a rule.
         classes: the number of logits.
-        size: (H, W) of the images; above 64 pixels the ResNets take the stem made for ImageNet.
+        size: (H, W) of the images; above 64 pixels stems are those made for ImageNet.
         seed: all that the initial weights depend on; the global random state is neither read nor changed.
         rate: samples a second of recordings [b, 1, 1, T]; None for images.
 

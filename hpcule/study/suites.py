@@ -18,7 +18,7 @@ class EvaluateConfig:
 
     victim: VictimConfig = field(default_factory=VictimConfig)
     recipes: tuple[str, ...] = ("plain",)
-    """plain, crop-flip, and countermeasures, joined with +: crop-flip+jpeg-10, mix-0.5."""
+    """plain, crop-flip, and countermeasures, joined with +, and a network after @: crop-flip+jpeg-10@vgg16, mix-0.5."""
     seeds: tuple[int, ...] = (0, 1, 2)
     samples: int | None = None
     """Train on so many samples, the same for all victims; None: on all."""
@@ -49,6 +49,7 @@ SUITES: dict[str, dict[str, Any]] = {
             "crop-flip",
             *(name if kind.stage == "features" else f"crop-flip+{name}" for name, kind in COUNTERMEASURES.items()),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
+            *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),
         ],
         "seeds": [0, 1, 2, 3, 4],
         "victim": {"network": "resnet18"},

@@ -1,18 +1,22 @@
-"""Recipes: steps joined with `+`, each with its strength after a hyphen where it has one.
+"""Recipes: steps joined with `+`, each with its strength after a hyphen where it has one, and a network after `@`.
 
-`plain`, `crop-flip`, `jpeg-10`, `crop-flip+cutout`, `mix-0.5`.
+`plain`, `crop-flip`, `jpeg-10`, `crop-flip+cutout`, `mix-0.5`, `crop-flip@vgg16`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
+from hpcule.nets import NETS
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure, feature_step, split_strength
+
+OWN_SETTINGS: dict[str, dict[str, Any]] = {"vit": {"optimizer": "adam", "learning_rate": 5e-4}}
+"""Of networks that do not learn with the settings of the others."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,13 @@ class Recipe:
         crop_flip: random crops and flips, ordinary augmentation.
         countermeasures: texts for `countermeasure`, in the order in which they act.
         mix: share of the samples that are taken as published, the others being clean; None: all.
+        network: by name; None: the one of the settings.
     """
 
     crop_flip: bool
     countermeasures: tuple[str, ...]
     mix: float | None
+    network: str | None = None
 
     @property
     def title(self) -> str:
@@ -36,17 +42,22 @@ class Recipe:
         parts += [countermeasure(text).title for text in self.countermeasures]
         if self.mix is not None:
             parts.append(f"{100 * self.mix:g}% protected, the rest clean")
+        if self.network is not None:
+            parts = [*(parts or ["no augmentation"]), f"network {self.network}"]
         return ", ".join(parts) or "no augmentation"
 
 
 def read_recipe(text: str) -> Recipe:
-    """Read steps joined with `+`.
+    """Read steps joined with `+`, and a network.
 
     Raises:
         UsageError: a step is unknown, has a strength that it cannot have, stands there twice, or beside one that it
-            does not go with.
+            does not go with; or the network is unknown.
     """
-    steps = text.split("+")
+    listed, at, network = text.partition("@")
+    if at and network not in NETS:
+        raise UsageError(f"recipe {text}: {unknown('network', network, NETS)}")
+    steps = listed.split("+")
     if len({split_strength(step)[0] for step in steps}) < len(steps):
         raise UsageError(f"recipe {text}: a step stands there twice")
     crop_flip, mix, names = False, None, []
@@ -66,7 +77,7 @@ def read_recipe(text: str) -> Recipe:
         else:
             raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
     feature_step(names, crop_flip=crop_flip)
-    return Recipe(crop_flip, tuple(names), mix)
+    return Recipe(crop_flip, tuple(names), mix, network or None)
 
 
 def check_recipes(names: tuple[str, ...]) -> None:
@@ -78,11 +89,14 @@ def check_recipes(names: tuple[str, ...]) -> None:
 def with_recipe(config: VictimConfig, text: str) -> VictimConfig:
     """The settings of a victim that trains by this recipe."""
     steps = read_recipe(text)
-    augment: Literal["none", "crop-flip"] = "crop-flip" if steps.crop_flip else "none"
-    return dataclasses.replace(config, augment=augment, countermeasures=steps.countermeasures)
+    changed: dict[str, Any] = {"augment": "crop-flip" if steps.crop_flip else "none"}
+    if steps.network is not None:
+        changed |= {"network": steps.network, **OWN_SETTINGS.get(steps.network, {})}
+    return dataclasses.replace(config, countermeasures=steps.countermeasures, **changed)
 
 
 def without_mixture(text: str) -> str:
     """The recipe on samples of one kind: what a clean control of `text` trains by."""
-    steps = [step for step in text.split("+") if split_strength(step)[0] != "mix"]
-    return "+".join(steps) or "plain"
+    listed, at, network = text.partition("@")
+    steps = [step for step in listed.split("+") if split_strength(step)[0] != "mix"]
+    return ("+".join(steps) or "plain") + at + network

@@ -17,8 +17,9 @@ def parameters(network: nn.Module) -> int:
 def test_every_net_learns_from_every_size(name: str, channels: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = build(name, channels=channels, classes=7, size=size, seed=3)
-    logits = network(torch.rand(2, channels, *size))
-    assert logits.shape == (2, 7)
+    # BatchNorm of two samples with a pixel each is a sign, which has no gradient.
+    logits = network(torch.rand(3, channels, *size))
+    assert logits.shape == (3, 7)
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
 
@@ -54,6 +55,22 @@ def test_resnet18_is_the_known_network() -> None:
     assert parameters(large) == 11_689_512  # torchvision's and the paper's
 
 
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        # 10 classes of small images by the known counts of CIFAR networks, 1,000 of large ones by torchvision's.
+        ("resnet50", 23_520_842, 25_557_032),
+        ("vgg16", 14_728_266, 14_728_266 + 990 * 513),
+        # The CIFAR one has no BatchNorm after its stem.
+        ("densenet121", 6_956_298 + 128, 7_978_856),
+        ("mobilenet-v2", 3_504_872 - 990 * 1281, 3_504_872),
+    ],
+)
+def test_larger_networks_are_the_known_ones(name: str, small: int, large: int) -> None:
+    assert parameters(build(name, channels=3, classes=10, size=(32, 32), seed=0)) == small
+    assert parameters(build(name, channels=3, classes=1000, size=(224, 224), seed=0)) == large
+
+
 def test_stem_keeps_the_resolution_up_to_64_pixels_and_quarters_it_above() -> None:
     for size, expected in (((64, 64), (64, 64)), ((65, 40), (17, 10))):
         network = build("resnet-tiny", channels=3, classes=2, size=size, seed=0)
@@ -69,7 +86,7 @@ def test_small_and_tiny_differ_in_width_alone() -> None:
     assert len(small.stages) == len(tiny.stages)
 
 
-@pytest.mark.parametrize("name", sorted(NETS))
+@pytest.mark.parametrize("name", sorted(set(NETS) - {"vit"}))
 def test_normalisation_is_plain_batchnorm(name: str) -> None:
     network = build(name, channels=3, classes=10, size=(32, 32), seed=0)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]

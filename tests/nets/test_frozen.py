@@ -58,6 +58,10 @@ class Depthwise(nn.Module):
     [
         (build("resnet-tiny", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
         (build("convnet", channels=1, classes=4, size=(16, 16), seed=0), (1, 16, 16), 0),
+        (build("senet18", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
+        (build("mobilenet-v2", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
+        # Half of its BatchNorms come before their convolutions.
+        (build("densenet121", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 62),
         (Depthwise(), (4, 25, 30), 2),
     ],
 )

@@ -25,6 +25,8 @@ from hpcule.victim.recipe import Recipe, read_recipe, with_recipe, without_mixtu
             Recipe(False, ("jpeg-10", "simclr-20"), None),
             "JPEG at quality 10, features by SimCLR in 20 epochs",
         ),
+        ("plain@vgg16", Recipe(False, (), None, "vgg16"), "no augmentation, network vgg16"),
+        ("jpeg-10@vit", Recipe(False, ("jpeg-10",), None, "vit"), "JPEG at quality 10, network vit"),
         ("mix-0.5", Recipe(False, (), 0.5), "50% protected, the rest clean"),
         ("mixup+mix-0.9", Recipe(False, ("mixup",), 0.9), "mixup, 90% protected, the rest clean"),
     ],
@@ -46,6 +48,8 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("mix", "mix-0.5 has half"),
         ("mix-1", "between 0 and 1"),
         ("jpeg-10+jpeg-50", "twice"),
+        ("plain@vgg", "recipe plain@vgg: unknown network 'vgg': did you mean 'vgg16'"),
+        ("@vgg16", "unknown step"),
         ("simclr-0", "a whole number of 1 to 2000, as in simclr-100"),
         ("crop-flip+simclr", "simclr with crop-flip: a victim that learns features first draws views of its own"),
         ("moco+cutout+jpeg-10", "moco with cutout: .* there may be grayscale, jpeg, bit-depth, blur, and mix-0.5"),
@@ -73,12 +77,17 @@ def test_a_victims_settings_follow_its_recipe():
         batch=64, augment="crop-flip", countermeasures=("jpeg-20",)
     )
     assert with_recipe(config, "plain").countermeasures == ()
+    assert with_recipe(config, "plain@vgg16") == VictimConfig(batch=64, network="vgg16")
+    vit = with_recipe(config, "jpeg-20@vit")
+    assert (vit.network, vit.optimizer, vit.learning_rate, vit.countermeasures) == ("vit", "adam", 5e-4, ("jpeg-20",))
 
 
 def test_a_clean_control_knows_no_mixture():
     assert without_mixture("mix-0.5") == "plain"
     assert without_mixture("crop-flip+mix-0.5+jpeg") == "crop-flip+jpeg"
     assert without_mixture("mixup") == "mixup"
+    assert without_mixture("mix-0.5@vgg16") == "plain@vgg16"
+    assert without_mixture("crop-flip@vit") == "crop-flip@vit"
 
 
 def test_ueraser_is_adversarial_early_or_throughout():
