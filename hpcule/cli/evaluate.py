@@ -10,6 +10,7 @@ from typing import Any
 from hpcule.cli.options import add_data, add_out, add_run, add_test
 
 SUITES = ("quick", "standard", "full")
+SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 31 recipes, ResNet-18, 5 seeds"
 
 
 def add_to(verbs: Any) -> None:
@@ -20,12 +21,7 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("store", type=Path, metavar="STORE")
     add_data(parser)
     add_test(parser)
-    parser.add_argument(
-        "--suite",
-        choices=SUITES,
-        default="standard",
-        help="quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 31 recipes, ResNet-18, 5 seeds",
-    )
+    parser.add_argument("--suite", choices=SUITES, default="standard", help=SUITES_HELP)
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
     add_run(parser)
     parser.set_defaults(run=run)
@@ -55,24 +51,30 @@ def run(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace, config: Any, store: Any, source: Any, test: Any, world: Any) -> None:
-    """Train the victims; rank 0 prints the table and writes results.json, config.yaml and report.html."""
+    """Train the victims; rank 0 prints the table and writes the report."""
     from hpcule.cli.progress import Progress
-    from hpcule.config.tree import dump_yaml, to_tree
-    from hpcule.store.files import private_directory, to_json, write_atomically
     from hpcule.study.evaluate import evaluate
-    from hpcule.study.report import write_report
     from hpcule.study.table import print_results
 
     with Progress(shown=world.leads) as progress:
         results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
-    private_directory(options.out)
-    write_atomically(options.out / "results.json", to_json(dict(results)))
-    write_atomically(options.out / "config.yaml", dump_yaml(to_tree(config)).encode())
-    write_report(results, pictures, options.out / "report.html")
+    write(options.out, config, results, pictures)
     if options.json:
         print(json.dumps(results))
     else:
         print_results(results)
         print(f"Report: {options.out / 'report.html'}")
+
+
+def write(out: Path, config: Any, results: Any, pictures: Any) -> None:
+    """Write results.json, config.yaml and report.html."""
+    from hpcule.config.tree import dump_yaml, to_tree
+    from hpcule.store.files import private_directory, to_json, write_atomically
+    from hpcule.study.report import write_report
+
+    private_directory(out)
+    write_atomically(out / "results.json", to_json(dict(results)))
+    write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
+    write_report(results, pictures, out / "report.html")

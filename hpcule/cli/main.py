@@ -12,6 +12,7 @@ from typing import NoReturn
 from hpcule import __version__
 from hpcule.cli import (
     certify,
+    compare,
     craft,
     demo,
     distance,
@@ -28,7 +29,11 @@ from hpcule.cli import (
 )
 from hpcule.config.errors import HpculeError
 
-VERBS = (demo, methods, craft, verify, export, train, evaluate, certify, distance, study, plan, scale, doctor, trial)
+VERBS = (
+    *(demo, methods, craft, verify, export, train),
+    *(evaluate, compare, certify, distance),
+    *(study, plan, scale, doctor, trial),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
 def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """The store, its source, and the test set of STORE, --data and --test.
+    """The store, its source, and the test set of STORE, --data and --test; see `stores_and_data`."""
+    (store,), source, test = stores_and_data([options.store], options)
+    return store, source, test
+
+
+def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Any], Any, Any]:
+    """Several stores of the same samples, their source, and the test set of --data and --test.
 
     Raises:
-        HpculeError: one of them cannot be read, or the test set is of another task.
+        HpculeError: one of them cannot be read, the stores look at the samples in different sizes, or the test set is
+            of another task.
     """
+    from hpcule.config.errors import UsageError
     from hpcule.data.check import check_same_task
     from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
 
-    store = StoreReader(options.store)
-    size, skip = store.manifest.working_size, bool(store.manifest.config["skip_unreadable"])
+    stores = [StoreReader(path) for path in paths]
+    if len({store.manifest.working_size for store in stores}) > 1:
+        raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")
+    size = stores[0].manifest.working_size
+    skip = any(store.manifest.config["skip_unreadable"] for store in stores)
     source = open_source(options.data, image_size=size, skip_unreadable=skip)
     test = open_test(options.data, options.test, image_size=size)
     check_same_task(source, test)
-    return store, source, test
+    return stores, source, test

@@ -1,0 +1,75 @@
+"""`hpcule compare STORE... --data DATA`: several protections of the same samples, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.evaluate import SUITES, SUITES_HELP
+from hpcule.cli.options import add_data, add_out, add_run, add_test
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("compare", help="evaluate several stores of the same samples, with the same controls")
+    parser.add_argument("stores", type=Path, metavar="STORE", nargs="+")
+    add_data(parser)
+    add_test(parser)
+    parser.add_argument("--suite", choices=SUITES, default="quick", help=SUITES_HELP)
+    add_out(parser, "hpcule-runs/compare", "results.json, report.html and the reports of the stores go here")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare."""
+    from hpcule.cli.opened import stores_and_data
+    from hpcule.cli.submit import ranks, submit
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.errors import UsageError
+    from hpcule.config.tree import build, load_yaml, merged, with_overrides
+    from hpcule.study.suites import EvaluateConfig, suite
+
+    stores, source, test = stores_and_data(options.stores, options)
+    named = {store.path.resolve().name: store for store in stores}
+    if len(named) < len(stores):
+        raise UsageError("two of the stores have the same folder name, which is what they are called in the comparison")
+    file = load_yaml(options.config) if options.config else {}
+    config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
+    if options.submit:
+        ranks(options)
+        submit(options, "compare")
+        return
+    on_all_ranks(
+        lambda world: report(options, config, named, source, test, world),
+        given=options.given,
+        workers=options.workers,
+        config=config.world,
+    )
+
+
+def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:
+    """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
+    from hpcule.cli.evaluate import write
+    from hpcule.cli.progress import Progress
+    from hpcule.store.files import private_directory, to_json, write_atomically
+    from hpcule.study.comparison import compare
+    from hpcule.study.comparison_report import print_comparison, write_comparison
+
+    with Progress(shown=world.leads) as progress:
+        results, each = compare(config, stores, source, test, options.out / "cells", world, progress.update)
+    if not world.leads:
+        return
+    for folder in (options.out, options.out / "reports"):
+        private_directory(folder)
+    for name, (evaluated, pictures) in each.items():
+        write(options.out / "reports" / name, config, evaluated, pictures)
+    write_atomically(options.out / "results.json", to_json(dict(results)))
+    write_comparison(results, options.out / "report.html")
+    if options.json:
+        print(json.dumps(results))
+    else:
+        print_comparison(results)
+        print(f"Report: {options.out / 'report.html'}")

@@ -1,0 +1,133 @@
+"""Several stores of the same samples, measured alike: whose protection is left in the worst case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NotRequired, TypedDict
+
+from hpcule import __version__
+from hpcule.data.source import Source
+from hpcule.store.read import StoreReader
+from hpcule.study.evaluate import evaluate
+from hpcule.study.pictures import Pictures
+from hpcule.study.results import DataFacts, Results, victims, whole_recipes, worst_recipe
+from hpcule.study.suites import EvaluateConfig
+from hpcule.world.group import World
+
+
+class Measure(TypedDict):
+    """One recipe on one store: accuracies, and what share of what can be learnt beyond chance is left.
+
+    `left` is None where the clean control did not learn.
+    """
+
+    protected: float
+    noise: float
+    left: float | None
+
+
+class Compared(TypedDict):
+    """One store. `worst` names the recipe that learns most; `psnr_db` is there for images that were changed."""
+
+    name: str
+    method: str
+    title: str
+    preset: str
+    reduced: bool
+    epsilon: float
+    norm: str
+    psnr_db: NotRequired[float]
+    worst: str
+    recipes: Mapping[str, Measure]
+
+
+class Comparison(TypedDict):
+    """The whole of results.json; `stores` begins with the one whose worst case is best."""
+
+    kind: Literal["compare"]
+    hpcule: str
+    status: Literal["done", "invalid"]
+    data: DataFacts
+    seeds: int
+    titles: Mapping[str, str]
+    """Of the recipes."""
+    clean: Mapping[str, float]
+    stores: list[Compared]
+
+
+def compare(
+    config: EvaluateConfig,
+    stores: Mapping[str, StoreReader],
+    source: Source,
+    test: Source,
+    folder: Path,
+    world: World,
+    report: Callable[[str, int, int], None],
+) -> tuple[Comparison, dict[str, tuple[Results, Pictures]]]:
+    """Evaluate all stores, with the same clean controls; what they have come to, and the results of each.
+
+    Args:
+        config: recipes, seeds, and the victim's own settings.
+        stores: complete ones, by name.
+        source: the clean samples that all of them were made for, labelled.
+        test: clean test samples of the same task.
+        folder: of the victims' results, which all stores share.
+        world: its ranks share out the victims.
+        report: called with what is being trained, and how much of it is done and in all.
+
+    Raises:
+        HpculeError: as `evaluate`.
+    """
+    evaluated = {}
+    for name, store in stores.items():
+
+        def progress(label: str, done: int, total: int, name: str = name) -> None:
+            report(f"{name}: {label}", done, total)
+
+        evaluated[name] = evaluate(config, store, source, test, folder, world, progress)
+    return summarise({name: results for name, (results, _) in evaluated.items()}), evaluated
+
+
+def summarise(evaluated: Mapping[str, Results]) -> Comparison:
+    """One row for each evaluation of the same samples, the best worst case first."""
+    first = next(iter(evaluated.values()))
+    rows = sorted((_row(name, results) for name, results in evaluated.items()), key=worst_accuracy)
+    recipes = whole_recipes(first)
+    return {
+        "kind": "compare",
+        "hpcule": __version__,
+        "status": first["status"],
+        "data": first["data"],
+        "seeds": len(victims(recipes[0], "clean")["seeds"]),
+        "titles": {recipe["name"]: recipe["title"] for recipe in recipes},
+        "clean": {recipe["name"]: victims(recipe, "clean")["mean"] for recipe in recipes},
+        "stores": rows,
+    }
+
+
+def worst_accuracy(row: Compared) -> float:
+    """What the most successful victims reach on the store's samples."""
+    return row["recipes"][row["worst"]]["protected"]
+
+
+def _row(name: str, results: Results) -> Compared:
+    protection, chance = results["protection"], results["data"]["chance"]
+    recipes: dict[str, Measure] = {}
+    for recipe in whole_recipes(results):
+        clean, noise, protected = (victims(recipe, kind)["mean"] for kind in ("clean", "noise", "protected"))
+        left = None if "invalid_because" in recipe else (protected - chance) / (clean - chance)
+        recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left}
+    row: Compared = {
+        "name": name,
+        "method": protection["method"],
+        "title": protection["title"],
+        "preset": protection["preset"],
+        "reduced": results["reduced"],
+        "epsilon": protection["epsilon"],
+        "norm": protection["norm"],
+        "worst": worst_recipe(results)["name"],
+        "recipes": recipes,
+    }
+    decibels = results["visibility"]["psnr_db"] if "visibility" in results else None
+    return row if decibels is None else {**row, "psnr_db": decibels}

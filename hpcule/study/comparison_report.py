@@ -1,0 +1,103 @@
+"""A comparison for people: in a terminal, and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpcule.measure.accuracy import wilson
+from hpcule.store.files import write_atomically
+from hpcule.study.claims import SAME
+from hpcule.study.comparison import Compared, Comparison, worst_accuracy
+from hpcule.study.report import environment
+from hpcule.study.results import percent
+from hpcule.study.terminal import plain_console, titled_table
+
+WIDTH = 120
+
+
+def print_comparison(results: Comparison) -> None:
+    """Print the verdict, a row for every store, and what must be read with it."""
+    console = plain_console(WIDTH)
+    console.print(f"\n{verdict(results)}\n")
+    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples after training on the store's")
+    table.add_column("store", overflow="fold")
+    for heading in (*results["titles"], "worst case", "PSNR"):
+        table.add_column(heading, justify="right")
+    table.add_row("clean control", *(percent(value) for value in results["clean"].values()), "", "")
+    for row in results["stores"]:
+        accuracies = [percent(measure["protected"]) for measure in row["recipes"].values()]
+        decibels = f"{row['psnr_db']:.1f} dB" if "psnr_db" in row else ""
+        table.add_row(row["name"], *accuracies, percent(worst_accuracy(row)), decibels)
+    console.print(table)
+    for paragraph in warnings(results):
+        console.print(f"\n! {paragraph}", style="yellow")
+
+
+def write_comparison(results: Comparison, path: Path) -> None:
+    """Write the page, readable by its owner alone; the stores' own lie in the folder `reports` beside it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    page = environment().get_template("compare.html.j2")
+    text = page.render(
+        results=results, verdict=verdict(results), warnings=warnings(results), worst_accuracy=worst_accuracy
+    )
+    write_atomically(path, text.encode())
+
+
+def verdict(results: Comparison) -> str:
+    """Which store leaves least to the most successful victims."""
+    if results["status"] == "invalid":
+        return "INVALID: the clean controls did not learn, so nothing can be compared. Train longer."
+    best, chance = results["stores"][0], percent(results["data"]["chance"])
+    opening = "Best in the worst case"
+    if results["clean"][best["worst"]] - worst_accuracy(best) < SAME:
+        opening = "None of these protects in its worst case. The least learnable"
+    return (
+        f"{opening}: {best['name']} ({best['title']}). The most successful victims "
+        f"({results['titles'][best['worst']]}) recognise {percent(worst_accuracy(best))} of clean test samples after "
+        f"training on it, against {percent(results['clean'][best['worst']])} after training on clean ones; chance is "
+        f"{chance}."
+    )
+
+
+def warnings(results: Comparison) -> list[str]:
+    """What must be read before the order of the rows."""
+    if results["status"] == "invalid":
+        return []
+    paragraphs = []
+    best, test = results["stores"][0], results["data"]["test"]
+    low, high = wilson(round(worst_accuracy(best) * test), test)
+    equals = [row["name"] for row in results["stores"][1:] if worst_accuracy(row) <= max(high, low + SAME)]
+    if equals:
+        paragraphs.append(
+            f"With {test:,} test samples, {', '.join(equals)} cannot be told from {best['name']} in the worst case."
+        )
+    if results["seeds"] == 1:
+        paragraphs.append("One seed: another training may change the order. Compare the first rows with more seeds.")
+    paragraphs += [_noise(row) for row in results["stores"] if _no_better_than_noise(row)]
+    if any(row["reduced"] for row in results["stores"]):
+        names = ", ".join(row["name"] for row in results["stores"] if row["reduced"])
+        paragraphs.append(f"Made with reduced settings: {names}. A method's full settings may rank elsewhere.")
+    budgets = {(row["norm"], row["epsilon"]) for row in results["stores"]}
+    if len(budgets) > 1:
+        paragraphs.append("The stores keep different budgets: look at the PSNR beside the accuracies.")
+    paragraphs.append(
+        "The lowest of several figures is flattered by luck, and a countermeasure that is not among the recipes was "
+        "not tried."
+    )
+    return paragraphs
+
+
+def _no_better_than_noise(row: Compared) -> bool:
+    measure = row["recipes"][row["worst"]]
+    return measure["noise"] - measure["protected"] < SAME
+
+
+def _noise(row: Compared) -> str:
+    measure = row["recipes"][row["worst"]]
+    return (
+        f"In its worst case, {row['name']} is no better than random noise of its budget: "
+        f"{percent(measure['protected'])} against {percent(measure['noise'])}."
+    )

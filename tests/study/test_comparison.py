@@ -1,0 +1,111 @@
+"""Several stores side by side: the same controls, the best worst case first, and what its order does not say."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from toys import ToySource, make_store
+
+from hpcule.study.comparison import compare, summarise, worst_accuracy
+from hpcule.study.comparison_report import print_comparison, verdict, warnings, write_comparison
+from hpcule.study.suites import EvaluateConfig
+from hpcule.victim.config import VictimConfig
+
+
+@pytest.fixture
+def evaluated(make):
+    """Results of a store that leaves these accuracies, one a seed, without and with crops."""
+
+    def build(plain, cropped, noise=(0.85, 0.85)):
+        clean = (0.9,) * len(noise)
+        return make.results([make.plain(clean, noise, plain), make.cropped(clean, noise, cropped)])
+
+    return build
+
+
+@pytest.fixture
+def three(evaluated):
+    return {
+        "fragile": evaluated((0.1, 0.1), (0.8, 0.8)),
+        "steady": evaluated((0.3, 0.3), (0.3, 0.3)),
+        "useless": evaluated((0.9, 0.9), (0.85, 0.85)),
+    }
+
+
+def test_the_best_worst_case_comes_first(three):
+    found = summarise(three)
+    assert [row["name"] for row in found["stores"]] == ["steady", "fragile", "useless"]
+    assert [row["worst"] for row in found["stores"]] == ["plain", "crop-flip", "plain"]
+    assert [worst_accuracy(row) for row in found["stores"]] == pytest.approx([0.3, 0.8, 0.9])
+    assert found["clean"] == pytest.approx({"plain": 0.9, "crop-flip": 0.9})
+    left = found["stores"][1]["recipes"]["crop-flip"]["left"]
+    assert left == pytest.approx((0.8 - 0.1) / (0.9 - 0.1))
+    assert found["seeds"] == 2
+    assert "steady" in verdict(found)
+    assert "30.0%" in verdict(found)
+    assert verdict(summarise({"useless": three["useless"]})).startswith("None of these protects")
+
+
+def test_what_luck_could_explain_is_said(three, evaluated):
+    said = " ".join(warnings(summarise(three)))
+    assert "useless is no better than random noise" in said
+    assert "fragile is no better" not in said
+    assert "cannot be told" not in said
+    assert "One seed" not in said
+    close = {"one": evaluated((0.3,), (0.3,), noise=(0.85,)), "two": evaluated((0.31,), (0.2,), noise=(0.85,))}
+    said = " ".join(warnings(summarise(close)))
+    assert "two cannot be told from one" in said
+    assert "One seed" in said
+
+
+def test_reduced_settings_and_other_budgets_are_named(three):
+    three["steady"]["reduced"] = True
+    three["fragile"]["protection"] = {**three["fragile"]["protection"], "epsilon": 4.0}
+    said = " ".join(warnings(summarise(three)))
+    assert "reduced settings: steady." in said
+    assert "different budgets" in said
+
+
+def test_without_a_control_that_learnt_nothing_is_compared(three):
+    invalid = {name: {**results, "status": "invalid"} for name, results in three.items()}
+    found = summarise(invalid)
+    assert verdict(found).startswith("INVALID")
+    assert warnings(found) == []
+
+
+def test_recipes_that_show_nothing_have_no_share(three):
+    broken = copy.deepcopy(three)
+    broken["steady"]["recipes"][1]["invalid_because"] = "too short"
+    assert summarise(broken)["stores"][0]["recipes"]["crop-flip"]["left"] is None
+
+
+def test_the_page_and_the_table_name_every_store(three, tmp_path, capsys):
+    found = summarise(three)
+    write_comparison(found, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    print_comparison(found)
+    printed = capsys.readouterr().out
+    for name in three:
+        assert f'href="reports/{name}/report.html"' in page
+        assert name in printed
+    assert page.index("steady") < page.index("useless")
+    assert page.count('class="worst"') == 1
+
+
+def test_stores_share_their_clean_controls(alone, tmp_path):
+    source, test = ToySource(120), ToySource(60, seed=1)
+    stores = {name: make_store(tmp_path / name, source, alone, f"method.epsilon={name[1:]}") for name in ("e4", "e96")}
+    victim = VictimConfig(network="convnet", epochs=6, batch=30, learning_rate=0.05, precision="fp32")
+    config = EvaluateConfig(victim=victim, recipes=("plain", "mix-0.5"), seeds=(0,))
+    told = []
+    found, each = compare(
+        config, stores, source, test, tmp_path / "cells", alone, lambda label, done, total: told.append(label)
+    )
+    clean = [label for label in dict.fromkeys(told) if "clean" in label or "part" in label]
+    assert clean == ["e4: plain, clean, seed 0", "e4: mix-0.5, part, seed 0"]
+    assert list(each) == ["e4", "e96"]
+    accuracies = [worst_accuracy(row) for row in found["stores"]]
+    assert accuracies == sorted(accuracies)
+    assert set(found["titles"]) == {"plain"}, "a mixture is no worst case"
+    assert all("psnr_db" in row for row in found["stores"])
