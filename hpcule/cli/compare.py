@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +53,31 @@ def run(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:
     """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
-    from hpcule.cli.evaluate import write
     from hpcule.cli.progress import Progress
-    from hpcule.store.files import private_directory, to_json, write_atomically
     from hpcule.study.comparison import compare
-    from hpcule.study.comparison_report import print_comparison, write_comparison
+    from hpcule.study.comparison_report import print_comparison
 
     with Progress(shown=world.leads) as progress:
         results, each = compare(config, stores, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
-    for folder in (options.out, options.out / "reports"):
-        private_directory(folder)
-    for name, (evaluated, pictures) in each.items():
-        write(options.out / "reports" / name, config, evaluated, pictures)
-    write_atomically(options.out / "results.json", to_json(dict(results)))
-    write_comparison(results, options.out / "report.html")
+    write(options.out, config, results, each)
     if options.json:
         print(json.dumps(results))
     else:
         print_comparison(results)
         print(f"Report: {options.out / 'report.html'}")
+
+
+def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] = ()) -> None:
+    """Write results.json, report.html with the notes at its top, and the report of every store."""
+    from hpcule.cli.evaluate import write as write_one
+    from hpcule.store.files import private_directory, to_json, write_atomically
+    from hpcule.study.comparison_report import write_comparison
+
+    for folder in (out, out / "reports"):
+        private_directory(folder)
+    for name, (evaluated, pictures) in each.items():
+        write_one(out / "reports" / name, config, evaluated, pictures)
+    write_atomically(out / "results.json", to_json(dict(results)))
+    write_comparison(results, out / "report.html", notes)

@@ -21,6 +21,7 @@ from hpcule.cli import (
     export,
     methods,
     plan,
+    recommend,
     scale,
     study,
     train,
@@ -31,7 +32,7 @@ from hpcule.config.errors import HpculeError
 
 VERBS = (
     *(demo, methods, craft, verify, export, train),
-    *(evaluate, compare, certify, distance),
+    *(evaluate, compare, recommend, certify, distance),
     *(study, plan, scale, doctor, trial),
 )
 

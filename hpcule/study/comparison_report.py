@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpcule.measure.accuracy import wilson
@@ -15,8 +16,8 @@ from hpcule.study.terminal import plain_console, titled_table
 WIDTH = 120
 
 
-def print_comparison(results: Comparison) -> None:
-    """Print the verdict, a row for every store, and what must be read with it."""
+def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
+    """Print the verdict, a row for every store, the notes, and what must be read with them."""
     console = plain_console(WIDTH)
     console.print(f"\n{verdict(results)}\n")
     table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples after training on the store's")
@@ -29,19 +30,25 @@ def print_comparison(results: Comparison) -> None:
         decibels = f"{row['psnr_db']:.1f} dB" if "psnr_db" in row else ""
         table.add_row(row["name"], *accuracies, percent(worst_accuracy(row)), decibels)
     console.print(table)
+    for paragraph in notes:
+        console.print(f"\n{paragraph}")
     for paragraph in warnings(results):
         console.print(f"\n! {paragraph}", style="yellow")
 
 
-def write_comparison(results: Comparison, path: Path) -> None:
-    """Write the page, readable by its owner alone; the stores' own lie in the folder `reports` beside it.
+def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ()) -> None:
+    """Write the page, readable by its owner alone, with notes at its top; the stores' own lie in `reports` beside it.
 
     Raises:
         StoreError: it cannot be written.
     """
     page = environment().get_template("compare.html.j2")
     text = page.render(
-        results=results, verdict=verdict(results), warnings=warnings(results), worst_accuracy=worst_accuracy
+        results=results,
+        verdict=verdict(results),
+        notes=notes,
+        warnings=warnings(results),
+        worst_accuracy=worst_accuracy,
     )
     write_atomically(path, text.encode())
 

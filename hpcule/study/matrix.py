@@ -14,7 +14,7 @@ from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept, digests
 from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.published import Published
+from hpcule.victim.published import Published, noise_basis
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.result import VictimResult
 from hpcule.victim.run import train_victim
@@ -95,5 +95,7 @@ class Matrix:
         return {cell: found[cell.same_as] for cell in cells}
 
     def _name(self, cell: MatrixCell) -> str:
-        basis = "" if cell.set in ("clean", "part") else self._store
+        basis: object = "" if cell.set in ("clean", "part") else self._store
+        if cell.set == "noise":
+            basis = noise_basis(self._task.store) or basis
         return digest(to_tree(cell), to_tree(with_recipe(self._task.victim, cell.recipe)), self._clean, basis)

@@ -60,6 +60,18 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
     return lambda ids, samples: pixels(ids, noise(ids, samples))
 
 
+def noise_basis(store: StoreReader) -> tuple[object, ...] | None:
+    """All that `random_noise` on the store's samples depends on besides the seed; None: on the store itself.
+
+    Clusters, and deltas of which the noise takes the strength, are the store's own.
+    """
+    manifest = store.manifest
+    unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
+    if unbounded or manifest.unit not in ("sample", "class"):
+        return None
+    return manifest.unit, manifest.norm, manifest.epsilon, manifest.free_pixels
+
+
 def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: bool) -> Publish:
     manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]

@@ -8,7 +8,7 @@ from toys import ToySource
 from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards
 from hpcule.store.read import StoreReader
 from hpcule.store.write import begin, finish, write_shard, write_shared
-from hpcule.victim.published import BLOCK, Published, clean, random_noise
+from hpcule.victim.published import BLOCK, Published, clean, noise_basis, random_noise
 
 RESIDENT = 2**30
 
@@ -226,3 +226,23 @@ def test_the_clean_control_is_the_source():
     samples, labels = Published(source, resident=RESIDENT).take(everyone(source))
     np.testing.assert_array_equal(samples.numpy(), source.samples)
     np.testing.assert_array_equal(labels.numpy(), source.labels)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"deltas": np.ones((60, 3, 8, 8))}, True),
+        ({"epsilon": 8}, {"epsilon": 9}, False),
+        ({"norm": "l2", "epsilon": 255}, {"norm": "linf", "epsilon": 5}, False),
+        ({}, {"free_pixels": 1}, False),
+    ],
+)
+def test_random_noise_is_the_same_where_its_basis_is(make_store, one, other, same):
+    source, ids = ToySource(60), np.arange(60)
+    stores = [make_store(source, **settings) for settings in (one, other)]
+    first, second = (random_noise(store, 3, source)(ids, source.read(ids)) for store in stores)
+    assert (noise_basis(stores[0]) == noise_basis(stores[1])) == same == bool((first == second).all())
+
+
+def test_noise_as_strong_as_the_deltas_is_the_stores_own(make_store):
+    assert noise_basis(make_store(ToySource(60), epsilon=255.0)) is None

@@ -1,0 +1,70 @@
+"""`hpcule recommend --data DATA --budget MINUTES`: which method leaves least in its worst case, on a subset."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from hpcule.cli.options import add_data, add_out, add_run, add_test
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("recommend", help="try methods on some samples, and name the best in its worst case")
+    add_data(parser)
+    add_test(parser)
+    parser.add_argument("--budget", type=float, required=True, metavar="MINUTES", help="time for crafts and victims")
+    add_out(parser, "hpcule-runs/recommend", "results.json, report.html, and the stores that were tried go here")
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Hold the tournament."""
+    from hpcule.cli.submit import ranks, submit
+    from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.errors import UsageError
+    from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.data.check import check_same_task
+    from hpcule.data.open import open_source, open_test
+    from hpcule.study.recommend import RecommendConfig
+
+    if options.budget <= 0:
+        raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
+    file = load_yaml(options.config) if options.config else {}
+    config = build(RecommendConfig, with_overrides(file, options.overrides))
+    source, test = open_source(options.data), open_test(options.data, options.test)
+    check_same_task(source, test)
+    if options.submit:
+        ranks(options)
+        submit(options, "recommend")
+        return
+    on_all_ranks(
+        lambda world: _recommend(options, config, source, test, world),
+        given=options.given,
+        workers=options.workers,
+        config=config.world,
+    )
+
+
+def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any, world: Any) -> None:
+    from hpcule.cli.compare import write
+    from hpcule.cli.progress import Progress
+    from hpcule.study.comparison_report import print_comparison
+    from hpcule.study.recommend import recommend
+    from hpcule.study.recommend_report import paragraphs
+
+    with Progress(shown=world.leads) as progress:
+        tournament, compared, each = recommend(
+            config, options.budget, options.data, source, test, options.out, world, progress.update
+        )
+    if not world.leads:
+        return
+    results, notes = {**compared, **tournament}, paragraphs(tournament, options.data)
+    write(options.out, config.evaluation(), results, each, notes)
+    if options.json:
+        print(json.dumps(results))
+    else:
+        print_comparison(compared, notes)
+        print(f"Report: {options.out / 'report.html'}")

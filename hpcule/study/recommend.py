@@ -1,0 +1,182 @@
+"""A tournament of methods on some of the samples, within a budget of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from hpcule.config.errors import DataError, StoppedError, UsageError
+from hpcule.config.run import CraftConfig, Preset, WorldConfig
+from hpcule.config.tree import to_tree, unknown
+from hpcule.craft.method import Step
+from hpcule.craft.methods import METHODS, configure
+from hpcule.craft.run import craft
+from hpcule.data.source import Source
+from hpcule.data.subset import Subset
+from hpcule.store.read import StoreReader
+from hpcule.study.claims import SAME
+from hpcule.study.comparison import Comparison, summarise, worst_accuracy
+from hpcule.study.evaluate import evaluate
+from hpcule.study.pictures import Pictures
+from hpcule.study.results import Results
+from hpcule.study.suites import EvaluateConfig
+from hpcule.victim.config import VictimConfig
+from hpcule.world.group import World
+from hpcule.world.signals import StopFlag
+
+CANDIDATES = (
+    *("pil", "tue", "ops", "lsp", "cuda", "ar", "classwise", "pue", "em-ops", "em", "tap", "hypo"),
+    *("entf", "sep", "sem", "aap", "aue", "beo", "gue", "rem", "cp"),
+)
+"""Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendConfig:
+    """Who takes part, and how they are measured."""
+
+    methods: tuple[str, ...] = CANDIDATES
+    """In the order in which they are tried: those at the end may not be reached."""
+    preset: Preset = "small"
+    samples: int = 3000
+    """Crafted for and trained on, at most."""
+    victim: VictimConfig = field(default_factory=lambda: VictimConfig(network="resnet-tiny", steps=600))
+    recipes: tuple[str, ...] = ("plain", "grayscale", "jpeg-10")
+    seeds: tuple[int, ...] = (0,)
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check names."""
+        for name in self.methods:
+            if name not in METHODS:
+                raise UsageError(unknown("method", name, METHODS))
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods={list(self.methods)}: at least one, and none twice")
+        self.evaluation()
+
+    def evaluation(self) -> EvaluateConfig:
+        """How each store is measured."""
+        return EvaluateConfig(victim=self.victim, recipes=self.recipes, seeds=self.seeds, world=self.world)
+
+
+class Tournament(TypedDict):
+    """What became of the methods: `recommended` is None where none protects, or no control learnt."""
+
+    kind: Literal["recommend"]
+    budget_minutes: float
+    recommended: str | None
+    unreached: list[str]
+    """For want of time; a larger budget goes on with the first of them."""
+    refused: dict[str, str]
+    """Method -> why it cannot take these samples."""
+
+
+class Deadline(StopFlag):
+    """Set by a signal, or by the clock from `end` of time.monotonic on."""
+
+    end = float("inf")
+
+    def __bool__(self) -> bool:
+        return super().__bool__() or time.monotonic() >= self.end
+
+
+def recommend(
+    config: RecommendConfig,
+    minutes: float,
+    data: str,
+    source: Source,
+    test: Source,
+    out: Path,
+    world: World,
+    report: Report,
+) -> tuple[Tournament, Comparison, dict[str, tuple[Results, Pictures]]]:
+    """Craft and evaluate one method after the other until the time is spent.
+
+    A craft that the clock stops has written a checkpoint, and each victim is a file: the same command with a larger
+    budget goes on where this one was. The first method is measured however long it takes.
+
+    Args:
+        config: who takes part, and how they are measured.
+        minutes: the budget.
+        data: how the source is called on the command line.
+        source: all clean samples, labelled.
+        test: clean test samples of the same task.
+        out: the stores go to its folder `stores`, the victims' results to `cells`.
+        world: its ranks craft together, and share out the victims.
+        report: called with what is being done, and how much of it is done and in all.
+
+    Raises:
+        DataError: no method can take these samples.
+        StoppedError: stopped by a signal.
+    """
+    end = time.monotonic() + 60 * minutes
+    samples = Subset(source, min(config.samples, len(source)))
+    evaluated: dict[str, tuple[Results, Pictures]] = {}
+    refused: dict[str, str] = {}
+    waiting, stop, longest = list(config.methods), Deadline(), 0.0
+    while waiting and not _any(bool(stop), world):
+        name = waiting[0]
+        try:
+            _craft(config, name, data, samples, out / "stores" / name, world, stop, report)
+        except (DataError, UsageError) as error:
+            refused[waiting.pop(0)] = str(error)
+            continue
+        except StoppedError:
+            break
+        began, store = time.monotonic(), StoreReader(out / "stores" / name)
+
+        def progress(label: str, done: int, total: int, name: str = name) -> None:
+            report(f"{name}: {label}", done, total)
+
+        evaluated[name] = evaluate(config.evaluation(), store, samples, test, out / "cells", world, progress)
+        longest = max(longest, *world.maximum([time.monotonic() - began]))
+        stop.end = end - longest
+        waiting.pop(0)
+    if _any(bool(stop.name), world):
+        raise StoppedError("stopped by a signal: run the same command again to continue")
+    if not evaluated:
+        raise DataError("no method can take these samples: " + "; ".join(refused.values()))
+    compared = summarise({name: results for name, (results, _) in evaluated.items()})
+    tournament: Tournament = {
+        "kind": "recommend",
+        "budget_minutes": minutes,
+        "recommended": _recommended(compared),
+        "unreached": waiting,
+        "refused": refused,
+    }
+    return tournament, compared, evaluated
+
+
+def _craft(
+    config: RecommendConfig,
+    name: str,
+    data: str,
+    samples: Source,
+    store: Path,
+    world: World,
+    stop: Deadline,
+    report: Report,
+) -> None:
+    file = {"world": to_tree(config.world)}
+    settings: CraftConfig = configure(name, data, preset=config.preset, file=file, overrides=[])
+
+    def progress(step: Step) -> None:
+        report(f"{name}: {step.stage}", step.done, step.total)
+
+    craft(settings, samples, store, world, stop, resume=True, report=progress)
+
+
+def _any(flag: bool, world: World) -> bool:
+    """Whether it is true on any rank, which all of them learn."""
+    return world.maximum([float(flag)])[0] > 0
+
+
+def _recommended(compared: Comparison) -> str | None:
+    best = compared["stores"][0]
+    protects = compared["clean"][best["worst"]] - worst_accuracy(best) >= SAME
+    return best["name"] if protects and compared["status"] == "done" else None
