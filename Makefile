@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	$(BIN)/hpcule demo
 
 test: lint fashion-mnist
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Exit code 3 of local-cluster: it cannot be had on this machine, and has said why.
 test-cluster: $(VENV)/installed-dev

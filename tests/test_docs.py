@@ -19,11 +19,21 @@ from hpcule.nets import NETS
 from hpcule.store.verify import Problem
 from hpcule.study.certify import CertifyConfig
 from hpcule.study.learnability import DistanceConfig
+from hpcule.study.recommend import RecommendConfig
+from hpcule.study.recovery import RecoveryConfig
 from hpcule.study.single import TrainConfig
 from hpcule.study.suites import SUITES, EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
 
+PLAIN_CONFIGS: dict[str, Any] = {
+    "certify": CertifyConfig,
+    "distance": DistanceConfig,
+    "recommend": RecommendConfig,
+    "recover": RecoveryConfig,
+    "train": TrainConfig,
+}
+"""Of commands whose defaults are those of the configuration."""
 LARGER = ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,7 +86,7 @@ def craft_settings(method: str, preset: str = "paper") -> dict[str, Any]:
 
 
 def all_settings() -> set[str]:
-    configs = (EvaluateConfig(), TrainConfig(), CertifyConfig(), DistanceConfig())
+    configs = (EvaluateConfig(), *(config() for config in PLAIN_CONFIGS.values()))
     others = {name for config in configs for name in leaves(to_tree(config))}
     return {name for method in METHODS for name in craft_settings(method)} | others
 
@@ -161,14 +171,10 @@ def check_settings(options: argparse.Namespace, arguments: list[str]) -> None:
     file = load_yaml(ROOT / options.config) if getattr(options, "config", None) else {}
     if arguments[0] == "craft":
         configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
-    elif arguments[0] == "evaluate":
+    elif arguments[0] == "evaluate" or arguments[0] == "compare":
         build(EvaluateConfig, with_overrides(merged(SUITES[options.suite], file), options.overrides))
-    elif arguments[0] == "certify":
-        build(CertifyConfig, with_overrides(file, options.overrides))
-    elif arguments[0] == "distance":
-        build(DistanceConfig, with_overrides(file, options.overrides))
-    elif arguments[0] == "train":
-        build(TrainConfig, with_overrides(file, options.overrides))
+    elif arguments[0] in PLAIN_CONFIGS:
+        build(PLAIN_CONFIGS[arguments[0]], with_overrides(file, options.overrides))
 
 
 def test_the_readme_shows_every_verb_that_a_data_owner_needs():
@@ -214,7 +220,11 @@ def test_other_settings():
 
 @pytest.mark.parametrize(
     ("page", "config", "own_victim"),
-    [("certificates.md", CertifyConfig(), {"weight_noise"}), ("distance.md", DistanceConfig(), set())],
+    [
+        ("certificates.md", CertifyConfig(), {"weight_noise"}),
+        ("distance.md", DistanceConfig(), set()),
+        ("recovery.md", RecoveryConfig(), set()),
+    ],
 )
 def test_settings_of_measures(page, config, own_victim):
     (table,) = settings_tables(ROOT / "docs" / page)

@@ -22,6 +22,7 @@ from hpcule.cli import (
     methods,
     plan,
     recommend,
+    recover,
     scale,
     study,
     train,
@@ -32,7 +33,7 @@ from hpcule.config.errors import HpculeError
 
 VERBS = (
     *(demo, methods, craft, verify, export, train),
-    *(evaluate, compare, recommend, certify, distance),
+    *(evaluate, compare, recommend, certify, distance, recover),
     *(study, plan, scale, doctor, trial),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,7 +30,7 @@ from hpcule.victim.network import build_network
 from hpcule.victim.published import Publish, Published, publisher
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.train import train_network
-from hpcule.victim.training_data import TrainingData
+from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.world.group import World
 
 Basis = Literal["clean", "protected"]
@@ -54,13 +56,23 @@ class Networks:
         names: of the bases' files: digests of all that a network depends on.
         epochs: after which weights are kept, counted from 1.
         data: what is trained on, before it is published.
+        withheld: ids of the samples that are not, in rising order.
         test: clean test samples.
     """
 
     def __init__(
-        self, config: NetworksConfig, probes: int, store: StoreReader, source: Source, test: Source, out: Path
+        self,
+        config: NetworksConfig,
+        probes: int,
+        store: StoreReader,
+        source: Source,
+        test: Source,
+        out: Path,
+        withhold: float = 0.0,
     ) -> None:
         """Take what the folder `networks` of `out` holds; weights are kept after `probes` epochs, evenly spread.
+
+        Of every class the share `withhold` is not trained on.
 
         Raises:
             DataError: there are no labels to train with.
@@ -69,6 +81,8 @@ class Networks:
         if source.labels is None or test.labels is None:
             raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
         self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
+        self.withheld = stratified(self.data.ids, source.labels[self.data.ids], withhold, config.seed)
+        self.data = dataclasses.replace(self.data, ids=np.setdiff1d(self.data.ids, self.withheld, assume_unique=True))
         self.test = Published(test, resident=self.data.resident)
         last = Schedule.of(config.victim, len(self.data.ids)).epochs
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})

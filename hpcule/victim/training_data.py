@@ -91,10 +91,10 @@ class TrainingData:
 
     def _protected(self, share: float, seed: int) -> Ids:
         assert self.source.labels is not None
-        return protected_part(self.ids, self.source.labels[self.ids], share, seed)
+        return stratified(self.ids, self.source.labels[self.ids], share, seed)
 
 
-def protected_part(ids: Ids, labels: Labels, share: float, seed: int) -> Ids:
+def stratified(ids: Ids, labels: Labels, share: float, seed: int) -> Ids:
     """The ids of `share` of the samples of every class, drawn from `seed`, in rising order.
 
     Args:

@@ -7,7 +7,7 @@ from toys import ToySource
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import clean
-from hpcule.victim.training_data import TrainingData, protected_part
+from hpcule.victim.training_data import TrainingData, stratified
 
 
 def make_data(n=90):
@@ -45,9 +45,9 @@ def test_the_clean_part_is_the_rest_with_as_many_steps():
 def test_a_larger_share_protects_more_of_the_same_and_seeds_differ():
     labels = np.arange(60) % 3
     ids = np.arange(60, dtype=np.int64)
-    parts = [protected_part(ids, labels, share, 0) for share in (0.2, 0.5, 0.9)]
+    parts = [stratified(ids, labels, share, 0) for share in (0.2, 0.5, 0.9)]
     assert set(parts[0]) < set(parts[1]) < set(parts[2])
-    assert set(protected_part(ids, labels, 0.5, 1)) != set(parts[1])
+    assert set(stratified(ids, labels, 0.5, 1)) != set(parts[1])
 
 
 def test_a_mixture_without_clean_samples_has_no_clean_part():

@@ -1,0 +1,73 @@
+"""Recovery: how much a network trained on protected samples learns from a few clean ones without moving far.
+
+Wang, Xue, Li, Camtepe, Zhu: "Provably Unlearnable Data Examples", NDSS 2025, arXiv 2405.03316. Their program puts the
+weights onto the sphere around the start after every step, also from inside, and learns from the test set; here the ball
+is a ball, and the samples are others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Batch = tuple[Tensor, Tensor]
+"""Images [b, C, H, W] in [0, 1] and labels [b]."""
+
+
+@torch.no_grad()
+def project(parameters: Iterable[Tensor], centre: Sequence[Tensor], radius: float) -> float:
+    """Bring weights back into the ball around a centre, in place; how far away they are then, in L2 of all together."""
+    moves = [(parameter, start, parameter - start) for parameter, start in zip(parameters, centre, strict=True)]
+    length = math.sqrt(sum(float(move.double().square().sum()) for *_, move in moves))
+    if length <= radius:
+        return length
+    for parameter, start, move in moves:
+        parameter.copy_(start + move * (radius / length))
+    return radius
+
+
+def recover(
+    network: nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    radius: float,
+    epochs: int,
+    steps_an_epoch: int,
+    learning_rate: float,
+    clip_norm: float,
+    weight_decay: float,
+) -> float:
+    """Train a network, in place, on clean samples within a radius of where it is; how far it has moved.
+
+    BatchNorm's running statistics are no weights, and follow the samples freely.
+
+    Args:
+        network: to start from.
+        batches: those of an epoch, counted from 0.
+        radius: the longest move of all weights together, in L2.
+        epochs: how many; the rate falls on a cosine over all of them.
+        steps_an_epoch: batches of one.
+        learning_rate: of SGD with a momentum of 0.9.
+        clip_norm: largest norm of a gradient.
+        weight_decay: of all weights.
+    """
+    parameters = list(network.parameters())
+    centre = [parameter.detach().clone() for parameter in parameters]
+    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
+    network.train()
+    length = 0.0
+    for epoch in range(epochs):
+        for images, labels in batches(epoch):
+            optimizer.zero_grad()
+            torch.autograd.backward(functional.cross_entropy(network(images), labels))
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
+            optimizer.step()
+            schedule.step()
+            length = project(parameters, centre, radius)
+    network.eval()
+    return length

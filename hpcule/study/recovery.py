@@ -1,0 +1,145 @@
+"""The recovery attack on a store: a victim's network, some clean samples, and how far its weights may move."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hpcule.data.keyed import key, order
+from hpcule.data.source import Source
+from hpcule.measure.recovery import Batch, recover
+from hpcule.store.read import StoreReader
+from hpcule.study.grid import digest
+from hpcule.study.kept import Found, Kept
+from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
+from hpcule.victim.published import Published
+from hpcule.victim.run import train_victim
+from hpcule.victim.schedule import Schedule
+from hpcule.victim.testing import answers
+from hpcule.world.group import World
+
+Attack = tuple[Basis, float] | Literal["scratch"]
+"""What the network was trained on, and how far it may move; or a new network on the attacker's samples alone."""
+SETTINGS = ("share", "epochs", "batch", "learning_rate", "clip_norm", "weight_decay")
+"""That all attacks depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryConfig(NetworksConfig):
+    """What the attacker has."""
+
+    share: float = 0.2
+    """Of every class, clean samples that the attacker has; the networks are trained on the others."""
+    etas: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
+    """L2 lengths that all weights together may move by; the authors go up to 2."""
+    epochs: int = 60
+    batch: int = 128
+    learning_rate: float = 0.01
+    clip_norm: float = 5.0
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.share < 1 or not self.etas or min(self.etas) <= 0:
+            raise ValueError("share must lie between 0 and 1, and etas be one or more of above 0")
+        if min(self.epochs, self.batch) < 1 or min(self.learning_rate, self.clip_norm) <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                "epochs and batch must be at least 1, learning_rate and clip_norm above 0, weight_decay at least 0"
+            )
+
+
+def measure_recovery(
+    config: RecoveryConfig,
+    store: StoreReader,
+    source: Source,
+    test: Source,
+    out: Path,
+    world: World,
+    report: Report,
+) -> dict[str, Any]:
+    """Train on protected and on clean samples, and let each network learn from withheld clean ones.
+
+    Args:
+        config: what the attacker has.
+        store: complete.
+        source: the clean samples that it was made for, labelled.
+        test: clean test samples of the same task, labelled.
+        out: `networks` and `recovered` go there; what it holds is not made again.
+        world: its ranks share out networks and attacks.
+        report: called with what is being done, and how much of this rank's is done and in all.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        DataError: there are no labels.
+        StoreError: the store was made for other samples, or a file is damaged.
+        UsageError: settings that the samples do not allow.
+    """
+    networks = Networks(config, 1, store, source, test, out, withhold=config.share)
+    trained = networks.train(world, report)
+    settings = digest({name: getattr(config, name) for name in SETTINGS})
+    attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]
+    names = list(networks.names.values())
+    items = {attack: digest(names, settings, attack) for attack in attacks}
+    samples = Published(source, ids=networks.withheld, resident=networks.data.resident)
+
+    def perform(attack: Attack, number: int, count: int) -> Found:
+        report("recovery", number, count)
+        if attack == "scratch":
+            found = _from_scratch(config, networks, samples, world)
+        else:
+            found = _attack(config, networks, samples, *attack, world)
+        report("recovery", number + 1, count)
+        return found
+
+    found = Kept(out / "recovered").complete(items, world, perform)
+    curves = {basis: [{"eta": eta, **found[basis, eta]} for eta in config.etas] for basis in BASES}
+    return {
+        **networks.facts("recover", trained),
+        "withheld": len(samples),
+        **{basis: {"last": trained[basis]["last"], "recovered": curves[basis]} for basis in BASES},
+        "scratch": found["scratch"]["accuracy"],
+    }
+
+
+def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, world: World) -> Found:
+    """A new network by the victim's recipe, for as many steps as the others took."""
+    steps = Schedule.of(config.victim, len(networks.data.ids)).total
+    victim = dataclasses.replace(config.victim, steps=steps)
+    return {"accuracy": train_victim(victim, samples, networks.test, world.alone(), config.seed).last.test}
+
+
+def _attack(
+    config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float, world: World
+) -> Found:
+    network = networks.load(basis, networks.epochs[-1], world.device)
+    steps = max(1, round(len(samples) / config.batch))
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        numbers = order(key(config.seed, "recovery", epoch), np.arange(len(samples), dtype=np.int64))
+        for batch in np.array_split(numbers, steps):
+            values, labels = samples.take(batch)
+            images = values.to(world.device).float().div_(samples.source.levels)
+            yield images.contiguous(memory_format=torch.channels_last), labels.to(world.device)
+
+    moved = recover(
+        network,
+        batches,
+        radius=eta,
+        epochs=config.epochs,
+        steps_an_epoch=steps,
+        learning_rate=config.learning_rate,
+        clip_norm=config.clip_norm,
+        weight_decay=config.weight_decay,
+    )
+    numbers = np.arange(len(networks.test), dtype=np.int64)
+    pairs = answers(network, networks.test, numbers, world.device, fast=False)
+    correct = sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
+    return {"accuracy": correct / len(numbers), "moved": moved}
