@@ -20,13 +20,14 @@ from hpcule.study.grid import Grid, Role, name_of
 from hpcule.study.paired import Comparison, holm
 from hpcule.study.report import environment
 from hpcule.study.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
+from hpcule.study.study_variants import VARIANT, headings, variant_rows
 from hpcule.study.svg import Series, series_chart
 
 
 def factor_names(config: StudyConfig) -> list[str]:
     """What varies besides the seed; a study of a single cell still has its rule."""
-    more = [name for name, values in (("rate", config.rates), ("recipe", config.recipes)) if len(values) > 1]
-    return [name for name, values in config.factors.items() if len(values) > 1] + more or ["rate"]
+    varied = {VARIANT: config.variants, **config.factors, "rate": config.rates, "recipe": config.recipes}
+    return [name for name, values in varied.items() if len(values) > 1] or ["rate"]
 
 
 def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], result: Result, path: Path) -> list[str]:
@@ -50,12 +51,17 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             points=[(point, [point.factors[name] for name in factors]) for point in found],
             leads=[(role, f"{ROLES[role]}, minus protected") for role in RANDOM if any(role in p.leads for p in found)],
             roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
-            sections=[(name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors],
+            sections=[
+                (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
+            ],
+            variant_headings=headings(),
+            variants=variant_rows(rows, factors) if VARIANT in factors else [],
             answers=told,
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
             targets=target_panels(rows, factors),
-            noise=noise_panels(rows, grid, result),
-            costs=costs(rows),
+            # By batch size: of several methods it would say little.
+            noise=[] if VARIANT in factors else noise_panels(rows, grid, result),
+            costs=[] if VARIANT in factors else costs(rows),
             settings=dump_yaml(to_tree(config)),
         )
     )
@@ -106,8 +112,10 @@ def _power(leads: Sequence[Comparison]) -> str:
     """What the number of points and of seeds allows to say."""
     seeds = min(lead.n for lead in leads)
     seen = [lead.detectable for lead in leads if lead.detectable is not None]
-    missed = 100 * max(seen, default=0)
-    text = f"With {seeds} seeds a point, differences below {missed:.0f} points could have been missed. "
+    missed = max(seen, default=0)
+    # The t quantile of two seeds is 12.7.
+    what = f"differences below {100 * missed:.0f} points" if missed < 1 else "even the largest difference"
+    text = f"With {seeds} seeds a point, {what} could have been missed. "
     smallest = max(lead.smallest_p for lead in leads)
     if smallest > 0.05:
         return (
