@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
-from hpcule.study.results import Results, percent
+from hpcule.study.results import Results, SetName, percent
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,29 @@ def structure(results: Results) -> list[Row]:
             "of the perturbation's variance; whoever averages a class finds that much of it",
         ),
     ]
+
+
+@dataclass(frozen=True)
+class LinearRow:
+    """How linear the victims of one set are: means over seeds, shares in [0, 1]; `flipped` by radius."""
+
+    kind: SetName
+    title: str
+    explained: float
+    commonest: float
+    flipped: dict[str, float]
+
+
+def linear_victims(results: Results) -> list[LinearRow]:
+    """Of the first recipe's victims; empty where it was not measured."""
+    rows = []
+    for entry in results["recipes"][0]["sets"]:
+        found = [victim["linearity"] for victim in entry["seeds"] if "linearity" in victim]
+        if found:
+            flipped = {radius: fmean(one["flipped"][radius] for one in found) for radius in found[0]["flipped"]}
+            explained, commonest = (fmean(one[name] for one in found) for name in ("explained", "commonest"))
+            rows.append(LinearRow(entry["set"], entry["title"], explained, commonest, flipped))
+    return rows
 
 
 def _visibility(results: Results) -> list[Row]:

@@ -116,7 +116,7 @@ def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found])
 
 
 def _victim(result: Found) -> Victim:
-    return {
+    victim: Victim = {
         "seed": result["seed"],
         "last": result["last"],
         "best": result["best"],
@@ -126,6 +126,9 @@ def _victim(result: Found) -> Victim:
         "seconds": round(result["seconds"], 2),
         "curve": result["curve"],
     }
+    if "linearity" in result:
+        victim["linearity"] = result["linearity"]
+    return victim
 
 
 def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts) -> Results:

@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
+from hpcule.measure.linearity import Linearity, linearity
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept, digests
@@ -17,9 +21,12 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published, noise_basis
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.result import VictimResult
-from hpcule.victim.run import train_victim
+from hpcule.victim.run import trained
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
+
+MOST_TESTS = 1000
+"""Of which linearity is measured."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,20 @@ class Task:
 
     def train(
         self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]
-    ) -> VictimResult:
-        """Train a cell's victim.
+    ) -> tuple[VictimResult, Linearity | None]:
+        """Train a cell's victim, and measure how linear its network is, where it has one and looks at images.
 
         Raises:
             UsageError: its mixture leaves hardly any clean sample.
         """
         config = with_recipe(self.victim, cell.recipe)
         config, train = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
-        return train_victim(config, train, test, world, cell.seed, report)
+        network, result = trained(config, train, test, world, cell.seed, report)
+        if network is None or self.test.rate is not None:
+            return result, None
+        samples, labels = test.take(np.arange(min(len(test), MOST_TESTS), dtype=np.int64))
+        images = samples.to(world.device).float().div_(self.test.levels).contiguous(memory_format=torch.channels_last)
+        return result, linearity(network, images, labels.to(world.device), self.test.class_count)
 
 
 class Matrix:
@@ -87,9 +99,10 @@ class Matrix:
             def progress(done: int, total: int) -> None:
                 report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, count * total)
 
-            victim = self._task.train(cell, test, world.alone(), progress)
+            victim, linear = self._task.train(cell, test, world.alone(), progress)
             facts = {"last": victim.last.test, "best": victim.best.test, "best_epoch": victim.best.epoch}
-            return to_tree(cell) | facts | dataclasses.asdict(victim)
+            found = to_tree(cell) | facts | dataclasses.asdict(victim)
+            return found if linear is None else found | {"linearity": linear}
 
         found = self._kept.complete({cell.same_as: self._name(cell.same_as) for cell in cells}, world, train)
         return {cell: found[cell.same_as] for cell in cells}

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
-from hpcule.study.distance import Row, distance, structure
+from hpcule.study.distance import Row, distance, linear_victims, structure
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
 from hpcule.study.results import (
     Protection,
@@ -80,6 +80,7 @@ def render(results: Results, pictures: Pictures) -> str:
             ],
             distance=distance(results),
             structure=structure(results),
+            linear=linear_victims(results),
             claims=claims(results),
             warnings=warnings(results),
             settings=_settings(results),

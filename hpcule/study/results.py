@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from hpcule.measure.audibility import AudibilityNumbers
+from hpcule.measure.linearity import Linearity
 from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
 
@@ -25,7 +26,10 @@ class Epoch(TypedDict):
 
 
 class Victim(TypedDict):
-    """One training: accuracy after the last epoch, and at the epoch that was best on the test set."""
+    """One training: accuracy after the last epoch, and at the epoch that was best on the test set.
+
+    `linearity` is there for images, where one network is trained as a whole.
+    """
 
     seed: int
     last: float
@@ -35,6 +39,7 @@ class Victim(TypedDict):
     steps: int
     seconds: float
     curve: list[Epoch]
+    linearity: NotRequired[Linearity]
 
 
 class VictimSet(TypedDict):

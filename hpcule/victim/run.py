@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from torch import nn
+
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.contrastive import look_epochs, train_contrastive
 from hpcule.victim.countermeasures import feature_step
@@ -23,10 +25,25 @@ def train_victim(
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> VictimResult:
-    """What a victim reaches; see `train_network` and `train_contrastive`."""
+    """What a victim reaches; see `trained`."""
+    return trained(config, train, test, world, seed, report)[1]
+
+
+def trained(
+    config: VictimConfig,
+    train: Published,
+    test: Published,
+    world: World,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[nn.Module | None, VictimResult]:
+    """A victim's network, in evaluation mode, and what it reaches; see `train_network` and `train_contrastive`.
+
+    There is no such network where features are learnt first.
+    """
     if feature_step(config.countermeasures):
-        return train_contrastive(config, train, test, world, seed, report)
-    return train_network(config, train, test, world, seed, report)[1]
+        return None, train_contrastive(config, train, test, world, seed, report)
+    return train_network(config, train, test, world, seed, report)
 
 
 def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
