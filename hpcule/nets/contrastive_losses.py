@@ -1,4 +1,5 @@
-"""Losses of contrastive learning, each summed over the samples of a group. Embeddings have length 1."""
+"""Losses of contrastive learning, each summed over the samples of a group, and what features are like. Embeddings have
+length 1."""
 
 from __future__ import annotations
 
@@ -62,3 +63,20 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 def regression(predictions: Tensor, targets: Tensor) -> Tensor:
     """BYOL's (Grill et al., NeurIPS 2020, arXiv 2006.07733): squared distances of rows [n, d], without negatives."""
     return (2 - 2 * (predictions * targets).sum(1)).sum()
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of two views' embeddings [n, d], of length 1: 0 where both are the same.
+
+    Wang, Isola: "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+    Hypersphere", ICML 2020, arXiv 2005.10242.
+    """
+    return float((first - second).square().sum(1).mean())
+
+
+def uniformity(rows: Tensor) -> float:
+    """Logarithm of the mean of exp(-2 d^2) over all pairs of embeddings [n, d]: 0 where all are the same, else below.
+
+    The same authors'.
+    """
+    return float(torch.pdist(rows).square().mul(-2).exp().mean().log())

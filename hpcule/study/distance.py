@@ -62,6 +62,29 @@ def linear_victims(results: Results) -> list[LinearRow]:
     return rows
 
 
+@dataclass(frozen=True)
+class FeatureRow:
+    """What features are like that the victims of one set have learnt first: means over seeds."""
+
+    recipe: str
+    kind: SetName
+    title: str
+    alignment: float
+    uniformity: float
+
+
+def learnt_features(results: Results) -> list[FeatureRow]:
+    """Of the recipes that learn features first; empty where there are none."""
+    rows = []
+    for recipe in results["recipes"]:
+        for entry in recipe["sets"]:
+            found = [victim for victim in entry["seeds"] if "alignment" in victim]
+            if found:
+                means = (fmean(one["alignment"] for one in found), fmean(one["uniformity"] for one in found))
+                rows.append(FeatureRow(recipe["title"], entry["set"], entry["title"], *means))
+    return rows
+
+
 def _visibility(results: Results) -> list[Row]:
     """How far the published images are from the clean ones."""
     numbers, levels = results["visibility"], results["protection"]["levels"]

@@ -126,6 +126,8 @@ def _victim(result: Found) -> Victim:
         "seconds": round(result["seconds"], 2),
         "curve": result["curve"],
     }
+    if result.get("alignment") is not None:
+        victim |= {"alignment": result["alignment"], "uniformity": result["uniformity"]}
     if "linearity" in result:
         victim["linearity"] = result["linearity"]
     return victim

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
-from hpcule.study.distance import Row, distance, linear_victims, structure
+from hpcule.study.distance import Row, distance, learnt_features, linear_victims, structure
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
 from hpcule.study.results import (
     Protection,
@@ -81,6 +81,7 @@ def render(results: Results, pictures: Pictures) -> str:
             distance=distance(results),
             structure=structure(results),
             linear=linear_victims(results),
+            features=learnt_features(results),
             claims=claims(results),
             warnings=warnings(results),
             settings=_settings(results),

@@ -28,7 +28,8 @@ class Epoch(TypedDict):
 class Victim(TypedDict):
     """One training: accuracy after the last epoch, and at the epoch that was best on the test set.
 
-    `linearity` is there for images, where one network is trained as a whole.
+    `linearity` is there for images, where one network is trained as a whole; `alignment` and `uniformity` of features
+    where they are learnt first.
     """
 
     seed: int
@@ -40,6 +41,8 @@ class Victim(TypedDict):
     seconds: float
     curve: list[Epoch]
     linearity: NotRequired[Linearity]
+    alignment: NotRequired[float]
+    uniformity: NotRequired[float]
 
 
 class VictimSet(TypedDict):

@@ -19,8 +19,8 @@ from hpcule.config.errors import HpculeError, UsageError
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
-from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner
-from hpcule.nets.contrastive_losses import supervised_nt_xent
+from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
+from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, uniformity
 from hpcule.nets.logistic import logistic_regression
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
@@ -43,6 +43,8 @@ WARMUP = 10
 """Epochs of linear warm-up, or a tenth of them all."""
 LOOKS = 5
 """Tests, evenly spread over the epochs."""
+MOST_TESTS = 1000
+"""Of which the geometry of the features is measured."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def train_contrastive(
             result.curve.append(EpochResult(epoch + 1, *learning.probe(test)))
         report(epoch + 1, schedule.epochs)
     result.steps, result.seconds = learning.step, time.perf_counter() - start
+    result.alignment, result.uniformity = learning.geometry(test)
     return result
 
 
@@ -150,11 +153,19 @@ class _Learning:
         found = (((features - mean) / deviation @ weights + bias).argmax(1) == labels).float().mean()
         return float(fitted), float(found)
 
+    def geometry(self, test: Published) -> tuple[float, float]:
+        """Alignment of two views of test samples, and uniformity of the first."""
+        numbers = np.arange(min(len(test), MOST_TESTS), dtype=np.int64)
+        with torch.no_grad(), autocast(self.world.device, self.fast):
+            first, second = (self.learner.online[0](view) for view in self._views(test, numbers, -1))
+        first, second = normalized(first), normalized(second)
+        return alignment(first, second), uniformity(first)
+
     def _learn(self, batch: Ids, epoch: int) -> None:
         """One step; the loss is that of the whole batch, on every rank, with a gradient through its own samples."""
         mine = np.array_split(batch, self.world.size)[self.world.rank]
         with self.engine.part(last=True), autocast(self.world.device, self.fast):
-            queries, keys = self.engine.network(*self._views(mine, epoch))
+            queries, keys = self.engine.network(*self._views(self.train, mine, epoch))
         queries, keys = (gathered(rows, self.world) for rows in (queries, keys))
         loss = self._loss(queries, keys, self.train.labels[torch.from_numpy(batch)])
         if not bool(torch.isfinite(loss)):
@@ -170,11 +181,11 @@ class _Learning:
             return supervised_nt_xent(queries, keys, labels.to(queries.device), self.preset.temperature)
         return self.learner.loss(queries, keys)
 
-    def _views(self, numbers: Ids, epoch: int) -> tuple[Tensor, Tensor]:
+    def _views(self, published: Published, numbers: Ids, epoch: int) -> tuple[Tensor, Tensor]:
         """Two views [n, C, H, W] of samples, by SimCLR's augmentation."""
-        samples, _ = self.train.take(numbers)
-        images = samples.to(self.world.device).float().div_(self.train.source.levels)
-        ids, size = self.train.ids[numbers], (images.shape[2], images.shape[3])
+        samples, _ = published.take(numbers)
+        images = samples.to(self.world.device).float().div_(published.source.levels)
+        ids, size = published.ids[numbers], (images.shape[2], images.shape[3])
         purposes = [key(self.seed, "victim view", epoch, view) for view in range(2)]
         first, second = (Strong.draw(p, ids, size, 1.0, SMALLEST_CROP).apply(images) for p in purposes)
         return first, second

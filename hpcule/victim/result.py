@@ -28,6 +28,9 @@ class VictimResult:
     """Steps after which a test first reached the recipe's target; None where none did, or none was set."""
     gradient_norms: list[tuple[int, GradientNorms]] = field(default_factory=list)
     """With the step that they are of; empty unless the recipe asks for them."""
+    alignment: float | None = None
+    uniformity: float | None = None
+    """Of the features of test samples, where features are learnt first."""
 
     @property
     def last(self) -> EpochResult:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hpcule.nets.contrastive import EMBEDDING, build_learner, normalized
-from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression, supervised_nt_xent
+from hpcule.nets.contrastive_losses import alignment, info_nce, nt_xent, regression, supervised_nt_xent, uniformity
 
 
 def rows(n, seed, width=5):
@@ -67,6 +67,17 @@ def test_regression_equals_a_slow_reference():
         for p, t in zip(predictions, targets, strict=True)
     )
     assert float(regression(predictions, targets)) == pytest.approx(total, rel=1e-5)
+
+
+def test_alignment_and_uniformity_have_their_known_values():
+    points = rows(6, 0)
+    assert alignment(points, points) == 0
+    assert alignment(points, -points) == pytest.approx(4)
+    assert uniformity(points[:1].expand(4, -1)) == pytest.approx(0)
+    # Two poles: the one pair is at a squared distance of 4.
+    assert uniformity(torch.stack([points[0], -points[0]])) == pytest.approx(-8)
+    slow = [math.exp(-2 * float((a - b).square().sum())) for i, a in enumerate(points) for b in points[:i]]
+    assert uniformity(points) == pytest.approx(math.log(sum(slow) / len(slow)), rel=1e-5)
 
 
 def learner(kind, seed=0, **settings):

@@ -57,6 +57,8 @@ def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
     assert result.steps == 20
     assert told == [(epoch, 10) for epoch in range(1, 11)]
     assert result.seconds > 0
+    assert 0 < result.alignment < 2
+    assert -4 < result.uniformity < 0
 
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
@@ -93,7 +95,7 @@ def test_rows_of_all_ranks_come_together_and_gradients_stay_at_home(pool):
 def test_the_loss_is_the_learners_over_the_whole_batch(alone, name):
     learning, batch = _Learning(config_of(f"{name}-2"), make_sets()[0], alone, 0), np.arange(20)
     learning.learner.eval()
-    queries, keys = learning.learner(*learning._views(batch, 0))
+    queries, keys = learning.learner(*learning._views(learning.train, batch, 0))
     labels = learning.train.labels[:20]
     slow = {
         "simclr": lambda: nt_xent(queries, keys, 0.5),
@@ -124,10 +126,10 @@ def test_views_are_of_what_was_squeezed_and_tests_of_what_is(alone):
     train, test = make_sets()
     learning = _Learning(config_of("bit-depth-1", "simclr-2"), train, alone, 0)
     assert set(learning.train.take(np.arange(90))[0].unique().tolist()) == {0, 128}
-    first, second = learning._views(np.arange(4), 0)
+    first, second = learning._views(learning.train, np.arange(4), 0)
     assert first.shape == second.shape == (4, 3, 8, 8)
     assert not torch.equal(first, second)
-    assert not torch.equal(first, learning._views(np.arange(4), 1)[0])
+    assert not torch.equal(first, learning._views(learning.train, np.arange(4), 1)[0])
     assert len(test.take(np.arange(40))[0].unique()) > 10
 
 
