@@ -179,12 +179,12 @@ def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone,
     else:
         os.killpg(running.pid, signal.SIGKILL)
     start = time.monotonic()
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=90)
     if running.returncode == 0:
         assert contents(store) == contents(alone(name))
         pytest.skip("the run had finished before the kill")
     if victims == "one rank":
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 45
         assert running.returncode == 1
         assert "rank 1 on" in errors
         assert "killed by SIGKILL" in errors
@@ -221,7 +221,7 @@ def workers_of(launcher: int) -> list[int]:
 
 def wait_until_gone(*words: str) -> None:
     """No process of the run may be left over, whoever was killed."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while left := [pid for pid in processes() if all(word in pid[1] for word in words)]:
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.1)

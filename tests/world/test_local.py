@@ -136,7 +136,7 @@ def test_a_killed_worker_ends_the_run_within_seconds(long_run):
     os.kill(workers[1], signal.SIGKILL)
     start = time.monotonic()
     _, message = run.communicate(timeout=60)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     assert run.returncode == 1
     assert "rank 1 on " in message
     assert "SIGKILL" in message
