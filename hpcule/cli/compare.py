@@ -27,8 +27,7 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compare."""
     from hpcule.cli.opened import stores_and_data
-    from hpcule.cli.submit import ranks, submit
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
     from hpcule.study.suites import EvaluateConfig, suite
@@ -39,16 +38,11 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("two of the stores have the same folder name, which is what they are called in the comparison")
     file = load_yaml(options.config) if options.config else {}
     config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
-    if options.submit:
-        ranks(options)
-        submit(options, "compare")
-        return
-    on_all_ranks(
-        lambda world: report(options, config, named, source, test, world),
-        given=options.given,
-        workers=options.workers,
-        config=config.world,
-    )
+
+    def work(world: Any) -> None:
+        report(options, config, named, source, test, world)
+
+    run_or_submit(options, "compare", work, config.world)
 
 
 def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:

@@ -30,24 +30,18 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate."""
     from hpcule.cli.opened import store_and_data
-    from hpcule.cli.submit import ranks, submit
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
     from hpcule.study.suites import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
     store, source, test = store_and_data(options)
     config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
-    if options.submit:
-        ranks(options)
-        submit(options, "evaluate")
-        return
-    on_all_ranks(
-        lambda world: report(options, config, store, source, test, world),
-        given=options.given,
-        workers=options.workers,
-        config=config.world,
-    )
+
+    def work(world: Any) -> None:
+        report(options, config, store, source, test, world)
+
+    run_or_submit(options, "evaluate", work, config.world)
 
 
 def report(options: argparse.Namespace, config: Any, store: Any, source: Any, test: Any, world: Any) -> None:

@@ -42,18 +42,13 @@ def run_measure(
     """
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.progress import Progress
-    from hpcule.cli.submit import ranks, submit
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree, with_overrides
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     file = load_yaml(options.config) if options.config else {}
     config = build(config_class, with_overrides(file, options.overrides))
     store, source, test = store_and_data(options)
-    if options.submit:
-        ranks(options)
-        submit(options, name)
-        return
 
     def work(world: Any) -> None:
         with Progress(shown=world.leads) as progress:
@@ -70,4 +65,4 @@ def run_measure(
             show(results)
             print(f"Report: {options.out / 'report.html'}")
 
-    on_all_ranks(work, given=options.given, workers=options.workers, config=config.world)
+    run_or_submit(options, name, work, config.world)

@@ -22,8 +22,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Hold the tournament."""
-    from hpcule.cli.submit import ranks, submit
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
@@ -36,16 +35,11 @@ def run(options: argparse.Namespace) -> None:
     config = build(RecommendConfig, with_overrides(file, options.overrides))
     source, test = open_source(options.data), open_test(options.data, options.test)
     check_same_task(source, test)
-    if options.submit:
-        ranks(options)
-        submit(options, "recommend")
-        return
-    on_all_ranks(
-        lambda world: _recommend(options, config, source, test, world),
-        given=options.given,
-        workers=options.workers,
-        config=config.world,
-    )
+
+    def work(world: Any) -> None:
+        _recommend(options, config, source, test, world)
+
+    run_or_submit(options, "recommend", work, config.world)
 
 
 def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any, world: Any) -> None:

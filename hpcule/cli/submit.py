@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 JOBS = Path("hpcule-runs/jobs")
 
@@ -23,6 +25,24 @@ def ranks(options: argparse.Namespace) -> int:
     if options.workers not in (None, count):
         raise UsageError(f"--workers {options.workers}, but {options.submit} starts {count} ranks: leave --workers out")
     return count
+
+
+def run_or_submit(options: argparse.Namespace, name: str, work: Callable[[Any], None], config: Any) -> None:
+    """Do a verb's work on all ranks here, or, with --submit, let a batch system start the same command.
+
+    Args:
+        options: of the verb.
+        name: of the verb.
+        work: gets the world.
+        config: threads, device, time-outs.
+    """
+    from hpcule.cli.workers import on_all_ranks
+
+    if options.submit:
+        ranks(options)
+        submit(options, name)
+    else:
+        on_all_ranks(work, given=options.given, workers=options.workers, config=config)
 
 
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:

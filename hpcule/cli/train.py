@@ -23,18 +23,12 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train."""
-    from hpcule.cli.submit import ranks, submit
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.study.single import TrainConfig, train
 
     file = load_yaml(options.config) if options.config else {}
     config = build(TrainConfig, with_overrides(file, options.overrides))
-
-    if options.submit:
-        ranks(options)
-        submit(options, "train")
-        return
 
     def work(world: Any) -> None:
         from hpcule.cli.progress import Progress
@@ -45,4 +39,4 @@ def run(options: argparse.Namespace) -> None:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
-    on_all_ranks(work, given=options.given, workers=options.workers, config=config.world)
+    run_or_submit(options, "train", work, config.world)
