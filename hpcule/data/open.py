@@ -63,10 +63,14 @@ def open_source(
 
 
 def open_test(data: str, test: str | None, *, image_size: int | None = None) -> Source:
-    """Open the test samples: those of `test`, or the test split of DATA where no other data are named."""
-    if test is not None:
-        return open_source(test, default_split="test", image_size=image_size)
-    return open_source(data, "test", image_size=image_size)
+    """Open the test samples: those of `test`, or the test split of DATA where no other data are named.
+
+    Other data without splits are taken whole.
+    """
+    if test is None:
+        return open_source(data, "test", image_size=image_size)
+    whole = test != data and list_splits(test) == ("all",)
+    return open_source(test, default_split="all" if whole else "test", image_size=image_size)
 
 
 def list_splits(data: str, *, root: Path | None = None) -> tuple[str, ...]:

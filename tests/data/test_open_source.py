@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.open import list_splits, open_source, open_test
 from hpcule.data.resize import Resized
 
 COUNTS = {"train": 37, "test": 11}
@@ -178,6 +178,21 @@ def test_data_without_splits(tmp_path, make_images):
     assert open_source(f"{path}:all").split == "all"
     with pytest.raises(DataError, match=r"plain\.npz has no splits, so no 'test'.*--test"):
         open_source(str(path), default_split="test")
+
+
+def test_other_data_without_splits_are_tested_on_whole(tmp_path, make_images):
+    data, test = tmp_path / "data.npz", tmp_path / "test.npz"
+    for path, count in ((data, 6), (test, 4)):
+        np.savez(path, images=make_images(count, 4, 4), labels=np.arange(count) % 2)
+    assert len(open_test(str(data), str(test))) == 4
+    for named in (None, str(data)):
+        with pytest.raises(DataError, match=r"data\.npz has no splits, so no 'test'.*--test"):
+            open_test(str(data), named)
+
+
+def test_the_test_split_is_tested_on_whatever_split_is_trained_on(tmp_path, make_images):
+    path, _ = CASES["npz stored"](tmp_path, make_images)
+    assert open_test(f"{path}:train", None).split == "test"
 
 
 def test_missing_split_names_those_there(tmp_path, make_images):
