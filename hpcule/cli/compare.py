@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.evaluate import SUITES, SUITES_HELP
-from hpcule.cli.options import add_data, add_out, add_run, add_test
+from hpcule.cli.evaluate import SUITES, SUITES_HELP, configured
+from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 
 def add_to(verbs: Any) -> None:
@@ -29,15 +28,12 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import stores_and_data
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
-    from hpcule.config.tree import build, load_yaml, merged, with_overrides
-    from hpcule.study.suites import EvaluateConfig, suite
 
     stores, source, test = stores_and_data(options.stores, options)
     named = {store.path.resolve().name: store for store in stores}
     if len(named) < len(stores):
         raise UsageError("two of the stores have the same folder name, which is what they are called in the comparison")
-    file = load_yaml(options.config) if options.config else {}
-    config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
+    config = configured(options, source)
 
     def work(world: Any) -> None:
         report(options, config, named, source, test, world)
@@ -56,11 +52,7 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
     if not world.leads:
         return
     write(options.out, config, results, each)
-    if options.json:
-        print(json.dumps(results))
-    else:
-        print_comparison(results)
-        print(f"Report: {options.out / 'report.html'}")
+    tell(options, results, lambda: print_comparison(results))
 
 
 def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] = ()) -> None:

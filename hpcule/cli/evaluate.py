@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test
+from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 SUITES = ("quick", "standard", "full")
 SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 31 recipes, ResNet-18, 5 seeds"
@@ -31,17 +30,23 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
-    from hpcule.config.tree import build, load_yaml, merged, with_overrides
-    from hpcule.study.suites import EvaluateConfig, suite
 
-    file = load_yaml(options.config) if options.config else {}
     store, source, test = store_and_data(options)
-    config = build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
+    config = configured(options, source)
 
     def work(world: Any) -> None:
         report(options, config, store, source, test, world)
 
     run_or_submit(options, "evaluate", work, config.world)
+
+
+def configured(options: argparse.Namespace, source: Any) -> Any:
+    """The configuration of --suite, --config and --set for these samples."""
+    from hpcule.config.tree import build, load_yaml, merged, with_overrides
+    from hpcule.study.suites import EvaluateConfig, suite
+
+    file = load_yaml(options.config) if options.config else {}
+    return build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
 
 
 def report(options: argparse.Namespace, config: Any, store: Any, source: Any, test: Any, world: Any) -> None:
@@ -55,11 +60,7 @@ def report(options: argparse.Namespace, config: Any, store: Any, source: Any, te
     if not world.leads:
         return
     write(options.out, config, results, pictures)
-    if options.json:
-        print(json.dumps(results))
-    else:
-        print_results(results)
-        print(f"Report: {options.out / 'report.html'}")
+    tell(options, results, lambda: print_results(results))
 
 
 def write(out: Path, config: Any, results: Any, pictures: Any) -> None:

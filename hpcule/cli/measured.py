@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test
+from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 
 def add_verb(verbs: Any, name: str, what: str, run: Callable[[argparse.Namespace], None]) -> None:
@@ -59,10 +58,6 @@ def run_measure(
         write_atomically(options.out / "results.json", to_json(results))
         write_atomically(options.out / "config.yaml", dump_yaml(to_tree(config)).encode())
         write(results, options.out / "report.html")
-        if options.json:
-            print(json.dumps(results))
-        else:
-            show(results)
-            print(f"Report: {options.out / 'report.html'}")
+        tell(options, results, lambda: show(results))
 
     run_or_submit(options, name, work, config.world)

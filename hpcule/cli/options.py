@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,15 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def tell(options: argparse.Namespace, results: Mapping[str, Any], show: Callable[[], None]) -> None:
+    """Print results as JSON where --json asks for it, else as `show` does, and where the report is."""
+    if options.json:
+        print(json.dumps(results))
+    else:
+        show()
+        print(f"Report: {options.out / 'report.html'}")
 
 
 def positive(text: str) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test
+from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 
 def add_to(verbs: Any) -> None:
@@ -57,8 +56,4 @@ def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any,
         return
     results, notes = {**compared, **tournament}, paragraphs(tournament, options.data)
     write(options.out, config.evaluation(), results, each, notes)
-    if options.json:
-        print(json.dumps(results))
-    else:
-        print_comparison(compared, notes)
-        print(f"Report: {options.out / 'report.html'}")
+    tell(options, results, lambda: print_comparison(compared, notes))

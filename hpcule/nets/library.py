@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.nets.resnet import LARGEST_SMALL_IMAGE, BasicBlock, ResNet, resnet18
-from hpcule.world.torchvision_compat import declare_missing_operators
+from hpcule.world.torchvision_compat import torchvision
 
 SQUEEZE = 16
 """Channels of a squeeze-and-excitation block to one inside it."""
@@ -35,7 +33,7 @@ class Library(nn.Module):
 
 def resnet50(channels: int, classes: int, size: tuple[int, int]) -> Library:
     """ResNet-50 (arXiv 1512.03385): 23,520,842 parameters for 3 channels, 10 classes and images of up to 64 pixels."""
-    network = _torchvision("resnet50")
+    network = torchvision().models.resnet50()
     if _small(size):
         network.maxpool = nn.Identity()
     network.conv1 = _stem(channels, 64, size)
@@ -45,22 +43,17 @@ def resnet50(channels: int, classes: int, size: tuple[int, int]) -> Library:
 
 def senet18(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
     """ResNet-18 with squeeze and excitation (arXiv 1709.01507) on each block's branch."""
-    declare_missing_operators()
-    from torchvision.ops import SqueezeExcitation
-
-    network = resnet18(channels, classes, size)
+    network, excitation = resnet18(channels, classes, size), torchvision().ops.SqueezeExcitation
     for block in network.stages:
         assert isinstance(block, BasicBlock)
         width = block.norm2.num_features
-        block.norm2 = nn.Sequential(block.norm2, SqueezeExcitation(width, width // SQUEEZE))  # type: ignore[assignment]
+        block.norm2 = nn.Sequential(block.norm2, excitation(width, width // SQUEEZE))  # type: ignore[assignment]
     return network
 
 
 def vgg16(channels: int, classes: int, size: tuple[int, int]) -> Library:
     """VGG-16 (arXiv 1409.1556) with BatchNorm, and one linear layer on global averages instead of three."""
-    declare_missing_operators()
-    from torchvision.models import vgg
-
+    vgg = torchvision().models.vgg
     # Without the three linear layers, whose 123 million weights would be drawn for nothing.
     network = vgg.make_layers(vgg.cfgs["D"], batch_norm=True)
     network[0] = nn.Conv2d(channels, 64, 3, padding=1)
@@ -73,7 +66,7 @@ def vgg16(channels: int, classes: int, size: tuple[int, int]) -> Library:
 
 def densenet121(channels: int, classes: int, size: tuple[int, int]) -> Library:
     """DenseNet-121 (arXiv 1608.06993)."""
-    network = _torchvision("densenet121")
+    network = torchvision().models.densenet121()
     if _small(size):
         network.features.pool0 = nn.Identity()
     network.features.conv0 = _stem(channels, 64, size)
@@ -85,7 +78,7 @@ def mobilenet_v2(channels: int, classes: int, size: tuple[int, int]) -> Library:
     """MobileNetV2 (arXiv 1801.04381), without dropout; on small images the first two strides are 1."""
     small = _small(size)
     settings = [[1, 16, 1, 1], [6, 24, 2, 1 if small else 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1]]
-    network = _torchvision("mobilenet_v2", inverted_residual_setting=[*settings, [6, 160, 3, 2], [6, 320, 1, 1]])
+    network = torchvision().models.mobilenet_v2(inverted_residual_setting=[*settings, [6, 160, 3, 2], [6, 320, 1, 1]])
     network.features[0][0] = nn.Conv2d(channels, 32, 3, stride=1 if small else 2, padding=1, bias=False)
     network.classifier = nn.Identity()
     return Library(network, 1280, classes)
@@ -98,7 +91,7 @@ def vit(channels: int, classes: int, size: tuple[int, int]) -> Library:
     It wants Adam and a learning rate of 0.0005 or so.
     """
     edge, patch = (32, 4) if _small(size) else (224, 16)
-    network = _vision_transformer(
+    network = torchvision().models.VisionTransformer(
         image_size=edge, patch_size=patch, num_layers=7, num_heads=12, hidden_dim=384, mlp_dim=384
     )
     network.conv_proj = nn.Conv2d(channels, 384, patch, stride=patch)
@@ -124,17 +117,3 @@ def _small(size: tuple[int, int]) -> bool:
 def _stem(channels: int, width: int, size: tuple[int, int]) -> nn.Conv2d:
     kernel, stride = (3, 1) if _small(size) else (7, 2)
     return nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
-
-
-def _torchvision(name: str, **settings: Any) -> Any:
-    declare_missing_operators()
-    from torchvision import models
-
-    return models.get_model(name, weights=None, **settings)
-
-
-def _vision_transformer(**settings: Any) -> Any:
-    declare_missing_operators()
-    from torchvision import models
-
-    return models.VisionTransformer(**settings)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.world.torchvision_compat import declare_missing_operators
+from hpcule.world.torchvision_compat import declare_missing_operators, torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -105,21 +105,17 @@ def _not_downloaded(what: str, error: Exception) -> DataError:
 
 
 def _build_torchvision(name: str) -> nn.Module:
-    declare_missing_operators()
-    from torchvision import models
-
-    network: nn.Module = models.get_model(name)
+    network: nn.Module = torchvision().models.get_model(name)
     return network
 
 
 def _torchvision_weights(name: str) -> Mapping[str, Any]:
     """Version 1 of torchvision's weights, the one of the published surrogate; kept in torch's own cache folder."""
-    declare_missing_operators()
-    from torchvision import models
-
     try:
-        weights: Mapping[str, Any] = models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(
-            progress=False, check_hash=True, map_location="cpu", weights_only=True
+        weights: Mapping[str, Any] = (
+            torchvision()
+            .models.get_model_weights(name)["IMAGENET1K_V1"]
+            .get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
         )
     except (OSError, RuntimeError) as error:
         raise _not_downloaded(f"{name}: torchvision's ImageNet weights", error) from None

@@ -24,7 +24,7 @@ from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
-from hpcule.victim.testing import answers
+from hpcule.victim.testing import recognised
 from hpcule.world.group import World
 
 Drawn = dict[Basis, list[float]]
@@ -86,10 +86,8 @@ def _accuracies(config: CertifyConfig, networks: Networks, out: Path, world: Wor
 
 def _draw(config: CertifyConfig, network: nn.Module, test: Published, number: int, world: World) -> int:
     """Correct answers with the noise of this number, which is the same for all networks."""
-    numbers = np.arange(len(test), dtype=np.int64)
     with moved(config.deviation, key(config.seed, "certificate", number) % 2**63)(network):
-        pairs = answers(network, test, numbers, world.device, fast=is_fast(config.victim, world.device))
-        return sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
+        return recognised(network, test, world.device, fast=is_fast(config.victim, world.device))
 
 
 def certify(

@@ -11,13 +11,12 @@ import yaml
 from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
+from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
 from hpcule.study.report import environment
 from hpcule.study.results import percent
 from hpcule.study.svg import Series, series_chart
 from hpcule.study.terminal import plain_console, titled_table
 
-LABELS = {"clean": "clean control", "protected": "protected"}
-WIDTH = 100
 TELLING = 0.05
 """A clean control that is certified to less than so much beyond chance says that the noise alone keeps all low."""
 
@@ -70,14 +69,9 @@ def reading(results: Mapping[str, Any]) -> str:
 
 def warnings(results: Mapping[str, Any]) -> list[str]:
     """What stands in the way of the figures."""
-    paragraphs, settings = [], results["settings"]
+    paragraphs, settings = not_learnt(results, " without noise"), results["settings"]
     chance, clean = results["data"]["chance"], results["clean"]
-    if results["status"] == "invalid":
-        paragraphs.append(
-            f"INVALID: the network on clean samples reached {percent(clean['last'])} without noise, chance is "
-            f"{percent(chance)}. Train longer."
-        )
-    elif clean["quantile"] < chance + TELLING:
+    if not paragraphs and clean["quantile"] < chance + TELLING:
         paragraphs.append(
             f"These bounds say nothing about the protection: under this noise the network on clean samples is at "
             f"{percent(clean['quantile'])} too, chance is {percent(chance)}. Take a smaller deviation, or train with "

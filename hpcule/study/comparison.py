@@ -9,11 +9,14 @@ from typing import Literal, NotRequired, TypedDict
 from hpcule import __version__
 from hpcule.data.source import Source
 from hpcule.store.read import StoreReader
+from hpcule.study.claims import SAME
 from hpcule.study.evaluate import evaluate
 from hpcule.study.pictures import Pictures
-from hpcule.study.results import DataFacts, Results, victims, whole_recipes, worst_recipe
+from hpcule.study.results import DataFacts, Results, left, victims, whole_recipes, worst_recipe
 from hpcule.study.suites import EvaluateConfig
 from hpcule.world.group import World
+
+Report = Callable[[str, int, int], None]
 
 
 class Measure(TypedDict):
@@ -63,7 +66,7 @@ def compare(
     test: Source,
     folder: Path,
     world: World,
-    report: Callable[[str, int, int], None],
+    report: Report,
 ) -> tuple[Comparison, dict[str, tuple[Results, Pictures]]]:
     """Evaluate all stores, with the same clean controls; what they have come to, and the results of each.
 
@@ -81,12 +84,13 @@ def compare(
     """
     evaluated = {}
     for name, store in stores.items():
-
-        def progress(label: str, done: int, total: int, name: str = name) -> None:
-            report(f"{name}: {label}", done, total)
-
-        evaluated[name] = evaluate(config, store, source, test, folder, world, progress)
+        evaluated[name] = evaluate(config, store, source, test, folder, world, prefixed(name, report))
     return summarise({name: results for name, (results, _) in evaluated.items()}), evaluated
+
+
+def prefixed(name: str, report: Report) -> Report:
+    """Report with a store's name before what is being done."""
+    return lambda label, done, total: report(f"{name}: {label}", done, total)
 
 
 def summarise(evaluated: Mapping[str, Results]) -> Comparison:
@@ -111,13 +115,18 @@ def worst_accuracy(row: Compared) -> float:
     return row["recipes"][row["worst"]]["protected"]
 
 
+def protects(results: Comparison) -> bool:
+    """Whether the best store's worst case is clearly below its clean control."""
+    best = results["stores"][0]
+    return results["status"] == "done" and results["clean"][best["worst"]] - worst_accuracy(best) >= SAME
+
+
 def _row(name: str, results: Results) -> Compared:
     protection, chance = results["protection"], results["data"]["chance"]
     recipes: dict[str, Measure] = {}
     for recipe in whole_recipes(results):
-        clean, noise, protected = (victims(recipe, kind)["mean"] for kind in ("clean", "noise", "protected"))
-        left = None if "invalid_because" in recipe else (protected - chance) / (clean - chance)
-        recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left}
+        noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
+        recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left(recipe, chance)}
     row: Compared = {
         "name": name,
         "method": protection["method"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcule.measure.accuracy import wilson
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import SAME
-from hpcule.study.comparison import Compared, Comparison, worst_accuracy
+from hpcule.study.comparison import Compared, Comparison, protects, worst_accuracy
 from hpcule.study.report import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
@@ -59,7 +59,7 @@ def verdict(results: Comparison) -> str:
         return "INVALID: the clean controls did not learn, so nothing can be compared. Train longer."
     best, chance = results["stores"][0], percent(results["data"]["chance"])
     opening = "Best in the worst case"
-    if results["clean"][best["worst"]] - worst_accuracy(best) < SAME:
+    if not protects(results):
         opening = "None of these protects in its worst case. The least learnable"
     return (
         f"{opening}: {best['name']} ({best['title']}). The most successful victims "

@@ -9,12 +9,10 @@ from typing import Any
 import yaml
 
 from hpcule.store.files import write_atomically
+from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
 from hpcule.study.report import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
-
-LABELS = {"clean": "clean control", "protected": "protected"}
-WIDTH = 100
 
 
 def print_distance(results: Mapping[str, Any]) -> None:
@@ -54,14 +52,8 @@ def write_distance(results: Mapping[str, Any], path: Path) -> None:
 
 def warnings(results: Mapping[str, Any]) -> list[str]:
     """What stands in the way of the figure."""
-    paragraphs = []
-    if results["status"] == "invalid":
-        paragraphs.append(
-            f"INVALID: the network on clean samples reached {percent(results['clean']['last'])}, chance is "
-            f"{percent(results['data']['chance'])}. Train longer."
-        )
-    paragraphs.append("One seed: another training may give another number of layers. Repeat it with other seeds.")
-    return paragraphs
+    seeds = "One seed: another training may give another number of layers. Repeat it with other seeds."
+    return [*not_learnt(results), seeds]
 
 
 def claims(results: Mapping[str, Any]) -> list[str]:

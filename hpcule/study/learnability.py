@@ -134,8 +134,7 @@ def _probe(
     @cache
     def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
         probe = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
-        images, labels = probe.take(np.arange(len(ids), dtype=np.int64))
-        return images.to(world.device).float().div_(data.source.levels), labels.to(world.device)
+        return probe.images(np.arange(len(ids), dtype=np.int64), world.device)
 
     def measure(item: Item, number: int, count: int) -> Found:
         basis, epoch, name = item

@@ -72,9 +72,9 @@ class Task:
         network, result = trained(config, train, test, world, cell.seed, report)
         if network is None or self.test.rate is not None:
             return result, None
-        samples, labels = test.take(np.arange(min(len(test), MOST_TESTS), dtype=np.int64))
-        images = samples.to(world.device).float().div_(self.test.levels).contiguous(memory_format=torch.channels_last)
-        return result, linearity(network, images, labels.to(world.device), self.test.class_count)
+        images, labels = test.images(np.arange(min(len(test), MOST_TESTS), dtype=np.int64), world.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return result, linearity(network, images, labels, self.test.class_count)
 
 
 class Matrix:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -17,8 +16,7 @@ from hpcule.craft.run import craft
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.store.read import StoreReader
-from hpcule.study.claims import SAME
-from hpcule.study.comparison import Comparison, summarise, worst_accuracy
+from hpcule.study.comparison import Comparison, Report, prefixed, protects, summarise
 from hpcule.study.evaluate import evaluate
 from hpcule.study.pictures import Pictures
 from hpcule.study.results import Results
@@ -32,8 +30,6 @@ CANDIDATES = (
     *("entf", "sep", "sem", "aap", "aue", "beo", "gue", "rem", "cp"),
 )
 """Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +125,8 @@ def recommend(
         except StoppedError:
             break
         began, store = time.monotonic(), StoreReader(out / "stores" / name)
-
-        def progress(label: str, done: int, total: int, name: str = name) -> None:
-            report(f"{name}: {label}", done, total)
-
-        evaluated[name] = evaluate(config.evaluation(), store, samples, test, out / "cells", world, progress)
+        tell = prefixed(name, report)
+        evaluated[name] = evaluate(config.evaluation(), store, samples, test, out / "cells", world, tell)
         longest = max(longest, *world.maximum([time.monotonic() - began]))
         stop.end = end - longest
         waiting.pop(0)
@@ -145,7 +138,7 @@ def recommend(
     tournament: Tournament = {
         "kind": "recommend",
         "budget_minutes": minutes,
-        "recommended": _recommended(compared),
+        "recommended": compared["stores"][0]["name"] if protects(compared) else None,
         "unreached": waiting,
         "refused": refused,
     }
@@ -164,9 +157,10 @@ def _craft(
 ) -> None:
     file = {"world": to_tree(config.world)}
     settings: CraftConfig = configure(name, data, preset=config.preset, file=file, overrides=[])
+    tell = prefixed(name, report)
 
     def progress(step: Step) -> None:
-        report(f"{name}: {step.stage}", step.done, step.total)
+        tell(step.stage, step.done, step.total)
 
     craft(settings, samples, store, world, stop, resume=True, report=progress)
 
@@ -174,9 +168,3 @@ def _craft(
 def _any(flag: bool, world: World) -> bool:
     """Whether it is true on any rank, which all of them learn."""
     return world.maximum([float(flag)])[0] > 0
-
-
-def _recommended(compared: Comparison) -> str | None:
-    best = compared["stores"][0]
-    protects = compared["clean"][best["worst"]] - worst_accuracy(best) >= SAME
-    return best["name"] if protects and compared["status"] == "done" else None

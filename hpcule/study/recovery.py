@@ -21,7 +21,7 @@ from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.published import Published
 from hpcule.victim.run import train_victim
 from hpcule.victim.schedule import Schedule
-from hpcule.victim.testing import answers
+from hpcule.victim.testing import recognised
 from hpcule.world.group import World
 
 Attack = tuple[Basis, float] | Literal["scratch"]
@@ -125,9 +125,8 @@ def _attack(
     def batches(epoch: int) -> Iterator[Batch]:
         numbers = order(key(config.seed, "recovery", epoch), np.arange(len(samples), dtype=np.int64))
         for batch in np.array_split(numbers, steps):
-            values, labels = samples.take(batch)
-            images = values.to(world.device).float().div_(samples.source.levels)
-            yield images.contiguous(memory_format=torch.channels_last), labels.to(world.device)
+            images, labels = samples.images(batch, world.device)
+            yield images.contiguous(memory_format=torch.channels_last), labels
 
     moved = recover(
         network,
@@ -139,7 +138,5 @@ def _attack(
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
     )
-    numbers = np.arange(len(networks.test), dtype=np.int64)
-    pairs = answers(network, networks.test, numbers, world.device, fast=False)
-    correct = sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
-    return {"accuracy": correct / len(numbers), "moved": moved}
+    correct = recognised(network, networks.test, world.device, fast=False)
+    return {"accuracy": correct / len(networks.test), "moved": moved}

@@ -10,13 +10,11 @@ import yaml
 from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
+from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
 from hpcule.study.report import environment
 from hpcule.study.results import percent
 from hpcule.study.svg import Series, series_chart
 from hpcule.study.terminal import plain_console, titled_table
-
-LABELS = {"clean": "clean control", "protected": "protected"}
-WIDTH = 100
 
 
 def print_recovery(results: Mapping[str, Any]) -> None:
@@ -53,12 +51,7 @@ def write_recovery(results: Mapping[str, Any], path: Path) -> None:
 
 def warnings(results: Mapping[str, Any]) -> list[str]:
     """What stands in the way of the figures."""
-    if results["status"] != "invalid":
-        return []
-    return [
-        f"INVALID: the network on clean samples reached {percent(results['clean']['last'])}, chance is "
-        f"{percent(results['data']['chance'])}. Train longer."
-    ]
+    return not_learnt(results)
 
 
 def claims(results: Mapping[str, Any]) -> list[str]:

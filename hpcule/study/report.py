@@ -22,6 +22,7 @@ from hpcule.study.results import (
     Results,
     SetName,
     Victim,
+    left,
     noun,
     percent,
     percent_range,
@@ -115,8 +116,7 @@ class MatrixRow:
 
 def _matrix_row(recipe: Recipe, chance: float) -> MatrixRow:
     means = {entry["set"]: entry["mean"] for entry in recipe["sets"]}
-    left = (means["protected"] - chance) / (means["clean"] - chance) if "invalid_because" not in recipe else None
-    return MatrixRow(recipe["title"], list(means.items()), left)
+    return MatrixRow(recipe["title"], list(means.items()), left(recipe, chance))
 
 
 def _tiles(results: Results) -> list[tuple[str, str, str]]:

@@ -172,6 +172,17 @@ def victims(recipe: Recipe, name: SetName) -> VictimSet:
     return next(entry for entry in recipe["sets"] if entry["set"] == name)
 
 
+def left(recipe: Recipe, chance: float) -> float | None:
+    """Of what the clean control learns beyond chance, the share that victims learn from the protected set all the same.
+
+    None where the clean control did not learn.
+    """
+    if "invalid_because" in recipe:
+        return None
+    clean, protected = victims(recipe, "clean")["mean"], victims(recipe, "protected")["mean"]
+    return (protected - chance) / (clean - chance)
+
+
 def whole_recipes(results: Results) -> list[Recipe]:
     """Recipes on protected samples alone; the others are mixtures."""
     return [recipe for recipe in results["recipes"] if "gain" not in recipe]

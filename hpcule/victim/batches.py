@@ -40,13 +40,12 @@ class Batches:
         self._each = [step for step in steps if step.stage == "batch"]
         self._mixes = [step for step in steps if step.stage == "labels"]
         self._crop_flip = config.augment == "crop-flip"
-        self._seed, self._device, self._levels = seed, device, source.levels
+        self._seed, self._device = seed, device
 
     def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed:
         """Samples in [0, 1] with what the loss asks of them, on the device, after such a share of the steps."""
-        samples, labels = self._train.take(numbers)
-        images = samples.to(self._device).float().div_(self._levels)
-        labels, ids = labels.to(self._device), self._train.ids[numbers]
+        images, labels = self._train.images(numbers, self._device)
+        ids = self._train.ids[numbers]
         if self._directions is not None:
             images = project(images, self._directions)
         if self._crop_flip:

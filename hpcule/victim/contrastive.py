@@ -8,7 +8,7 @@ many, `simclr-200`. The layer is fitted to its optimum, where they take 100 epoc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,10 +163,11 @@ class _Learning:
 
     def _learn(self, batch: Ids, epoch: int) -> None:
         """One step; the loss is that of the whole batch, on every rank, with a gradient through its own samples."""
-        mine = np.array_split(batch, self.world.size)[self.world.rank]
+        parts = np.array_split(batch, self.world.size)
+        mine = parts[self.world.rank]
         with self.engine.part(last=True), autocast(self.world.device, self.fast):
             queries, keys = self.engine.network(*self._views(self.train, mine, epoch))
-        queries, keys = (gathered(rows, self.world) for rows in (queries, keys))
+        queries, keys = (gathered(rows, parts, self.world) for rows in (queries, keys))
         loss = self._loss(queries, keys, self.train.labels[torch.from_numpy(batch)])
         if not bool(torch.isfinite(loss)):
             raise HpculeError(f"the features of {self.name} diverged")
@@ -183,8 +184,7 @@ class _Learning:
 
     def _views(self, published: Published, numbers: Ids, epoch: int) -> tuple[Tensor, Tensor]:
         """Two views [n, C, H, W] of samples, by SimCLR's augmentation."""
-        samples, _ = published.take(numbers)
-        images = samples.to(self.world.device).float().div_(published.source.levels)
+        images, _ = published.images(numbers, self.world.device)
         ids, size = published.ids[numbers], (images.shape[2], images.shape[3])
         purposes = [key(self.seed, "victim view", epoch, view) for view in range(2)]
         first, second = (Strong.draw(p, ids, size, 1.0, SMALLEST_CROP).apply(images) for p in purposes)
@@ -193,9 +193,9 @@ class _Learning:
     def _features(self, samples: Published) -> tuple[Tensor, Tensor]:
         """Features [n, d] of all samples as they are, and their labels [n], on every rank."""
         encoder = self.learner.online[0]
-        mine = np.array_split(np.arange(len(samples), dtype=np.int64), self.world.size)[self.world.rank]
-        pairs = answers(encoder, samples, mine, self.world.device, fast=self.fast)
-        features = gathered(torch.cat([features for features, _ in pairs]), self.world)
+        parts = np.array_split(np.arange(len(samples), dtype=np.int64), self.world.size)
+        pairs = answers(encoder, samples, parts[self.world.rank], self.world.device, fast=self.fast)
+        features = gathered(torch.cat([features for features, _ in pairs]), parts, self.world)
         return features, samples.labels.to(features.device)
 
     def _build(self, config: VictimConfig) -> Contrastive:
@@ -216,11 +216,18 @@ class _Learning:
         return learner
 
 
-def gathered(rows: Tensor, world: World) -> Tensor:
-    """The rows [n, d] of all ranks, in their order; gradients flow to this rank's own alone."""
+def gathered(rows: Tensor, parts: Sequence[Ids], world: World) -> Tensor:
+    """The rows [n, d] of all ranks, in their order; gradients flow to this rank's own alone.
+
+    Args:
+        rows: as many as this rank has samples, or a multiple of that.
+        parts: each rank's samples.
+        world: the ranks.
+    """
     if world.size == 1:
         return rows
-    counts = world.gather(len(rows))
+    times = len(rows) // len(parts[world.rank])
+    counts = [times * len(part) for part in parts]
     start = sum(counts[: world.rank])
     everything = torch.zeros(sum(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
     everything[start : start + len(rows)] = rows.detach()

@@ -26,16 +26,16 @@ def fit_directions(train: Published, seed: int, device: torch.device) -> Tensor:
         seed: of the order of its batches; weights start at 0.
         device: where to compute.
     """
-    classes, levels = train.source.class_count, train.source.levels
+    classes = train.source.class_count
     weights = torch.zeros(classes, int(np.prod(train.source.shape)), device=device)
     for epoch in range(EPOCHS):
         rate = LEARNING_RATE * 0.1 ** sum(epoch >= milestone for milestone in MILESTONES)
         numbers = order(key(seed, "projection", epoch), np.arange(len(train), dtype=np.int64))
         for batch in np.array_split(numbers, -(-len(numbers) // BATCH)):
-            samples, labels = train.take(batch)
-            pixels = samples.to(device).float().div_(levels).flatten(1)
+            images, labels = train.images(batch, device)
+            pixels = images.flatten(1)
             slopes = functional.softmax(pixels @ weights.T, dim=1)
-            slopes -= functional.one_hot(labels.to(device), classes)
+            slopes -= functional.one_hot(labels, classes)
             weights -= rate / len(batch) * slopes.T @ pixels
     rows = functional.normalize(weights, dim=1)
     directions: Tensor = torch.linalg.qr(rows.T).Q

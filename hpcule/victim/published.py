@@ -161,6 +161,11 @@ class Published:
         samples = self._read(numbers) if self._kept is None else self._kept[torch.from_numpy(numbers)]
         return samples, self.labels[torch.from_numpy(numbers)]
 
+    def images(self, numbers: Ids, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Samples float32 [n, C, H, W] in [0, 1] and labels [n], on a device."""
+        samples, labels = self.take(numbers)
+        return samples.to(device).float().div_(self.source.levels), labels.to(device)
+
     @property
     def _fits(self) -> bool:
         item = 1 if self.source.levels == 255 else 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +29,13 @@ def answers(
     """
     with torch.no_grad():
         for start in range(0, len(numbers), BATCH):
-            samples, labels = test.take(numbers[start : start + BATCH])
-            images = samples.to(device).float().div_(test.source.levels)
+            images, labels = test.images(numbers[start : start + BATCH], device)
             with autocast(device, fast):
                 logits = network(images.contiguous(memory_format=torch.channels_last))
-            yield logits.float(), labels.to(device)
+            yield logits.float(), labels
+
+
+def recognised(network: nn.Module, test: Published, device: torch.device, *, fast: bool) -> int:
+    """How many of all samples a network in evaluation mode names right."""
+    pairs = answers(network, test, np.arange(len(test), dtype=np.int64), device, fast=fast)
+    return sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)

@@ -9,8 +9,10 @@ need nothing else of it, so declaring the two by their schemas is enough.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 from importlib.machinery import PathFinder
+from typing import Any
 
 import torch
 
@@ -29,6 +31,12 @@ def declare_missing_operators() -> None:
         if not hasattr(torch.ops.torchvision, name):
             # torch itself keeps the library object of this declaration for the life of the process
             torch.library.define(f"torchvision::{name}", _SCHEMA)
+
+
+def torchvision() -> Any:
+    """The package, which has no types that a strict checker accepts; imported when it is first asked for."""
+    declare_missing_operators()
+    return importlib.import_module("torchvision")
 
 
 def _load_compiled_part() -> None:

@@ -80,7 +80,7 @@ def test_two_ranks_learn_what_one_does(pool, alone, name):
 def gather_on(world, counts):
     start = sum(counts[: world.rank])
     rows = torch.arange(float(start), start + counts[world.rank])[:, None].requires_grad_()
-    everything = gathered(rows, world)
+    everything = gathered(rows, [np.arange(count) for count in counts], world)
     (everything[:, 0] * torch.arange(1.0, 1 + len(everything))).sum().backward()
     return everything.tolist(), rows.grad.flatten().tolist()
 

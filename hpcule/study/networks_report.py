@@ -1,0 +1,21 @@
+"""What the reports of measures on networks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpcule.study.results import percent
+
+LABELS = {"clean": "clean control", "protected": "protected"}
+WIDTH = 100
+
+
+def not_learnt(results: Mapping[str, Any], how: str = "") -> list[str]:
+    """A paragraph where the network on clean samples did not learn; `how` it was tested."""
+    if results["status"] != "invalid":
+        return []
+    return [
+        f"INVALID: the network on clean samples reached {percent(results['clean']['last'])}{how}, chance is "
+        f"{percent(results['data']['chance'])}. Train longer."
+    ]
