@@ -25,6 +25,8 @@ from hpcule.study.single import TrainConfig
 from hpcule.study.suites import SUITES, EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
+from hpcule.victim.purify import PURIFICATIONS
+from hpcule.victim.recipe import TRANSFERS
 
 PLAIN_CONFIGS: dict[str, Any] = {
     "certify": CertifyConfig,
@@ -251,8 +253,13 @@ def test_suites():
         assert network == config.victim.network
     full = build(EvaluateConfig, SUITES["full"]).recipes
     mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
-    first = [name for name, kind in COUNTERMEASURES.items() if kind.stage == "features"]
-    others = [f"crop-flip+{name}" for name in COUNTERMEASURES if name not in first]
+    runs_anywhere = [name for name in COUNTERMEASURES if name not in (*TRANSFERS, *PURIFICATIONS)]
+    first = [name for name in runs_anywhere if COUNTERMEASURES[name].stage == "features"]
+    others = [
+        name if COUNTERMEASURES[name].stage == "few" else f"crop-flip+{name}"
+        for name in runs_anywhere
+        if name not in first
+    ]
     networks = [f"crop-flip@{name}" for name in NETS if name in LARGER]
     assert list(full) == ["plain", "crop-flip", *others, *first, *mixtures, *networks]
 

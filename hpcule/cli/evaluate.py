@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 SUITES = ("quick", "standard", "full")
-SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 31 recipes, ResNet-18, 5 seeds"
+SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, ResNet-18, 5 seeds"
 
 
 def add_to(verbs: Any) -> None:
@@ -21,6 +22,15 @@ def add_to(verbs: Any) -> None:
     add_data(parser)
     add_test(parser)
     parser.add_argument("--suite", choices=SUITES, default="standard", help=SUITES_HELP)
+    parser.add_argument(
+        "--with",
+        type=Path,
+        action="append",
+        default=[],
+        dest="measures",
+        metavar="DIR",
+        help="show what hpcule certify, distance or recover found of this store, too; may be repeated",
+    )
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
     add_run(parser)
     parser.set_defaults(run=run)
@@ -30,12 +40,13 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
+    from hpcule.study.panels import read_measures
 
     store, source, test = store_and_data(options)
-    config = configured(options, source)
+    config, measures = configured(options, source), read_measures(options.measures, store)
 
     def work(world: Any) -> None:
-        report(options, config, store, source, test, world)
+        report(options, config, store, source, test, world, measures)
 
     run_or_submit(options, "evaluate", work, config.world)
 
@@ -49,7 +60,15 @@ def configured(options: argparse.Namespace, source: Any) -> Any:
     return build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
 
 
-def report(options: argparse.Namespace, config: Any, store: Any, source: Any, test: Any, world: Any) -> None:
+def report(
+    options: argparse.Namespace,
+    config: Any,
+    store: Any,
+    source: Any,
+    test: Any,
+    world: Any,
+    measures: Sequence[Any] = (),
+) -> None:
     """Train the victims; rank 0 prints the table and writes the report."""
     from hpcule.cli.progress import Progress
     from hpcule.study.evaluate import evaluate
@@ -59,11 +78,11 @@ def report(options: argparse.Namespace, config: Any, store: Any, source: Any, te
         results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
-    write(options.out, config, results, pictures)
+    write(options.out, config, results, pictures, measures)
     tell(options, results, lambda: print_results(results))
 
 
-def write(out: Path, config: Any, results: Any, pictures: Any) -> None:
+def write(out: Path, config: Any, results: Any, pictures: Any, measures: Sequence[Any] = ()) -> None:
     """Write results.json, config.yaml and report.html."""
     from hpcule.config.tree import dump_yaml, to_tree
     from hpcule.store.files import private_directory, to_json, write_atomically
@@ -72,4 +91,4 @@ def write(out: Path, config: Any, results: Any, pictures: Any) -> None:
     private_directory(out)
     write_atomically(out / "results.json", to_json(dict(results)))
     write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
-    write_report(results, pictures, out / "report.html")
+    write_report(results, pictures, out / "report.html", measures)

@@ -33,7 +33,7 @@ class Search:
     radius: float = 0.05
     iterations: int = 10
     learning_rate: float = 0.1
-    batch: int = 256
+    batch: int = 64
 
 
 def layers(network: nn.Module) -> list[str]:

@@ -6,7 +6,7 @@ Everything is computed on what is published, rounded to the sample's own grid.
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class VisibilityNumbers(TypedDict):
     `psnr_db` is the mean over the images that were changed, None where none was; `identical_share` is the share of the
     others. `linf_levels` is the largest change of any value, in levels; `l2_mean` the mean Euclidean length of an
     image's change with values in [0, 1]; `changed_share` the share of all values that changed; `n` the images seen.
+    `lpips_mean` and `lpips_max` are there where weights for LPIPS were given, of `lpips_n` images.
     """
 
     psnr_db: float | None
@@ -35,6 +36,9 @@ class VisibilityNumbers(TypedDict):
     l2_mean: float
     changed_share: float
     n: int
+    lpips_mean: NotRequired[float]
+    lpips_max: NotRequired[float]
+    lpips_n: NotRequired[int]
 
 
 def psnr(clean: Tensor, published: Tensor, levels: int) -> Tensor:

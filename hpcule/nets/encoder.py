@@ -89,12 +89,17 @@ def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int =
     if checkpoint is None:
         weights, where = architecture.published_weights(), f"published weights of {name}"
     else:
-        weights, where = _state_dict(checkpoint), str(checkpoint)
+        weights, where = load_weights(checkpoint), str(checkpoint)
     _load_strictly(network, architecture.renamed(weights, network), where, name)
     return Encoder(name, network, architecture, input_size)
 
 
-def _state_dict(checkpoint: Path) -> Mapping[str, torch.Tensor]:
+def load_weights(checkpoint: Path) -> Mapping[str, torch.Tensor]:
+    """A state dict from a file.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
     weights = _read(checkpoint)
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise DataError(f"{checkpoint}: not a state dict; save one with torch.save(network.state_dict(), FILE)")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
-from hpcule.study.report import environment
+from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.svg import Series, series_chart
 from hpcule.study.terminal import plain_console, titled_table
@@ -42,17 +42,20 @@ def write_certificate(results: Mapping[str, Any], path: Path) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    page = environment().get_template("certify.html.j2")
-    settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
-    text = page.render(
-        results=results,
-        labels=LABELS,
-        chart=Markup(_chart(results)),
-        warnings=warnings(results),
-        claims=[reading(results), *claims(results)],
-        settings=settings,
-    )
+    text = environment().get_template("certify.html.j2").render(context(results))
     write_atomically(path, text.encode())
+
+
+def context(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows."""
+    return {
+        "results": results,
+        "labels": LABELS,
+        "chart": Markup(_chart(results)),
+        "warnings": warnings(results),
+        "claims": [reading(results), *claims(results)],
+        "settings": yaml.safe_dump(dict(results["settings"]), sort_keys=False),
+    }
 
 
 def reading(results: Mapping[str, Any]) -> str:

@@ -134,9 +134,9 @@ def _mixture(recipe: Recipe, samples: str) -> str:
     gain, clean, part = recipe["gain"], victims(recipe, "clean")["mean"], victims(recipe, "part")["mean"]
     interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
     return (
-        f"With {100 * gain['share']:g}% of the {samples} protected and the rest clean, the protected ones add "
-        f"{points(gain['mean'])} points{interval} to what the clean ones teach alone ({percent(part)}); clean ones in "
-        f"their place would add {points(clean - part)}."
+        f"Where a thief has {100 - 100 * gain['share']:g}% of the {samples} clean ({recipe['title']}), the protected "
+        f"ones add {points(gain['mean'])} points{interval} to what the clean ones teach alone ({percent(part)}); clean "
+        f"ones in their place would add {points(clean - part)}."
     )
 
 

@@ -9,7 +9,7 @@ from hpcule.measure.accuracy import wilson
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import SAME
 from hpcule.study.comparison import Compared, Comparison, protects, worst_accuracy
-from hpcule.study.report import environment
+from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
 

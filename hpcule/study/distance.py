@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
+from hpcule.measure.visibility import VisibilityNumbers
 from hpcule.study.results import Results, SetName, percent
+
+BAYES: tuple[Literal["published", "clean"], ...] = ("published", "clean")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ def structure(results: Results) -> list[Row]:
             "Shared within a class",
             percent(found["class_share"]),
             "of the perturbation's variance; whoever averages a class finds that much of it",
+        ),
+        *(
+            Row(
+                f"Estimated Bayes error, {kind}",
+                percent(found["bayes"][kind]["kernel"]),
+                f"by a kernel on values; {percent(found['bayes'][kind]['at_least'])} at least by nearest neighbours, "
+                f"which err on {percent(found['bayes'][kind]['neighbour'])}",
+            )
+            for kind in BAYES
         ),
     ]
 
@@ -97,8 +110,16 @@ def _visibility(results: Results) -> list[Row]:
         Row("Euclidean change, mean", f"{numbers['l2_mean']:.3f}", "for an image with values between 0 and 1"),
         Row("Values changed", percent(numbers["changed_share"]), "of all values of all images"),
         Row("Images unchanged", percent(numbers["identical_share"]), "identical to their original, so not protected"),
+        *_perceptual(numbers),
         Row("Images measured", f"{numbers['n']:,}"),
     ]
+
+
+def _perceptual(numbers: VisibilityNumbers) -> list[Row]:
+    if "lpips_mean" not in numbers:
+        return []
+    note = f"perceptual distance by AlexNet, version 0.1, of {numbers['lpips_n']:,} images; 0 is identical"
+    return [Row("LPIPS, mean", f"{numbers['lpips_mean']:.4f}", f"{note}; at most {numbers['lpips_max']:.4f}")]
 
 
 def _audibility(results: Results) -> list[Row]:

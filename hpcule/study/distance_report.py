@@ -10,7 +10,7 @@ import yaml
 
 from hpcule.store.files import write_atomically
 from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
-from hpcule.study.report import environment
+from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
 
@@ -36,18 +36,26 @@ def write_distance(results: Mapping[str, Any], path: Path) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    page = environment().get_template("distance.html.j2")
-    settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
+    text = environment().get_template("distance.html.j2").render(context(results))
+    write_atomically(path, text.encode())
+
+
+def context(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows."""
     last = [results[basis]["sharpness"][-1] for basis in LABELS]
     most = max([*last[0], *last[1], results["threshold"]])
     rows = [
         (layer["name"], layer["parameters"], *(value / most for value in values), *values)
         for layer, values in zip(results["layers"], zip(*last, strict=True), strict=True)
     ]
-    text = page.render(
-        results=results, labels=LABELS, rows=rows, warnings=warnings(results), claims=claims(results), settings=settings
-    )
-    write_atomically(path, text.encode())
+    return {
+        "results": results,
+        "labels": LABELS,
+        "rows": rows,
+        "warnings": warnings(results),
+        "claims": claims(results),
+        "settings": yaml.safe_dump(dict(results["settings"]), sort_keys=False),
+    }
 
 
 def warnings(results: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from hpcule.config.tree import to_tree
 from hpcule.craft.methods import find
 from hpcule.data.source import Ids, Source
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
+from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.study.kept import Found
@@ -71,6 +72,8 @@ def evaluate(
         )
     if world.leads:
         require_same_samples(store.manifest, source)
+    # Its weights are read before anything is trained, since they may not be there.
+    perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
     cells = [MatrixCell(r, s, seed) for r in config.recipes for s in sets_of(r) for seed in config.seeds]
@@ -78,7 +81,7 @@ def evaluate(
     recipes = [_recipe(config, name, trained) for name in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
     if source.rate is None:
-        results["visibility"] = visibility(store, source)
+        results["visibility"] = visibility(store, source, perceptual)
     else:
         results["audibility"] = audibility(store, source, source.rate)
     if world.leads:
@@ -89,7 +92,7 @@ def evaluate(
 
 def sets_of(name: str) -> list[SetName]:
     """What a recipe's victims are trained on."""
-    return [kind for kind in SETS if kind != "part" or read_recipe(name).mix is not None]
+    return [kind for kind in SETS if kind != "part" or read_recipe(name).share is not None]
 
 
 def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found]) -> Recipe:
@@ -109,9 +112,9 @@ def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found])
         "settings": to_tree(with_recipe(config.victim, name)),
         "sets": sets,
     }
-    if steps.mix is not None:
+    if steps.share is not None:
         gain = paired_difference(lasts["protected"], lasts["part"])
-        found["gain"] = {"share": steps.mix, "mean": gain.mean, "interval": gain.interval}
+        found["gain"] = {"share": steps.share, "mean": gain.mean, "interval": gain.interval}
     return found
 
 

@@ -123,7 +123,7 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
         # The noise depends on who shares a delta and on the budget, not on how the method was trained.
         "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config),
     }
-    if read_recipe(recipe).mix is not None:
+    if read_recipe(recipe).share is not None:
         victims["part"] = _note_victim(grid, "part", victim, seed, recipe, (), "", config)
     if config.matched_noise:
         victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config)

@@ -120,8 +120,9 @@ def _train(
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
-    settings, train = data.training_set(victim.config, victim.role, reader, victim.recipe, victim.seed)
-    result = train_victim(settings, train, Published(test, resident=resident), world, victim.seed, report)
+    settings, train, owned = data.training_set(victim.config, victim.role, reader, victim.recipe, victim.seed)
+    tests = Published(test, resident=resident)
+    result = train_victim(settings, train, tests, world, victim.seed, report, owned)[1]
     found = dataclasses.asdict(result)
     del found["gradient_norms"]
     return {

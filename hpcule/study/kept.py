@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcule import __version__
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import DataError, StoreError
 from hpcule.data.source import Ids, Source
 from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
 from hpcule.store.fingerprint import fingerprint
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
+from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 
 Item = TypeVar("Item")
@@ -74,3 +75,19 @@ def digests(store: StoreReader, ids: Ids, test: Source) -> tuple[str, str]:
     """
     samples = (store.manifest.source.fingerprint, fingerprint(test, [(0, len(test))]), ids.tolist())
     return digest(__version__, *samples), sha256_file(store.path / MANIFEST)
+
+
+def checkpoints(config: VictimConfig) -> list[str]:
+    """SHA-256 of all files with weights that a victim's settings name, in order.
+
+    Raises:
+        DataError: one is not there.
+    """
+    found = []
+    for path in (Path(name) for name in (config.checkpoint, config.purifier) if name):
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        try:
+            found += [sha256_file(file) for file in files if not file.is_dir()]
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found

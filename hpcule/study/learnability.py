@@ -32,7 +32,7 @@ class DistanceConfig(NetworksConfig):
 
     probes: int = 3
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
-    probe_samples: int = 512
+    probe_samples: int = 256
     """Training samples, as published and without augmentation, alike of all classes, that the loss is taken over; the
     authors take all of them."""
     radius: float = 0.05
@@ -41,7 +41,7 @@ class DistanceConfig(NetworksConfig):
     """Passes over the probe, up and down each."""
     learning_rate: float = 0.1
     """Of the probe's plain gradient steps."""
-    batch: int = 256
+    batch: int = 64
     """Of the probe."""
     count: Literal["layers", "parameters"] = "layers"
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""

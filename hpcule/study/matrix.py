@@ -15,13 +15,13 @@ from hpcule.data.source import Source
 from hpcule.measure.linearity import Linearity, linearity
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept, digests
+from hpcule.study.kept import Found, Kept, checkpoints, digests
 from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published, noise_basis
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.result import VictimResult
-from hpcule.victim.run import trained
+from hpcule.victim.run import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
@@ -68,8 +68,8 @@ class Task:
             UsageError: its mixture leaves hardly any clean sample.
         """
         config = with_recipe(self.victim, cell.recipe)
-        config, train = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
-        network, result = trained(config, train, test, world, cell.seed, report)
+        config, train, owned = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
+        network, result = train_victim(config, train, test, world, cell.seed, report, owned)
         if network is None or self.test.rate is not None:
             return result, None
         images, labels = test.images(np.arange(min(len(test), MOST_TESTS), dtype=np.int64), world.device)
@@ -111,4 +111,5 @@ class Matrix:
         basis: object = "" if cell.set in ("clean", "part") else self._store
         if cell.set == "noise":
             basis = noise_basis(self._task.store) or basis
-        return digest(to_tree(cell), to_tree(with_recipe(self._task.victim, cell.recipe)), self._clean, basis)
+        config = with_recipe(self._task.victim, cell.recipe)
+        return digest(to_tree(cell), to_tree(config), checkpoints(config), self._clean, basis)

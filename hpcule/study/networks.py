@@ -20,8 +20,9 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
 from hpcule.measure.accuracy import chance_level, has_learnt
-from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
+from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept, digests
@@ -102,6 +103,7 @@ class Networks:
             "status": "done" if has_learnt(trained["clean"]["last"], self._chance) else "invalid",
             "data": {"name": source.name, **numbers},
             "method": manifest.method,
+            "store": sha256_file(self._store.path / MANIFEST),
             "reduced": manifest.reduced,
             "settings": {**to_tree(self._config), "world": None},
         }

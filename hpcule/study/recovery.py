@@ -113,7 +113,7 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
     """A new network by the victim's recipe, for as many steps as the others took."""
     steps = Schedule.of(config.victim, len(networks.data.ids)).total
     victim = dataclasses.replace(config.victim, steps=steps)
-    return {"accuracy": train_victim(victim, samples, networks.test, world.alone(), config.seed).last.test}
+    return {"accuracy": train_victim(victim, samples, networks.test, world.alone(), config.seed)[1].last.test}
 
 
 def _attack(

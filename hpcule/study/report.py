@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
 from hpcule.study.claims import claims, grade, verdict, warnings
 from hpcule.study.distance import Row, distance, learnt_features, linear_victims, structure
+from hpcule.study.mixtures import mixtures
+from hpcule.study.page import environment
+from hpcule.study.panels import Measured, panels
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
 from hpcule.study.results import (
     Protection,
@@ -26,8 +29,6 @@ from hpcule.study.results import (
     noun,
     percent,
     percent_range,
-    points,
-    points_range,
     whole_recipes,
     worst_recipe,
 )
@@ -42,21 +43,22 @@ BAR_LABELS = {
 MOST_CLASS_NAMES = 12
 
 
-def write_report(results: Results, pictures: Pictures, path: Path) -> None:
+def write_report(results: Results, pictures: Pictures, path: Path, measures: Sequence[Measured] = ()) -> None:
     """Write the report, readable by its owner alone; it needs no network, no script and no other file.
 
     Args:
         results: the content of results.json.
         pictures: samples to show, at least one.
         path: the HTML file; an older one is replaced.
+        measures: of the same store, to be shown as panels.
 
     Raises:
         StoreError: it cannot be written.
     """
-    write_atomically(path, render(results, pictures).encode())
+    write_atomically(path, render(results, pictures, measures).encode())
 
 
-def render(results: Results, pictures: Pictures) -> str:
+def render(results: Results, pictures: Pictures, measures: Sequence[Measured] = ()) -> str:
     """The page as text."""
     # Recordings are shown as pictures of 8 bits.
     levels = 255 if "rate" in results["data"] else results["protection"]["levels"]
@@ -83,25 +85,13 @@ def render(results: Results, pictures: Pictures) -> str:
             structure=structure(results),
             linear=linear_victims(results),
             features=learnt_features(results),
+            mixtures=mixtures(results),
+            panels=panels(measures),
             claims=claims(results),
             warnings=warnings(results),
             settings=_settings(results),
         )
     )
-
-
-def environment() -> Environment:
-    """The templates, and the filters that they need."""
-    templates = Environment(
-        loader=PackageLoader("hpcule.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = {"percent": percent, "percent_range": percent_range, "points": points, "points_range": points_range}
-    templates.filters |= shown
-    return templates
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from hpcule.measure.audibility import AudibilityNumbers
+from hpcule.measure.bayes import BayesError
 from hpcule.measure.linearity import Linearity
 from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
@@ -126,11 +127,15 @@ class DataFacts(TypedDict):
 
 
 class StructureNumbers(TypedDict):
-    """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves."""
+    """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves.
+
+    `bayes` estimates how well anybody could tell classes apart by published samples' values, and by clean ones'.
+    """
 
     delta: Separability
     clean: Separability
     class_share: float
+    bayes: Mapping[Literal["published", "clean"], BayesError]
     n: int
     values: int
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
+from hpcule.measure.bayes import bayes_error
+from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
 from hpcule.store.read import StoreReader
@@ -18,14 +21,23 @@ from hpcule.study.results import StructureNumbers
 PICTURES = 8
 MOST_SAMPLES, MOST_VALUES = 4096, 3072
 """Of which the structure is measured: samples spread evenly, and values of each drawn once."""
+PAIRED = 2
+"""One of so many of these is compared with all others of them, for the Bayes error."""
+MOST_PERCEIVED = 1000
+"""Of which LPIPS is measured."""
 
 
-def visibility(store: StoreReader, source: Source) -> VisibilityNumbers:
-    """How far published images are from clean ones."""
+def visibility(store: StoreReader, source: Source, perceptual: Perceptual | None = None) -> VisibilityNumbers:
+    """How far published images are from clean ones; of some of them also perceptually."""
     measured = Visibility(source.levels)
     for _, samples, published in _pairs(store, source):
         measured.update(torch.from_numpy(samples), torch.from_numpy(published))
-    return measured.result()
+    numbers = measured.result()
+    if perceptual:
+        distances = np.concatenate([part.numpy() for part in _perceived(store, source, perceptual)])
+        mean, largest = float(distances.mean()), float(distances.max())
+        numbers |= {"lpips_mean": mean, "lpips_max": largest, "lpips_n": len(distances)}
+    return numbers
 
 
 def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbers:
@@ -39,9 +51,8 @@ def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbe
 def structure(store: StoreReader, source: Source) -> StructureNumbers:
     """What the perturbation tells of the labels, beside what the samples themselves tell a linear classifier."""
     assert source.labels is not None
-    count = min(len(source), MOST_SAMPLES)
-    ids = np.arange(count, dtype=np.int64) * len(source) // count
-    size = int(np.prod(source.shape))
+    ids = _spread(source, MOST_SAMPLES)
+    count, size = len(ids), int(np.prod(source.shape))
     places = np.sort(np.random.default_rng(0).permutation(size)[:MOST_VALUES])
     clean, delta = np.empty((count, len(places)), np.float32), np.empty((count, len(places)), np.float32)
     for start in range(0, count, 1024):
@@ -51,13 +62,33 @@ def structure(store: StoreReader, source: Source) -> StructureNumbers:
         clean[rows] = samples.reshape(len(samples), -1)[:, places]
         delta[rows] = published.reshape(len(samples), -1)[:, places] - clean[rows]
     labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
+    values = torch.from_numpy(clean)
     return {
         "delta": linear_separability(deltas, labels, source.class_count),
-        "clean": linear_separability(torch.from_numpy(clean), labels, source.class_count),
+        "clean": linear_separability(values, labels, source.class_count),
+        "bayes": {
+            "published": bayes_error((values + deltas)[::PAIRED], labels[::PAIRED], source.class_count),
+            "clean": bayes_error(values[::PAIRED], labels[::PAIRED], source.class_count),
+        },
         "class_share": class_share(deltas, labels),
         "n": count,
         "values": len(places),
     }
+
+
+def _spread(source: Source, most: int) -> Ids:
+    """At most so many ids, spread evenly."""
+    count = min(len(source), most)
+    return np.arange(count, dtype=np.int64) * len(source) // count
+
+
+def _perceived(store: StoreReader, source: Source, perceptual: Perceptual) -> Iterator[Tensor]:
+    """LPIPS of some images, in batches."""
+    ids = _spread(source, MOST_PERCEIVED)
+    for part in np.array_split(ids, -(-len(ids) // 50)):
+        samples = source.read(part)
+        pair = (samples, store.published(part, samples))
+        yield perceptual.distances(*(torch.from_numpy(images.astype(np.float32)) / source.levels for images in pair))
 
 
 def _pairs(store: StoreReader, source: Source) -> Iterator[tuple[Ids, Samples, Samples]]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hpcule.config.tree import dump_yaml
 from hpcule.store.files import write_atomically
-from hpcule.study.report import environment
+from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.scaling import PARTS, shares
 from hpcule.study.svg import Series, Stack, series_chart, stacked_chart

@@ -57,7 +57,7 @@ def train(
         raise DataError(f"{source.name} has no labels to train a victim with")
     resident = config.world.resident_mebibytes * 2**20
     samples = Published(source, reader.published if reader else clean, resident=resident)
-    result = train_victim(
+    _, result = train_victim(
         config.victim,
         samples,
         Published(test_source, resident=resident),

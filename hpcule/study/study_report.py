@@ -17,8 +17,8 @@ from hpcule.study.collect import RANDOM, ROLES, Point, Row, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
 from hpcule.study.grid import Grid, Role, name_of
+from hpcule.study.page import environment
 from hpcule.study.paired import Comparison, holm
-from hpcule.study.report import environment
 from hpcule.study.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
 from hpcule.study.study_variants import VARIANT, headings, variant_rows
 from hpcule.study.svg import Series, series_chart

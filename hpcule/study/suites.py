@@ -9,7 +9,8 @@ from hpcule.config.run import WorldConfig
 from hpcule.data.source import Source
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
-from hpcule.victim.recipe import check_recipes, read_recipe
+from hpcule.victim.purify import PURIFICATIONS
+from hpcule.victim.recipe import TRANSFERS, check_recipes, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class EvaluateConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     samples: int | None = None
     """Train on so many samples, the same for all victims; None: on all."""
+    lpips: str | None = None
+    """File with the weights of torchvision's AlexNet, to measure LPIPS too."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
@@ -29,16 +32,18 @@ class EvaluateConfig:
         check_recipes(self.recipes)
         if not self.seeds:
             raise ValueError("seeds must not be empty")
-        if all(read_recipe(name).mix is not None for name in self.recipes):
-            raise ValueError(
-                f"recipes={list(self.recipes)}: at least one without clean samples mixed in, such as plain"
-            )
+        if all(read_recipe(name).share is not None for name in self.recipes):
+            raise ValueError(f"recipes={list(self.recipes)}: at least one without clean samples, such as plain")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={list(self.seeds)}: the same seed twice is one measurement")
 
 
 SUITES: dict[str, dict[str, Any]] = {
-    "quick": {"recipes": ["plain", "grayscale", "jpeg-10", "mix-0.5"], "seeds": [0]},
+    "quick": {
+        "recipes": ["plain", "grayscale", "jpeg-10", "mix-0.5"],
+        "seeds": [0],
+        "victim": {"network": "resnet-tiny", "epochs": 10},
+    },
     "standard": {
         "recipes": ["plain", "crop-flip", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "mixup", "mix-0.5"],
         "seeds": [0, 1, 2],
@@ -47,7 +52,11 @@ SUITES: dict[str, dict[str, Any]] = {
         "recipes": [
             "plain",
             "crop-flip",
-            *(name if kind.stage == "features" else f"crop-flip+{name}" for name, kind in COUNTERMEASURES.items()),
+            *(
+                name if kind.stage in ("few", "features") else f"crop-flip+{name}"
+                for name, kind in COUNTERMEASURES.items()
+                if name not in (*TRANSFERS, *PURIFICATIONS)
+            ),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
             *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),
         ],

@@ -94,7 +94,8 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
         recipe = of_length(trial.victim, steps)
         world.barrier()
-        seconds = float(np.mean(world.gather(train_victim(recipe, train, sets[count], world.alone(), seed=0).seconds)))
+        _, result = train_victim(recipe, train, sets[count], world.alone(), seed=0)
+        seconds = float(np.mean(world.gather(result.seconds)))
         observed.append((*work(recipe, len(train), len(sets[count])), seconds))
         spent += seconds
     if world.leads:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from hpcule.config.errors import UsageError
@@ -13,9 +11,11 @@ from hpcule.data.source import Ids
 from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import Applied, countermeasure
+from hpcule.victim.fixmatch import FewLabels, FixMatch
 from hpcule.victim.mixing import Mixed, mix
 from hpcule.victim.projection import fit_directions, project
-from hpcule.victim.published import Published
+from hpcule.victim.published import Publish, Published
+from hpcule.victim.purify import PURIFICATIONS, purification
 from hpcule.victim.squeeze import squeeze
 
 
@@ -26,24 +26,28 @@ class Batches:
         """Take the recipe's steps apart by where they act.
 
         Raises:
-            UsageError: the recipe is for images, and these are recordings.
+            UsageError: the recipe is for images, and these are recordings; or for more labels than there are.
         """
         source = train.source
         named = [*config.countermeasures, *([config.augment] if config.augment != "none" else [])]
         if source.rate is not None and named:
             raise UsageError(f"{', '.join(named)}: for images, and {source.name} holds recordings")
         steps = [countermeasure(text) for text in config.countermeasures]
-        self._train = squeezed(train, steps)
+        self._train = squeezed(train, config, seed, device)
         self._train.load()
         projected = any(step.name == "projection" for step in steps)
         self._directions = fit_directions(self._train, seed, device) if projected else None
         self._each = [step for step in steps if step.stage == "batch"]
+        few = next((int(step.strength or 0) for step in steps if step.stage == "few"), None)
+        self._fixmatch = None if few is None else FixMatch(self._train, few, seed)
         self._mixes = [step for step in steps if step.stage == "labels"]
         self._crop_flip = config.augment == "crop-flip"
         self._seed, self._device = seed, device
 
-    def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed:
+    def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed | FewLabels:
         """Samples in [0, 1] with what the loss asks of them, on the device, after such a share of the steps."""
+        if self._fixmatch:
+            return self._fixmatch.take(numbers, epoch, self._device)
         images, labels = self._train.images(numbers, self._device)
         ids = self._train.ids[numbers]
         if self._directions is not None:
@@ -57,7 +61,19 @@ class Batches:
         return mix(seen, labels, self._mixes, key(self._seed, "mixing", step), versions)
 
 
-def squeezed(train: Published, steps: Sequence[Applied]) -> Published:
-    """A training set through those of the steps that change its samples once."""
-    once, levels = [step for step in steps if step.stage == "samples"], train.source.levels
-    return train.through(lambda samples: squeeze(samples, once, levels)) if once else train
+def squeezed(train: Published, config: VictimConfig, seed: int, device: torch.device) -> Published:
+    """A training set through those of a recipe's steps that change its samples once.
+
+    Raises:
+        UsageError, DataError: a step purifies with a model that cannot be had; see `purification`.
+    """
+    for step in map(countermeasure, config.countermeasures):
+        if step.stage == "samples":
+            train = train.through(_change(step, config, train.source.levels, seed, device))
+    return train
+
+
+def _change(step: Applied, config: VictimConfig, levels: int, seed: int, device: torch.device) -> Publish:
+    if step.name in PURIFICATIONS:
+        return purification(step, config.purifier, levels, seed, device)
+    return lambda ids, samples: squeeze(samples, [step], levels)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcule.victim.countermeasures import feature_step
+from hpcule.victim.countermeasures import check_together, feature_step
 
 SMALLEST_MICRO_BATCH = 4
 """Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of
 which BatchNorm has no variance."""
+
+SMALLEST_INPUT = 32
+"""Pixels that a network halving its resolution five times needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,12 @@ class VictimConfig:
     """Supervised training from scratch: by default with SGD, as the field does, shortened for small nets."""
 
     network: str = "resnet-small"
+    checkpoint: str | None = None
+    """File with the trained weights that fine-tune and linear-probe begin with; None: the published ones."""
+    input_size: int = 224
+    """Pixels of the square to which these two resize images."""
+    purifier: str | None = None
+    """What diffusion and rebuild load: a folder of diffusers, and a program of torch.export."""
     epochs: int = 15
     steps: int | None = None
     """Optimizer steps of the whole run, whatever the batch; then `epochs` does not count."""
@@ -59,7 +68,10 @@ class VictimConfig:
         """Check ranges."""
         if min(self.epochs, self.batch) < 1:
             raise ValueError("epochs and batch must be at least 1")
-        learner = feature_step(self.countermeasures, crop_flip=self.augment == "crop-flip")
+        if self.input_size < SMALLEST_INPUT:
+            raise ValueError(f"input_size must be at least {SMALLEST_INPUT}")
+        check_together(self.countermeasures, crop_flip=self.augment == "crop-flip")
+        learner = feature_step(self.countermeasures)
         for name in ("steps", "evaluate_every", "noise_scale_every"):
             count = getattr(self, name)
             if count is not None and count < 1:

@@ -8,7 +8,7 @@ many, `simclr-200`. The layer is fitted to its optimum, where they take 100 epoc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,16 +21,15 @@ from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
 from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, uniformity
-from hpcule.nets.logistic import logistic_regression
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure, feature_step
+from hpcule.victim.countermeasures import feature_step
 from hpcule.victim.network import is_fast
+from hpcule.victim.probe import gathered, probed
 from hpcule.victim.published import Published
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.schedule import Schedule
-from hpcule.victim.testing import answers
 from hpcule.world.engine import DdpEngine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.precision import autocast, place
@@ -119,7 +118,7 @@ class _Learning:
         assert step is not None
         assert step.strength is not None
         self.name, self.preset, self.world, self.seed = step.name, PRESETS[step.name], world, seed
-        self.train = squeezed(train, [countermeasure(text) for text in config.countermeasures])
+        self.train = squeezed(train, config, seed, world.device)
         self.train.load()
         self.schedule = _schedule(self.preset.rate, int(step.strength), len(train))
         self.learner = self._build(config)
@@ -144,14 +143,7 @@ class _Learning:
         """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set."""
         average_buffers(self.learner, self.world)
         self.learner.eval()
-        features, labels = self._features(self.train)
-        mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
-        features = (features - mean) / deviation
-        weights, bias = logistic_regression(features, labels, self.train.source.class_count)
-        fitted = ((features @ weights + bias).argmax(1) == labels).float().mean()
-        features, labels = self._features(test)
-        found = (((features - mean) / deviation @ weights + bias).argmax(1) == labels).float().mean()
-        return float(fitted), float(found)
+        return probed(self.learner.online[0], self.train, test, self.world, fast=self.fast)
 
     def geometry(self, test: Published) -> tuple[float, float]:
         """Alignment of two views of test samples, and uniformity of the first."""
@@ -190,14 +182,6 @@ class _Learning:
         first, second = (Strong.draw(p, ids, size, 1.0, SMALLEST_CROP).apply(images) for p in purposes)
         return first, second
 
-    def _features(self, samples: Published) -> tuple[Tensor, Tensor]:
-        """Features [n, d] of all samples as they are, and their labels [n], on every rank."""
-        encoder = self.learner.online[0]
-        parts = np.array_split(np.arange(len(samples), dtype=np.int64), self.world.size)
-        pairs = answers(encoder, samples, parts[self.world.rank], self.world.device, fast=self.fast)
-        features = gathered(torch.cat([features for features, _ in pairs]), parts, self.world)
-        return features, samples.labels.to(features.device)
-
     def _build(self, config: VictimConfig) -> Contrastive:
         channels, height, width = self.train.source.shape
         learner = build_learner(
@@ -214,26 +198,6 @@ class _Learning:
         if config.batch_norm == "synchronised":
             synchronise(learner, self.world)
         return learner
-
-
-def gathered(rows: Tensor, parts: Sequence[Ids], world: World) -> Tensor:
-    """The rows [n, d] of all ranks, in their order; gradients flow to this rank's own alone.
-
-    Args:
-        rows: as many as this rank has samples, or a multiple of that.
-        parts: each rank's samples.
-        world: the ranks.
-    """
-    if world.size == 1:
-        return rows
-    times = len(rows) // len(parts[world.rank])
-    counts = [times * len(part) for part in parts]
-    start = sum(counts[: world.rank])
-    everything = torch.zeros(sum(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
-    everything[start : start + len(rows)] = rows.detach()
-    # Each row comes from one rank, and adding zeros to it is exact in any order.
-    world.add(everything)
-    return torch.cat([everything[:start], rows, everything[start + len(rows) :]])
 
 
 def _schedule(rate: float, epochs: int, samples: int) -> Schedule:

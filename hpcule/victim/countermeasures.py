@@ -10,7 +10,7 @@ from typing import Literal
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
-Stage = Literal["samples", "set", "batch", "labels", "network", "features"]
+Stage = Literal["samples", "set", "batch", "labels", "network", "few", "features", "after"]
 EARLY = 0.25
 """Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
@@ -21,7 +21,8 @@ class Countermeasure:
 
     Attributes:
         stage: acts once on each of the published `samples`, is fitted to the whole `set`, acts anew on every `batch`,
-            on a batch and its `labels`, or against the `network`; `features` are learnt before classes are.
+            on a batch and its `labels`, or on the `network`; makes do with `few` labels; gets `features` before classes
+            are learnt; or acts `after` training.
         title: for people; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
@@ -44,6 +45,8 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "jpeg": Countermeasure("samples", "JPEG at quality {}", 10, 1, 100),
     "bit-depth": Countermeasure("samples", "{} bits a value", 2, 1, 7),
     "blur": Countermeasure("samples", "Gaussian blur of {} pixels", 1, 0.3, 10, whole=False),
+    "diffusion": Countermeasure("samples", "{} steps of a diffusion model and back", 100, 1, 1000),
+    "rebuild": Countermeasure("samples", "rebuilt by a trained network"),
     "projection": Countermeasure("set", "orthogonal projection"),
     "cutout": Countermeasure("batch", "cutout of {}% of the width", 50, 1, 100),
     "resize": Countermeasure("batch", "shrunk at random to {}% or more and back", 50, 5, 99),
@@ -54,6 +57,10 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "mixup": Countermeasure("labels", "mixup"),
     "cutmix": Countermeasure("labels", "cutmix"),
     "adversarial": Countermeasure("network", "adversarial training, radius {}", 4, 1, 32),
+    "fixmatch": Countermeasure("few", "FixMatch with {} labels a class", 25, 1, 100_000),
+    "dfr": Countermeasure("after", "last layer fitted anew to {}% clean", 10, 0.1, 90, whole=False),
+    "fine-tune": Countermeasure("network", "fine-tuned from trained weights"),
+    "linear-probe": Countermeasure("features", "linear layer on a trained encoder"),
     "simclr": Countermeasure("features", "features by SimCLR in {} epochs", 100, 1, 2000),
     "moco": Countermeasure("features", "features by MoCo v2 in {} epochs", 100, 1, 2000),
     "byol": Countermeasure("features", "features by BYOL in {} epochs", 100, 1, 2000),
@@ -112,26 +119,25 @@ def countermeasure(text: str) -> Applied:
     return Applied(name, value)
 
 
-def feature_step(texts: Sequence[str], *, crop_flip: bool = False) -> Applied | None:
-    """The step by which a victim learns features before it learns classes, or None.
+def feature_step(texts: Sequence[str]) -> Applied | None:
+    """The step by which a victim gets features before it learns classes, or None."""
+    return next((step for step in map(countermeasure, texts) if step.stage == "features"), None)
 
-    Raises:
-        UsageError: there are several, or steps beside it that act in the training of a classifier.
-    """
+
+def check_together(texts: Sequence[str], *, crop_flip: bool) -> None:
+    """Raise UsageError where a step draws views of its own and others beside it would change a batch or a network."""
     steps = [countermeasure(text) for text in texts]
-    learners = [step for step in steps if step.stage == "features"]
-    if not learners:
-        return None
-    name = learners[0].name
-    others = [step.name for step in steps if step.stage not in ("samples", "features")] + ["crop-flip"] * crop_flip
-    others += [step.name for step in learners[1:]]
+    own = [step for step in steps if step.stage in ("few", "features")]
+    if not own:
+        return
+    others = [step.name for step in steps if step is not own[0] and step.stage != "samples"]
+    others += ["crop-flip"] * crop_flip
     if others:
-        valid = [other for other, kind in COUNTERMEASURES.items() if kind.stage == "samples"]
+        valid = [name for name, kind in COUNTERMEASURES.items() if kind.stage == "samples"]
         raise UsageError(
-            f"{name} with {', '.join(others)}: a victim that learns features first draws views of its own; beside it "
-            f"there may be {', '.join(valid)}, and mix-0.5"
+            f"{own[0].name} with {', '.join(others)}: such a victim draws views of its own, or none; beside it there "
+            f"may be {', '.join(valid)}, and mix-0.5"
         )
-    return learners[0]
 
 
 def split_strength(text: str) -> tuple[str, float | None]:

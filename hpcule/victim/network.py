@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from hpcule.data.keyed import key
 from hpcule.data.source import Source
 from hpcule.nets import build
+from hpcule.nets.encoder import Encoder, load_encoder
+from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import countermeasure
 from hpcule.world.precision import has_fast_bf16, place
 
 
 def build_network(config: VictimConfig, source: Source, seed: int, device: torch.device) -> nn.Module:
-    """A victim's network with its first weights."""
+    """A victim's network with its first weights.
+
+    Raises:
+        UsageError, DataError: it begins with weights that cannot be had; see `load_encoder`.
+    """
+    if any(countermeasure(text).name == "fine-tune" for text in config.countermeasures):
+        network: nn.Module = Transferred(trained_encoder(config), source.class_count, key(seed, "victim init") % 2**63)
+        place(network, device)
+        return network
     channels, height, width = source.shape
     network = build(
         config.network,
@@ -25,6 +38,17 @@ def build_network(config: VictimConfig, source: Source, seed: int, device: torch
     )
     place(network, device)
     return network
+
+
+def trained_encoder(config: VictimConfig) -> Encoder:
+    """What a victim begins with that does not begin with random weights.
+
+    Raises:
+        UsageError: no encoder has this name, or it needs a package that is not installed.
+        DataError: the weights are absent, or not those of this network.
+    """
+    checkpoint = Path(config.checkpoint) if config.checkpoint else None
+    return load_encoder(config.network, checkpoint, input_size=config.input_size)
 
 
 def is_fast(config: VictimConfig, device: torch.device) -> bool:

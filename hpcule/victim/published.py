@@ -141,11 +141,11 @@ class Published:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def through(self, change: Callable[[Samples], Samples]) -> Published:
+    def through(self, change: Publish) -> Published:
         """The same set, each sample as `change` makes it of what was published."""
 
         def publish(ids: Ids, samples: Samples) -> Samples:
-            return change(self._publish(ids, samples))
+            return change(ids, self._publish(ids, samples))
 
         return Published(self.source, publish, ids=self.ids, resident=self._resident)
 

@@ -12,11 +12,17 @@ from typing import Any
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 from hpcule.nets import NETS
+from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure, feature_step, split_strength
+from hpcule.victim.countermeasures import COUNTERMEASURES, check_together, countermeasure, split_strength
 
-OWN_SETTINGS: dict[str, dict[str, Any]] = {"vit": {"optimizer": "adam", "learning_rate": 5e-4}}
-"""Of networks that do not learn with the settings of the others."""
+OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "vit": {"optimizer": "adam", "learning_rate": 5e-4},
+    "fine-tune": {"learning_rate": 0.01},
+}
+"""Of networks and steps that do not learn with the settings of the others."""
+TRANSFERS = ("fine-tune", "linear-probe")
+"""Steps that begin with trained weights."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Recipe:
     Attributes:
         crop_flip: random crops and flips, ordinary augmentation.
         countermeasures: texts for `countermeasure`, in the order in which they act.
-        mix: share of the samples that are taken as published, the others being clean; None: all.
+        mix: share of the samples that are taken as published, clean ones being mixed in; None: all.
         network: by name; None: the one of the settings.
     """
 
@@ -34,6 +40,12 @@ class Recipe:
     countermeasures: tuple[str, ...]
     mix: float | None
     network: str | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the samples that are published; the thief has the others clean. None: all are published."""
+        refits = [step for step in map(countermeasure, self.countermeasures) if step.stage == "after"]
+        return 1 - (refits[0].strength or 0) / 100 if refits else self.mix
 
     @property
     def title(self) -> str:
@@ -55,9 +67,8 @@ def read_recipe(text: str) -> Recipe:
             does not go with; or the network is unknown.
     """
     listed, at, network = text.partition("@")
-    if at and network not in NETS:
-        raise UsageError(f"recipe {text}: {unknown('network', network, NETS)}")
     steps = listed.split("+")
+    _check_network(text, network if at else None, steps)
     if len({split_strength(step)[0] for step in steps}) < len(steps):
         raise UsageError(f"recipe {text}: a step stands there twice")
     crop_flip, mix, names = False, None, []
@@ -76,8 +87,20 @@ def read_recipe(text: str) -> Recipe:
             countermeasure(step)
         else:
             raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
-    feature_step(names, crop_flip=crop_flip)
+    check_together(names, crop_flip=crop_flip)
+    if mix is not None and any(countermeasure(name).stage == "after" for name in names):
+        raise UsageError(f"recipe {text}: either mixes clean samples in, or fits the last layer to them")
     return Recipe(crop_flip, tuple(names), mix, network or None)
+
+
+def _check_network(text: str, network: str | None, steps: list[str]) -> None:
+    """Trained weights need an architecture that comes with them; all else is trained from scratch."""
+    transfer = next((step for step in steps if step in TRANSFERS), None)
+    valid = ARCHITECTURES if transfer else NETS
+    if transfer and network is None:
+        raise UsageError(f"recipe {text}: say which trained network, as in {text}@{next(iter(ARCHITECTURES))}")
+    if network is not None and network not in valid:
+        raise UsageError(f"recipe {text}: {unknown('network', network, valid)}")
 
 
 def check_recipes(names: tuple[str, ...]) -> None:
@@ -91,7 +114,9 @@ def with_recipe(config: VictimConfig, text: str) -> VictimConfig:
     steps = read_recipe(text)
     changed: dict[str, Any] = {"augment": "crop-flip" if steps.crop_flip else "none"}
     if steps.network is not None:
-        changed |= {"network": steps.network, **OWN_SETTINGS.get(steps.network, {})}
+        changed["network"] = steps.network
+    for name in (steps.network, *steps.countermeasures):
+        changed |= OWN_SETTINGS.get(name or "", {})
     return dataclasses.replace(config, countermeasures=steps.countermeasures, **changed)
 
 

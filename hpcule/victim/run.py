@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 from torch import nn
 
+from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.contrastive import look_epochs, train_contrastive
-from hpcule.victim.countermeasures import feature_step
+from hpcule.victim.countermeasures import countermeasure, feature_step
 from hpcule.victim.published import Published
+from hpcule.victim.refit import refit
 from hpcule.victim.result import VictimResult
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.train import train_network
+from hpcule.victim.transfer import train_probe
 from hpcule.world.group import World
 
 
@@ -24,32 +27,36 @@ def train_victim(
     world: World,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> VictimResult:
-    """What a victim reaches; see `trained`."""
-    return trained(config, train, test, world, seed, report)[1]
-
-
-def trained(
-    config: VictimConfig,
-    train: Published,
-    test: Published,
-    world: World,
-    seed: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    owned: Published | None = None,
 ) -> tuple[nn.Module | None, VictimResult]:
-    """A victim's network, in evaluation mode, and what it reaches; see `train_network` and `train_contrastive`.
+    """A victim's network, in evaluation mode, and what it reaches; see `train_network`.
 
-    There is no such network where features are learnt first.
+    There is no such network where features come first.
+
+    Args:
+        owned: clean samples that the thief has, for recipes whose last layer is fitted to them.
+
+    Raises:
+        UsageError: there are none for such a recipe.
     """
-    if feature_step(config.countermeasures):
-        return None, train_contrastive(config, train, test, world, seed, report)
-    return train_network(config, train, test, world, seed, report)
+    if learner := feature_step(config.countermeasures):
+        train_features = train_probe if learner.name == "linear-probe" else train_contrastive
+        return None, train_features(config, train, test, world, seed, report)
+    refits = _after(config)
+    if refits and owned is None:
+        raise UsageError(
+            f"{refits[0]} needs clean samples beside the published ones: it is a recipe of hpcule evaluate"
+        )
+    network, result = train_network(config, train, test, world, seed, report)
+    return network, refit(network, result, config, owned, test, world) if refits and owned else result
 
 
 def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
     """How many samples a victim trains on and tests in all, of training and test sets of these sizes."""
     if learner := feature_step(config.countermeasures):
-        epochs = int(learner.strength or 0)
+        if learner.strength is None:
+            return 0.0, samples + tests
+        epochs = int(learner.strength)
         return float(epochs * samples), len(look_epochs(epochs)) * (samples + tests)
     schedule = Schedule.of(config, samples)
     looks = schedule.epochs + (schedule.total // config.evaluate_every if config.evaluate_every else 0)
@@ -58,9 +65,16 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
     """The recipe with so many steps, or so many epochs of learning features, and with nothing to look for."""
-    short = dataclasses.replace(config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None)
+    others = tuple(text for text in config.countermeasures if text not in _after(config))
+    short = dataclasses.replace(
+        config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None, countermeasures=others
+    )
     learner = feature_step(config.countermeasures)
-    if learner is None:
+    if learner is None or learner.strength is None:
         return short
-    others = tuple(text for text in config.countermeasures if feature_step([text]) is None)
+    others = tuple(text for text in others if feature_step([text]) is None)
     return dataclasses.replace(short, countermeasures=(*others, f"{learner.name}-{length}"))
+
+
+def _after(config: VictimConfig) -> list[str]:
+    return [text for text in config.countermeasures if countermeasure(text).stage == "after"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ BATCH = 500
 
 
 def answers(
-    network: nn.Module, test: Published, numbers: Ids, device: torch.device, *, fast: bool
+    network: Callable[[Tensor], Tensor], test: Published, numbers: Ids, device: torch.device, *, fast: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits [b, classes] and labels [b] of these samples, batch by batch, on the device.
 
     Args:
-        network: on the device, in evaluation mode.
+        network: on the device, in evaluation mode; or its features.
         test: the samples.
         numbers: int64 [n], which of them.
         device: where to compute.

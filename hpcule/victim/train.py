@@ -20,6 +20,7 @@ from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import feature_step
 from hpcule.victim.gradient_meter import GradientMeter
+from hpcule.victim.mixing import Mixed
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
@@ -152,7 +153,7 @@ class _Trainer:
     def _accumulate(self, numbers: Ids, share: int, epoch: int) -> Tensor:
         """Add the gradient of a part of the batch, each sample counting 1 / share; how many were recognised."""
         mixed = self.batches.take(numbers, epoch, self.step, self.step / self.schedule.total)
-        if self.adversary:
+        if self.adversary and isinstance(mixed, Mixed):
             with self.autocast:
                 mixed = attacked(self.adversary, self.network, mixed, self.train.ids[numbers], self.step)
         logits = self._logits(self.engine.network, mixed.images)

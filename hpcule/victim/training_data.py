@@ -13,6 +13,7 @@ from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import countermeasure
 from hpcule.victim.published import Kind, Publish, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule
@@ -51,8 +52,8 @@ class TrainingData:
 
     def training_set(
         self, config: VictimConfig, kind: Kind, store: StoreReader | None, name: str, seed: int
-    ) -> tuple[VictimConfig, Published]:
-        """A victim's settings and its training set.
+    ) -> tuple[VictimConfig, Published, Published | None]:
+        """A victim's settings, its training set, and the clean samples to which its last layer is fitted, if it is.
 
         Args:
             config: by the recipe.
@@ -62,32 +63,43 @@ class TrainingData:
             seed: of random noise, and of what is mixed.
 
         Raises:
-            UsageError: a mixture leaves hardly any clean sample.
+            UsageError: hardly any sample is left clean where the recipe needs some.
         """
         if kind == "part":
-            return self.clean_part(config, name, seed)
-        return config, self.published(publisher(kind, store, seed, self.source), name, seed)
+            return *self.clean_part(config, name, seed), None
+        recipe = read_recipe(name)
+        owned = self.owned(name, seed) if recipe.share is not None and recipe.mix is None else None
+        return config, self.published(publisher(kind, store, seed, self.source), name, seed), owned
 
     def published(self, publish: Publish, name: str, seed: int) -> Published:
-        """The training set of a recipe: all of it through `publish`, or of a mixture its protected share."""
-        share = read_recipe(name).mix
-        if share is not None:
-            publish = mixture(publish, self._protected(share, seed))
-        return Published(self.source, publish, ids=self.ids, resident=self.resident)
+        """The training set of a recipe: all of it through `publish`, or what the thief does not have clean."""
+        recipe, ids = read_recipe(name), self.ids
+        if recipe.share is not None:
+            protected = self._protected(recipe.share, seed)
+            if recipe.mix is not None:
+                publish = mixture(publish, protected)
+            else:
+                ids = protected
+        return Published(self.source, publish, ids=ids, resident=self.resident)
 
-    def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
-        """The clean samples of a mixture alone, for a victim that takes as many steps as on all.
+    def owned(self, name: str, seed: int) -> Published:
+        """The samples that the thief of a recipe has clean.
 
         Raises:
-            UsageError: hardly any are left.
+            UsageError: hardly any.
         """
-        share = read_recipe(name).mix
+        share = read_recipe(name).share
         assert share is not None
         ids = np.setdiff1d(self.ids, self._protected(share, seed), assume_unique=True)
         if len(ids) < FEWEST:
             raise UsageError(f"recipe {name}: of {len(self.ids)} samples {len(ids)} stay clean")
+        return Published(self.source, ids=ids, resident=self.resident)
+
+    def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
+        """The thief's clean samples alone, for a victim that takes as many steps as on all."""
         steps = Schedule.of(config, len(self.ids)).total
-        return dataclasses.replace(config, steps=steps), Published(self.source, ids=ids, resident=self.resident)
+        others = tuple(text for text in config.countermeasures if countermeasure(text).stage != "after")
+        return dataclasses.replace(config, steps=steps, countermeasures=others), self.owned(name, seed)
 
     def _protected(self, share: float, seed: int) -> Ids:
         assert self.source.labels is not None

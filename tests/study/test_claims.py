@@ -122,7 +122,7 @@ def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
 def test_a_mixture_tells_what_the_protected_part_adds(make):
     results = make.results([make.plain(), make.mixed()])
     (paragraph,) = [text for text in claims(results) if "teach alone" in text]
-    assert "With 50% of the images protected and the rest clean" in paragraph
+    assert "a thief has 50% of the images clean (50% protected, the rest clean)" in paragraph
     assert "add +3.0 points (" in paragraph
     assert "teach alone (59.0%); clean ones in their place would add +12.5." in paragraph
     assert "(no augmentation)" not in verdict(results)

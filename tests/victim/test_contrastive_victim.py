@@ -13,7 +13,8 @@ from hpcule.config.errors import HpculeError, UsageError
 from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression, supervised_nt_xent
 from hpcule.victim import contrastive
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.contrastive import LOOKS, PRESETS, _Learning, gathered
+from hpcule.victim.contrastive import LOOKS, PRESETS, _Learning
+from hpcule.victim.probe import gathered
 from hpcule.victim.published import Published
 from hpcule.victim.run import train_victim
 from hpcule.victim.train import train_network
@@ -49,7 +50,7 @@ def step_on(world, name):
 def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
     told = []
     config = config_of(f"{name}-10")
-    result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
+    _, result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
     assert [point.epoch for point in result.curve] == [2, 4, 6, 8, 10]
     assert len(result.curve) == LOOKS
     assert result.last.test > 0.6
@@ -62,7 +63,9 @@ def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
 
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
-    curves = [train_victim(config_of("simclr-3"), *make_sets(contrast=0.05), alone, seed).curve for seed in (0, 0, 1)]
+    curves = [
+        train_victim(config_of("simclr-3"), *make_sets(contrast=0.05), alone, seed)[1].curve for seed in (0, 0, 1)
+    ]
     assert curves[0] == curves[1] != curves[2]
 
 

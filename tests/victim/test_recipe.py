@@ -51,8 +51,17 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("plain@vgg", "recipe plain@vgg: unknown network 'vgg': did you mean 'vgg16'"),
         ("@vgg16", "unknown step"),
         ("simclr-0", "a whole number of 1 to 2000, as in simclr-100"),
-        ("crop-flip+simclr", "simclr with crop-flip: a victim that learns features first draws views of its own"),
-        ("moco+cutout+jpeg-10", "moco with cutout: .* there may be grayscale, jpeg, bit-depth, blur, and mix-0.5"),
+        ("crop-flip+simclr", "simclr with crop-flip: such a victim draws views of its own"),
+        ("fixmatch+mixup", "fixmatch with mixup"),
+        ("fixmatch-0", "a whole number of 1 to 100000, as in fixmatch-25"),
+        ("dfr+mix-0.5", "either mixes clean samples in, or fits the last layer to them"),
+        ("fine-tune", "say which trained network, as in fine-tune@efficientnet-lite0"),
+        ("linear-probe@vgg16", "unknown network 'vgg16'.* resnet50"),
+        ("plain@efficientnet-lite0", "unknown network 'efficientnet-lite0'"),
+        (
+            "moco+cutout+jpeg-10",
+            "moco with cutout: .* there may be grayscale, jpeg, bit-depth, blur, diffusion, rebuild, and mix-0.5",
+        ),
         ("simclr+byol", "simclr with byol"),
         ("", "unknown step"),
     ],
@@ -79,7 +88,14 @@ def test_a_victims_settings_follow_its_recipe():
     assert with_recipe(config, "plain").countermeasures == ()
     assert with_recipe(config, "plain@vgg16") == VictimConfig(batch=64, network="vgg16")
     vit = with_recipe(config, "jpeg-20@vit")
+    tuned = with_recipe(config, "crop-flip+fine-tune@resnet18")
+    assert (tuned.network, tuned.learning_rate, tuned.countermeasures) == ("resnet18", 0.01, ("fine-tune",))
     assert (vit.network, vit.optimizer, vit.learning_rate, vit.countermeasures) == ("vit", "adam", 5e-4, ("jpeg-20",))
+
+
+def test_what_is_published_of_a_thiefs_samples():
+    shares = {text: read_recipe(text).share for text in ("plain", "mix-0.2", "dfr", "crop-flip+dfr-25")}
+    assert shares == {"plain": None, "mix-0.2": 0.2, "dfr": 0.9, "crop-flip+dfr-25": 0.75}
 
 
 def test_a_clean_control_knows_no_mixture():

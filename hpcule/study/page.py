@@ -1,0 +1,21 @@
+"""What all pages are rendered with."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hpcule.study.results import percent, percent_range, points, points_range
+
+
+def environment() -> Environment:
+    """The templates, and the filters that they need."""
+    templates = Environment(
+        loader=PackageLoader("hpcule.study"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = {"percent": percent, "percent_range": percent_range, "points": points, "points_range": points_range}
+    templates.filters |= shown
+    return templates

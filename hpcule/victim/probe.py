@@ -1,0 +1,88 @@
+"""Linear layers on features that are learnt already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcule.data.source import Ids
+from hpcule.nets.logistic import logistic_regression
+from hpcule.victim.published import Published
+from hpcule.victim.testing import answers
+from hpcule.world.group import World
+
+Encode = Callable[[Tensor], Tensor]
+"""From images [b, C, H, W] in [0, 1] to features [b, d]."""
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """Features [n, d] times `weights` [d, classes], plus `bias` [classes], are logits."""
+
+    weights: Tensor
+    bias: Tensor
+
+    @classmethod
+    def fitted(cls, features: Tensor, labels: Tensor, classes: int) -> LinearLayer:
+        """The least cross-entropy on features [n, d], searched for at unit variance."""
+        mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
+        weights, bias = logistic_regression((features - mean) / deviation, labels, classes)
+        return cls(weights / deviation[:, None], bias - mean / deviation @ weights)
+
+    def accuracy(self, features: Tensor, labels: Tensor) -> float:
+        """Share of rows whose largest logit is that of their label."""
+        return float(((features @ self.weights + self.bias).argmax(1) == labels).float().mean())
+
+    def put_into(self, linear: nn.Linear) -> None:
+        """Replace a layer's weights."""
+        with torch.no_grad():
+            linear.weight.copy_(self.weights.t())
+            linear.bias.copy_(self.bias)
+
+
+def probed(encode: Encode, train: Published, test: Published, world: World, *, fast: bool) -> tuple[float, float]:
+    """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set; see `all_features`."""
+    features, labels = all_features(encode, train, world, fast=fast)
+    layer = LinearLayer.fitted(features, labels, train.source.class_count)
+    return layer.accuracy(features, labels), layer.accuracy(*all_features(encode, test, world, fast=fast))
+
+
+def all_features(encode: Encode, samples: Published, world: World, *, fast: bool) -> tuple[Tensor, Tensor]:
+    """Features [n, d] of all samples as they are, and their labels [n], on every rank; each computes a share.
+
+    Args:
+        encode: a network in evaluation mode, or its features; the same on every rank.
+        samples: what it looks at.
+        world: the ranks.
+        fast: in bf16.
+    """
+    if len(samples) < world.size:
+        world = world.alone()
+    parts = np.array_split(np.arange(len(samples), dtype=np.int64), world.size)
+    pairs = answers(encode, samples, parts[world.rank], world.device, fast=fast)
+    features = gathered(torch.cat([features for features, _ in pairs]), parts, world)
+    return features, samples.labels.to(features.device)
+
+
+def gathered(rows: Tensor, parts: Sequence[Ids], world: World) -> Tensor:
+    """The rows [n, d] of all ranks, in their order; gradients flow to this rank's own alone.
+
+    Args:
+        rows: as many as this rank has samples, or a multiple of that.
+        parts: each rank's samples.
+        world: the ranks.
+    """
+    if world.size == 1:
+        return rows
+    times = len(rows) // len(parts[world.rank])
+    counts = [times * len(part) for part in parts]
+    start = sum(counts[: world.rank])
+    everything = torch.zeros(sum(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    everything[start : start + len(rows)] = rows.detach()
+    # Each row comes from one rank, and adding zeros to it is exact in any order.
+    world.add(everything)
+    return torch.cat([everything[:start], rows, everything[start + len(rows) :]])

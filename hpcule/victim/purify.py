@@ -1,0 +1,144 @@
+"""Purification: a generative model that somebody trained elsewhere draws the published samples anew, as clean ones.
+
+Two kinds of checkpoint plug in. A diffusion model adds noise to a sample for so many of its steps and takes it off
+again (Nie et al., ICML 2022, arXiv 2205.07460; on unlearnable data Dolatabadi, Erfani, Leckie, arXiv 2303.08500, with
+100 of 1,000 steps). Any other network, such as an autoencoder, plugs in as a program that maps images to images
+(D-VAE: Yu et al., ICML 2024, arXiv 2405.01460).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcule.config.errors import DataError, UsageError
+from hpcule.data.keyed import key, normal
+from hpcule.data.source import Ids, Samples
+from hpcule.victim.countermeasures import Applied
+from hpcule.victim.published import Publish
+from hpcule.world.torchvision_compat import declare_missing_operators
+
+PURIFICATIONS = ("diffusion", "rebuild")
+"""Steps that need a checkpoint."""
+BATCH = 100
+
+
+def purification(step: Applied, path: str | None, levels: int, seed: int, device: torch.device) -> Publish:
+    """What a purifying step does to samples of 0..levels, from the checkpoint at `path`.
+
+    Raises:
+        UsageError: no checkpoint was named, or it needs a package that is not installed.
+        DataError: the checkpoint cannot be read, or is not for such images.
+    """
+    if path is None:
+        raise UsageError(f"{step.name} needs a checkpoint: --set victim.purifier=PATH")
+    load = _diffusion if step.name == "diffusion" else _program
+    purify = load(Path(path), step, seed, device)
+
+    def change(ids: Ids, samples: Samples) -> Samples:
+        parts = []
+        for start in range(0, len(ids), BATCH):
+            rows = slice(start, start + BATCH)
+            images = torch.from_numpy(samples[rows].astype(np.float32)).to(device) / levels
+            with torch.no_grad():
+                pure = purify(images, ids[rows])
+            if pure.shape != images.shape:
+                raise DataError(f"{path}: gives images {list(pure.shape)} for {list(images.shape)}")
+            parts.append((pure.clamp(0, 1) * levels).round().cpu().numpy().astype(samples.dtype))
+        return np.concatenate(parts) if parts else samples
+
+    return change
+
+
+Purify = Callable[[Tensor, Ids], Tensor]
+"""From images float32 [n, C, H, W] in [0, 1] with their ids to such images."""
+
+
+def _program(path: Path, step: Applied, seed: int, device: torch.device) -> Purify:
+    try:
+        program: Any = torch.export.load(path).module().to(device)
+    except Exception as error:  # foreign bytes come out as whatever the parsers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a program that torch.export.save has written ({reason})") from None
+
+    def purify(images: Tensor, ids: Ids) -> Tensor:
+        try:
+            result: Tensor = program(images)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise DataError(
+                f"{path}: takes no images {list(images.shape)} ({str(error).splitlines()[0]}); export it for batches "
+                "of any size, with torch.export.Dim"
+            ) from None
+        return result
+
+    return purify
+
+
+def _diffusion(path: Path, step: Applied, seed: int, device: torch.device) -> Purify:
+    denoiser, kept = _load_diffusers(path)
+    denoiser = denoiser.to(device).eval()
+    steps = int(step.strength or 0)
+    if steps > len(kept):
+        raise UsageError(f"diffusion-{steps}: {path} has {len(kept)} steps")
+
+    def purify(images: Tensor, ids: Ids) -> Tensor:
+        size, own = denoiser.config.sample_size, denoiser.config.in_channels
+        if images.shape[1] != own or (isinstance(size, int) and tuple(images.shape[2:]) != (size, size)):
+            raise DataError(f"{path}: for images of {own} channel(s) and {size} pixels; here {list(images.shape[1:])}")
+
+        def noise(number: int) -> Tensor:
+            drawn = normal(key(seed, "purification", number), ids, images[0].numel())
+            return torch.from_numpy(drawn.astype(np.float32)).view_as(images).to(device)
+
+        pure = diffused(lambda x, t: denoiser(x, t).sample, kept, steps, 2 * images - 1, noise)
+        return (pure + 1) / 2
+
+    return purify
+
+
+def diffused(
+    denoise: Callable[[Tensor, int], Tensor], kept: Tensor, steps: int, images: Tensor, noise: Callable[[int], Tensor]
+) -> Tensor:
+    """Images with noise of so many steps, and without it again by ancestral sampling (Ho et al., arXiv 2006.11239).
+
+    Args:
+        denoise: from noisy images and a step, counted from 0, to the standard normal noise in them.
+        kept: [T], the share of an image's variance that is left after each step: the products of 1 - beta.
+        steps: 1..T.
+        images: [n, C, H, W] in [-1, 1].
+        noise: standard normal values like the images, by step; `steps` is the one that is added first.
+    """
+    seen = kept[steps - 1].sqrt() * images + (1 - kept[steps - 1]).sqrt() * noise(steps)
+    for step in range(steps - 1, -1, -1):
+        now, before = kept[step], kept[step - 1] if step else torch.ones_like(kept[0])
+        left = now / before
+        clean = ((seen - (1 - now).sqrt() * denoise(seen, step)) / now.sqrt()).clamp(-1, 1)
+        seen = (before.sqrt() * (1 - left) * clean + left.sqrt() * (1 - before) * seen) / (1 - now)
+        if step:
+            seen = seen + ((1 - left) * (1 - before) / (1 - now)).sqrt() * noise(step)
+    return seen
+
+
+def _load_diffusers(path: Path) -> tuple[Any, Tensor]:
+    """A network and its products of 1 - beta, from a folder as diffusers saves a DDPM."""
+    declare_missing_operators()
+    try:
+        diffusers: Any = importlib.import_module("diffusers")
+    except ImportError:
+        raise UsageError('diffusion needs a package that is not installed: pip install "hpcule[diffusion]"') from None
+    folders = {name: path / name if (path / name).is_dir() else path for name in ("unet", "scheduler")}
+    try:
+        network = diffusers.UNet2DModel.from_pretrained(folders["unet"], local_files_only=True)
+        scheduler = diffusers.DDPMScheduler.from_pretrained(folders["scheduler"], local_files_only=True)
+    except Exception as error:  # the library's own errors have no common ancestor
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a folder of a DDPM that diffusers has saved ({reason})") from None
+    if scheduler.config.prediction_type != "epsilon":
+        raise DataError(f"{path}: predicts {scheduler.config.prediction_type}; only models that predict the noise fit")
+    return network, scheduler.alphas_cumprod
