@@ -224,7 +224,7 @@ def test_other_settings():
     ("page", "config", "own_victim"),
     [
         ("certificates.md", CertifyConfig(), {"weight_noise"}),
-        ("distance.md", DistanceConfig(), set()),
+        ("distance.md", DistanceConfig(), {"augment"}),
         ("recovery.md", RecoveryConfig(), set()),
     ],
 )

@@ -47,8 +47,9 @@ def write_certificate(results: Mapping[str, Any], path: Path) -> None:
 
 
 def context(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows."""
+    """What the page shows, and the panel of a protection report."""
     return {
+        "title": "Certificate",
         "results": results,
         "labels": LABELS,
         "chart": Markup(_chart(results)),

@@ -14,6 +14,9 @@ from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
 
+FEW = 2
+"""Clean layers above the threshold, below which one layer decides."""
+
 
 def print_distance(results: Mapping[str, Any]) -> None:
     """Print the distance, what it was made from, and what must be read with it."""
@@ -41,7 +44,7 @@ def write_distance(results: Mapping[str, Any], path: Path) -> None:
 
 
 def context(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows."""
+    """What the page shows, and the panel of a protection report."""
     last = [results[basis]["sharpness"][-1] for basis in LABELS]
     most = max([*last[0], *last[1], results["threshold"]])
     rows = [
@@ -49,6 +52,7 @@ def context(results: Mapping[str, Any]) -> dict[str, Any]:
         for layer, values in zip(results["layers"], zip(*last, strict=True), strict=True)
     ]
     return {
+        "title": f"Unlearnable Distance {results['distance']:.3f}",
         "results": results,
         "labels": LABELS,
         "rows": rows,
@@ -60,8 +64,17 @@ def context(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def warnings(results: Mapping[str, Any]) -> list[str]:
     """What stands in the way of the figure."""
-    seeds = "One seed: another training may give another number of layers. Repeat it with other seeds."
-    return [*not_learnt(results), seeds]
+    paragraphs = [
+        *not_learnt(results),
+        "One seed: another training may give another number of layers. Repeat it with other seeds.",
+    ]
+    if results["settings"]["count"] == "layers" and results["clean"]["learnable"] < FEW:
+        paragraphs.append(
+            f"Of the clean training {results['clean']['learnable']:.1f} layers lie above the threshold: a few sharp "
+            "ones have set it, and the distance hardly says more than whether they are as sharp in the other training. "
+            "Training with crops and flips (victim.augment=crop-flip) spreads sharpness over more layers."
+        )
+    return paragraphs
 
 
 def claims(results: Mapping[str, Any]) -> list[str]:

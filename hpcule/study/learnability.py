@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept
 from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
+from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.world.group import World
 
@@ -30,6 +31,7 @@ Item = tuple[Basis, int, str]
 class DistanceConfig(NetworksConfig):
     """What is trained, and how its layers are probed."""
 
+    victim: VictimConfig = field(default_factory=lambda: VictimConfig(augment="crop-flip"))
     probes: int = 3
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
     probe_samples: int = 256

@@ -19,26 +19,28 @@ Measured = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Panel:
-    """A section of the report."""
+    """A section of the report: a template and what it shows, with `title`, `warnings` and `claims`."""
 
-    title: str
     template: str
     context: dict[str, Any]
 
 
-KINDS: dict[str, tuple[str, str, Callable[[Measured], dict[str, Any]]]] = {
-    "certify": ("Certificate", "certify_panel.html.j2", certify_report.context),
-    "distance": ("Unlearnable Distance", "distance_panel.html.j2", distance_report.context),
-    "recover": ("Recovery attack", "recover_panel.html.j2", recovery_report.context),
+CONTEXTS: dict[str, Callable[[Measured], dict[str, Any]]] = {
+    "certify": certify_report.context,
+    "distance": distance_report.context,
+    "recover": recovery_report.context,
 }
+"""By the kind of the results, which is the verb."""
 
 
 def panels(measures: Sequence[Measured]) -> list[Panel]:
-    """What the measures are shown as, in the order of `KINDS`."""
-    found = []
-    for kind, (title, template, context) in KINDS.items():
-        found += [Panel(title, template, context(results)) for results in measures if results["kind"] == kind]
-    return found
+    """What the measures are shown as, in the order of `CONTEXTS`."""
+    return [
+        Panel(f"{kind}_panel.html.j2", context(results))
+        for kind, context in CONTEXTS.items()
+        for results in measures
+        if results["kind"] == kind
+    ]
 
 
 def read_measures(folders: Sequence[Path], store: StoreReader) -> list[Measured]:
@@ -56,7 +58,7 @@ def _read(folder: Path, store: str) -> Measured:
         results = read_json(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"--with {folder}: {path} cannot be read ({error}); {valid}") from None
-    if results.get("kind") not in KINDS:
+    if results.get("kind") not in CONTEXTS:
         raise UsageError(f"--with {folder}: holds results of kind {results.get('kind')!r}; {valid}")
     if results.get("store") != store:
         raise UsageError(f"--with {folder}: was measured on another store, or on this one before it changed")

@@ -42,8 +42,9 @@ def write_recovery(results: Mapping[str, Any], path: Path) -> None:
 
 
 def context(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows."""
+    """What the page shows, and the panel of a protection report."""
     return {
+        "title": "Recovery attack",
         "results": results,
         "labels": LABELS,
         "chart": Markup(_chart(results)),

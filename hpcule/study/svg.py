@@ -16,6 +16,9 @@ PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 BAR_SHARE = 0.56
 """Width of a bar, as a share of the room that each one has."""
+MOST_WIDE_LABELS = 3
+"""Bars that there is room for in which to name each on one line."""
+LINE = 13
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ def bar_chart(title: str, description: str, bars: Sequence[Bar], chance: float) 
     room = PLOT_WIDTH / len(bars)
     for index, bar in enumerate(bars):
         _draw_bar(top, bar, LEFT + room * (index + 0.5), room * BAR_SHARE)
+        lines = [bar.label] if len(bars) <= MOST_WIDE_LABELS else _halves(bar.label)
+        for number, line in enumerate(lines):
+            y = HEIGHT - BOTTOM + LINE * (number + 1)
+            add_text(top, "label", LEFT + room * (index + 0.5), y, line, anchor="middle")
     return tostring(top, encoding="unicode")
 
 
@@ -189,7 +196,16 @@ def _draw_bar(parent: Element, bar: Bar, centre: float, width: float) -> None:
         SubElement(group, "circle", {"class": f"dot {bar.kind}", "cx": at(x), "cy": at(height(value)), "r": "3"})
     top = min(height(value) for value in (bar.value, *bar.dots, *(bar.interval or ())))
     add_text(group, "value", centre, top - 7, f"{100 * bar.value:.1f}", anchor="middle")
-    add_text(group, "label", centre, HEIGHT - BOTTOM + 16, bar.label, anchor="middle")
+
+
+def _halves(label: str) -> list[str]:
+    """A label on two lines of about the same length; one word stays whole."""
+    words = label.split()
+    cuts = range(1, len(words))
+    if not cuts:
+        return [label]
+    cut = min(cuts, key=lambda cut: max(len(" ".join(words[:cut])), len(" ".join(words[cut:]))))
+    return [" ".join(words[:cut]), " ".join(words[cut:])]
 
 
 def add_line(parent: Element, style: str, x1: float, y1: float, x2: float, y2: float) -> None:

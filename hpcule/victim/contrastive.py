@@ -85,11 +85,9 @@ def train_contrastive(
         report: called with epochs done and in all.
 
     Raises:
-        UsageError: too few samples for the number of ranks, or recordings.
+        UsageError: too few samples for the number of ranks.
         HpculeError: the features diverged.
     """
-    if train.source.rate is not None:
-        raise UsageError(f"{', '.join(config.countermeasures)}: for images, and {train.source.name} holds recordings")
     learning = _Learning(config, train, world, seed)
     schedule, result = learning.schedule, VictimResult(seed)
     if len(train) // schedule.steps_an_epoch < 2 * world.size:

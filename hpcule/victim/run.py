@@ -34,21 +34,23 @@ def train_victim(
     There is no such network where features come first.
 
     Args:
-        owned: clean samples that the thief has, for recipes whose last layer is fitted to them.
+        owned: clean samples that the thief has, for recipes whose last layer is fitted to them, and for no others.
 
     Raises:
-        UsageError: there are none for such a recipe.
+        UsageError: there are none for such a recipe, or features are to be learnt of recordings.
     """
     if learner := feature_step(config.countermeasures):
+        if train.source.rate is not None:
+            raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
         train_features = train_probe if learner.name == "linear-probe" else train_contrastive
         return None, train_features(config, train, test, world, seed, report)
-    refits = _after(config)
-    if refits and owned is None:
-        raise UsageError(
-            f"{refits[0]} needs clean samples beside the published ones: it is a recipe of hpcule evaluate"
-        )
+    after = _after(config)
+    if after and owned is None:
+        raise UsageError(f"{after[0]} needs clean samples beside the published ones: only hpcule evaluate has them")
     network, result = train_network(config, train, test, world, seed, report)
-    return network, refit(network, result, config, owned, test, world) if refits and owned else result
+    if owned is not None:
+        result = refit(network, result, config, owned, test, world)
+    return network, result
 
 
 def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:

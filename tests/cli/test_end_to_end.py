@@ -80,6 +80,19 @@ def test_a_certificate_stands_beside_its_control(digits_store, tmp_path, run):
     assert out.stat().st_mode & 0o777 == 0o700
     page = (out / "report.html").read_text()
     assert "Certified learnability" in page
+    report, recipes = tmp_path / "report", "recipes=[plain,fixmatch-10,dfr-20]"
+    settings = [*QUICK, "--set", "victim.learning_rate=0.05", "--set", recipes, "--set", "victim.epochs=4"]
+    words = ["evaluate", digits_store, "--data", "digits", "--suite", "quick", "--out", report, *settings]
+    code, text, err = run(*words, "--with", out)
+    assert code == 0, err
+    assert "FixMatch with 10 labels a class" in text
+    assert "<h2>Certificate</h2>" in (report / "report.html").read_text()
+    few = json.loads((report / "results.json").read_text())["recipes"][2]
+    assert [entry["set"] for entry in few["sets"]] == ["clean", "noise", "protected", "part"]
+    assert few["gain"]["share"] == 0.8
+    code, _, err = run(*words, "--with", report)
+    assert code == 2
+    assert "holds results of kind 'evaluate'" in err
 
 
 def test_store_is_whole_and_private(digits_store, run):

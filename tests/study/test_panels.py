@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.store.files import to_json
 from hpcule.study.certify import CertifyConfig, certify
 from hpcule.study.learnability import DistanceConfig, measure_distance
-from hpcule.study.panels import KINDS, panels, read_measures
+from hpcule.study.panels import CONTEXTS, panels, read_measures
 from hpcule.study.recovery import RecoveryConfig, measure_recovery
 from hpcule.study.report import render
 from hpcule.victim.config import VictimConfig
@@ -44,11 +44,12 @@ def folders(store, tmp_path_factory):
 def test_every_measure_is_a_panel_with_its_caveats(store, folders, results, pictures):
     measures = read_measures([folders["recover"], folders["certify"], folders["distance"]], store)
     shown = panels(measures)
-    assert [panel.title for panel in shown] == ["Certificate", "Unlearnable Distance", "Recovery attack"]
-    assert list(KINDS) == list(MEASURES)
+    distance = f"Unlearnable Distance {measures[2]['distance']:.3f}"
+    assert [panel.context["title"] for panel in shown] == ["Certificate", distance, "Recovery attack"]
+    assert list(CONTEXTS) == list(MEASURES)
     page = html.unescape(render(results, pictures, measures))
     for panel in shown:
-        assert f"<h2>{panel.title}</h2>" in page
+        assert f"<h2>{panel.context['title']}</h2>" in page
         for paragraph in [*panel.context["warnings"], *panel.context["claims"]]:
             assert paragraph in page
     assert "Certificate</h2>" not in render(results, pictures)

@@ -66,6 +66,6 @@ def test_the_layer_bears_features_of_any_scale():
 def test_without_clean_samples_there_is_no_refit(alone):
     config = VictimConfig(**SETTINGS, countermeasures=("dfr-10",))
     train = Published(ToySource(60), resident=2**30)
-    with pytest.raises(UsageError, match=r"dfr-10 needs clean samples .* hpcule evaluate"):
+    with pytest.raises(UsageError, match=r"dfr-10 needs clean samples .* only hpcule evaluate has them"):
         train_victim(config, train, train, alone, 0)
     assert of_length(config, 2).countermeasures == ()
