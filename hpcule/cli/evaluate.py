@@ -10,7 +10,7 @@ from typing import Any
 from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
 
 SUITES = ("quick", "standard", "full")
-SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, ResNet-18, 5 seeds"
+SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, 5 seeds, field's schedule"
 
 
 def add_to(verbs: Any) -> None:

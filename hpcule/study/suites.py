@@ -61,7 +61,7 @@ SUITES: dict[str, dict[str, Any]] = {
             *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),
         ],
         "seeds": [0, 1, 2, 3, 4],
-        "victim": {"network": "resnet18"},
+        "victim": {"network": "resnet18", "epochs": 60},
     },
 }
 
