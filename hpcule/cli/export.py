@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcule.cli.options import add_data
+
+if TYPE_CHECKING:
+    from hpcule.data.source import Native, Source
+    from hpcule.store.collection import Record
 
 
 def add_to(verbs: Any) -> None:
@@ -26,7 +31,9 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export."""
     from hpcule.data.open import list_splits, open_source
+    from hpcule.store.collection import table
     from hpcule.store.export import export
+    from hpcule.store.files import private_directory, write_atomically
     from hpcule.store.manifest import read_manifest
 
     manifest = read_manifest(options.store)
@@ -37,9 +44,44 @@ def run(options: argparse.Namespace) -> None:
         for split in list_splits(options.data)
         if split != source.split
     }
-    summary = export(options.store, source, options.out, format=options.format, other_splits=others)
+    summary = export(options.store, source, options.out, format=options.format, other_splits=others, compare=compare)
     print(
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
     )
     for split, count in summary.copied.items():
         print(f"The {count:,} samples of split '{split}' were copied unchanged: they are not protected.")
+    if summary.records:
+        records = [*summary.records, *left_out(source, others)]
+        path = options.store / "run" / "export.csv"
+        private_directory(path.parent)
+        write_atomically(path, table(records))
+        print(f"What became of every file stands in {path}.")
+
+
+def compare(clean: Native, published: Native) -> dict[str, str]:
+    """Size, PSNR and SSIM of an image at its own size."""
+    import torch
+
+    from hpcule.measure.visibility import linf, psnr, ssim
+
+    height, width = clean.pixels.shape[1:]
+    before, after = (torch.from_numpy(image.pixels)[None] for image in (clean, published))
+    return {
+        "width": str(width),
+        "height": str(height),
+        "largest_change": str(int(linf(before, after))),
+        "psnr_db": f"{float(psnr(before, after, 255)):.2f}",
+        "ssim": f"{float(ssim(before, after, 255)):.4f}",
+    }
+
+
+def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
+    """Records of the files that cannot be decoded."""
+    from hpcule.store.collection import Record
+
+    everything = {"" if source.split == "all" else source.split: source, **others}
+    return [
+        Record(split, file, "", False, "cannot be decoded: left out", {})
+        for split, one in everything.items()
+        for file in getattr(one, "skipped", ())
+    ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from hpcule.config.errors import DataError
 from hpcule.data.layout import Layout, UnreadableError, each
 from hpcule.data.resize import resize_image, to_planes
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Native, Samples, Source
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -33,7 +33,7 @@ def folder_splits(root: Path) -> tuple[str, ...]:
 class FolderSource(Source):
     """Image files of 8 bit. Ids follow the order of (class, file) names; the classes of all splits are numbered as one.
 
-    EXIF orientation is not applied: a published pixel must stand where the original's stood, whoever shows it turned.
+    Images are turned as their EXIF orientation says. Transparency is left out.
 
     Attributes:
         skipped: files that were left out because they cannot be decoded.
@@ -85,11 +85,30 @@ class FolderSource(Source):
         """Path of the sample's file below the folder of its split."""
         return self._files[sample]
 
+    def native(self, sample: int) -> Native | None:
+        """See `Source.native`."""
+        if self._size is None:
+            return None
+        with _opened(self._folder, self._files[sample]) as image:
+            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            alpha = np.array(ImageOps.exif_transpose(image).convert("RGBA"))[..., 3] if transparent else None
+            changes = [] if image.mode in ("L", "LA", "RGB", "RGBA") else [f"{image.mode} became RGB"]
+            if image.mode in ("L", "LA") and not self._grey:
+                changes.append("grey became RGB")
+            if _orientation(image) != 1:
+                changes.append("turned as EXIF says")
+            return Native(to_planes(self._upright(image)), alpha, tuple(changes))
+
+    def _upright(self, image: Image.Image) -> Image.Image:
+        """In mode L or RGB, turned as its EXIF orientation says."""
+        turned = ImageOps.exif_transpose(image)
+        # One transparent colour of a palette cannot be kept in RGB; Pillow warns of it, and `native` has kept it.
+        turned.info.pop("transparency", None)
+        return turned.convert("L" if self._grey else "RGB")
+
     def _decode(self, file: str) -> Samples:
         with _opened(self._folder, file) as image:
-            # One transparent colour of a palette cannot be kept in RGB; Pillow warns of it, and nobody needs it here.
-            image.info.pop("transparency", None)
-            converted = image.convert("L" if self._grey else "RGB")
+            converted = self._upright(image)
         pixels = to_planes(converted if self._size is None else resize_image(converted, self._size))
         if pixels.shape != self.shape:
             raise DataError(f"{self._folder / file} changed while it was in use: start again")
@@ -126,7 +145,8 @@ def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[in
             # Pillow gives 16-bit colour as mode RGB and drops the lower byte: only the raw mode shows it.
             if image.mode in ("I", "F") or _DEEP.search(" ".join([image.mode, *(str(tile[3]) for tile in image.tile)])):
                 raise DataError(f"{folder / file} has more than 8 bits a channel; convert it to 8 bit")
-            head = image.mode, image.size
+            width, height = image.size
+            head = image.mode, (height, width) if _orientation(image) > 4 else (width, height)
             if skip_unreadable:
                 image.load()
             return head
@@ -134,6 +154,14 @@ def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[in
         if skip_unreadable:
             return error
         raise
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8, without decoding pixels, as Pillow's own look would; TIFFs are turned by Pillow."""
+    exif = Image.Exif()
+    with suppress(Exception):  # foreign bytes raise what they like, and then say nothing
+        exif.load(image.info["exif"])
+    return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 def _one_size(folder: Path, readable: Sequence[tuple[str, tuple[str, tuple[int, int]]]]) -> tuple[int, int]:

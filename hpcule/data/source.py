@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,15 @@ Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 Samples = npt.NDArray[Any]
 """Images [n, C, H, W], uint8 or uint16; recordings [n, 1, 1, T], uint16 with silence at 32768."""
+
+
+class Native(NamedTuple):
+    """A sample at its own size: pixels [C, H, W], their transparency [H, W] where there is any, and what was changed of
+    the file to read it so, for people."""
+
+    pixels: Samples
+    alpha: Samples | None = None
+    changes: tuple[str, ...] = ()
 
 
 class Source(ABC):
@@ -50,6 +59,14 @@ class Source(ABC):
 
     def file_name(self, sample: int) -> str | None:
         """Relative path of the sample's file where each sample is a file ("cat/017.png"), else None."""
+        return None
+
+    def native(self, sample: int) -> Native | None:
+        """The sample at its own size, where `read` resizes files; else None.
+
+        Raises:
+            DataError: it cannot be read; the message names the file.
+        """
         return None
 
     def lengths(self, ids: Ids) -> npt.NDArray[np.int64]:

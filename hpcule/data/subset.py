@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Native, Samples, Source
 
 
 class Subset(Source):
@@ -42,3 +42,7 @@ class Subset(Source):
     def file_name(self, sample: int) -> str | None:
         """See `Source.file_name`."""
         return self.source.file_name(int(self._ids[sample]))
+
+    def native(self, sample: int) -> Native | None:
+        """See `Source.native`."""
+        return self.source.native(int(self._ids[sample]))

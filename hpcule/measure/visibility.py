@@ -5,6 +5,7 @@ Everything is computed on what is published, rounded to the sample's own grid.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NotRequired, TypedDict
 
@@ -15,6 +16,8 @@ WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 
+TILE = 256
+"""Positions of the window along a side that are worked on at once."""
 SLICE = 2**18
 """Values that are worked on at once: SSIM holds a dozen float64 maps of them, which then still fit a cache."""
 
@@ -78,14 +81,30 @@ def ssim(clean: Tensor, published: Tensor, levels: int) -> Tensor:
     """
     height, width = clean.shape[2:]
     window = _gaussian(min(height, width), clean.device)
-    down, across = _band(window, height), _band(window, width).T
+    total = torch.zeros(len(clean), dtype=torch.float64, device=clean.device)
+    rows, columns = (_tiles(side, len(window)) for side in (height, width))
+    for row, column in itertools.product(rows, columns):
+        similarity = _similarity(clean[:, :, row, column], published[:, :, row, column], levels, window)
+        total += similarity.flatten(1).sum(1)
+    positions = (height - len(window) + 1) * (width - len(window) + 1)
+    return total / (clean.shape[1] * positions)
+
+
+def _similarity(clean: Tensor, published: Tensor, levels: int, window: Tensor) -> Tensor:
+    """SSIM [n, C, H', W'] at every position of the window."""
+    down, across = _band(window, clean.shape[2]), _band(window, clean.shape[3]).T
     x, y = (image.to(torch.float64).div(levels) for image in (clean, published))
     mean_x, mean_y, square_x, square_y, product = (down @ image @ across for image in (x, y, x * x, y * y, x * y))
     variances = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y)
     covariance = product - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + K1**2) / (mean_x * mean_x + mean_y * mean_y + K1**2)
     structure = (2 * covariance + K2**2) / (variances + K2**2)
-    return (luminance * structure).flatten(1).mean(1)
+    return luminance * structure
+
+
+def _tiles(side: int, window: int) -> list[slice]:
+    """Stretches of a side that hold every position of a window once: a banded matrix would grow with its square."""
+    return [slice(start, min(start + TILE + window - 1, side)) for start in range(0, side - window + 1, TILE)]
 
 
 class Visibility:

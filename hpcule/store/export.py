@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.store.carry import carries, published_native
+from hpcule.store.collection import Compare, Record, write_collection
 from hpcule.store.files import storage_error
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.formats import (
@@ -44,6 +46,7 @@ class ExportSummary:
         copied: number of samples by split that were copied unchanged.
         largest: the largest change of a sample, in levels and in the store's norm.
         bytes: size of all files.
+        records: what became of each file, where files come back at their own sizes.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class ExportSummary:
     copied: dict[str, int]
     largest: float
     bytes: int
+    records: list[Record]
 
 
 def export(
@@ -61,8 +65,11 @@ def export(
     *,
     format: str | None = None,
     other_splits: Mapping[str, Source] | None = None,
+    compare: Compare = lambda clean, published: {},
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
+
+    As a folder, images that the source resizes come back at their own sizes.
 
     Args:
         store: a complete store.
@@ -71,6 +78,7 @@ def export(
         format: "folder", "wav" (a folder too), "npz" or "hdf5"; by default what `out` ends in, else what the source
             was read from.
         other_splits: sources by split, copied unchanged beside the protected one.
+        compare: numbers for the record of an image at its own size.
 
     Raises:
         StoreError: the store is damaged, the source is another one, `out` holds something, the disk is full.
@@ -87,11 +95,24 @@ def export(
         publisher = _Publisher(reader)
         split = "" if source.split == "all" and not others else source.split
         assert split not in others, split
-        parts = [Part(split, source, publisher.publish)]
-        parts += [Part(name, other, _unchanged) for name, other in others.items()]
-        size = sum(len(p.source) * int(np.prod(p.source.shape)) * p.source.dtype.itemsize for p in parts)
-        written = _write_whole(out, kind, parts, size)
-    return ExportSummary(out, kind, len(source), {n: len(s) for n, s in others.items()}, publisher.largest, written)
+        sources = {split: source, **others}
+        size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
+        records: list[Record] = []
+
+        def write(folder: Path) -> None:
+            for name, one in sources.items():
+                publish = publisher.publish_native if one is source else None
+                records.extend(write_collection(folder, name, one, publish, compare))
+
+        if kind == "folder" and carries(reader, source):
+            written = _write_whole(out, lambda partial: _in_folder(partial, write), size)
+        else:
+            parts = [
+                Part(name, one, publisher.publish if one is source else _unchanged) for name, one in sources.items()
+            ]
+            written = _write_whole(out, lambda partial: _write_parts(partial, out, kind, parts), size)
+    copied = {name: len(other) for name, other in others.items()}
+    return ExportSummary(out, kind, len(source), copied, publisher.largest, written, records)
 
 
 class _Publisher:
@@ -112,6 +133,12 @@ class _Publisher:
                 "`hpcule verify` says more"
             )
         self.largest = max(self.largest, float(sizes[worst]))
+        return published
+
+    def publish_native(self, sample: int, clean: Native) -> Native:
+        published = published_native(self._reader, sample, clean)
+        change = np.subtract(published.pixels, clean.pixels, dtype=np.int32)
+        self.largest = max(self.largest, float(np.abs(change).max()))
         return published
 
 
@@ -138,19 +165,28 @@ def _others(source: Source) -> str:
     return f"the format {' or '.join([*own, *_WRITERS])}"
 
 
-def _write_whole(out: Path, kind: str, parts: Sequence[Part], size: int) -> int:
+def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    folder.mkdir()
+    write(folder)
+
+
+def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[Part]) -> None:
+    """Samples of one size, in a folder or as the file that `out` names."""
+    if kind in _FOLDER_WRITERS:
+        _in_folder(partial, lambda folder: _FOLDER_WRITERS[kind](folder, parts))
+    elif out.suffix == _ENDINGS[kind]:
+        _WRITERS[kind](partial, parts)
+    else:
+        name = f"{safe_name(parts[0].source.name)}-protected{_ENDINGS[kind]}"
+        _in_folder(partial, lambda folder: _WRITERS[kind](folder / name, parts))
+
+
+def _write_whole(out: Path, write: Callable[[Path], None], size: int) -> int:
     """Write beside `out` and rename, so that nothing half-written has its name; return the bytes written."""
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if kind in _FOLDER_WRITERS:
-            partial.mkdir()
-            _FOLDER_WRITERS[kind](partial, parts)
-        elif out.suffix == _ENDINGS[kind]:
-            _WRITERS[kind](partial, parts)
-        else:
-            partial.mkdir()
-            _WRITERS[kind](partial / f"{safe_name(parts[0].source.name)}-protected{_ENDINGS[kind]}", parts)
+        write(partial)
         written = sum(path.stat().st_size for path in (partial, *partial.rglob("*")) if path.is_file())
         os.sync()  # one call for what may be a million files
         partial.replace(out)

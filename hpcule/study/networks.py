@@ -20,6 +20,7 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
 from hpcule.measure.accuracy import chance_level, has_learnt
+from hpcule.store.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.manifest import MANIFEST
@@ -28,7 +29,7 @@ from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept, digests
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
-from hpcule.victim.published import Publish, Published, publisher
+from hpcule.victim.published import Published, publisher
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.train import train_network
 from hpcule.victim.training_data import TrainingData, stratified

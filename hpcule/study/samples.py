@@ -14,6 +14,7 @@ from hpcule.measure.bayes import bayes_error
 from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
+from hpcule.store.carry import publishing
 from hpcule.store.read import StoreReader
 from hpcule.study.pictures import Pictures, choose_samples, spectrograms
 from hpcule.study.results import StructureNumbers
@@ -55,10 +56,11 @@ def structure(store: StoreReader, source: Source) -> StructureNumbers:
     count, size = len(ids), int(np.prod(source.shape))
     places = np.sort(np.random.default_rng(0).permutation(size)[:MOST_VALUES])
     clean, delta = np.empty((count, len(places)), np.float32), np.empty((count, len(places)), np.float32)
+    publish = publishing(store, source)
     for start in range(0, count, 1024):
         rows = slice(start, min(start + 1024, count))
         samples = source.read(ids[rows])
-        published = store.published(ids[rows], samples)
+        published = publish(ids[rows], samples)
         clean[rows] = samples.reshape(len(samples), -1)[:, places]
         delta[rows] = published.reshape(len(samples), -1)[:, places] - clean[rows]
     labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
@@ -84,19 +86,20 @@ def _spread(source: Source, most: int) -> Ids:
 
 def _perceived(store: StoreReader, source: Source, perceptual: Perceptual) -> Iterator[Tensor]:
     """LPIPS of some images, in batches."""
-    ids = _spread(source, MOST_PERCEIVED)
+    ids, publish = _spread(source, MOST_PERCEIVED), publishing(store, source)
     for part in np.array_split(ids, -(-len(ids) // 50)):
         samples = source.read(part)
-        pair = (samples, store.published(part, samples))
+        pair = (samples, publish(part, samples))
         yield perceptual.distances(*(torch.from_numpy(images.astype(np.float32)) / source.levels for images in pair))
 
 
 def _pairs(store: StoreReader, source: Source) -> Iterator[tuple[Ids, Samples, Samples]]:
     """All ids, clean samples and published ones, in blocks."""
+    publish = publishing(store, source)
     for start in range(0, len(source), 1024):
         ids = np.arange(start, min(start + 1024, len(source)), dtype=np.int64)
         samples = source.read(ids)
-        yield ids, samples, store.published(ids, samples)
+        yield ids, samples, publish(ids, samples)
 
 
 def pictures(store: StoreReader, source: Source) -> Pictures:
@@ -105,7 +108,7 @@ def pictures(store: StoreReader, source: Source) -> Pictures:
     chosen = choose_samples(source.labels, PICTURES)
     samples = source.read(chosen)
     names = [(source.class_names or ())[source.labels[sample]] for sample in chosen]
-    published = store.published(chosen, samples)
+    published = publishing(store, source)(chosen, samples)
     if source.rate is not None:
         before, after = (spectrograms(recordings, source.rate) for recordings in (samples, published))
         return Pictures(clean=before, delta=after.astype(np.int32) - before, protected=after, names=names)

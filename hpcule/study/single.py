@@ -14,6 +14,7 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.data.check import check_same_task
 from hpcule.data.open import open_source, open_test
+from hpcule.store.carry import publishing
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
@@ -56,7 +57,7 @@ def train(
     if source.labels is None:
         raise DataError(f"{source.name} has no labels to train a victim with")
     resident = config.world.resident_mebibytes * 2**20
-    samples = Published(source, reader.published if reader else clean, resident=resident)
+    samples = Published(source, publishing(reader, source) if reader else clean, resident=resident)
     _, result = train_victim(
         config.victim,
         samples,

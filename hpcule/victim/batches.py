@@ -8,13 +8,14 @@ from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.keyed import key
 from hpcule.data.source import Ids
+from hpcule.store.carry import Publish
 from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import Applied, countermeasure
 from hpcule.victim.fixmatch import FewLabels, FixMatch
 from hpcule.victim.mixing import Mixed, mix
 from hpcule.victim.projection import fit_directions, project
-from hpcule.victim.published import Publish, Published
+from hpcule.victim.published import Published
 from hpcule.victim.purify import PURIFICATIONS, purification
 from hpcule.victim.squeeze import squeeze
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,13 +11,11 @@ from torch import Tensor
 from hpcule.data.keyed import bits, key
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.store.budget import magnitude
+from hpcule.store.carry import Publish, publishing
 from hpcule.store.read import StoreReader
 
 BLOCK = 1024
 """Samples read at a time."""
-
-Publish = Callable[[Ids, Samples], Samples]
-"""From ids and clean samples [n, C, H, W] to published ones of the same type."""
 
 
 Kind = Literal["clean", "part", "noise", "matched", "protected", "untrained"]
@@ -32,7 +29,7 @@ def publisher(kind: Kind, store: StoreReader | None, seed: int, source: Source) 
     assert store is not None
     if kind in ("noise", "matched"):
         return random_noise(store, seed, source, matched=kind == "matched")
-    return store.published
+    return publishing(store, source)
 
 
 def clean(ids: Ids, samples: Samples) -> Samples:

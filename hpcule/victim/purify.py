@@ -20,8 +20,8 @@ from torch import Tensor
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.keyed import key, normal
 from hpcule.data.source import Ids, Samples
+from hpcule.store.carry import Publish
 from hpcule.victim.countermeasures import Applied
-from hpcule.victim.published import Publish
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 PURIFICATIONS = ("diffusion", "rebuild")

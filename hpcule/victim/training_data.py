@@ -11,10 +11,11 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError
 from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Samples, Source
+from hpcule.store.carry import Publish
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import countermeasure
-from hpcule.victim.published import Kind, Publish, Published, publisher
+from hpcule.victim.published import Kind, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule
 

@@ -110,11 +110,49 @@ def test_transparent_colours_of_a_palette(tmp_path, put):
     assert np.array_equal(opened(tmp_path).read(np.array([0]))[0], colours)
 
 
-def test_exif_orientation_is_not_applied(tmp_path, put):
+def test_images_are_turned_as_exif_says(tmp_path, put):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown a quarter turn to the right
     image = put("x/1.png", exif=exif)
-    assert np.array_equal(opened(tmp_path).read(np.array([0]))[0, 0], np.asarray(image))
+    source = opened(tmp_path)
+    assert source.shape[1:] == (6, 4)
+    turned = np.rot90(np.asarray(image), -1)
+    assert np.array_equal(source.read(np.array([0]))[0, 0], turned)
+    assert source.native(0) is None
+    resized = opened(tmp_path, image_size=8)
+    assert resized.native(0).changes == ("turned as EXIF says",)
+    assert np.array_equal(resized.native(0).pixels[0], turned)
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "transparent"),
+    [
+        ("L", ("grey became RGB",), False),
+        ("RGB", (), False),
+        ("RGBA", (), True),
+        ("LA", ("grey became RGB",), True),
+        ("P", ("P became RGB",), False),
+    ],
+)
+def test_a_file_at_its_own_size(tmp_path, put, mode, changes, transparent):
+    put("x/0.png", mode="RGB")
+    image = put("x/1.png", mode=mode)
+    native = opened(tmp_path, image_size=5).native(1)
+    assert np.array_equal(native.pixels, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    assert native.changes == changes
+    if transparent:
+        assert np.array_equal(native.alpha, np.asarray(image.convert("RGBA"))[..., 3])
+    else:
+        assert native.alpha is None
+
+
+def test_transparency_of_a_palette_is_kept_at_its_own_size(tmp_path, put):
+    image = put("x/1.png", mode="P", transparency=bytes([0, 128, 255]))
+    with Image.open(tmp_path / "x" / "1.png") as saved:
+        expected = np.asarray(saved.convert("RGBA"))[..., 3]
+    native = opened(tmp_path, image_size=5).native(0)
+    assert np.array_equal(native.alpha, expected)
+    assert native.pixels.shape == (3, image.height, image.width)
 
 
 def test_hidden_and_other_files_are_ignored(tmp_path, put):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpcule.measure import visibility
 from hpcule.measure.visibility import SLICE, Visibility, linf, psnr, ssim
 
 
@@ -83,6 +84,14 @@ def test_ssim_agrees_with_scikit_image():
         for a, b in zip(clean.numpy(), published.numpy(), strict=True)
     ]
     assert ssim(clean, published, 255).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(40, 53), (11, 60), (7, 30)])
+def test_ssim_of_a_large_image_is_that_of_its_tiles_together(monkeypatch, size):
+    clean, published = pair(np.uint8, 255, (2, 3, *size))
+    whole = ssim(clean, published, 255)
+    monkeypatch.setattr(visibility, "TILE", 9)
+    assert torch.allclose(ssim(clean, published, 255), whole, rtol=1e-12)
 
 
 def test_budget_bounds_the_psnr_from_below():

@@ -1,0 +1,88 @@
+"""From the size at which a perturbation was crafted to the size that an image has, and back through a victim's eyes.
+
+A protection dies where a victim's resize takes the perturbation away. So what is added at an image's own size is not
+only interpolated, but corrected until the victim's resize gives the crafted perturbation back, as far as the budget
+lets it: Landweber's iteration on the resize, projected onto the budget after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from hpcule.data.resize import resize_image, to_planes
+from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.store.read import StoreReader
+
+STEPS = 8
+"""Of correction."""
+
+Publish = Callable[[Ids, Samples], Samples]
+"""From ids and clean samples [n, C, H, W] to published ones of the same type."""
+
+
+def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: float) -> npt.NDArray[np.int32]:
+    """A perturbation [C, h, w] at another size [C, H, W], in whole levels of at most `epsilon`."""
+    if delta.shape[1:] == size:
+        return delta.astype(np.int32)
+    # Channel by channel: images may be large.
+    return np.concatenate([_carried(channel[None], size, int(epsilon)) for channel in delta])
+
+
+def _carried(channel: npt.NDArray[np.integer], size: tuple[int, int], bound: int) -> npt.NDArray[np.int32]:
+    crafted, working = torch.from_numpy(channel.astype(np.float32)), (channel.shape[1], channel.shape[2])
+    moved = _resized(crafted, size).clamp_(-bound, bound)
+    for _ in range(STEPS):
+        missing = crafted - _resized(moved, working)
+        moved.add_(_resized(missing, size)).clamp_(-bound, bound)
+    return moved.round_().int().numpy()
+
+
+def carries(store: StoreReader, source: Source) -> bool:
+    """Whether samples are published at their own sizes: a source resizes them, and the store's budget, being one of
+    single values, can be kept at any size."""
+    manifest = store.manifest
+    return manifest.norm == "linf" and not manifest.free_pixels and source.native(0) is not None
+
+
+def published_native(store: StoreReader, sample: int, native: Native) -> Native:
+    """An image of its own size with the store's perturbation of a sample; transparency stays as it is."""
+    manifest = store.manifest
+    delta = store.delta(np.array([sample]))[0]
+    total = native.pixels + carried(delta, (native.pixels.shape[1], native.pixels.shape[2]), manifest.epsilon)
+    return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
+
+
+def publishing(store: StoreReader, source: Source) -> Publish:
+    """What a victim sees of samples as they are published: of those that the source resizes, at their own size, and
+    resized by the victim in turn."""
+    if not carries(store, source):
+        return store.published
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        result = np.empty_like(samples)
+        for row, sample in zip(result, ids.tolist(), strict=True):
+            native = source.native(sample)
+            assert native is not None
+            row[...] = seen(published_native(store, sample, native), samples.shape[2])
+        return result
+
+    return publish
+
+
+def seen(native: Native, size: int) -> Samples:
+    """An image [C, H, W] as a source reads it at size x size pixels."""
+    grey = native.pixels.shape[0] == 1
+    planes = native.pixels[0] if grey else np.ascontiguousarray(native.pixels.transpose(1, 2, 0))
+    return to_planes(resize_image(Image.fromarray(planes), size))
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic, and antialiased where it makes an image smaller, as Pillow does it."""
+    return functional.interpolate(images[None], size, mode="bicubic", antialias=True)[0]

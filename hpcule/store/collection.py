@@ -1,0 +1,137 @@
+"""A folder of images given back as it was: same folders, stems and sizes, and a record of every file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hpcule.config.errors import StoreError
+from hpcule.data.source import Native, Source
+
+LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
+    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
+}
+"""Endings that stay, with Pillow's format and its settings; all others become .png."""
+WITHOUT_ALPHA = (".bmp",)
+
+Compare = Callable[[Native, Native], Mapping[str, str]]
+"""From an image as it was and as it is published to columns of its record."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a file.
+
+    Attributes:
+        split: "train", "val", "test" or "".
+        file: its path below the split's folder.
+        published: where it is in the copy, or "" where it was left out.
+        protected: whether it carries the perturbation.
+        note: what else changed, or why it was left out.
+        numbers: of `Compare`.
+    """
+
+    split: str
+    file: str
+    published: str
+    protected: bool
+    note: str
+    numbers: Mapping[str, str]
+
+
+def write_collection(
+    folder: Path, split: str, source: Source, publish: Callable[[int, Native], Native] | None, compare: Compare
+) -> Iterator[Record]:
+    """Write the images of a split, each at its own size and without its metadata, and yield their records.
+
+    Args:
+        folder: the copy.
+        split: its sub-folder; "" for none.
+        source: whose samples are files of their own sizes.
+        publish: what becomes of a sample; None: it is copied unchanged.
+        compare: see `Record.numbers`.
+
+    Raises:
+        DataError: an image cannot be read.
+        StoreError: a file's name leads out of the folder.
+    """
+    files = [source.file_name(sample) or "" for sample in range(len(source))]
+    for sample, (file, name) in enumerate(zip(files, published_names(files), strict=True)):
+        clean = source.native(sample)
+        assert clean is not None
+        published = clean if publish is None else publish(sample, clean)
+        name = _with_room_for_alpha(name, published)
+        place = folder / split / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _write(place, published)
+        written = [] if name == file else [f"written as {LOSSLESS[place.suffix.lower()][0]}"]
+        note = ", ".join([*clean.changes, *written])
+        yield Record(split, file, name, publish is not None, note, compare(clean, published))
+
+
+def published_names(files: Sequence[str]) -> list[str]:
+    """Where files go: the ending changes only where the format must, from a.jpg to a.png, or to a.jpg.png where that is
+    taken.
+
+    Raises:
+        StoreError: a name leads out of the folder.
+    """
+    stay = [_stays(file) for file in files]
+    # Upper and lower case are one on many file systems.
+    taken = {file.casefold() for file, stays in zip(files, stay, strict=True) if stays}
+    names = []
+    for file, stays in zip(files, stay, strict=True):
+        if not stays:
+            longer = (file + ".png" * count for count in itertools.count(1))
+            candidates = itertools.chain([str(PurePosixPath(file).with_suffix(".png"))], longer)
+            file = next(name for name in candidates if name.casefold() not in taken)
+            taken.add(file.casefold())
+        names.append(file)
+    return names
+
+
+def table(records: Sequence[Record]) -> bytes:
+    """The records as CSV."""
+    columns = list(dict.fromkeys(name for record in records for name in record.numbers))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["split", "file", "published", "protected", "note", *columns])
+    for record in records:
+        numbers = [record.numbers.get(name, "") for name in columns]
+        protected = "yes" if record.protected else "no"
+        writer.writerow([record.split, record.file, record.published, protected, record.note, *numbers])
+    return text.getvalue().encode()
+
+
+def _stays(file: str) -> bool:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise StoreError(f"the name {file!r} leads out of the folder; rename the file")
+    return path.suffix.lower() in LOSSLESS
+
+
+def _with_room_for_alpha(name: str, image: Native) -> str:
+    ending = PurePosixPath(name).suffix.lower()
+    return f"{name}.png" if image.alpha is not None and ending in WITHOUT_ALPHA else name
+
+
+def _write(place: Path, image: Native) -> None:
+    planes = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[None]])
+    modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+    pixels = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    kind, settings = LOSSLESS[place.suffix.lower()]
+    picture = Image.frombytes(modes[len(planes)], (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
+    with place.open("xb") as file:
+        picture.save(file, format=kind, **settings)
