@@ -19,6 +19,10 @@ BAR_SHARE = 0.56
 MOST_WIDE_LABELS = 3
 """Bars that there is room for in which to name each on one line."""
 LINE = 13
+CHARACTER = 6.5
+"""Width of a character of an axis, about."""
+SLANTED_ROOM = 40
+"""Added below an axis whose names are too long to stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,14 @@ def series_chart(
     """Series over a factor's values, evenly spaced, on a scale from 0 to 100 %; returns an `svg` element."""
     top = _frame(title, description, chance)
     room = PLOT_WIDTH / len(axis)
+    slanted = max(map(len, axis)) * CHARACTER > room
+    if slanted:
+        top.set("viewBox", f"0 0 {WIDTH} {HEIGHT + SLANTED_ROOM}")
     for index, name in enumerate(axis):
-        add_text(top, "tick", LEFT + room * (index + 0.5), HEIGHT - BOTTOM + 16, name, anchor="middle")
+        x, y = LEFT + room * (index + 0.5), HEIGHT - BOTTOM + 16
+        add_text(top, "tick", x, y, name, anchor="end" if slanted else "middle")
+        if slanted:
+            top[-1].set("transform", f"rotate(-40 {at(x)} {at(y)})")
     for number, line in enumerate(series):
         # Side by side by a few points, so that intervals do not hide each other.
         shift = 5 * (number - (len(series) - 1) / 2)

@@ -148,3 +148,22 @@ def test_the_parts_of_a_stack_stand_on_each_other_and_fill_it():
 def test_a_series_without_chance_has_no_line_for_it():
     svg = series_chart("t", "d", ["1"], [Series("strong", "strong", [1.0], [None])], None)
     assert not found(svg, "line", "chance")
+
+
+def test_names_of_an_axis_slant_where_they_would_run_into_each_other():
+    few, many = ["plain", "jpeg-10"], ["plain", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "ueraser-lite"]
+    for axis, slanted in ((few, False), (many, True)):
+        line = Series("clean", "clean", [0.5] * len(axis), [None] * len(axis))
+        chart = ElementTree.fromstring(series_chart("title", "described", axis, [line], None))
+        names = {text.text: text for text in chart.iter("text") if text.text in axis}
+        assert list(names) == axis
+        assert all(("transform" in text.attrib) == slanted for text in names.values())
+
+
+def test_names_of_four_bars_take_two_lines():
+    labels = ["clean control", "random noise", "protected", "clean part alone"]
+    bars = [Bar("clean", label, 0.5, None, []) for label in labels]
+    texts = [text.text for text in ElementTree.fromstring(bar_chart("t", "d", bars, 0.1)).iter("text")]
+    assert {"clean", "control", "protected", "part alone"} <= set(texts)
+    texts = [text.text for text in ElementTree.fromstring(bar_chart("t", "d", bars[:3], 0.1)).iter("text")]
+    assert set(labels[:3]) <= set(texts)
