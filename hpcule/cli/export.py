@@ -60,12 +60,13 @@ def run(options: argparse.Namespace) -> None:
 
 def compare(clean: Native, published: Native) -> dict[str, str]:
     """Size, PSNR and SSIM of an image at its own size."""
+    import numpy as np
     import torch
 
     from hpcule.measure.visibility import linf, psnr, ssim
 
     height, width = clean.pixels.shape[1:]
-    before, after = (torch.from_numpy(image.pixels)[None] for image in (clean, published))
+    before, after = (torch.from_numpy(np.array(image.pixels))[None] for image in (clean, published))
     return {
         "width": str(width),
         "height": str(height),

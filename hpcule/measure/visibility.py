@@ -16,7 +16,7 @@ WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 
-TILE = 256
+TILE = 64
 """Positions of the window along a side that are worked on at once."""
 SLICE = 2**18
 """Values that are worked on at once: SSIM holds a dozen float64 maps of them, which then still fit a cache."""
@@ -28,6 +28,7 @@ class VisibilityNumbers(TypedDict):
     `psnr_db` is the mean over the images that were changed, None where none was; `identical_share` is the share of the
     others. `linf_levels` is the largest change of any value, in levels; `l2_mean` the mean Euclidean length of an
     image's change with values in [0, 1]; `changed_share` the share of all values that changed; `n` the images seen.
+    `resized` says that images are published at their own sizes, and were measured as a victim resizes them.
     `lpips_mean` and `lpips_max` are there where weights for LPIPS were given, of `lpips_n` images.
     """
 
@@ -39,6 +40,7 @@ class VisibilityNumbers(TypedDict):
     l2_mean: float
     changed_share: float
     n: int
+    resized: NotRequired[bool]
     lpips_mean: NotRequired[float]
     lpips_max: NotRequired[float]
     lpips_n: NotRequired[int]

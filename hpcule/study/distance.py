@@ -102,8 +102,11 @@ def _visibility(results: Results) -> list[Row]:
     """How far the published images are from the clean ones."""
     numbers, levels = results["visibility"], results["protection"]["levels"]
     decibels = "none changed" if numbers["psnr_db"] is None else f"{numbers['psnr_db']:.2f} dB"
+    largest = "levels, of any value in any image"
+    if numbers.get("resized"):
+        largest += " as a victim resizes it; at its own size none exceeds the budget"
     return [
-        Row("Largest change", f"{numbers['linf_levels']} of {levels}", "levels, of any value in any image"),
+        Row("Largest change", f"{numbers['linf_levels']} of {levels}", largest),
         Row("PSNR, mean", decibels, "signal to noise over the changed images; higher is closer to the original"),
         Row("SSIM, mean", f"{numbers['ssim_mean']:.4f}", "structural similarity; 1 is identical"),
         Row("SSIM, lowest", f"{numbers['ssim_min']:.4f}", "the image that changed most"),
