@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from hpcule.store.files import write_atomically
-from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
+from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
 from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.svg import Series, series_chart
@@ -47,16 +46,14 @@ def write_certificate(results: Mapping[str, Any], path: Path) -> None:
 
 
 def context(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows, and the panel of a protection report."""
-    return {
-        "title": "Certificate",
-        "results": results,
-        "labels": LABELS,
-        "chart": Markup(_chart(results)),
-        "warnings": warnings(results),
-        "claims": [reading(results), *claims(results)],
-        "settings": yaml.safe_dump(dict(results["settings"]), sort_keys=False),
-    }
+    """See `page_context`."""
+    return page_context(
+        results,
+        "Certificate",
+        chart=Markup(_chart(results)),
+        warnings=warnings(results),
+        claims=[reading(results), *claims(results)],
+    )
 
 
 def reading(results: Mapping[str, Any]) -> str:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hpcule.store.files import write_atomically
-from hpcule.study.networks_report import LABELS, WIDTH, not_learnt
+from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
 from hpcule.study.page import environment
 from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
@@ -44,22 +42,20 @@ def write_distance(results: Mapping[str, Any], path: Path) -> None:
 
 
 def context(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows, and the panel of a protection report."""
+    """See `page_context`."""
     last = [results[basis]["sharpness"][-1] for basis in LABELS]
     most = max([*last[0], *last[1], results["threshold"]])
     rows = [
         (layer["name"], layer["parameters"], *(value / most for value in values), *values)
         for layer, values in zip(results["layers"], zip(*last, strict=True), strict=True)
     ]
-    return {
-        "title": f"Unlearnable Distance {results['distance']:.3f}",
-        "results": results,
-        "labels": LABELS,
-        "rows": rows,
-        "warnings": warnings(results),
-        "claims": claims(results),
-        "settings": yaml.safe_dump(dict(results["settings"]), sort_keys=False),
-    }
+    return page_context(
+        results,
+        f"Unlearnable Distance {results['distance']:.3f}",
+        rows=rows,
+        warnings=warnings(results),
+        claims=claims(results),
+    )
 
 
 def warnings(results: Mapping[str, Any]) -> list[str]:

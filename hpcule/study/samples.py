@@ -22,8 +22,8 @@ from hpcule.study.results import StructureNumbers
 PICTURES = 8
 MOST_SAMPLES, MOST_VALUES = 4096, 3072
 """Of which the structure is measured: samples spread evenly, and values of each drawn once."""
-PAIRED = 2
-"""One of so many of these is compared with all others of them, for the Bayes error."""
+MOST_PAIRED = 2048
+"""Of these, drawn once, all are compared with all others, for the Bayes error."""
 MOST_PERCEIVED = 1000
 """Of which LPIPS is measured."""
 
@@ -67,12 +67,14 @@ def structure(store: StoreReader, source: Source) -> StructureNumbers:
         delta[rows] = published.reshape(len(samples), -1)[:, places] - clean[rows]
     labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
     values = torch.from_numpy(clean)
+    # Not every second one: classes may alternate.
+    paired = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST_PAIRED]
     return {
         "delta": linear_separability(deltas, labels, source.class_count),
         "clean": linear_separability(values, labels, source.class_count),
         "bayes": {
-            "published": bayes_error((values + deltas)[::PAIRED], labels[::PAIRED], source.class_count),
-            "clean": bayes_error(values[::PAIRED], labels[::PAIRED], source.class_count),
+            "published": bayes_error((values + deltas)[paired], labels[paired], source.class_count),
+            "clean": bayes_error(values[paired], labels[paired], source.class_count),
         },
         "class_share": class_share(deltas, labels),
         "n": count,

@@ -42,8 +42,11 @@ def train_victim(
     if learner := feature_step(config.countermeasures):
         if train.source.rate is not None:
             raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
-        train_features = train_probe if learner.name == "linear-probe" else train_contrastive
-        return None, train_features(config, train, test, world, seed, report)
+        if learner.name != "linear-probe":
+            return None, train_contrastive(config, train, test, world, seed, report)
+        result = train_probe(config, train, test, world, seed)
+        report(1, 1)
+        return None, result
     after = _after(config)
     if after and owned is None:
         raise UsageError(f"{after[0]} needs clean samples beside the published ones: only hpcule evaluate has them")

@@ -6,7 +6,6 @@ No owner can rule out that a thief has such weights; ImageNet's are on many mach
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
@@ -18,23 +17,10 @@ from hpcule.world.group import World
 from hpcule.world.precision import place
 
 
-def train_probe(
-    config: VictimConfig,
-    train: Published,
-    test: Published,
-    world: World,
-    seed: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> VictimResult:
-    """Fit a linear layer to a trained encoder's features of `train`, and test it; nothing of it is random.
+def train_probe(config: VictimConfig, train: Published, test: Published, world: World, seed: int) -> VictimResult:
+    """Fit a linear layer to a trained encoder's features of `train`, and test it on `test`; nothing of it is random.
 
-    Args:
-        config: of which network, checkpoint, input size, precision and countermeasures count.
-        train: what was published.
-        test: clean samples of the same task.
-        world: the ranks that share the samples out.
-        seed: for the result's record.
-        report: called when it is done.
+    Of the settings network, checkpoint, input size, precision and countermeasures count, and the seed for the record.
 
     Raises:
         UsageError: no encoder has this name, or it needs a package that is not installed.
@@ -46,5 +32,4 @@ def train_probe(
     train = squeezed(train, config, seed, world.device)
     result.curve.append(EpochResult(1, *probed(encoder, train, test, world, fast=is_fast(config, world.device))))
     result.seconds = time.perf_counter() - start
-    report(1, 1)
     return result

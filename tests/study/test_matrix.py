@@ -133,6 +133,17 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     assert len(list((tmp_path / "cells").iterdir())) == 2 * (3 + 3 + 3)
 
 
+def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alone):
+    config = EvaluateConfig(victim=VICTIM, recipes=("plain", "mix-0.001"), seeds=(0, 1))
+    results, _ = evaluate(
+        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
+    )
+    mixed = results["recipes"][1]
+    assert mixed["gain"]["mean"] == 0
+    curves = {entry["set"]: [victim["curve"] for victim in entry["seeds"]] for entry in mixed["sets"]}
+    assert curves["protected"] == curves["part"] == curves["clean"]
+
+
 def test_a_recipe_whose_control_did_not_learn_does_not_count(store, tmp_path, alone):
     config = EvaluateConfig(
         victim=dataclasses.replace(VICTIM, epochs=10), recipes=("plain", "grayscale+blur-10+bit-depth-1"), seeds=(0,)
