@@ -43,7 +43,7 @@ def submit_batches(batches: list[Batch], site: SiteConfig, folder: Path, *, dry_
         _snapshot(folder)
     lines, before = [], ""
     for batch in wanted:
-        executor = submitit.SlurmExecutor(folder=folder / "logs")
+        executor = (_drafting() if dry_run else submitit.SlurmExecutor)(folder=folder / "logs")
         executor.update_parameters(**_parameters(batch, site, folder, before))
         if dry_run:
             before = f"ID-OF-{batch.name.upper()}"
@@ -53,6 +53,18 @@ def submit_batches(batches: list[Batch], site: SiteConfig, folder: Path, *, dry_
         before = jobs[0].job_id.split("_")[0]
         lines.append(f"{batch.name}: job {before}, {len(jobs)} of them, at most {site.at_once} at once")
     return lines
+
+
+def _drafting() -> type[Any]:
+    """submitit's executor for scripts alone, which also a machine without Slurm can write."""
+    import submitit
+
+    class Drafting(submitit.SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    return Drafting
 
 
 def _submit(executor: Any, batch: Batch) -> list[Any]:
