@@ -35,9 +35,7 @@ class Resized(Source):
         """See `Source.read`."""
         resized = np.empty((len(ids), *self.shape), np.uint8)
         for row, sample in zip(resized, self.source.read(ids), strict=True):
-            grey = sample.shape[0] == 1
-            image = Image.fromarray(sample[0] if grey else np.ascontiguousarray(sample.transpose(1, 2, 0)))
-            row[...] = to_planes(resize_image(image, self.shape[1]))
+            row[...] = resize_planes(sample, self.shape[1])
         return resized
 
     def file_name(self, sample: int) -> str | None:
@@ -48,6 +46,13 @@ class Resized(Source):
 def resize_image(image: Image.Image, size: int) -> Image.Image:
     """Bicubic; Pillow widens the kernel when it makes an image smaller, so there is no aliasing."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def resize_planes(sample: Samples, size: int) -> Samples:
+    """uint8 [C, H, W] of one or three channels at size x size pixels, as `resize_image` has them."""
+    grey = sample.shape[0] == 1
+    image = Image.fromarray(sample[0] if grey else np.ascontiguousarray(sample.transpose(1, 2, 0)))
+    return to_planes(resize_image(image, size))
 
 
 def to_planes(image: Image.Image) -> Samples:

@@ -12,11 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.resize import resize_image, to_planes
+from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Samples, Source
 from hpcule.store.read import StoreReader
 
@@ -70,17 +69,10 @@ def publishing(store: StoreReader, source: Source) -> Publish:
         for row, sample in zip(result, ids.tolist(), strict=True):
             native = source.native(sample)
             assert native is not None
-            row[...] = seen(published_native(store, sample, native), samples.shape[2])
+            row[...] = resize_planes(published_native(store, sample, native).pixels, samples.shape[2])
         return result
 
     return publish
-
-
-def seen(native: Native, size: int) -> Samples:
-    """An image [C, H, W] as a source reads it at size x size pixels."""
-    grey = native.pixels.shape[0] == 1
-    planes = native.pixels[0] if grey else np.ascontiguousarray(native.pixels.transpose(1, 2, 0))
-    return to_planes(resize_image(Image.fromarray(planes), size))
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -124,6 +124,16 @@ def feature_step(texts: Sequence[str]) -> Applied | None:
     return next((step for step in map(countermeasure, texts) if step.stage == "features"), None)
 
 
+def refit_step(texts: Sequence[str]) -> Applied | None:
+    """The step by which a trained victim's last layer is fitted anew, or None."""
+    return next((step for step in map(countermeasure, texts) if step.stage == "after"), None)
+
+
+def without_refit(texts: Sequence[str]) -> tuple[str, ...]:
+    """The steps of the training itself."""
+    return tuple(text for text in texts if refit_step([text]) is None)
+
+
 def check_together(texts: Sequence[str], *, crop_flip: bool) -> None:
     """Raise UsageError where a step draws views of its own and others beside it would change a batch or a network."""
     steps = [countermeasure(text) for text in texts]

@@ -14,7 +14,7 @@ from hpcule.config.tree import unknown
 from hpcule.nets import NETS
 from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES, check_together, countermeasure, split_strength
+from hpcule.victim.countermeasures import COUNTERMEASURES, check_together, countermeasure, refit_step, split_strength
 
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "vit": {"optimizer": "adam", "learning_rate": 5e-4},
@@ -44,8 +44,8 @@ class Recipe:
     @property
     def share(self) -> float | None:
         """Share of the samples that are published; the thief has the others clean. None: all are published."""
-        refits = [step for step in map(countermeasure, self.countermeasures) if step.stage == "after"]
-        return 1 - (refits[0].strength or 0) / 100 if refits else self.mix
+        refit = refit_step(self.countermeasures)
+        return 1 - (refit.strength or 0) / 100 if refit else self.mix
 
     @property
     def title(self) -> str:
@@ -88,7 +88,7 @@ def read_recipe(text: str) -> Recipe:
         else:
             raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
     check_together(names, crop_flip=crop_flip)
-    if mix is not None and any(countermeasure(name).stage == "after" for name in names):
+    if mix is not None and refit_step(names):
         raise UsageError(f"recipe {text}: either mixes clean samples in, or fits the last layer to them")
     return Recipe(crop_flip, tuple(names), mix, network or None)
 

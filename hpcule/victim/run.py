@@ -10,7 +10,7 @@ from torch import nn
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.contrastive import look_epochs, train_contrastive
-from hpcule.victim.countermeasures import countermeasure, feature_step
+from hpcule.victim.countermeasures import feature_step, refit_step, without_refit
 from hpcule.victim.published import Published
 from hpcule.victim.refit import refit
 from hpcule.victim.result import VictimResult
@@ -47,9 +47,10 @@ def train_victim(
         result = train_probe(config, train, test, world, seed)
         report(1, 1)
         return None, result
-    after = _after(config)
-    if after and owned is None:
-        raise UsageError(f"{after[0]} needs clean samples beside the published ones: only hpcule evaluate has them")
+    last = refit_step(config.countermeasures)
+    if last and owned is None:
+        name = f"{last.name}-{last.strength:g}"
+        raise UsageError(f"{name} needs clean samples beside the published ones: only hpcule evaluate has them")
     network, result = train_network(config, train, test, world, seed, report)
     if owned is not None:
         result = refit(network, result, config, owned, test, world)
@@ -70,7 +71,7 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
     """The recipe with so many steps, or so many epochs of learning features, and with nothing to look for."""
-    others = tuple(text for text in config.countermeasures if text not in _after(config))
+    others = without_refit(config.countermeasures)
     short = dataclasses.replace(
         config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None, countermeasures=others
     )
@@ -79,7 +80,3 @@ def of_length(config: VictimConfig, length: int) -> VictimConfig:
         return short
     others = tuple(text for text in others if feature_step([text]) is None)
     return dataclasses.replace(short, countermeasures=(*others, f"{learner.name}-{length}"))
-
-
-def _after(config: VictimConfig) -> list[str]:
-    return [text for text in config.countermeasures if countermeasure(text).stage == "after"]

@@ -153,7 +153,8 @@ class _Trainer:
     def _accumulate(self, numbers: Ids, share: int, epoch: int) -> Tensor:
         """Add the gradient of a part of the batch, each sample counting 1 / share; how many were recognised."""
         mixed = self.batches.take(numbers, epoch, self.step, self.step / self.schedule.total)
-        if self.adversary and isinstance(mixed, Mixed):
+        if self.adversary:
+            assert isinstance(mixed, Mixed), "no recipe has few labels and an adversary"
             with self.autocast:
                 mixed = attacked(self.adversary, self.network, mixed, self.train.ids[numbers], self.step)
         logits = self._logits(self.engine.network, mixed.images)

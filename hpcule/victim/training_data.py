@@ -14,7 +14,7 @@ from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.store.carry import Publish
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures import without_refit
 from hpcule.victim.published import Kind, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule
@@ -99,7 +99,7 @@ class TrainingData:
     def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
         """The thief's clean samples alone, for a victim that takes as many steps as on all."""
         steps = Schedule.of(config, len(self.ids)).total
-        others = tuple(text for text in config.countermeasures if countermeasure(text).stage != "after")
+        others = without_refit(config.countermeasures)
         return dataclasses.replace(config, steps=steps, countermeasures=others), self.owned(name, seed)
 
     def _protected(self, share: float, seed: int) -> Ids:

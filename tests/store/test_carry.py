@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcule.data.source import Native
-from hpcule.store.carry import carried, seen
+from hpcule.data.resize import resize_planes
+from hpcule.store.carry import carried
 
 EPSILON = 8
 
@@ -40,10 +40,10 @@ def test_a_victims_resize_gives_it_back(size, smooth, least):
     delta = crafted(smooth=smooth)
     clean = np.full((3, *size), 128, np.uint8)
     published = (clean + carried(delta, size, EPSILON)).astype(np.uint8)
-    back = seen(Native(published), 32).astype(int) - 128
+    back = resize_planes(published, 32).astype(int) - 128
     assert np.corrcoef(back.ravel(), delta.ravel())[0, 1] > least
     plain = functional.interpolate(torch.from_numpy(delta[None]).float(), size, mode="bicubic").clamp(-8, 8).round()
-    uncorrected = seen(Native((clean + plain[0].numpy()).astype(np.uint8)), 32).astype(int) - 128
+    uncorrected = resize_planes((clean + plain[0].numpy()).astype(np.uint8), 32).astype(int) - 128
     assert np.abs(back - delta).mean() < np.abs(uncorrected - delta).mean()
 
 
