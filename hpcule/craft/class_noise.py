@@ -48,6 +48,7 @@ class ClassNoise(Noise):
         """All ranks walk through the subset batch by batch, then count errors on it."""
         batches = self.batches(number)
         while self._batch < len(batches):
+            self.problem.expect(batches[(self._batch + 1) % len(batches)])
             for ghost in self.problem.mine(batches[self._batch]):
                 clean, labels = self.load(ghost.shard, ghost.ids)
                 if self._sign_of_sum:

@@ -75,6 +75,11 @@ class Problem:
         """Those of this rank's shards."""
         return [ghost for ghost in ghosts if ghost.shard % self.world.size == self.world.rank]
 
+    def expect(self, ghosts: Sequence[Ghost]) -> None:
+        """Read this rank's part of the next batch while it works on this one, where it is not in memory."""
+        for ghost in self.mine(ghosts):
+            self.reader.expect(ghost)
+
     @property
     def rounds(self) -> int:
         """How many shards the busiest rank owns."""

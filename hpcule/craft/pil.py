@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,13 +68,6 @@ class PILConfig(BoundedConfig):
             raise ValueError(f"mix={self.mix:g}: valid are 0 to 1")
         if min(self.epochs, self.steps) < 0 or min(self.batch, self.ghost) < 1:
             raise ValueError("epochs and steps must be at least 0, batch and ghost at least 1")
-
-
-class Batch(NamedTuple):
-    """A global batch: its size, and our own ghosts with their labels one-hot [K, n]."""
-
-    size: int
-    share: list[tuple[Ghost, Tensor]]
 
 
 class PIL(Method):
@@ -149,7 +142,7 @@ class PIL(Method):
         members = [partition.ids(shard) for shard in range(partition.count)]
         # The paper walks through the data in file order, unshuffled.
         schedule = Schedule(members, self.config.ghost, self.config.batch, None, "pil")
-        batches = [Batch(sum(len(ghost.ids) for ghost in batch), self._share(batch)) for batch in schedule.epoch(0)]
+        batches = schedule.epoch(0)
         gradients = Sum([weight.shape for weight in self.weights], self.problem.world.device, exact=self.problem.exact)
         while self.epoch < self.config.epochs:
             self._train(batches, gradients)
@@ -173,23 +166,21 @@ class PIL(Method):
         self.weights = [weight.to(device) for weight in shared["weights"]]
         self.momenta = [momentum.to(device) for momentum in shared["momenta"]]
 
-    def _share(self, batch: list[Ghost]) -> list[tuple[Ghost, Tensor]]:
-        """Our ghosts of a batch, with their labels one-hot [K, n]."""
-        return [(ghost, self._one_hot(ghost.ids)) for ghost in self.problem.mine(batch)]
-
-    def _train(self, batches: list[Batch], gradients: Sum) -> None:
+    def _train(self, batches: list[list[Ghost]], gradients: Sum) -> None:
         world, config = self.problem.world, self.config
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.epoch / config.epochs))
-        for batch in batches:
-            for ghost, labels in batch.share:
-                gradients.add(self._gradient(ghost, labels))
+        for batch, following in zip(batches, [*batches[1:], batches[0]], strict=True):
+            self.problem.expect(following)
+            for ghost in self.problem.mine(batch):
+                gradients.add(self._gradient(ghost))
             first, second = gradients.total(world)
-            shares = (first / (batch.size * self.problem.source.levels), second / batch.size)
+            size = sum(len(ghost.ids) for ghost in batch)
+            shares = (first / (size * self.problem.source.levels), second / size)
             for weight, momentum, gradient in zip(self.weights, self.momenta, shares, strict=True):
                 momentum.mul_(config.momentum).add_(gradient)
                 weight.sub_(momentum, alpha=rate)
 
-    def _gradient(self, ghost: Ghost, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradient(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
         """Gradient of the summed cross-entropy, W1's [K, D] for samples in levels and W2's [K, K], both float32.
 
         The two products with samples may be in bf16, which holds all levels of an 8-bit sample exactly.
@@ -197,7 +188,7 @@ class PIL(Method):
         samples = self._samples(ghost.shard, ghost.ids, self.precision)
         first, second = self.weights
         hidden = (first.to(self.precision) @ samples.t()).float().div_(self.problem.source.levels)
-        residual = _softmax_minus(second @ hidden, labels)
+        residual = _softmax_minus(second @ hidden, self._one_hot(ghost.ids))
         return ((second.t() @ residual).to(self.precision) @ samples).float(), residual @ hidden.t()
 
     def _samples(self, shard: int, ids: Ids, dtype: torch.dtype) -> Tensor:
@@ -212,28 +203,36 @@ class PIL(Method):
     def _one_hot(self, ids: Ids) -> Tensor:
         """Labels, float32 [K, n]."""
         labels = torch.from_numpy(self.problem.labels[ids]).to(self.problem.world.device)
-        return functional.one_hot(labels, self.classes).t().float()
+        return torch.zeros(self.classes, len(ids), device=labels.device).scatter_(0, labels[None], 1)
 
     def _perturb(self, linear: Tensor, shard: int) -> npt.NDArray[np.integer[Any]]:
         source, device = self.problem.source, self.problem.world.device
         epsilon = self.config.epsilon / source.levels
         ids = self.problem.partition.ids(shard)
-        purpose = key(self.problem.seed, "pil", "start")
+        purpose, transposed = key(self.problem.seed, "pil", "start"), linear.t().contiguous()
         parts = []
         for tile in np.array_split(ids, -(-len(ids) // _tile_rows(self.dimension))):
             samples, labels = self._samples(shard, tile, torch.float32), self._one_hot(tile)
             begin = uniform_start(purpose, tile, (self.dimension,), epsilon).to(device)
             clean_logits = (linear @ samples.t()).div_(source.levels)
-            delta = self._descend(linear, clean_logits, labels, begin.t().contiguous(), epsilon)
+            delta = self._descend(linear, transposed, clean_logits, labels, begin.t().contiguous(), epsilon)
             parts.append(to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon))
         return np.concatenate(parts).reshape(len(ids), *source.shape)
 
-    def _descend(self, linear: Tensor, clean_logits: Tensor, labels: Tensor, delta: Tensor, epsilon: float) -> Tensor:
+    def _descend(
+        self,
+        linear: Tensor,
+        transposed: Tensor,
+        clean_logits: Tensor,
+        labels: Tensor,
+        delta: Tensor,
+        epsilon: float,
+    ) -> Tensor:
         """Signed steps on delta [D, n]; clean_logits and one-hot labels are [K, n].
 
         Samples are columns: products with so flat a map are a third faster than with samples as rows.
         """
-        mix, transposed = self.config.mix, linear.t().contiguous()
+        mix = self.config.mix
         size = epsilon / 10 if self.config.step_size is None else self.config.step_size / self.problem.source.levels
         gradient = torch.empty_like(delta)
         for _ in range(self.config.steps):

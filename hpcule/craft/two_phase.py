@@ -223,7 +223,9 @@ class TwoPhase(Method):
         self.noise.restore(shared, saved)
 
     def _model_step(self) -> Step:
-        norms = self.surrogate.train(self.schedule.at(self.batches), self._load, self._rate())
+        batch = self.schedule.at(self.batches)
+        self.problem.expect(self.schedule.at(self.batches + 1))
+        norms = self.surrogate.train(batch, self._load, self._rate())
         self.batches += 1
         done = self.batches - self.round * self.steps
         self.trained = done == self.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import DataError
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
+from hpcule.data.mapped import Pages
 from hpcule.data.source import Ids, Samples, Source
 
 Array = npt.NDArray[Any]
@@ -57,6 +59,7 @@ class ArraySource(Source):
         self.labels = None if labels is None else checked_labels(labels, len(images), where)
         self.class_names = None if self.labels is None else class_names or numbered_classes(self.labels)
         self.images = images
+        self._pages = Pages(*([images.base] if isinstance(images.base, mmap.mmap) else []))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,7 +67,9 @@ class ArraySource(Source):
     def read(self, ids: Ids) -> Samples:
         """See `Source.read`."""
         # Indexing an ndarray view: np.memmap would wrap each result in its own class.
-        samples: Samples = to_samples(np.asarray(self.images)[ids])
+        block = np.asarray(self.images)[ids]
+        self._pages.touched(block.nbytes)
+        samples: Samples = to_samples(block)
         return samples
 
 

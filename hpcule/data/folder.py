@@ -41,6 +41,7 @@ class FolderSource(Source):
 
     kind = "folder"
     levels = 255
+    decodes = True
 
     def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
         """List the files and read their headers.

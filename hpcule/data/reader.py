@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpcule.data.partition import Partition
-from hpcule.data.source import Ids, Source
+from hpcule.data.schedule import Ghost
+from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.working import WorkingFile, working_file
 
 
 class Reader:
-    """Reads shards, and remembers them while they fit `limit` bytes; the rest is read anew each time."""
+    """Reads shards, and remembers them while they fit `limit` bytes.
+
+    The rest is read anew each time, from a working file where the source has to decode it.
+    """
 
     def __init__(self, source: Source, partition: Partition, limit: int) -> None:
         self.source = source
         self.partition = partition
         self._limit = limit
         self._kept: dict[int, Tensor] = {}
+        self._expected: dict[bytes, Future[Tensor]] = {}
 
     def shard(self, shard: int) -> Tensor:
         """All samples of a shard [n, C, H, W], uint8, or int32 for 16-bit samples."""
         if shard in self._kept:
             return self._kept[shard]
-        samples = self._read(self.partition.ids(shard))
-        size = samples.numel() * samples.element_size()
-        if size <= self._limit:
-            self._limit -= size
-            self._kept[shard] = samples
+        ids = self.partition.ids(shard)
+        if not self._fits(shard):
+            return self._read(ids)
+        samples = to_tensor(self.source.read(ids))
+        self._limit -= samples.numel() * samples.element_size()
+        self._kept[shard] = samples
         return samples
 
     def take(self, shard: int, ids: Ids) -> Tensor:
@@ -39,15 +49,33 @@ class Reader:
             if stop - start == len(places) and bool((places[1:] > places[:-1]).all()):
                 return samples[start:stop]
             return samples.flatten(1).index_select(0, torch.from_numpy(places)).view(-1, *self.source.shape)
-        return self._read(ids)
+        expected = self._expected.pop(ids.tobytes(), None)
+        return self._read(ids) if expected is None else expected.result()
+
+    def expect(self, ghost: Ghost) -> None:
+        """Read a ghost in the background, unless it is in memory: it will be taken soon, and once."""
+        if ghost.shard not in self._kept and not self._fits(ghost.shard):
+            self._expected[ghost.ids.tobytes()] = self._thread.submit(self._read, ghost.ids)
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, "read-ahead")
+
+    @cached_property
+    def _working(self) -> WorkingFile | Source:
+        return working_file(self.source) if self.source.decodes else self.source
 
     def _read(self, ids: Ids) -> Tensor:
-        samples = self.source.read(ids)
-        # torch has few operators for uint16.
-        return torch.from_numpy(samples if samples.dtype == np.uint8 else samples.astype(np.int32))
+        return to_tensor(self._working.read(ids))
 
     def _fits(self, shard: int) -> bool:
         _, count = self.partition.range(shard)
         channels, height, width = self.source.shape
         item = 1 if self.source.levels == 255 else 4
         return count * channels * height * width * item <= self._limit
+
+
+def to_tensor(samples: Samples) -> Tensor:
+    """uint8, or int32 for 16-bit samples."""
+    # torch has few operators for uint16.
+    return torch.from_numpy(samples if samples.dtype == np.uint8 else samples.astype(np.int32))

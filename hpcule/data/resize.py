@@ -12,6 +12,8 @@ from hpcule.data.source import Ids, Samples, Source
 class Resized(Source):
     """Every sample of a source at size x size pixels; ids, labels and file names pass through."""
 
+    decodes = True
+
     def __init__(self, source: Source, size: int) -> None:
         """Wrap `source`.
 

@@ -35,6 +35,7 @@ class Source(ABC):
         labels: int64 [N] in 0..K-1, or None.
         class_names: K names, or None where there are no labels.
         rate: samples a second of recordings; None for images.
+        decodes: whether `read` costs much more than copying: it decodes, or resizes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source(ABC):
     labels: Labels | None
     class_names: tuple[str, ...] | None
     rate: int | None = None
+    decodes: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

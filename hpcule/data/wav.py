@@ -68,6 +68,7 @@ class WavSource(Source):
 
     kind = "wav"
     levels = 65535
+    decodes = True
 
     def __init__(
         self, root: Path, split: str, *, clip_length: int | None = None, skip_unreadable: bool = False

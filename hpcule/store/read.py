@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError
 from hpcule.store.hdf5 import Array, DamageError, dataset, open_file, reading
 from hpcule.store.manifest import Manifest, ShardEntry, read_manifest
+from hpcule.store.rows import MappedRows
 
 Ids = npt.NDArray[np.int64]
 
@@ -81,8 +82,9 @@ def load_shared(store: Path, manifest: Manifest) -> Array:
 class StoreReader:
     """Perturbations and published samples of a complete store, by id.
 
-    Shards are kept in memory until `cache_bytes` are used, first come first served; nothing is ever evicted, so that
-    random access to a store of any size cannot make the cache churn. Other shards are read by runs of consecutive ids.
+    Rows are copied from the mapped files. Compressed shards are kept in memory until `cache_bytes` are used, first come
+    first served; nothing is ever evicted, so that random access to a store of any size cannot make the cache churn.
+    Other compressed shards are read by runs of consecutive ids.
 
     Raises:
         StoreError: there is no store, it is not complete, or shards are missing.
@@ -105,6 +107,7 @@ class StoreReader:
         self._resident: dict[int, Array] = {}
         self._open: dict[int, h5py.File] = {}
         self._datasets: dict[int, h5py.Dataset] = {}
+        self._mapped = MappedRows(path, self.manifest, self._delta_dataset)
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +119,7 @@ class StoreReader:
 
     def close(self) -> None:
         """Close all files; the reader opens them again when it needs them."""
+        self._mapped.close()
         self._datasets.clear()
         while self._open:
             self._open.popitem()[1].close()
@@ -138,6 +142,9 @@ class StoreReader:
         if (groups := self.group(ids)) is not None:
             return self.shared_delta[groups]
         out = np.empty((len(ids), *self.manifest.sample_shape), self.manifest.delta_dtype)
+        if self.manifest.compression is None:
+            self._mapped.copy(ids, out)
+            return out
         owners = np.searchsorted(self._firsts, ids, side="right") - 1
         for index in np.unique(owners).tolist():
             where = np.flatnonzero(owners == index)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from hpcule.data.keyed import bits, key
+from hpcule.data.reader import to_tensor
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.working import WorkingFile
 from hpcule.store.budget import magnitude
 from hpcule.store.carry import Publish, publishing
 from hpcule.store.read import StoreReader
@@ -134,6 +136,7 @@ class Published:
         self._publish = publish
         self._resident = resident
         self._kept: Tensor | None = None
+        self._working: WorkingFile | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -150,12 +153,15 @@ class Published:
         """Read what fits into memory, which `take` does otherwise at its first call."""
         if self._kept is None and self._fits:
             blocks = range(0, len(self), BLOCK)
-            self._kept = torch.cat([self._read(np.arange(s, min(s + BLOCK, len(self)))) for s in blocks])
+            self._kept = torch.cat([to_tensor(self._make(np.arange(s, min(s + BLOCK, len(self))))) for s in blocks])
 
     def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
         """Integer samples [n, C, H, W] and labels [n]."""
         self.load()
-        samples = self._read(numbers) if self._kept is None else self._kept[torch.from_numpy(numbers)]
+        if self._kept is not None:
+            samples = self._kept[torch.from_numpy(numbers)]
+        else:
+            samples = to_tensor(self._beyond_memory().read(numbers) if self.source.decodes else self._make(numbers))
         return samples, self.labels[torch.from_numpy(numbers)]
 
     def images(self, numbers: Ids, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -168,8 +174,12 @@ class Published:
         item = 1 if self.source.levels == 255 else 4
         return len(self) * int(np.prod(self.source.shape)) * item <= self._resident
 
-    def _read(self, numbers: Ids) -> Tensor:
+    def _beyond_memory(self) -> WorkingFile:
+        if self._working is None:
+            row = np.empty(self.source.shape, self.source.dtype)
+            self._working = WorkingFile(len(self), row, self._make)
+        return self._working
+
+    def _make(self, numbers: Ids) -> Samples:
         ids = self.ids[numbers]
-        samples = self._publish(ids, self.source.read(ids))
-        # torch has few operators for uint16.
-        return torch.from_numpy(samples if samples.dtype == np.uint8 else samples.astype(np.int32))
+        return self._publish(ids, self.source.read(ids))
