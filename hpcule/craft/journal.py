@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcule.craft.method import Step
+from hpcule.store.files import writing
 from hpcule.world.group import World
 from hpcule.world.spent import Spent
 
@@ -83,8 +84,9 @@ class Journal:
     """run/log-RANK.jsonl: what this rank did when, one line a step, with what the method has taken so far."""
 
     def __init__(self, store: Path, world: World, crafting: Section) -> None:
-        path = store / "run" / f"log-{world.rank:05d}.jsonl"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path = store / "run" / f"log-{world.rank:05d}.jsonl"
+        with writing(self._path):
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._start = {"host": world.place.host, "rank": world.rank, "world": world.size}
         self._crafting = crafting
 
@@ -99,4 +101,5 @@ class Journal:
         line |= {"total": step.total, "craft_seconds": round(self._crafting.seconds, 6)}
         line |= {"collectives": spent.calls, "collective_seconds": round(spent.seconds, 6)}
         norms = asdict(step.norms) if step.norms else {}
-        os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())
+        with writing(self._path):
+            os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())

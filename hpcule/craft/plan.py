@@ -16,9 +16,10 @@ from hpcule.config.tree import to_tree
 from hpcule.craft.methods import METHODS, find
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
-from hpcule.store.files import sha256_file
+from hpcule.store.files import LEFTOVERS, sha256_file
 from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
 from hpcule.store.verify import verify
+from hpcule.store.write import RUN, SHARDS
 from hpcule.world.group import World
 
 
@@ -159,4 +160,10 @@ def _has_content(store: Path) -> bool:
     """Whether a folder holds more than what an interrupted start leaves behind."""
     if store.is_file():
         raise UsageError(f"{store} is a file: name a folder for the store")
-    return store.is_dir() and any(entry.name != "run" for entry in store.iterdir())
+    return store.is_dir() and any(not _is_of_a_start(entry) for entry in store.iterdir())
+
+
+def _is_of_a_start(entry: Path) -> bool:
+    """Whether something in a store may be there before its manifest."""
+    shards = entry.name == SHARDS and entry.is_dir() and not any(entry.iterdir())
+    return entry.name == RUN or shards or entry.match(LEFTOVERS)

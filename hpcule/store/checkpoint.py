@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hpcule.config.errors import StoreError
-from hpcule.store.files import private_directory, read_json, storage_error, to_json, write_atomically
+from hpcule.store.files import private_directory, read_json, to_json, write_atomically, writing
 
 COMMIT = "COMMIT"
 _KEPT = 2
@@ -63,7 +63,8 @@ def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> No
     assert _NAME.fullmatch(name), name
     folder = _folder(store, step)
     private_directory(folder)
-    (folder / COMMIT).unlink(missing_ok=True)
+    with writing(folder / COMMIT):
+        (folder / COMMIT).unlink(missing_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     write_atomically(folder / f"{name}.pt", buffer.getbuffer())
@@ -78,7 +79,8 @@ def commit(store: Path, step: int, run_key: str) -> None:
         StoreError: it cannot be written.
     """
     folder = _folder(store, step)
-    parts = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.pt"))}
+    with writing(folder):
+        parts = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.pt"))}
     write_atomically(folder / COMMIT, to_json({"run_key": run_key, "parts": parts}))
     kept = [checkpoint.step for checkpoint in _committed(store, run_key) if checkpoint.step <= step][:_KEPT]
     for other, path in _folders(store):
@@ -125,7 +127,5 @@ def _committed(store: Path, run_key: str) -> list[Checkpoint]:
 
 
 def _remove(folder: Path) -> None:
-    try:
+    with writing(folder):
         shutil.rmtree(folder)
-    except OSError as error:
-        raise storage_error(error, folder, 0) from error

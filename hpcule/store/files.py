@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,18 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) ->
         raise storage_error(error, path, size) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            # What cannot be removed now, `begin` of the resume removes.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses about `path` into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path, 0) from error
 
 
 def storage_error(error: OSError, path: Path, size: int, again: str = "run again with --resume") -> StoreError:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
-from hpcule.store.files import LEFTOVERS, private_directory, read_json, sha256_file, to_json, write_atomically
+from hpcule.store.files import LEFTOVERS, private_directory, read_json, sha256_file, to_json, write_atomically, writing
 from hpcule.store.hdf5 import Array, build_image
 from hpcule.store.index import INDEX, build_index
 from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest, write_manifest
@@ -182,4 +182,5 @@ def _read_note(store: Path, manifest: Manifest, file: str, note: str) -> _SideCa
 def _remove_leftovers(store: Path) -> None:
     for folder in (store, store / SHARDS, store / RUN):
         for path in folder.glob(LEFTOVERS):
-            path.unlink(missing_ok=True)
+            with writing(path):
+                path.unlink(missing_ok=True)

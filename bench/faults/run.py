@@ -1,0 +1,397 @@
+"""The fault matrix: crafts that are killed, stopped, cheated by their disk or clock, and then resumed.
+
+Each run must end with the very bytes of an undisturbed one, or with a clear error and nothing that looks whole.
+Prints a table of counts; exits with 1 if any run ended otherwise. Full and read-only file systems are mounted where
+this program may (as root, in a mount namespace of its own), and left out elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import ctypes
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch._dynamo
+from inject import KINDS, RENAMES, WRITES, Fault
+from ranks import Ended, Run, adopt_orphans
+
+import hpcule.cli.submit
+import hpcule.cli.workers
+import hpcule.craft.run
+import hpcule.data.open
+from hpcule.config.errors import HpculeError
+from hpcule.store.read import StoreReader
+
+SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=24", "method.model_steps=2"]
+ROUNDS = ["method.max_rounds=2", "method.stop_error=0"]
+CASES = {
+    "em by sample": ["em", *SMALL, *ROUNDS, "method.noise_steps=2"],
+    "em by class": ["em", "method.unit=class", *SMALL, *ROUNDS, "method.subset=0.7"],
+    "pil": ["pil", "method.ghost=10", "method.batch=24", "method.epochs=2", "method.steps=3"],
+    "lsp": ["lsp", "method.cell=4"],
+}
+"""With the settings below a checkpoint follows every event, and nothing divides anything."""
+COMMON = ["seed=1", "deterministic=true", "store.shards=5", "world.checkpoint_seconds=0", "world.timeout_seconds=30"]
+CLEAR = (0, 1, 69, 75, -signal.SIGKILL)
+"""Exit codes of a disturbed run: done, failed, lost a peer, stopped and saved, killed."""
+CLONE_NEWNS = 0x00020000
+DISK = "16m"
+
+
+@dataclass
+class Trial:
+    """One run of the matrix."""
+
+    bench: Bench
+    number: int
+    case: str
+    workers: int
+    again: int
+    draw: random.Random
+
+    def __post_init__(self) -> None:
+        """Prepare an empty place."""
+        self.folder = self.bench.folder / f"{self.number:04d}"
+        self.folder.mkdir()
+        self.store = self.folder / "disk" / "store"
+        self.store.parent.mkdir()
+
+    def fault(self, action: str, kinds: tuple[str, ...] = KINDS) -> Fault:
+        """That action at an operation of a rank, both drawn."""
+        rank = self.draw.randrange(self.workers)
+        count = self.bench.operations(self.case, self.workers)[rank]
+        return Fault(action, rank, self.draw.randrange(sum(count[kind] for kind in kinds)), kinds, self.number)
+
+    def start(self, name: str, workers: int, fault: Fault | None = None, starter: str = "torchrun") -> Run:
+        """Start the craft, which goes on where an earlier one ended."""
+        words = self.bench.words(self.case, self.store)
+        return Run(words, workers, self.store, self.folder / name, fault, starter)
+
+    def disturbed(self, action: str, kinds: tuple[str, ...] = KINDS) -> None:
+        """The craft, with a fault."""
+        run = self.start("first", self.workers, self.fault(action, kinds))
+        self.check(run.end())
+        if not run.struck:
+            raise Wrong("the fault never happened")
+
+    def check(self, ended: Ended) -> None:
+        """That a run ended within its time, in a clear way, and that it left nothing that looks whole but is not."""
+        if ended.hung:
+            raise Wrong("hung")
+        if odd := [code for code in ended.codes if code not in CLEAR]:
+            raise Wrong(f"exit code {odd[0]}: {ended.errors[-300:]}")
+        if odd_lines := [line for line in ended.errors.splitlines() if not line.startswith("hpcule: ")]:
+            raise Wrong(f"said {odd_lines[-1]!r} ({len(odd_lines)} such lines)")
+        if any(code > 0 for code in ended.codes) and not ended.errors:
+            raise Wrong(f"exit codes {ended.codes} without a word")
+
+    def looks_whole(self) -> bool:
+        """Whether a reader takes the store."""
+        try:
+            with StoreReader(self.store) as reader:
+                reader.delta(np.arange(reader.manifest.n))
+        except HpculeError:
+            return False
+        return True
+
+    def resumed(self) -> str:
+        """Resume until it ends well or refuses, and say how it ended."""
+        ended = self.start("again", self.again).end()
+        self.check(ended)
+        if any(ended.codes):
+            if self.looks_whole() and not self.damages():
+                raise Wrong(f"looks whole, but: {ended.errors}")
+            self.bench.messages[ended.errors.splitlines()[0].replace(str(self.store), "STORE")] += 1
+            return REFUSED
+        if damages := self.damages():
+            raise Wrong(f"verify says {damages}")
+        if contents(self.store) != self.bench.expected(self.case):
+            raise Wrong("other bytes than the undisturbed run")
+        return SAME
+
+    def damages(self) -> str:
+        """What `hpcule verify` says."""
+        run = Run(["verify", str(self.store)], 1, self.store, self.folder / f"verify-{time.monotonic()}")
+        ended = run.end()
+        if ended.hung or ended.codes[0] not in (0, 1) or "Traceback" in ended.errors:
+            raise Wrong(f"verify: exit code {ended.codes[0]}, {ended.errors[-300:]}")
+        return (run.folder / "0.out").read_text() if ended.codes[0] else ""
+
+
+class Wrong(Exception):
+    """A run ended in no way that it may."""
+
+
+SAME, REFUSED, WRONG = "identical bytes", "clear error", "WRONG"
+
+
+def killed(action: str) -> Callable[[Trial], str]:
+    """Killed, torn or signalled at any operation."""
+
+    def play(trial: Trial) -> str:
+        trial.disturbed(action, WRITES if action == "torn" else KINDS)
+        return trial.resumed()
+
+    return play
+
+
+def lied(action: str) -> Callable[[Trial], str]:
+    """A file whose tail never reached the disk."""
+
+    def play(trial: Trial) -> str:
+        trial.disturbed(action, RENAMES)
+        return trial.resumed()
+
+    return play
+
+
+def refused(action: str) -> Callable[[Trial], str]:
+    """Nothing can be written from some operation on; then it can again."""
+
+    def play(trial: Trial) -> str:
+        trial.disturbed(action)
+        return trial.resumed()
+
+    return play
+
+
+def harmless(action: str) -> Callable[[Trial], str]:
+    """What must not be noticed at all."""
+
+    def play(trial: Trial) -> str:
+        trial.disturbed(action)
+        if contents(trial.store) != trial.bench.expected(trial.case):
+            raise Wrong("did not end undisturbed")
+        return trial.resumed()
+
+    return play
+
+
+def full_disk(trial: Trial) -> str:
+    """The disk is filled by somebody else, who then removes the file."""
+    mount("-t", "tmpfs", "-o", f"size={DISK}", "none", str(trial.store.parent))
+    try:
+        trial.disturbed("fill")
+        (trial.store.parent / "filler").unlink()
+        return trial.resumed()
+    finally:
+        unmount(trial.store.parent)
+
+
+def read_only(trial: Trial) -> str:
+    """The store's folder turns read-only under the run, and writable again after a resume has failed."""
+    trial.draw.random()
+    try:
+        trial.disturbed("read-only", ("replace", "fsync"))
+        if trial.damages():
+            refused = trial.start("read-only", trial.again).end()
+            trial.check(refused)
+            if not any(refused.codes):
+                raise Wrong("resumed in a read-only folder")
+    finally:
+        unmount(trial.store)
+    return trial.resumed()
+
+
+def paused(trial: Trial) -> str:
+    """A rank is stopped for a second."""
+    run = trial.start("first", trial.workers, trial.fault("stop"))
+    run.wait_for_strike()
+    time.sleep(1)
+    os.kill(run.struck, signal.SIGCONT)
+    trial.check(run.end())
+    if contents(trial.store) != trial.bench.expected(trial.case):
+        raise Wrong("did not end undisturbed")
+    return trial.resumed()
+
+
+def orphaned(trial: Trial) -> str:
+    """A rank is stopped, and its launcher killed, which takes all ranks with it."""
+    trial.workers = 2
+    run = trial.start("first", 2, trial.fault("stop"))
+    run.wait_for_strike()
+    os.kill(run.launcher, signal.SIGKILL)
+    trial.check(run.end())
+    return trial.resumed()
+
+
+def awakened(early: bool) -> Callable[[Trial], str]:
+    """A rank is stopped, its launcher and the other rank are killed, and it wakes up beside, or after, a resume."""
+
+    def play(trial: Trial) -> str:
+        trial.workers = 2
+        run = trial.start("first", 2, trial.fault("stop"), "srun")
+        run.wait_for_strike()
+        os.kill(run.launcher, signal.SIGKILL)
+        for process in run.pids():
+            if process != run.struck:
+                os.kill(process, signal.SIGKILL)
+        beside = trial.start("beside", trial.again)
+        if early:
+            time.sleep(1)
+        else:
+            trial.check(beside.end())
+        os.kill(run.struck, signal.SIGCONT)
+        trial.check(run.end())
+        trial.check(beside.end())
+        return trial.resumed()
+
+    return play
+
+
+FAULTS: dict[str, tuple[int, Callable[[Trial], str]]] = {
+    "one rank killed": (30, killed("kill")),
+    "all ranks killed": (30, killed("kill all")),
+    "torn write, all killed": (16, killed("torn")),
+    "file without its tail, all killed": (10, lied("short, killed")),
+    "file with a tail of zeros, all killed": (10, lied("zeros, killed")),
+    "file without its tail, unnoticed": (8, lied("short")),
+    "file with a tail of zeros, unnoticed": (8, lied("zeros")),
+    "no space left (ENOSPC)": (14, refused("ENOSPC")),
+    "disk error (EIO)": (10, refused("EIO")),
+    "read-only (EROFS)": (6, refused("EROFS")),
+    "full file system": (10, full_disk),
+    "read-only file system": (6, read_only),
+    "clock jumps": (8, harmless("clock")),
+    "slow rank": (4, harmless("slow")),
+    "rank stopped for a second": (6, paused),
+    "rank stopped, launcher killed": (6, orphaned),
+    "orphan awakes beside the resume": (4, awakened(early=True)),
+    "orphan awakes after the resume": (2, awakened(early=False)),
+    "SIGTERM": (8, killed("TERM")),
+    "SIGUSR1": (4, killed("USR1")),
+}
+"""How many of 200 runs each takes, and how it goes."""
+MOUNTED = ("full file system", "read-only file system")
+
+
+class Bench:
+    """Data, undisturbed runs, and a folder for everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data.npz"
+        draw = np.random.default_rng(0)
+        images = draw.integers(0, 256, (52, 12, 12, 3), dtype=np.uint8)
+        np.savez(self.data, images=images, labels=np.arange(52) % 4)
+        self.messages: collections.Counter[str] = collections.Counter()
+        self._expected: dict[str, dict[str, bytes]] = {}
+        self._operations: dict[tuple[str, int], list[dict[str, int]]] = {}
+
+    def words(self, case: str, store: Path) -> list[str]:
+        """The command; the same for the first start and for a resume."""
+        method, *settings = CASES[case]
+        overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
+        return ["craft", method, "--data", str(self.data), "--out", str(store), "--resume", *overrides]
+
+    def expected(self, case: str) -> dict[str, bytes]:
+        """Bytes of an undisturbed store."""
+        self.operations(case, 1)
+        return self._expected[case]
+
+    def operations(self, case: str, workers: int) -> list[dict[str, int]]:
+        """Operations of each kind by rank, counted in an undisturbed run."""
+        if (case, workers) not in self._operations:
+            place = self.folder / f"undisturbed-{len(self._operations)}"
+            run = Run(self.words(case, place / "store"), workers, place / "store", place)
+            ended = run.end()
+            assert not any(ended.codes), ended.errors
+            found = contents(place / "store")
+            assert self._expected.setdefault(case, found) == found, f"{case} depends on the workers"
+            self._operations[case, workers] = [
+                {kind: notes.counted((kind,)) for kind in KINDS} for notes in run.notes
+            ]
+        return self._operations[case, workers]
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """All files of a store but those in run/."""
+    files = [path for path in sorted(store.rglob("*")) if path.is_file() and path.relative_to(store).parts[0] != "run"]
+    return {str(path.relative_to(store)): path.read_bytes() for path in files}
+
+
+def mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
+def may_mount(folder: Path) -> str:
+    """Take a mount namespace of our own; why it cannot be had, or nothing."""
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS):
+        return "not permitted"
+    try:
+        mount("--make-rprivate", "/")
+        mount("-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return str(getattr(error, "stderr", None) or error)
+    unmount(folder)
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=200, help="of the whole matrix (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="decides where each fault happens (default: 0)")
+    parser.add_argument("--only", help="faults whose name holds this text")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of runs that ended wrong")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    adopt_orphans()
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="hpcule-faults-"))
+    table = {name: entry for name, entry in FAULTS.items() if not options.only or options.only in name}
+    if reason := may_mount(folder):
+        print(f"left out, since nothing can be mounted here ({reason}): {', '.join(MOUNTED)}")
+        table = {name: entry for name, entry in table.items() if name not in MOUNTED}
+    bench = Bench(folder)
+    order = [name for name, (count, _) in table.items() for _ in range(count)]
+    random.Random(options.seed).shuffle(order)
+    counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in table}
+    for number, name in enumerate(itertools.islice(itertools.cycle(order), options.runs)):
+        draw = random.Random(f"{options.seed} {number} {name}")
+        trial = Trial(bench, number, draw.choice(list(CASES)), draw.choice((1, 2, 2)), draw.choice((1, 2, 3)), draw)
+        try:
+            verdict = table[name][1](trial)
+        except Wrong as wrong:
+            verdict = WRONG
+            print(f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}", flush=True)
+        counts[name][verdict] += 1
+        if not (options.keep and verdict == WRONG):
+            shutil.rmtree(trial.folder)
+    report(counts, bench, time.monotonic() - began)
+    if not options.keep:
+        shutil.rmtree(folder)
+    return 1 if any(count[WRONG] for count in counts.values()) else 0
+
+
+def report(counts: dict[str, collections.Counter[str]], bench: Bench, seconds: float) -> None:
+    """Print the tables."""
+    verdicts = (SAME, REFUSED, WRONG)
+    print(f"| fault | runs | {' | '.join(verdicts)} |\n| --- | --- | --- | --- | --- |")
+    total = sum(counts.values(), collections.Counter())
+    for name, count in [*counts.items(), ("all", total)]:
+        if count:
+            print(f"| {name} | {count.total()} | {' | '.join(str(count[verdict]) for verdict in verdicts)} |")
+    for message, count in bench.messages.most_common():
+        print(f"{count} x {message}")
+    print(f"{seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
