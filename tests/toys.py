@@ -134,10 +134,10 @@ def save(method: Method, store: Path) -> None:
     """Write a method's state as a run does, from one rank."""
     (store / "run").mkdir(exist_ok=True)
     state = method.state()
-    checkpoint.save_part(store, 1, "shared", state.shared)
+    parts = {"shared": checkpoint.save_part(store, 1, "shared", state.shared)}
     for name, part in state.parts.items():
-        checkpoint.save_part(store, 1, name, part)
-    checkpoint.commit(store, 1, "toy run")
+        parts[name] = checkpoint.save_part(store, 1, name, part)
+    checkpoint.commit(store, 1, "toy run", parts)
 
 
 def restore(method: Method, store: Path) -> Method:

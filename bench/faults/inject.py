@@ -10,10 +10,12 @@ import errno
 import mmap
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,21 +23,41 @@ from typing import Any
 
 KINDS = ("open", "write", "pwrite", "fsync", "replace", "mkdir", "unlink", "rmdir", "ftruncate")
 """Names in `os`. What is opened without O_CREAT does not count; `write` is that of files made by `os.fdopen`, too."""
+TARGETS = {
+    "checkpoint": r"run/checkpoint-.*",
+    "shard": r"shards/.*",
+    "note": r"run/[^/]*\.json.*",
+    "log": r"run/log-.*",
+    "manifest": r"\.?manifest.*",
+    "folder": r"|run|shards",
+    "other": r".*",
+}
+"""What is changed, by its path in the store; the first that fits."""
+OPERATIONS = [f"{kind} {target}" for kind in KINDS for target in TARGETS]
 WRITES = ("write", "pwrite")
 RENAMES = ("replace",)
 HOURS = 3600.0
-NEVER = -1
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens in one rank: `action` (a name in ACTIONS) at operation `at`, counted among `kinds` alone."""
+    """What happens in one rank.
+
+    Attributes:
+        action: a name in ACTIONS.
+        rank: where.
+        operation: one of OPERATIONS.
+        at: at which of those; from then on any operation is concerned.
+        later: so many operations after that an action takes its second step, if it has one.
+        seed: for an action that draws.
+    """
 
     action: str
     rank: int
+    operation: str
     at: int
-    kinds: tuple[str, ...] = KINDS
-    seed: int = 0
+    later: int
+    seed: int
 
 
 class Notes:
@@ -44,13 +66,15 @@ class Notes:
     def __init__(self) -> None:
         self._memory = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
 
-    def count(self, kind: str) -> None:
-        """Another operation."""
-        self._memory[1 + KINDS.index(kind)] += 1
+    def count(self, operation: str) -> int:
+        """Another operation: how many of the same there were before."""
+        place = 1 + OPERATIONS.index(operation)
+        self._memory[place] += 1
+        return int(self._memory[place]) - 1
 
-    def counted(self, kinds: tuple[str, ...]) -> int:
-        """Operations of these kinds so far."""
-        return sum(self._memory[1 + KINDS.index(kind)] for kind in kinds)
+    def counted(self) -> dict[str, int]:
+        """Operations so far, those that there were."""
+        return {name: self._memory[1 + n] for n, name in enumerate(OPERATIONS) if self._memory[1 + n]}
 
     @property
     def struck(self) -> int:
@@ -72,6 +96,7 @@ class Injector:
     store: Path
     notes: Notes
     fault: Fault | None
+    _after: int | None = None
 
     def arm(self) -> None:
         """Take the place of the functions in `os`."""
@@ -81,28 +106,39 @@ class Injector:
         setattr(os, "fdopen", lambda *given, **named: _File(fdopen(*given, **named), self))  # noqa: B010
 
     def _call(self, kind: str, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        counts = self._concerned(given[0], named.get("dir_fd")) and (kind != "open" or given[1] & os.O_CREAT)
         operation = partial(function, *given, **named)
-        return self.happens(kind, operation, given) if counts else operation()
-
-    def happens(self, kind: str, operation: Operation, given: tuple[Any, ...]) -> Any:
-        """Do an operation, with the fault if it is the one."""
-        fault = self.fault
-        number = self.notes.counted(fault.kinds if fault else KINDS)
-        self.notes.count(kind)
-        if fault is None or kind not in fault.kinds or number < fault.at:
+        if kind == "open" and not given[1] & os.O_CREAT:
             return operation()
-        first = number == fault.at
-        if first:
-            self.notes.strike()
-        return ACTIONS[fault.action](self, operation, kind, given, first)
+        return self.happens(kind, self.target(given[0], named.get("dir_fd")), operation, given)
 
-    def _concerned(self, place: Any, folder: int | None) -> bool:
+    def happens(self, kind: str, target: str, operation: Operation, given: tuple[Any, ...]) -> Any:
+        """Do an operation, with what the fault makes of it."""
+        if not target:
+            return operation()
+        fault, name = self.fault, f"{kind} {target}"
+        number = self.notes.count(name)
+        if fault is None:
+            return operation()
+        if self._after is not None:
+            self._after += 1
+        elif (name, number) == (fault.operation, fault.at):
+            self._after = 0
+            self.notes.strike()
+        else:
+            return operation()
+        return ACTIONS[fault.action](Moment(self, fault, operation, kind, given, self._after))
+
+    def target(self, place: Any, folder: int | None = None) -> str:
+        """Which of TARGETS a path or descriptor is, or nothing outside the store."""
         if isinstance(place, int):
             place = _path_of(place)
         elif folder is not None:
             place = os.path.join(_path_of(folder), place)  # noqa: PTH118
-        return str(place).startswith(str(self.store))
+        path = Path(place)
+        if not path.is_relative_to(self.store):
+            return ""
+        inside = str(path.relative_to(self.store)).removeprefix(".")
+        return next(name for name, pattern in TARGETS.items() if re.fullmatch(pattern, inside))
 
 
 class _File:
@@ -122,101 +158,107 @@ class _File:
 
     def write(self, data: Any) -> Any:
         """As of any file."""
-        if not self._injector._concerned(self._file.fileno(), None):
-            return self._file.write(data)
-        return self._injector.happens("write", partial(self._file.write, data), (self._file, data))
+        target = self._injector.target(self._file.fileno())
+        return self._injector.happens("write", target, partial(self._file.write, data), (self._file, data))
 
 
-Action = Callable[[Injector, Operation, str, tuple[Any, ...], bool], Any]
+@dataclass(frozen=True)
+class Moment:
+    """An operation at or after the fault's.
+
+    Attributes:
+        operation: does what was asked for.
+        kind: of KINDS.
+        given: arguments of the call.
+        after: how many operations ago the fault began.
+    """
+
+    injector: Injector
+    fault: Fault
+    operation: Operation
+    kind: str
+    given: tuple[Any, ...]
+    after: int
 
 
-def _kill(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> None:
+Action = Callable[[Moment], Any]
+
+
+def _kill(moment: Moment) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_all(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> None:
+def _kill_all(moment: Moment) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _torn(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> None:
+def _torn(moment: Moment) -> None:
     """Half of a write reaches the disk, and the machine goes down."""
-    _half(kind, given)
+    _half(moment)
     os.killpg(0, signal.SIGKILL)
 
 
-def _signalled(
-    number: int, injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool
-) -> Any:
-    if first:
+def _signalled(number: int, moment: Moment) -> Any:
+    if not moment.after:
         os.kill(os.getpid(), number)
-    return operation()
+    return moment.operation()
 
 
-def _refused(
-    code: int, injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool
-) -> Any:
+def _refused(code: int, moment: Moment) -> Any:
     """From now on nothing can be written; of the first write half comes through. A full disk lets files go."""
-    if code == errno.ENOSPC and kind in ("unlink", "rmdir"):
-        return operation()
-    if first and kind in WRITES and code != errno.EROFS:
-        _half(kind, given)
+    if code == errno.ENOSPC and moment.kind in ("unlink", "rmdir"):
+        return moment.operation()
+    if not moment.after and moment.kind in WRITES and code != errno.EROFS:
+        _half(moment)
     raise OSError(code, os.strerror(code))
 
 
-def _fill(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> Any:
+def _fill(moment: Moment) -> Any:
     """Somebody else fills the disk beside the store."""
-    if first:
-        with (injector.store.parent / "filler").open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)):
-                    pass
-            except OSError:
+    if not moment.after:
+        with (moment.injector.store.parent / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
                 pass
-    return operation()
+    return moment.operation()
 
 
-def _read_only(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> Any:
+def _read_only(moment: Moment) -> Any:
     """The store's file system turns read-only; what is open for writing stays so."""
-    if first:
-        store = str(injector.store)
+    if not moment.after:
+        store = str(moment.injector.store)
         subprocess.run(["mount", "--bind", store, store], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", store], check=True)
-    return operation()
+    return moment.operation()
 
 
-def _lie(
-    zeros: bool,
-    kill: bool,
-    injector: Injector,
-    operation: Operation,
-    kind: str,
-    given: tuple[Any, ...],
-    first: bool,
-) -> Any:
-    """A disk that said "written" too early: a file has its name, but its tail is missing or zeros."""
-    result = operation()
-    if first:
-        path = Path(given[1])
+def _lie(zeros: bool, kill: bool, moment: Moment) -> Any:
+    """A disk that said "written" too early: a file has its name, but its tail is missing or zeros.
+
+    The machine goes down some operations later, which shows it, or never.
+    """
+    result = moment.operation()
+    if not moment.after:
+        path = Path(moment.given[1])
         size = path.stat().st_size
         os.truncate(path, size // 2)
         if zeros:
             os.truncate(path, size)
-        if kill:
-            os.killpg(0, signal.SIGKILL)
+    if kill and moment.after == moment.fault.later:
+        os.killpg(0, signal.SIGKILL)
     return result
 
 
-def _slow(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> Any:
+def _slow(moment: Moment) -> Any:
     time.sleep(0.03)
-    return operation()
+    return moment.operation()
 
 
-def _clock(injector: Injector, operation: Operation, kind: str, given: tuple[Any, ...], first: bool) -> Any:
+def _clock(moment: Moment) -> Any:
     """The clock jumps, by hours and back and forth, whenever it is read."""
-    if first:
-        now, draw = time.time, random.Random(injector.fault.seed if injector.fault else 0)
+    if not moment.after:
+        now, draw = time.time, random.Random(moment.fault.seed)
         setattr(time, "time", lambda: now() + draw.uniform(-30, 30) * HOURS)  # noqa: B010
-    return operation()
+    return moment.operation()
 
 
 ACTIONS: dict[str, Action] = {
@@ -240,16 +282,15 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-def _half(kind: str, given: tuple[Any, ...]) -> None:
+def _half(moment: Moment) -> None:
     """Write the first half of what is to be written."""
-    data = bytes(given[1])
+    file, data = moment.given[0], bytes(moment.given[1])
     half = data[: len(data) // 2]
-    if isinstance(given[0], int):
-        os.lseek(given[0], 0, os.SEEK_SET) if kind == "pwrite" else None
-        _WRITE(given[0], half)
+    if isinstance(file, int):
+        _WRITE(file, half)
     else:
-        given[0].write(half)
-        given[0].flush()
+        file.write(half)
+        file.flush()
 
 
 def _path_of(descriptor: int) -> str:

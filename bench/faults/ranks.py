@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from inject import Fault, Injector, Notes
 
@@ -76,17 +77,20 @@ class Run:
         # In a process group of their own, set on both sides since either may be first.
         os.setpgid(self.launcher, self.launcher)
         if not self.launcher:
-            ranks = [self._fork(rank, port, job) for rank in range(self.workers)]
+            ranks = [self._start(rank, port, job) for rank in range(self.workers)]
             (self.folder / "pids").write_text(" ".join(map(str, ranks)))
             for rank, process in enumerate(ranks):
                 _, status = os.waitpid(process, 0)
                 (self.folder / f"{rank}.code").write_text(str(os.waitstatus_to_exitcode(status)))
             os._exit(0)
 
-    def _fork(self, rank: int, port: int, job: str) -> int:
+    def _start(self, rank: int, port: int, job: str) -> int:
         process = os.fork()
-        if process:
-            return process
+        if not process:
+            self._become(rank, port, job)
+        return process
+
+    def _become(self, rank: int, port: int, job: str) -> NoReturn:
         output = os.open(self.folder / f"{rank}.out", os.O_WRONLY | os.O_CREAT)
         errors = os.open(self.folder / f"{rank}.err", os.O_WRONLY | os.O_CREAT)
         os.dup2(output, 1)

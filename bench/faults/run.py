@@ -30,8 +30,6 @@ from ranks import Ended, Run, adopt_orphans
 
 import hpcule.cli.submit
 import hpcule.cli.workers
-import hpcule.craft.run
-import hpcule.data.open
 from hpcule.config.errors import HpculeError
 from hpcule.store.read import StoreReader
 
@@ -70,10 +68,20 @@ class Trial:
         self.store.parent.mkdir()
 
     def fault(self, action: str, kinds: tuple[str, ...] = KINDS) -> Fault:
-        """That action at an operation of a rank, both drawn."""
-        rank = self.draw.randrange(self.workers)
-        count = self.bench.operations(self.case, self.workers)[rank]
-        return Fault(action, rank, self.draw.randrange(sum(count[kind] for kind in kinds)), kinds, self.number)
+        """That action at an operation of a rank: drawn are what it does, so that rare ones have their share, and when.
+
+        A rank that has no such operation leaves the fault to rank 0.
+        """
+        ranks = [
+            {name: count for name, count in counts.items() if name.split()[0] in kinds}
+            for counts in self.bench.operations(self.case, self.workers)
+        ]
+        drawn = self.draw.randrange(self.workers)
+        rank = drawn if ranks[drawn] else 0
+        operation = self.draw.choice(list(ranks[rank]))
+        self.bench.struck[operation] += 1
+        at, later = self.draw.randrange(ranks[rank][operation]), self.draw.randrange(40)
+        return Fault(action, rank, operation, at, later, self.number)
 
     def start(self, name: str, workers: int, fault: Fault | None = None, starter: str = "torchrun") -> Run:
         """Start the craft, which goes on where an earlier one ended."""
@@ -85,18 +93,18 @@ class Trial:
         run = self.start("first", self.workers, self.fault(action, kinds))
         self.check(run.end())
         if not run.struck:
-            raise Wrong("the fault never happened")
+            raise WrongError("the fault never happened")
 
     def check(self, ended: Ended) -> None:
         """That a run ended within its time, in a clear way, and that it left nothing that looks whole but is not."""
         if ended.hung:
-            raise Wrong("hung")
+            raise WrongError("hung")
         if odd := [code for code in ended.codes if code not in CLEAR]:
-            raise Wrong(f"exit code {odd[0]}: {ended.errors[-300:]}")
+            raise WrongError(f"exit code {odd[0]}: {ended.errors[-300:]}")
         if odd_lines := [line for line in ended.errors.splitlines() if not line.startswith("hpcule: ")]:
-            raise Wrong(f"said {odd_lines[-1]!r} ({len(odd_lines)} such lines)")
+            raise WrongError(f"said {odd_lines[-1]!r} ({len(odd_lines)} such lines)")
         if any(code > 0 for code in ended.codes) and not ended.errors:
-            raise Wrong(f"exit codes {ended.codes} without a word")
+            raise WrongError(f"exit codes {ended.codes} without a word")
 
     def looks_whole(self) -> bool:
         """Whether a reader takes the store."""
@@ -113,13 +121,13 @@ class Trial:
         self.check(ended)
         if any(ended.codes):
             if self.looks_whole() and not self.damages():
-                raise Wrong(f"looks whole, but: {ended.errors}")
+                raise WrongError(f"looks whole, but: {ended.errors}")
             self.bench.messages[ended.errors.splitlines()[0].replace(str(self.store), "STORE")] += 1
             return REFUSED
         if damages := self.damages():
-            raise Wrong(f"verify says {damages}")
+            raise WrongError(f"verify says {damages}")
         if contents(self.store) != self.bench.expected(self.case):
-            raise Wrong("other bytes than the undisturbed run")
+            raise WrongError("other bytes than the undisturbed run")
         return SAME
 
     def damages(self) -> str:
@@ -127,11 +135,11 @@ class Trial:
         run = Run(["verify", str(self.store)], 1, self.store, self.folder / f"verify-{time.monotonic()}")
         ended = run.end()
         if ended.hung or ended.codes[0] not in (0, 1) or "Traceback" in ended.errors:
-            raise Wrong(f"verify: exit code {ended.codes[0]}, {ended.errors[-300:]}")
+            raise WrongError(f"verify: exit code {ended.codes[0]}, {ended.errors[-300:]}")
         return (run.folder / "0.out").read_text() if ended.codes[0] else ""
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """A run ended in no way that it may."""
 
 
@@ -174,7 +182,7 @@ def harmless(action: str) -> Callable[[Trial], str]:
     def play(trial: Trial) -> str:
         trial.disturbed(action)
         if contents(trial.store) != trial.bench.expected(trial.case):
-            raise Wrong("did not end undisturbed")
+            raise WrongError("did not end undisturbed")
         return trial.resumed()
 
     return play
@@ -193,14 +201,13 @@ def full_disk(trial: Trial) -> str:
 
 def read_only(trial: Trial) -> str:
     """The store's folder turns read-only under the run, and writable again after a resume has failed."""
-    trial.draw.random()
     try:
-        trial.disturbed("read-only", ("replace", "fsync"))
+        trial.disturbed("read-only", RENAMES)
         if trial.damages():
             refused = trial.start("read-only", trial.again).end()
             trial.check(refused)
             if not any(refused.codes):
-                raise Wrong("resumed in a read-only folder")
+                raise WrongError("resumed in a read-only folder")
     finally:
         unmount(trial.store)
     return trial.resumed()
@@ -214,7 +221,7 @@ def paused(trial: Trial) -> str:
     os.kill(run.struck, signal.SIGCONT)
     trial.check(run.end())
     if contents(trial.store) != trial.bench.expected(trial.case):
-        raise Wrong("did not end undisturbed")
+        raise WrongError("did not end undisturbed")
     return trial.resumed()
 
 
@@ -288,6 +295,7 @@ class Bench:
         images = draw.integers(0, 256, (52, 12, 12, 3), dtype=np.uint8)
         np.savez(self.data, images=images, labels=np.arange(52) % 4)
         self.messages: collections.Counter[str] = collections.Counter()
+        self.struck: collections.Counter[str] = collections.Counter()
         self._expected: dict[str, dict[str, bytes]] = {}
         self._operations: dict[tuple[str, int], list[dict[str, int]]] = {}
 
@@ -311,9 +319,7 @@ class Bench:
             assert not any(ended.codes), ended.errors
             found = contents(place / "store")
             assert self._expected.setdefault(case, found) == found, f"{case} depends on the workers"
-            self._operations[case, workers] = [
-                {kind: notes.counted((kind,)) for kind in KINDS} for notes in run.notes
-            ]
+            self._operations[case, workers] = [notes.counted() for notes in run.notes]
         return self._operations[case, workers]
 
 
@@ -368,9 +374,11 @@ def main() -> int:
         trial = Trial(bench, number, draw.choice(list(CASES)), draw.choice((1, 2, 2)), draw.choice((1, 2, 3)), draw)
         try:
             verdict = table[name][1](trial)
-        except Wrong as wrong:
+        except WrongError as wrong:
             verdict = WRONG
-            print(f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}", flush=True)
+            print(
+                f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}", flush=True
+            )
         counts[name][verdict] += 1
         if not (options.keep and verdict == WRONG):
             shutil.rmtree(trial.folder)
@@ -384,12 +392,14 @@ def report(counts: dict[str, collections.Counter[str]], bench: Bench, seconds: f
     """Print the tables."""
     verdicts = (SAME, REFUSED, WRONG)
     print(f"| fault | runs | {' | '.join(verdicts)} |\n| --- | --- | --- | --- | --- |")
-    total = sum(counts.values(), collections.Counter())
+    total: collections.Counter[str] = sum(counts.values(), collections.Counter())
     for name, count in [*counts.items(), ("all", total)]:
         if count:
             print(f"| {name} | {count.total()} | {' | '.join(str(count[verdict]) for verdict in verdicts)} |")
-    for message, count in bench.messages.most_common():
-        print(f"{count} x {message}")
+    there = {name for ranks in bench._operations.values() for counts in ranks for name in counts}
+    print(f"{len(bench.struck)} of {len(there)} operations struck: {', '.join(sorted(bench.struck))}")
+    for message, times in bench.messages.most_common():
+        print(f"{times} x {message}")
     print(f"{seconds:.0f} s")
 
 

@@ -189,13 +189,13 @@ class _Loop:
     def _save(self) -> None:
         self.checkpoints += 1
         state, world = self.method.state(), self.problem.world
+        states = {"shared": state.shared, **state.parts} if world.leads else state.parts
+        written = {
+            name: checkpoint.save_part(self.store, self.checkpoints, name, part) for name, part in states.items()
+        }
+        parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
         if world.leads:
-            checkpoint.save_part(self.store, self.checkpoints, "shared", state.shared)
-        for name, part in state.parts.items():
-            checkpoint.save_part(self.store, self.checkpoints, name, part)
-        world.barrier()
-        if world.leads:
-            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key)
+            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key, parts)
         world.barrier()
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hpcule.config.errors import StoreError
-from hpcule.store.files import private_directory, read_json, to_json, write_atomically, writing
+from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically, writing
 
 COMMIT = "COMMIT"
 _KEPT = 2
@@ -22,12 +23,25 @@ _FOLDER = re.compile(r"checkpoint-(\d{8,})")
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part's file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: the step it was taken at and the names of its parts."""
+    """A committed checkpoint: the step it was taken at and its parts."""
 
     step: int
-    names: tuple[str, ...]
+    parts: Mapping[str, Part]
     folder: Path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its parts."""
+        return tuple(self.parts)
 
     def load(self, name: str) -> dict[str, Any]:
         """Return the state of a part, on the CPU.
@@ -38,6 +52,9 @@ class Checkpoint:
         assert name in self.names, (name, self.names)
         path = self.folder / f"{name}.pt"
         try:
+            # torch does not compare the checksums of its own format.
+            if sha256_file(path) != self.parts[name].sha256:
+                raise ValueError("SHA-256 differs")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever its zip reader and its unpickler do
             raise StoreError(
@@ -48,8 +65,8 @@ class Checkpoint:
         return state
 
 
-def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> None:
-    """Write one part of the checkpoint at `step`; `commit` makes it count, after all ranks have saved.
+def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> Part:
+    """Write one part of the checkpoint at `step`, for `commit` to make it count after all ranks have saved.
 
     Args:
         store: the store's folder.
@@ -67,21 +84,22 @@ def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> No
         (folder / COMMIT).unlink(missing_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    write_atomically(folder / f"{name}.pt", buffer.getbuffer())
+    image = buffer.getbuffer()
+    write_atomically(folder / f"{name}.pt", image)
+    return Part(image.nbytes, hashlib.sha256(image).hexdigest())
 
 
-def commit(store: Path, step: int, run_key: str) -> None:
-    """Declare the checkpoint at `step` whole, then remove what it makes superfluous. One process calls it.
+def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part]) -> None:
+    """Declare the checkpoint at `step` with these parts whole, then remove what it makes superfluous.
 
-    The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
+    One process calls it. The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
 
     Raises:
         StoreError: it cannot be written.
     """
     folder = _folder(store, step)
-    with writing(folder):
-        parts = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.pt"))}
-    write_atomically(folder / COMMIT, to_json({"run_key": run_key, "parts": parts}))
+    facts = {name: asdict(part) for name, part in sorted(parts.items())}
+    write_atomically(folder / COMMIT, to_json({"run_key": run_key, "parts": facts}))
     kept = [checkpoint.step for checkpoint in _committed(store, run_key) if checkpoint.step <= step][:_KEPT]
     for other, path in _folders(store):
         if other < step and other not in kept:
@@ -115,14 +133,15 @@ def _committed(store: Path, run_key: str) -> list[Checkpoint]:
     for step, folder in _folders(store):
         try:
             document = read_json(folder / COMMIT)
-            parts = document["parts"]
+            parts = {name: Part(**facts) for name, facts in document["parts"].items()}
             whole = document["run_key"] == run_key and all(
-                _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == size for name, size in parts.items()
+                _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == part.bytes
+                for name, part in parts.items()
             )
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue
         if whole:
-            checkpoints.append(Checkpoint(step, tuple(parts), folder))
+            checkpoints.append(Checkpoint(step, parts, folder))
     return checkpoints
 
 

@@ -355,13 +355,11 @@ def begin_on(world, settings, store, stop_after):
         method = make_method(make_source(), world, **settings)
         craft(method, stop_after=stop_after)
     state = method.state()
-    for name, part in state.parts.items():
-        checkpoint.save_part(store, 1, name, part)
+    states = {"shared": state.shared, **state.parts} if world.leads else state.parts
+    written = {name: checkpoint.save_part(store, 1, name, part) for name, part in states.items()}
+    parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
     if world.leads:
-        checkpoint.save_part(store, 1, "shared", state.shared)
-    world.barrier()
-    if world.leads:
-        checkpoint.commit(store, 1, "toy run")
+        checkpoint.commit(store, 1, "toy run", parts)
 
 
 def test_what_three_ranks_began_one_ends(trio, alone, tmp_path):
