@@ -28,8 +28,8 @@ import torch._dynamo
 from inject import KINDS, RENAMES, WRITES, Fault
 from ranks import Ended, Run, adopt_orphans
 
-import hpcule.cli.submit
-import hpcule.cli.workers
+import hpcule.cli.submit  # what a craft imports late, once for all forks
+import hpcule.cli.workers  # noqa: F401
 from hpcule.config.errors import HpculeError
 from hpcule.store.read import StoreReader
 

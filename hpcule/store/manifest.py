@@ -97,13 +97,15 @@ class Manifest:
     shared: SharedEntry | None
     labelled: bool = True
     """Whether labels are part of what it was made for; where not, shards hold none and any may be added later."""
+    index_sha256: str | None = None
+    """Of index.h5, once it is written."""
     complete: bool
 
     @cached_property
     def run_key(self) -> str:
         """32 hexadecimal digits that identify the run: equal for every number of workers, before and after."""
         document = asdict(self)
-        del document["complete"]
+        del document["complete"], document["index_sha256"]
         for entry in (*document["shards"], document["shared"] or {}):
             entry.pop("bytes", None)
             entry.pop("sha256", None)
@@ -205,6 +207,7 @@ def _parse(document: dict[str, Any]) -> Manifest:
         shards=tuple(_shard_entry(entry) for entry in _typed(document, "shards", list)),
         shared=_shared_entry(shared) if shared is not None else None,
         labelled=_typed(document, "labelled", bool),
+        index_sha256=_optional({"index_sha256": None, **document}, "index_sha256", str),
         complete=_typed(document, "complete", bool),
     )
 

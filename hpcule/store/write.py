@@ -130,8 +130,10 @@ def finish(store: Path, manifest: Manifest) -> Manifest:
     notes = [note for note in found if note is not None]
     labelled = {note.labelled for note in notes}
     assert len(labelled) == 1, "some shards are labelled and some are not"
+    index = build_index(manifest, labelled.pop())
     complete = replace(
         manifest,
+        index_sha256=hashlib.sha256(index).hexdigest(),
         shards=tuple(replace(e, bytes=n.bytes, sha256=n.sha256) for e, n in zip(manifest.shards, notes, strict=True)),
         shared=replace(manifest.shared, bytes=shared.bytes, sha256=shared.sha256)
         if manifest.shared and shared
@@ -139,7 +141,7 @@ def finish(store: Path, manifest: Manifest) -> Manifest:
         complete=True,
     )
     _remove_leftovers(store)
-    write_atomically(store / INDEX, build_index(complete, labelled.pop()))
+    write_atomically(store / INDEX, index)
     write_manifest(store, complete)
     return complete
 

@@ -30,7 +30,7 @@ def test_the_manifest_is_private(tmp_path, planned):
 
 def test_run_key_ignores_what_is_known_only_at_the_end(planned):
     written = tuple(replace(entry, bytes=1, sha256="0" * 64) for entry in planned.shards)
-    assert replace(planned, complete=True, shards=written).run_key == planned.run_key
+    assert replace(planned, complete=True, shards=written, index_sha256="0" * 64).run_key == planned.run_key
     assert len(planned.run_key) == 32
 
 

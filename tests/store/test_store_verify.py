@@ -232,7 +232,7 @@ def test_shared_perturbations(make_source, make_store, sign_again, damage):
         assert "group 3 is changed by 9 levels" in problem.message
 
 
-@pytest.mark.parametrize("damage", ["missing", "other shards", "garbage", "plain"])
+@pytest.mark.parametrize("damage", ["missing", "other shards", "garbage", "plain", "zeros"])
 def test_a_virtual_master_that_misleads(make_source, make_store, damage):
     store, _, delta, _ = make_store(make_source())
     index = store / "index.h5"
@@ -243,6 +243,9 @@ def test_a_virtual_master_that_misleads(make_source, make_store, damage):
         index.write_bytes((other / "index.h5").read_bytes())
     elif damage == "garbage":
         index.write_bytes(b"not HDF5")
+    elif damage == "zeros":
+        half = index.stat().st_size // 2
+        index.write_bytes(index.read_bytes()[:half] + bytes(half))
     else:
         with h5py.File(index, "r+") as file:
             del file["delta"]
