@@ -28,8 +28,11 @@ import torch._dynamo
 from inject import KINDS, RENAMES, WRITES, Fault
 from ranks import Ended, Run, adopt_orphans
 
-import hpcule.cli.submit  # what a craft imports late, once for all forks
-import hpcule.cli.workers  # noqa: F401
+# What a craft and verify import late, here once for all forks.
+import hpcule.cli.submit
+import hpcule.cli.workers
+import hpcule.craft.run
+import hpcule.store.verify  # noqa: F401
 from hpcule.config.errors import HpculeError
 from hpcule.store.read import StoreReader
 
@@ -94,6 +97,14 @@ class Trial:
         self.check(run.end())
         if not run.struck:
             raise WrongError("the fault never happened")
+
+    def stopped(self, starter: str = "torchrun") -> Run:
+        """The craft, one rank of which has stopped."""
+        run = self.start("first", self.workers, self.fault("stop"), starter)
+        run.wait_for_strike()
+        if not run.struck:
+            raise WrongError("no rank stopped")
+        return run
 
     def check(self, ended: Ended) -> None:
         """That a run ended within its time, in a clear way, and that it left nothing that looks whole but is not."""
@@ -215,8 +226,7 @@ def read_only(trial: Trial) -> str:
 
 def paused(trial: Trial) -> str:
     """A rank is stopped for a second."""
-    run = trial.start("first", trial.workers, trial.fault("stop"))
-    run.wait_for_strike()
+    run = trial.stopped()
     time.sleep(1)
     os.kill(run.struck, signal.SIGCONT)
     trial.check(run.end())
@@ -228,8 +238,7 @@ def paused(trial: Trial) -> str:
 def orphaned(trial: Trial) -> str:
     """A rank is stopped, and its launcher killed, which takes all ranks with it."""
     trial.workers = 2
-    run = trial.start("first", 2, trial.fault("stop"))
-    run.wait_for_strike()
+    run = trial.stopped()
     os.kill(run.launcher, signal.SIGKILL)
     trial.check(run.end())
     return trial.resumed()
@@ -240,8 +249,7 @@ def awakened(early: bool) -> Callable[[Trial], str]:
 
     def play(trial: Trial) -> str:
         trial.workers = 2
-        run = trial.start("first", 2, trial.fault("stop"), "srun")
-        run.wait_for_strike()
+        run = trial.stopped("srun")
         os.kill(run.launcher, signal.SIGKILL)
         for process in run.pids():
             if process != run.struck:

@@ -1,10 +1,18 @@
 """What a user may do wrong, and what may fail: one line each, with what was seen, what is valid, and the remedy."""
 
 
+def one_line(text: str) -> str:
+    """A text that may quote a foreign name: line breaks and whatever else cannot be printed, escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class HpculeError(Exception):
     """Something failed. The command prints the message on one line and exits with `exit_code`."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(HpculeError):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from hpcule.config.errors import UsageError
+from hpcule.config.plain_yaml import MOST_CHARACTERS, YamlError, parse_yaml
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -65,8 +66,8 @@ def with_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> Tree:
         if not equals or not all(keys):
             raise UsageError(f"--set {override}: expected NAME=VALUE, for example method.epsilon=8")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text)
+        except YamlError:
             raise UsageError(f"--set {override}: the value is not valid YAML") from None
         section = result
         for key in keys[:-1]:
@@ -100,13 +101,15 @@ def load_yaml(path: Path) -> Tree:
         UsageError: the file is absent, is not YAML, or holds something else than a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # One character more than is read at most, which may take four bytes.
+        with path.open("rb") as file:
+            tree = parse_yaml(file.read(4 * MOST_CHARACTERS + 4).decode())
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise UsageError(f"{path} is not valid YAML{line}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not valid YAML: no UTF-8") from None
+    except YamlError as error:
+        raise UsageError(f"{path} is not valid YAML{error}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

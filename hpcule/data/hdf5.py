@@ -34,7 +34,7 @@ def hdf5_splits(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: not an HDF5 file, or one without images.
     """
-    with _opened(path) as file:
+    with _opened(path) as file, _damage_named(str(path)):
         return splits_of(file.keys(), str(path))
 
 
@@ -140,7 +140,7 @@ def _is_written(dataset: Any) -> bool:
 def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of HDF5's errors
         raise DataError(f"{where} is damaged ({_first_line(error)}); get or write it again") from None
 
 
@@ -149,5 +149,5 @@ def _layout(images: Any) -> str:
     return layout.decode(errors="replace") if isinstance(layout, bytes) else str(layout)
 
 
-def _first_line(error: OSError) -> str:
-    return str(error).splitlines()[0]
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -194,6 +194,8 @@ def _head(path: Path, skip_unreadable: bool) -> _Head | UnreadableError:
                 raise DataError(f"{path} has {8 * width} bits a sample, and hpcule reads 16; {_CONVERT}")
             if length == 0 or rate < 1:
                 raise OSError("no samples in it")
+            if 2 * length > path.stat().st_size:
+                raise EOFError(f"its header says {length} samples, more than it holds")
             if skip_unreadable:
                 _samples(recording)
             return _Head(rate, length)

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import StoreError, one_line
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ class DamageError(StoreError):
         self.kind, self.path, self.message = kind, path, message
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return one_line(f"{self.path}: {self.message}")
 
 
 def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | None) -> bytes:

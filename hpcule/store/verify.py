@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import StoreError, one_line
 from hpcule.data.source import Source
 from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import blocks, has_same_samples
@@ -39,7 +39,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.message}"
+        return one_line(f"{self.file}: {self.message}")
 
 
 def verify(store: Path, source: Source | None = None) -> list[Problem]:

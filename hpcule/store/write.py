@@ -129,7 +129,8 @@ def finish(store: Path, manifest: Manifest) -> Manifest:
         raise StoreError(f"store {store} is not whole, missing: {', '.join(missing)}; run again with --resume")
     notes = [note for note in found if note is not None]
     labelled = {note.labelled for note in notes}
-    assert len(labelled) == 1, "some shards are labelled and some are not"
+    if len(labelled) > 1:
+        raise StoreError(f"the notes in {store / RUN} contradict each other: remove its shard-*.json, then --resume")
     index = build_index(manifest, labelled.pop())
     complete = replace(
         manifest,
@@ -178,7 +179,8 @@ def _read_note(store: Path, manifest: Manifest, file: str, note: str) -> _SideCa
         size = (store / file).stat().st_size
     except (OSError, ValueError, TypeError):
         return None
-    return found if (found.run_key, found.file, found.bytes) == (manifest.run_key, file, size) else None
+    whole = found.labelled in (True, False)
+    return found if whole and (found.run_key, found.file, found.bytes) == (manifest.run_key, file, size) else None
 
 
 def _remove_leftovers(store: Path) -> None:

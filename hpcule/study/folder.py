@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from hpcule.study.config import StudyConfig
 from hpcule.world.launcher import slurm_job
 
 State = Literal["waiting", "running", "done", "failed"]
+AGAIN = "delete it to do this item again"
 BEAT_SECONDS = 2.0
 """Least time between two notes of an item's progress."""
 FOLDERS = ("crafts", "done", "running", "failed", "logs")
@@ -68,7 +70,9 @@ class StudyFolder:
 
     def samples(self) -> int:
         """How many samples the study's data has."""
-        return int(read_json(self.path / "facts.json")["samples"])
+        path = self.path / "facts.json"
+        with _damage_named(path, "restore it"):
+            return int(read_json(path)["samples"])
 
     def store(self, craft: str) -> Path:
         """The store of a craft."""
@@ -86,7 +90,11 @@ class StudyFolder:
         """
         if len(crafts) == 1:
             return crafts[0]
-        losses = {key: result["loss_last"] for key in crafts if (result := self.result(key))}
+        losses: dict[str, float] = {}
+        for key in crafts:
+            if result := self.result(key):
+                with _damage_named(self._file("done", key), AGAIN):
+                    losses[key] = float(result["loss_last"])
         if not losses:
             raise DataError(f"none of the crafts to choose from is finished: {', '.join(crafts)}")
         return min(losses, key=lambda key: losses[key])
@@ -109,10 +117,14 @@ class StudyFolder:
         if self._file("done", key).exists():
             return ItemStatus("done", 1.0)
         failed = self._read("failed", key)
+        running = self._read("running", key)
+        with _damage_named(self._file("failed" if failed else "running", key), AGAIN):
+            return self._unfinished(failed, running)
+
+    def _unfinished(self, failed: dict[str, Any] | None, running: dict[str, Any] | None) -> ItemStatus:
         if failed is not None:
             log = f", log: {self.path / 'logs'}/{failed['job']}*" if failed["job"] else ""
             return ItemStatus("failed", message=f"{failed['error']} (on {failed['host']}{log})")
-        running = self._read("running", key)
         if running is None:
             return ItemStatus("waiting")
         share = running["done"] / max(1, running["total"])
@@ -124,12 +136,21 @@ class StudyFolder:
         return self.path / state / f"{key}.json"
 
     def _read(self, state: str, key: str) -> dict[str, Any] | None:
-        try:
-            return read_json(self._file(state, key))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self._file(state, key)}: {error}; delete it to do this item again") from None
+        path = self._file(state, key)
+        with _damage_named(path, AGAIN):
+            try:
+                return read_json(path)
+            except FileNotFoundError:
+                return None
+
+
+@contextmanager
+def _damage_named(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what damaged JSON leads to into a StoreError that names its file."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise StoreError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from None
 
 
 @dataclass
