@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.cli.evaluate import SUITES, SUITES_HELP, configured
-from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test, tell
 
 
 def add_to(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("compare", help="evaluate several stores of the same samples, with the same controls")
     parser.add_argument("stores", type=Path, metavar="STORE", nargs="+")
+    add_access(parser)
     add_data(parser)
     add_test(parser)
     parser.add_argument("--suite", choices=SUITES, default="quick", help=SUITES_HELP)
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     def work(world: Any) -> None:
         report(options, config, named, source, test, world)
 
-    run_or_submit(options, "compare", work, config.world)
+    run_or_submit(options, "compare", work, config.world, options.stores)
 
 
 def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:

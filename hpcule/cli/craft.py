@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_preset, add_run, configured
+from hpcule.cli.options import add_access, add_data, add_preset, add_run, configured
 
 
 def add_to(verbs: Any) -> None:
@@ -18,16 +18,19 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store, kept private")
     add_preset(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in STORE")
+    add_access(parser)
     add_run(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Craft."""
+    from hpcule.cli.opened import privacy_notice
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.plan import check
 
+    notice = privacy_notice([options.out], strict=options.strict)
     config, source = configured(options)
     if options.submit:
         check(config, source, options.out, resume=options.resume, workers=ranks(options))
@@ -40,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         config=config.world,
         deterministic=config.deterministic,
         check=lambda workers: check(config, source, options.out, resume=options.resume, workers=workers),
+        notice=notice,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test, tell
 
 SUITES = ("quick", "standard", "full")
 SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, 5 seeds, field's schedule"
@@ -19,6 +19,7 @@ def add_to(verbs: Any) -> None:
         "evaluate", help="train victims on the protected copy beside clean and random-noise controls, and report"
     )
     parser.add_argument("store", type=Path, metavar="STORE")
+    add_access(parser)
     add_data(parser)
     add_test(parser)
     parser.add_argument("--suite", choices=SUITES, default="standard", help=SUITES_HELP)
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     def work(world: Any) -> None:
         report(options, config, store, source, test, world, measures)
 
-    run_or_submit(options, "evaluate", work, config.world)
+    run_or_submit(options, "evaluate", work, config.world, [options.store])
 
 
 def configured(options: argparse.Namespace, source: Any) -> Any:

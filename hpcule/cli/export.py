@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcule.cli.options import add_data
+from hpcule.cli.options import add_access, add_data
 
 if TYPE_CHECKING:
     from hpcule.data.source import Native, Source
@@ -18,6 +20,7 @@ def add_to(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("export", help="write the protected copy to publish")
     parser.add_argument("store", type=Path, metavar="STORE")
+    add_access(parser)
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
@@ -30,12 +33,16 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
+    from hpcule.cli.opened import privacy_notice
     from hpcule.data.open import list_splits, open_source
     from hpcule.store.collection import table
     from hpcule.store.export import export
     from hpcule.store.files import private_directory, write_atomically
+    from hpcule.store.hashes import EXPORTED, file_hashes, hash_list
     from hpcule.store.manifest import read_manifest
 
+    if notice := privacy_notice([options.store], strict=options.strict):
+        print(f"hpcule: {notice}", file=sys.stderr)
     manifest = read_manifest(options.store)
     skip = bool(manifest.config["skip_unreadable"])
     source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
@@ -50,10 +57,13 @@ def run(options: argparse.Namespace) -> None:
     )
     for split, count in summary.copied.items():
         print(f"The {count:,} samples of split '{split}' were copied unchanged: they are not protected.")
+    hashes = hash_list(file_hashes(summary.path))
+    private_directory(options.store / "run")
+    write_atomically(options.store / EXPORTED, hashes)
+    print(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {sha256(hashes).hexdigest()}.")
     if summary.records:
         records = [*summary.records, *left_out(source, others)]
         path = options.store / "run" / "export.csv"
-        private_directory(path.parent)
         write_atomically(path, table(records))
         print(f"What became of every file stands in {path}.")
 

@@ -19,6 +19,7 @@ from hpcule.cli import (
     doctor,
     evaluate,
     export,
+    inspect,
     methods,
     plan,
     recommend,
@@ -32,7 +33,7 @@ from hpcule.cli import (
 from hpcule.config.errors import HpculeError
 
 VERBS = (
-    *(demo, methods, craft, verify, export, train),
+    *(demo, methods, craft, verify, export, inspect, train),
     *(evaluate, compare, recommend, certify, distance, recover),
     *(study, plan, scale, doctor, trial),
 )

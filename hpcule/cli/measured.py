@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test, tell
 
 
 def add_verb(verbs: Any, name: str, what: str, run: Callable[[argparse.Namespace], None]) -> None:
     """Declare `hpcule NAME STORE --data DATA`."""
     parser = verbs.add_parser(name, help=what)
     parser.add_argument("store", type=Path, metavar="STORE")
+    add_access(parser)
     add_data(parser)
     add_test(parser)
     add_out(parser, f"hpcule-runs/{name}", "results.json and report.html go here")
@@ -60,4 +61,4 @@ def run_measure(
         write(results, options.out / "report.html")
         tell(options, results, lambda: show(results))
 
-    run_or_submit(options, name, work, config.world)
+    run_or_submit(options, name, work, config.world, [options.store])

@@ -1,4 +1,4 @@
-"""A store with the samples that it was made for and clean test samples, as several verbs take them."""
+"""Opening what several verbs take: a store that is private, the samples that it was made for, clean test samples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+
+def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
+    """What to tell the owner of stores that others may read.
+
+    Raises:
+        StoreError: there are such, and `strict` refuses them.
+    """
+    from hpcule.config.errors import StoreError
+    from hpcule.store.permissions import exposed
+
+    found = [text for store in stores if (text := exposed(store)) is not None]
+    if found and strict:
+        raise StoreError(found[0])
+    return "; ".join(found) or None
 
 
 def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:

@@ -20,6 +20,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """--strict."""
+    parser.add_argument("--strict", action="store_true", help="refuse a store that others may read, instead of warning")
+
+
 def add_test(parser: argparse.ArgumentParser) -> None:
     """--test."""
     parser.add_argument("--test", metavar="DATA", help="clean test samples (default: the test split of --data)")

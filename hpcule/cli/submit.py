@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ def ranks(options: argparse.Namespace) -> int:
     return count
 
 
-def run_or_submit(options: argparse.Namespace, name: str, work: Callable[[Any], None], config: Any) -> None:
+def run_or_submit(
+    options: argparse.Namespace, name: str, work: Callable[[Any], None], config: Any, stores: Sequence[Path] = ()
+) -> None:
     """Do a verb's work on all ranks here, or, with --submit, let a batch system start the same command.
 
     Args:
@@ -35,14 +37,17 @@ def run_or_submit(options: argparse.Namespace, name: str, work: Callable[[Any], 
         name: of the verb.
         work: gets the world.
         config: threads, device, time-outs.
+        stores: that the verb reads.
     """
+    from hpcule.cli.opened import privacy_notice
     from hpcule.cli.workers import on_all_ranks
 
+    notice = privacy_notice(stores, strict=bool(stores) and options.strict)
     if options.submit:
         ranks(options)
         submit(options, name)
     else:
-        on_all_ranks(work, given=options.given, workers=options.workers, config=config)
+        on_all_ranks(work, given=options.given, workers=options.workers, config=config, notice=notice)
 
 
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:

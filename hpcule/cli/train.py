@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test
+from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test
 
 
 def add_to(verbs: Any) -> None:
@@ -15,6 +15,7 @@ def add_to(verbs: Any) -> None:
     parser = verbs.add_parser("train", help="train one victim, on clean or on protected samples")
     add_data(parser)
     parser.add_argument("--store", type=Path, metavar="STORE", help="train on the samples as this store protects them")
+    add_access(parser)
     add_test(parser)
     add_out(parser, "hpcule-runs/train", "results.json goes here")
     add_run(parser)
@@ -39,4 +40,4 @@ def run(options: argparse.Namespace) -> None:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
-    run_or_submit(options, "train", work, config.world)
+    run_or_submit(options, "train", work, config.world, [options.store] if options.store else [])

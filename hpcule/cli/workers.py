@@ -23,6 +23,7 @@ def on_all_ranks(
     config: WorldConfig,
     deterministic: bool = False,
     check: Callable[[int], None] = lambda workers: None,
+    notice: str | None = None,
 ) -> None:
     """Run `work` on every rank of the run.
 
@@ -36,6 +37,7 @@ def on_all_ranks(
         config: threads, device, time-outs.
         deterministic: one thread, and no operators that are not reproducible.
         check: gets the number of workers, and refuses what can be refused before any process starts.
+        notice: what rank 0 has to say first.
 
     Raises:
         UsageError: --workers contradicts the launcher.
@@ -51,6 +53,8 @@ def on_all_ranks(
         check(workers or 1)
         run_workers(given, workers or 1)
         return
+    if notice and place.rank == 0:
+        print(f"hpcule: {notice}", file=sys.stderr)
     if place.launcher == "torchrun":
         die_with_parent()
     try:

@@ -16,6 +16,7 @@ from hpcule.store.fingerprint import blocks, has_same_samples
 from hpcule.store.hdf5 import Array, DamageError
 from hpcule.store.index import INDEX, index_error
 from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest
+from hpcule.store.permissions import exposed_paths
 from hpcule.store.read import StoreReader, load_labels, load_shard, load_shared
 from hpcule.store.write import SHARDS
 
@@ -114,8 +115,7 @@ def _extra_files(store: Path, manifest: Manifest) -> Iterator[Problem]:
 
 
 def _loose_permissions(store: Path) -> list[Problem]:
-    paths = [path for path in (store, *sorted(store.rglob("*"))) if path == store or not path.is_symlink()]
-    loose = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    loose = exposed_paths(store)
     if not loose:
         return []
     file = str(loose[0].relative_to(store))

@@ -1,0 +1,108 @@
+"""`hpcule inspect DIR`: what a published copy holds, for somebody who has nothing but the copy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_json
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("inspect", help="show what a published copy holds: kind, splits, files, hashes")
+    parser.add_argument("copy", type=Path, metavar="DIR", help="a published folder, npz or HDF5 file")
+    parser.add_argument(
+        "--hashes", type=Path, metavar="FILE", help="write SHA-256 and path of every file here, as sha256sum does"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Inspect."""
+    from dataclasses import asdict
+    from hashlib import sha256
+
+    from hpcule.config.errors import UsageError
+    from hpcule.store.files import write_atomically
+    from hpcule.store.hashes import file_hashes, hash_list
+    from hpcule.store.manifest import MANIFEST
+
+    copy: Path = options.copy
+    if not copy.exists():
+        raise UsageError(f"{copy} is not there: name a published folder, npz or HDF5 file")
+    if (copy / MANIFEST).exists():
+        raise UsageError(f"{copy} is a store, which is private; see `hpcule verify {copy}`")
+    hashes = file_hashes(copy)
+    listed = hash_list(hashes)
+    facts = {
+        **describe(copy / hashes[0].file if copy.is_dir() and len(hashes) == 1 else copy),
+        "files": len(hashes),
+        "bytes": sum(entry.bytes for entry in hashes),
+        "digest": sha256(listed).hexdigest(),
+    }
+    if options.hashes:
+        write_atomically(options.hashes, listed, 0o644)
+    if options.json:
+        print(json.dumps({**facts, "hashes": [asdict(entry) for entry in hashes]}))
+    else:
+        show(copy, facts)
+
+
+def describe(copy: Path) -> dict[str, Any]:
+    """Kind, classes, and of each split the number of samples, their shape (None where they differ) and labels.
+
+    What hpcule cannot read as samples has the reason under `unreadable` instead.
+    """
+    from hpcule.config.errors import HpculeError
+    from hpcule.data.open import list_splits
+
+    try:
+        opened = {split: _open(copy, split) for split in list_splits(str(copy))}
+    except HpculeError as error:
+        return {"unreadable": str(error)}
+    first, _ = next(iter(opened.values()))
+    return {
+        "kind": first.kind,
+        "levels": first.levels,
+        "rate": first.rate,
+        "classes": list(first.class_names) if first.class_names is not None else None,
+        "splits": {
+            split: {"samples": len(source), "shape": shape, "labelled": source.labels is not None}
+            for split, (source, shape) in opened.items()
+        },
+    }
+
+
+def _open(copy: Path, split: str) -> tuple[Any, list[int] | None]:
+    """A split, and the shape [C, H, W] that all its samples have, or None."""
+    import numpy as np
+
+    from hpcule.config.errors import DataError
+    from hpcule.data.open import open_source
+
+    try:
+        source = open_source(str(copy), split)
+    except DataError:
+        # Perhaps images of different sizes, which can be opened only at a common one.
+        return open_source(str(copy), split, image_size=32), None
+    same = source.rate is None or len(np.unique(source.lengths(np.arange(len(source))))) == 1
+    return source, list(source.shape) if same else None
+
+
+def show(copy: Path, facts: dict[str, Any]) -> None:
+    """Print for people."""
+    if "unreadable" in facts:
+        print(f"{copy}: no samples that hpcule reads: {facts['unreadable']}")
+    else:
+        noun = "images" if facts["rate"] is None else f"recordings, {facts['rate']:,} samples a second"
+        classes = f", {len(facts['classes'])} classes" if facts["classes"] else ""
+        print(f"{copy}: {noun} ({facts['kind']}), values 0 to {facts['levels']}{classes}")
+        for split, what in facts["splits"].items():
+            shape = " x ".join(map(str, what["shape"])) if what["shape"] else "of different sizes"
+            labels = "labelled" if what["labelled"] else "no labels"
+            print(f"  {split}: {what['samples']:,}, {shape}, {labels}")
+    print(f"{facts['files']:,} file(s), {facts['bytes']:,} bytes; SHA-256 of the hash list: {facts['digest']}")

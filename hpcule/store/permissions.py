@@ -1,0 +1,28 @@
+"""Whether a store is its owner's alone."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+_OTHERS = 0o077
+"""Of group and world; where a folder has an access control list, its mask stands in the bits of the group."""
+
+
+def exposed(store: Path) -> str | None:
+    """Say how others get into a store and what helps, or return None.
+
+    Nobody passes a closed folder, whatever the modes of what lies in it: this looks at one mode, however large the
+    store is. A store that is not there is nobody's.
+    """
+    try:
+        mode = stat.S_IMODE(store.stat().st_mode)
+    except OSError:
+        return None
+    return f"others may read {store} (mode {mode:04o}): chmod -R go= {store}" if mode & _OTHERS else None
+
+
+def exposed_paths(store: Path) -> list[Path]:
+    """The store's folder and everything in it that others may read, write or enter, in order."""
+    paths = [path for path in (store, *sorted(store.rglob("*"))) if path == store or not path.is_symlink()]
+    return [path for path in paths if stat.S_IMODE(path.stat().st_mode) & _OTHERS]
