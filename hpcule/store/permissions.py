@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from hpcule.store.manifest import MANIFEST
+
 _OTHERS = 0o077
 """Of group and world; where a folder has an access control list, its mask stands in the bits of the group."""
 
@@ -13,12 +15,11 @@ def exposed(store: Path) -> str | None:
     """Say how others get into a store and what helps, or return None.
 
     Nobody passes a closed folder, whatever the modes of what lies in it: this looks at one mode, however large the
-    store is. A store that is not there is nobody's.
+    store is. A folder that holds no store is none of our business.
     """
-    try:
-        mode = stat.S_IMODE(store.stat().st_mode)
-    except OSError:
+    if not (store / MANIFEST).exists():
         return None
+    mode = stat.S_IMODE(store.stat().st_mode)
     return f"others may read {store} (mode {mode:04o}): chmod -R go= {store}" if mode & _OTHERS else None
 
 

@@ -39,5 +39,7 @@ def test_all_that_others_may_read_is_listed(make_source, make_store):
     assert exposed_paths(store) == sorted(open_ones)
 
 
-def test_a_store_that_is_not_there_is_nobodys(tmp_path):
+def test_a_folder_that_holds_no_store_is_none_of_our_business(tmp_path):
+    tmp_path.chmod(0o755)
+    assert exposed(tmp_path) is None
     assert exposed(tmp_path / "absent") is None
