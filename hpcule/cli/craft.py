@@ -25,19 +25,20 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Craft."""
-    from hpcule.cli.opened import privacy_notice
+    from hpcule.cli.opened import key_of, privacy_notice
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.plan import check
 
     notice = privacy_notice([options.out], strict=options.strict)
+    key = key_of(options)
     config, source = configured(options)
     if options.submit:
         check(config, source, options.out, resume=options.resume, workers=ranks(options))
         submit(options, "craft", "--resume")
         return
     on_all_ranks(
-        lambda world: _craft(options, config, source, world),
+        lambda world: _craft(options, config, source, world, key),
         given=options.given,
         workers=options.workers,
         config=config.world,
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any) -> None:
+def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any, key: Any) -> None:
     from hpcule.cli.progress import Progress
     from hpcule.craft.method import Step
     from hpcule.craft.run import craft
@@ -59,7 +60,7 @@ def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any) ->
             note = "".join(f", {name} {value:.4g}" for name, value in step.figures.items())
             progress.update(step.stage, step.done, step.total, note)
 
-        summary = craft(config, source, options.out, world, StopFlag(), resume=options.resume, report=report)
+        summary = craft(config, source, options.out, world, StopFlag(), resume=options.resume, report=report, key=key)
     if world.leads:
         print(json.dumps(summary) if options.json else _sentence(summary))
 

@@ -33,7 +33,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
-    from hpcule.cli.opened import privacy_notice
+    from hpcule.cli.opened import key_of, privacy_notice
     from hpcule.data.open import list_splits, open_source
     from hpcule.store.collection import table
     from hpcule.store.export import export
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
 
     if notice := privacy_notice([options.store], strict=options.strict):
         print(f"hpcule: {notice}", file=sys.stderr)
-    manifest = read_manifest(options.store)
+    key = key_of(options)
+    manifest = read_manifest(options.store, key)
     skip = bool(manifest.config["skip_unreadable"])
     source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
     others = {
@@ -51,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
         for split in list_splits(options.data)
         if split != source.split
     }
-    summary = export(options.store, source, options.out, format=options.format, other_splits=others, compare=compare)
+    summary = export(
+        options.store, source, options.out, format=options.format, other_splits=others, compare=compare, key=key
+    )
     print(
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
     )

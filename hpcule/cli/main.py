@@ -20,6 +20,7 @@ from hpcule.cli import (
     evaluate,
     export,
     inspect,
+    key,
     methods,
     plan,
     recommend,
@@ -33,7 +34,7 @@ from hpcule.cli import (
 from hpcule.config.errors import HpculeError
 
 VERBS = (
-    *(demo, methods, craft, verify, export, inspect, train),
+    *(demo, methods, craft, verify, export, inspect, key, train),
     *(evaluate, compare, recommend, certify, distance, recover),
     *(study, plan, scale, doctor, trial),
 )

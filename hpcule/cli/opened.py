@@ -23,6 +23,17 @@ def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
     return "; ".join(found) or None
 
 
+def key_of(options: argparse.Namespace) -> Any:
+    """The key that --key names, or None.
+
+    Raises:
+        HpculeError: it cannot be had.
+    """
+    from hpcule.store.keys import read_key
+
+    return read_key(options.key) if options.key else None
+
+
 def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """The store, its source, and the test set of STORE, --data and --test; see `stores_and_data`."""
     (store,), source, test = stores_and_data([options.store], options)
@@ -41,7 +52,8 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
 
-    stores = [StoreReader(path) for path in paths]
+    key = key_of(options)
+    stores = [StoreReader(path, key=key) for path in paths]
     if len({store.manifest.working_size for store in stores}) > 1:
         raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")
     size = stores[0].manifest.working_size

@@ -21,8 +21,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
-    """--strict."""
+    """--key, --strict."""
+    add_key(parser)
     parser.add_argument("--strict", action="store_true", help="refuse a store that others may read, instead of warning")
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """--key."""
+    parser.add_argument("--key", metavar="KEY", help="of an encrypted store: a file, or keyring:NAME; see `hpcule key`")
 
 
 def add_test(parser: argparse.ArgumentParser) -> None:

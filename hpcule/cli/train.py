@@ -24,10 +24,12 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train."""
+    from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.study.single import TrainConfig, train
 
+    key = key_of(options)
     file = load_yaml(options.config) if options.config else {}
     config = build(TrainConfig, with_overrides(file, options.overrides))
 
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         from hpcule.cli.progress import Progress
 
         with Progress(shown=world.leads) as progress:
-            results = train(config, options.data, options.test, options.store, options.out, world, progress.update)
+            results = train(config, options.data, options.test, options.store, options.out, world, progress.update, key)
         if world.leads:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_json
+from hpcule.cli.options import add_json, add_key
 from hpcule.config.errors import StoreError
 
 
@@ -16,6 +16,7 @@ def add_to(verbs: Any) -> None:
     parser = verbs.add_parser("verify", help="check a store: every byte, every id, the budget")
     parser.add_argument("store", type=Path, metavar="STORE")
     parser.add_argument("--data", metavar="DATA", help="also check that the store was made for these samples")
+    add_key(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -24,17 +25,19 @@ def run(options: argparse.Namespace) -> None:
     """Verify; raises StoreError when anything is wrong."""
     from dataclasses import asdict
 
+    from hpcule.cli.opened import key_of
     from hpcule.store.manifest import read_manifest
     from hpcule.store.verify import verify
 
-    manifest = read_manifest(options.store)
+    key = key_of(options)
+    manifest = read_manifest(options.store, key)
     source = None
     if options.data:
         from hpcule.data.open import open_source
 
         skip = bool(manifest.config["skip_unreadable"])
         source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
-    problems = verify(options.store, source)
+    problems = verify(options.store, source, key)
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))
     elif not problems:

@@ -18,6 +18,7 @@ from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.store.files import LEFTOVERS, sha256_file
 from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
+from hpcule.store.seal import Key
 from hpcule.store.verify import verify
 from hpcule.store.write import RUN, SHARDS
 from hpcule.world.group import World
@@ -118,7 +119,7 @@ def _sha256(checkpoint: Path) -> str:
         raise DataError(f"{checkpoint}: cannot be read: {error.strerror}") from None
 
 
-def is_complete(store: Path, planned: Manifest, world: World) -> bool:
+def is_complete(store: Path, planned: Manifest, world: World, key: Key | None = None) -> bool:
     """Compare with the store that is there, if any.
 
     Raises:
@@ -126,12 +127,12 @@ def is_complete(store: Path, planned: Manifest, world: World) -> bool:
     """
     if not (store / "manifest.json").exists():
         return False
-    found = read_manifest(store)
+    found = read_manifest(store, key)
     if found.run_key != planned.run_key:
         raise StoreError(f"{store} belongs to another run ({_difference(found, planned)}): name another folder")
     if not found.complete:
         return False
-    problems = verify(store) if world.leads else []
+    problems = verify(store, key=key) if world.leads else []
     if problems:
         raise StoreError(f"{store} is complete but damaged: {problems[0]}")
     return True

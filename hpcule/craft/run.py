@@ -25,10 +25,11 @@ from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Source
 from hpcule.store import checkpoint
-from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import combine, shard_digest
 from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import MANIFEST, Manifest, read_manifest
+from hpcule.store.seal import Key, write_file
 from hpcule.store.write import begin, finish, finished_shards, write_shard, write_shared
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
@@ -47,10 +48,12 @@ def craft(
     resume: bool,
     report: Report,
     cache: Path | None = None,
+    key: Key | None = None,
 ) -> dict[str, Any]:
     """Craft the perturbation of a source into a store, together with all other ranks of `world`.
 
-    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
+    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike. With a key it encrypts the
+    store.
 
     Returns:
         A summary for `--json`: sizes, where the time went, and the largest rank's peak memory.
@@ -60,7 +63,7 @@ def craft(
         StoreError: the store cannot be written, is in use, or belongs to another run.
     """
     check(config, source, store, resume=resume, workers=world.size)
-    config = _with_seed(config, store, world)
+    config = _with_seed(config, store, world, key)
     cut = cut_into_shards(config, source, world.size)
     # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
     world.barrier()
@@ -78,19 +81,19 @@ def craft(
         fingerprint = clock.measure("read", lambda: _fingerprint(reader, cut, world, labelled))
         bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
         manifest = plan(config, source, cut, fingerprint, bf16)
-        complete = is_complete(store, manifest, world)
+        complete = is_complete(store, manifest, world, key)
         if not complete:
             kept = Cache(cache / fingerprint[:32] if cache else None)
-            _run(config, reader, store, manifest, world, stop, clock, report, kept, bf16=bf16)
+            _run(config, reader, store, manifest, world, stop, clock, report, kept, key, bf16=bf16)
     return _summary(config, store, manifest, world, clock, already_complete=complete)
 
 
-def _with_seed(config: CraftConfig, store: Path, world: World) -> CraftConfig:
+def _with_seed(config: CraftConfig, store: Path, world: World, key: Key | None) -> CraftConfig:
     """The configuration with a seed: the store's where a run is resumed, else one from the operating system."""
     if config.seed is not None:
         return config
     begun = world.leads and (store / MANIFEST).exists()
-    seed = (read_manifest(store).seed if begun else secrets.randbits(63)) if world.leads else None
+    seed = (read_manifest(store, key).seed if begun else secrets.randbits(63)) if world.leads else None
     return dataclasses.replace(config, seed=world.gather(seed)[0])
 
 
@@ -104,6 +107,7 @@ def _run(
     clock: Clock,
     report: Report,
     cache: Cache,
+    key: Key | None,
     *,
     bf16: bool,
 ) -> None:
@@ -117,15 +121,15 @@ def _run(
         exact=config.deterministic,
         autocast=bf16,
         # Only rank 0 reads the shards that an earlier run has finished.
-        done=frozenset(world.gather(finished_shards(store, manifest) if world.leads else set())[0]),
+        done=frozenset(world.gather(finished_shards(store, manifest, key) if world.leads else set())[0]),
         cache=cache,
     )
     method = find(config.method.name)(config.method, problem)
     # Only now: what a method refuses must leave no store behind.
     world.barrier()
     if world.leads and not (store / "manifest.json").exists():
-        begin(store, manifest)
-        write_atomically(store / "run" / "config.yaml", dump_yaml(to_tree(config)).encode())
+        begin(store, manifest, key)
+        write_file(store, "run/config.yaml", dump_yaml(to_tree(config)).encode(), key)
     world.barrier()
     with closing(Journal(store, world, clock.sections["craft"])) as journal:
 
@@ -133,10 +137,10 @@ def _run(
             journal.note(step)
             report(step)
 
-        _Loop(method, problem, store, manifest, stop, clock, note, config.world.checkpoint_seconds).run()
+        _Loop(method, problem, store, manifest, key, stop, clock, note, config.world.checkpoint_seconds).run()
     world.barrier()
     if world.leads:
-        clock.measure("finish", lambda: finish(store, manifest))
+        clock.measure("finish", lambda: finish(store, manifest, key))
         checkpoint.remove_all(store)
 
 
@@ -146,6 +150,7 @@ class _Loop:
     problem: Problem
     store: Path
     manifest: Manifest
+    key: Key | None
     stop: StopFlag
     clock: Clock
     report: Report
@@ -154,7 +159,7 @@ class _Loop:
 
     def run(self) -> None:
         """Take events until no rank has any left; all ranks agree after each one whether to save or to stop."""
-        saved = checkpoint.latest(self.store, self.manifest.run_key)
+        saved = checkpoint.latest(self.store, self.manifest.run_key, self.key)
         if saved is not None:
             self.method.restore(saved)
             self.checkpoints = saved.step
@@ -182,20 +187,21 @@ class _Loop:
             labels = self.problem.source.labels if self.manifest.labelled else None
             part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
             delta = event.delta.astype(self.manifest.delta_dtype) if event.delta is not None else None
-            write_shard(self.store, self.manifest, event.shard, part, delta=delta, group=event.group)
+            write_shard(self.store, self.manifest, event.shard, part, delta=delta, group=event.group, key=self.key)
         elif isinstance(event, SharedResult) and self.problem.world.leads:
-            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype))
+            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype), self.key)
 
     def _save(self) -> None:
         self.checkpoints += 1
         state, world = self.method.state(), self.problem.world
         states = {"shared": state.shared, **state.parts} if world.leads else state.parts
         written = {
-            name: checkpoint.save_part(self.store, self.checkpoints, name, part) for name, part in states.items()
+            name: checkpoint.save_part(self.store, self.checkpoints, name, part, self.key)
+            for name, part in states.items()
         }
         parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
         if world.leads:
-            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key, parts)
+            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key, parts, self.key)
         world.barrier()
 
 

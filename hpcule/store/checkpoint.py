@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from hpcule.config.errors import StoreError
-from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically, writing
+from hpcule.store.files import private_directory, sha256_file, to_json, writing
+from hpcule.store.seal import Key, read_file, read_json_file, write_file
 
 COMMIT = "COMMIT"
 _KEPT = 2
@@ -37,6 +38,7 @@ class Checkpoint:
     step: int
     parts: Mapping[str, Part]
     folder: Path
+    key: Key | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +57,8 @@ class Checkpoint:
             # torch does not compare the checksums of its own format.
             if sha256_file(path) != self.parts[name].sha256:
                 raise ValueError("SHA-256 differs")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            data = io.BytesIO(read_file(self.folder.parents[1], _part(self.step, name), self.key))
+            state = torch.load(data, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever its zip reader and its unpickler do
             raise StoreError(
                 f"checkpoint {path} is damaged: remove the folder {self.folder.name}, then run again with --resume"
@@ -65,7 +68,7 @@ class Checkpoint:
         return state
 
 
-def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> Part:
+def save_part(store: Path, step: int, name: str, state: Mapping[str, Any], key: Key | None = None) -> Part:
     """Write one part of the checkpoint at `step`, for `commit` to make it count after all ranks have saved.
 
     Args:
@@ -73,6 +76,7 @@ def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> Pa
         step: where the run is.
         name: letters, digits, "-" and "_"; the same for every number of workers (a shard, or what is shared).
         state: tensors, numbers, strings, and lists and dicts of them: what `torch.load(weights_only=True)` takes.
+        key: that the store is encrypted with.
 
     Raises:
         StoreError: it cannot be written.
@@ -84,12 +88,11 @@ def save_part(store: Path, step: int, name: str, state: Mapping[str, Any]) -> Pa
         (folder / COMMIT).unlink(missing_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    image = buffer.getbuffer()
-    write_atomically(folder / f"{name}.pt", image)
-    return Part(image.nbytes, hashlib.sha256(image).hexdigest())
+    written = write_file(store, _part(step, name), buffer.getbuffer(), key)
+    return Part(len(written), hashlib.sha256(written).hexdigest())
 
 
-def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part]) -> None:
+def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part], key: Key | None = None) -> None:
     """Declare the checkpoint at `step` with these parts whole, then remove what it makes superfluous.
 
     One process calls it. The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
@@ -97,18 +100,17 @@ def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part]) -> N
     Raises:
         StoreError: it cannot be written.
     """
-    folder = _folder(store, step)
     facts = {name: asdict(part) for name, part in sorted(parts.items())}
-    write_atomically(folder / COMMIT, to_json({"run_key": run_key, "parts": facts}))
-    kept = [checkpoint.step for checkpoint in _committed(store, run_key) if checkpoint.step <= step][:_KEPT]
+    write_file(store, f"{_name(step)}/{COMMIT}", to_json({"run_key": run_key, "parts": facts}), key)
+    kept = [checkpoint.step for checkpoint in _committed(store, run_key, key) if checkpoint.step <= step][:_KEPT]
     for other, path in _folders(store):
         if other < step and other not in kept:
             _remove(path)
 
 
-def latest(store: Path, run_key: str) -> Checkpoint | None:
+def latest(store: Path, run_key: str, key: Key | None = None) -> Checkpoint | None:
     """Return the last checkpoint of this run that is whole, or None."""
-    return next(iter(_committed(store, run_key)), None)
+    return next(iter(_committed(store, run_key, key)), None)
 
 
 def remove_all(store: Path) -> None:
@@ -117,8 +119,16 @@ def remove_all(store: Path) -> None:
         _remove(path)
 
 
+def _name(step: int) -> str:
+    return f"run/checkpoint-{step:08d}"
+
+
+def _part(step: int, name: str) -> str:
+    return f"{_name(step)}/{name}.pt"
+
+
 def _folder(store: Path, step: int) -> Path:
-    return store / "run" / f"checkpoint-{step:08d}"
+    return store / _name(step)
 
 
 def _folders(store: Path) -> list[tuple[int, Path]]:
@@ -127,12 +137,12 @@ def _folders(store: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in found), reverse=True)
 
 
-def _committed(store: Path, run_key: str) -> list[Checkpoint]:
+def _committed(store: Path, run_key: str, key: Key | None) -> list[Checkpoint]:
     """The whole checkpoints of this run, the latest first."""
     checkpoints = []
     for step, folder in _folders(store):
         try:
-            document = read_json(folder / COMMIT)
+            document = read_json_file(store, f"{_name(step)}/{COMMIT}", key)
             parts = {name: Part(**facts) for name, facts in document["parts"].items()}
             whole = document["run_key"] == run_key and all(
                 _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == part.bytes
@@ -141,7 +151,7 @@ def _committed(store: Path, run_key: str) -> list[Checkpoint]:
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue
         if whole:
-            checkpoints.append(Checkpoint(step, parts, folder))
+            checkpoints.append(Checkpoint(step, parts, folder, key))
     return checkpoints
 
 

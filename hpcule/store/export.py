@@ -27,6 +27,7 @@ from hpcule.store.formats import (
     write_wav,
 )
 from hpcule.store.read import StoreReader
+from hpcule.store.seal import Key
 
 _ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
 _DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5", "wav": "wav"}
@@ -66,6 +67,7 @@ def export(
     format: str | None = None,
     other_splits: Mapping[str, Source] | None = None,
     compare: Compare = lambda clean, published: {},
+    key: Key | None = None,
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
 
@@ -79,6 +81,7 @@ def export(
             was read from.
         other_splits: sources by split, copied unchanged beside the protected one.
         compare: numbers for the record of an image at its own size.
+        key: of an encrypted store.
 
     Raises:
         StoreError: the store is damaged, the source is another one, `out` holds something, the disk is full.
@@ -90,7 +93,7 @@ def export(
     kind = _choose_format(out, format, source, others)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise StoreError(f"{out} is not empty: name a new folder or file for the protected samples")
-    with StoreReader(store, cache_bytes=0) as reader:
+    with StoreReader(store, cache_bytes=0, key=key) as reader:
         require_same_samples(reader.manifest, source)
         publisher = _Publisher(reader)
         split = "" if source.split == "all" and not others else source.split

@@ -112,10 +112,20 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: the file cannot be read.
         ValueError: too large for what it should be, not JSON, not an object, or with NaN or infinity in it.
     """
+    check_json_size(path)
+    return parse_json(path.read_bytes())
+
+
+def check_json_size(path: Path) -> None:
+    """Raise ValueError where a file is too large for JSON of ours, before it is read."""
     if path.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"larger than {_LARGEST_JSON // _MIB} MiB")
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object; raises ValueError as `read_json`."""
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, one_line
+from hpcule.store.seal import Key, SealedFile
 
 Array = npt.NDArray[Any]
 
@@ -91,14 +92,16 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def open_file(path: Path, run_key: str) -> h5py.File:
-    """Open a file of the run `run_key` for reading, without locks.
+def open_file(store: Path, name: str, run_key: str, key: Key | None = None) -> h5py.File:
+    """Open a store's file of the run `run_key` for reading, without locks; an encrypted one with its key.
 
     Raises:
         DamageError: missing, not HDF5, or of another run.
     """
+    path = store / name
     with reading(path):
-        file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+        opened = path if key is None else SealedFile(path, name, key)
+        file = h5py.File(opened, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
     if (found := stored_run_key(file)) != run_key:
         file.close()
         message = f"belongs to another run ({found or 'no run key'}, not {run_key}): put the right file in its place"

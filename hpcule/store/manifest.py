@@ -16,7 +16,8 @@ import numpy as np
 
 from hpcule.config.errors import StoreError
 from hpcule.store.budget import SYMBOLS, Budget, Norm
-from hpcule.store.files import read_json, to_json, write_atomically
+from hpcule.store.files import to_json
+from hpcule.store.seal import Key, is_sealed, read_json_file, write_file
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -140,15 +141,18 @@ def plan_shards(n: int, shard_ids: Sequence[tuple[int, int]]) -> tuple[ShardEntr
     return entries
 
 
-def read_manifest(store: Path) -> Manifest:
-    """Read and check the manifest of a store.
+def read_manifest(store: Path, key: Key | None = None) -> Manifest:
+    """Read and check the manifest of a store, with its key where it is encrypted.
 
     Raises:
-        StoreError: there is no store, or its manifest is not JSON, of a newer schema, incomplete or contradictory.
+        StoreError: there is no store, or its manifest is not JSON, of a newer schema, incomplete or contradictory; or
+            the key is another store's, missing, or not needed.
     """
     path = store / MANIFEST
     try:
-        document = read_json(path)
+        if key is not None and not is_sealed(path):
+            raise StoreError(f"{store} is not encrypted: leave --key out")
+        document = read_json_file(store, MANIFEST, key)
         if type(document.get("schema")) is int and document["schema"] > SCHEMA:
             raise StoreError(
                 f"{store} has schema {document['schema']}, written by a newer hpcule; "
@@ -168,10 +172,10 @@ def read_manifest(store: Path) -> Manifest:
     return manifest
 
 
-def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Write manifest.json atomically, readable by its owner only."""
+def write_manifest(store: Path, manifest: Manifest, key: Key | None = None) -> None:
+    """Write manifest.json atomically, readable by its owner only, and encrypted where there is a key."""
     _check(manifest)
-    write_atomically(store / MANIFEST, to_json(asdict(manifest)))
+    write_file(store, MANIFEST, to_json(asdict(manifest)), key)
 
 
 def _shard_name(index: int, total: int) -> str:

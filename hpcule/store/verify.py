@@ -18,6 +18,7 @@ from hpcule.store.index import INDEX, index_error
 from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest
 from hpcule.store.permissions import exposed_paths
 from hpcule.store.read import StoreReader, load_labels, load_shard, load_shared
+from hpcule.store.seal import Key
 from hpcule.store.write import SHARDS
 
 _SPECIFIC = ("other run", "ids", "group", "budget")
@@ -43,8 +44,10 @@ class Problem:
         return one_line(f"{self.file}: {self.message}")
 
 
-def verify(store: Path, source: Source | None = None) -> list[Problem]:
+def verify(store: Path, source: Source | None = None, key: Key | None = None) -> list[Problem]:
     """Check every file of a store; with the source it was made for, also that the two belong together.
+
+    An encrypted store is checked with its key. It has no index, which would be of use to nobody.
 
     The source is compared only with a store that is itself sound.
 
@@ -52,23 +55,23 @@ def verify(store: Path, source: Source | None = None) -> list[Problem]:
         DataError: a sample of the source cannot be read.
     """
     try:
-        manifest = read_manifest(store)
+        manifest = read_manifest(store, key)
     except StoreError as error:
         return [Problem("manifest", MANIFEST, str(error))]
     if not manifest.complete:
         absent = sum(not (store / entry.file).is_file() for entry in manifest.shards)
         message = f"the run has not ended, {absent} of {len(manifest.shards)} shards are missing: craft with --resume"
         return [Problem("incomplete", MANIFEST, message)]
-    problems = [found for entry in manifest.files if (found := _file_problem(store, manifest, entry)) is not None]
-    if (reason := index_error(store, manifest)) is not None:
+    problems = [found for entry in manifest.files if (found := _file_problem(store, manifest, entry, key)) is not None]
+    if key is None and (reason := index_error(store, manifest)) is not None:
         problems.append(Problem("index", INDEX, reason))
     problems += _extra_files(store, manifest)
     if source is not None and not problems:
-        problems += _source_problems(store, manifest, source)
+        problems += _source_problems(store, manifest, source, key)
     return problems + _loose_permissions(store)
 
 
-def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
+def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry, key: Key | None) -> Problem | None:
     path = store / entry.file
     try:
         size = path.stat().st_size
@@ -77,7 +80,7 @@ def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEnt
         return Problem("missing", entry.file, "missing: restore it from a copy, or craft the store again")
     except OSError as error:
         return Problem("unreadable", entry.file, f"unreadable ({error.strerror})")
-    damage = _contents_problem(store, manifest, entry)
+    damage = _contents_problem(store, manifest, entry, key)
     if damage is not None and (damage.kind in _SPECIFIC or not changed):
         return damage
     if size != entry.bytes:
@@ -88,11 +91,13 @@ def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEnt
     return None
 
 
-def _contents_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
+def _contents_problem(
+    store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry, key: Key | None
+) -> Problem | None:
     try:
         if isinstance(entry, SharedEntry):
-            return _over_budget(manifest, entry.file, load_shared(store, manifest), 0, "group")
-        delta = load_shard(store, manifest, entry).delta
+            return _over_budget(manifest, entry.file, load_shared(store, manifest, key), 0, "group")
+        delta = load_shard(store, manifest, entry, key).delta
     except DamageError as damage:
         return Problem(damage.kind, entry.file, damage.message)
     return _over_budget(manifest, entry.file, delta, entry.first, "sample") if delta is not None else None
@@ -124,13 +129,13 @@ def _loose_permissions(store: Path) -> list[Problem]:
     return [Problem("permissions", file, f"mode {mode:04o}{others}, others may read it: chmod -R go= {store}")]
 
 
-def _source_problems(store: Path, manifest: Manifest, source: Source) -> Iterator[Problem]:
+def _source_problems(store: Path, manifest: Manifest, source: Source, key: Key | None) -> Iterator[Problem]:
     """Yield the first way in which the source is not the one that the store was made for."""
     facts, made_for = (len(source), source.shape, source.levels), (manifest.n, manifest.sample_shape, manifest.levels)
     if facts != made_for:
         yield Problem("source", MANIFEST, f"made for (N, shape, levels) {made_for}, {source.name} has {facts}")
         return
-    with StoreReader(store, cache_bytes=0) as reader:
+    with StoreReader(store, cache_bytes=0, key=key) as reader:
         if manifest.labelled and (problem := _label_problem(reader, source)) is not None:
             yield problem
         elif not has_same_samples(manifest, source):
@@ -143,7 +148,7 @@ def _source_problems(store: Path, manifest: Manifest, source: Source) -> Iterato
 
 def _label_problem(reader: StoreReader, source: Source) -> Problem | None:
     for entry in reader.manifest.shards:
-        stored = load_labels(reader.path, reader.manifest, entry)
+        stored = load_labels(reader.path, reader.manifest, entry, reader.key)
         if (stored is None) != (source.labels is None):
             has = "no labels" if stored is None else "labels"
             return Problem("labels", entry.file, f"has {has}, unlike {source.name}")

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
-from hpcule.store.files import LEFTOVERS, private_directory, read_json, sha256_file, to_json, write_atomically, writing
+from hpcule.store.files import LEFTOVERS, private_directory, sha256_file, to_json, write_atomically, writing
 from hpcule.store.hdf5 import Array, build_image
 from hpcule.store.index import INDEX, build_index
 from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest, write_manifest
+from hpcule.store.seal import Key, read_json_file, write_file
 
 RUN = "run"
 SHARDS = "shards"
@@ -33,10 +34,11 @@ class _SideCar:
     sha256: str
 
 
-def begin(store: Path, manifest: Manifest) -> None:
+def begin(store: Path, manifest: Manifest, key: Key | None = None) -> None:
     """Create the folders and write the manifest of a run that has still to be done; also before a resume.
 
-    Call it in one process before any other writes: what killed writers left behind is removed.
+    Call it in one process before any other writes: what killed writers left behind is removed. With a key, every file
+    of the store is encrypted, here and in all that follows.
 
     Raises:
         StoreError: the folder cannot be written, or holds another run.
@@ -44,10 +46,10 @@ def begin(store: Path, manifest: Manifest) -> None:
     assert not manifest.complete
     for folder in (store, store / SHARDS, store / RUN):
         private_directory(folder)
-    if (store / MANIFEST).exists() and read_manifest(store).run_key != manifest.run_key:
+    if (store / MANIFEST).exists() and read_manifest(store, key).run_key != manifest.run_key:
         raise StoreError(f"{store} holds another run: repeat its settings to go on, or choose another --out")
     _remove_leftovers(store)
-    write_manifest(store, manifest)
+    write_manifest(store, manifest, key)
 
 
 def write_shard(
@@ -58,6 +60,7 @@ def write_shard(
     *,
     delta: Array | None = None,
     group: npt.NDArray[np.int64] | None = None,
+    key: Key | None = None,
 ) -> ShardEntry:
     """Write shard `index`, and beside it the note that makes it count as finished.
 
@@ -68,6 +71,7 @@ def write_shard(
         labels: int64 [n] of the shard's samples, or None.
         delta: [n, C, H, W] in `manifest.delta_dtype` and in levels, for the unit "sample".
         group: int64 [n] in 0..groups-1, for shared perturbations.
+        key: that `begin` was given.
 
     Raises:
         StoreError: the file cannot be written.
@@ -88,11 +92,11 @@ def write_shard(
         _assert_column(group, entry.count)
         assert not np.any((group < 0) | (group >= manifest.groups)), (group.min(), group.max())
         datasets["group"] = group
-    note = _publish(store, manifest, entry.file, _shard_note(index), datasets)
+    note = _publish(store, manifest, entry.file, _shard_note(index), datasets, key)
     return replace(entry, bytes=note.bytes, sha256=note.sha256)
 
 
-def write_shared(store: Path, manifest: Manifest, delta: Array) -> SharedEntry:
+def write_shared(store: Path, manifest: Manifest, delta: Array, key: Key | None = None) -> SharedEntry:
     """Write the perturbations [groups, C, H, W] that samples share, in `manifest.delta_dtype` and in levels.
 
     Raises:
@@ -100,28 +104,30 @@ def write_shared(store: Path, manifest: Manifest, delta: Array) -> SharedEntry:
     """
     assert manifest.shared is not None
     _assert_delta(manifest, delta, manifest.groups)
-    note = _publish(store, manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta})
+    note = _publish(store, manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta}, key)
     return replace(manifest.shared, bytes=note.bytes, sha256=note.sha256)
 
 
-def finished_shards(store: Path, manifest: Manifest) -> set[int]:
+def finished_shards(store: Path, manifest: Manifest, key: Key | None = None) -> set[int]:
     """Return the numbers of the shards that this run has written whole: the file has the noted size and SHA-256."""
     return {
         index
         for index, entry in enumerate(manifest.shards)
-        if (note := _read_note(store, manifest, entry.file, _shard_note(index))) is not None
+        if (note := _read_note(store, manifest, entry.file, _shard_note(index), key)) is not None
         and sha256_file(store / entry.file) == note.sha256
     }
 
 
-def finish(store: Path, manifest: Manifest) -> Manifest:
+def finish(store: Path, manifest: Manifest, key: Key | None = None) -> Manifest:
     """Write index.h5, then the complete manifest, and return it; call it in one process, after all have written.
+
+    An encrypted store has no index: nothing but hpcule could read what it leads to.
 
     Raises:
         StoreError: files are missing; all of them are named.
     """
-    found = [_read_note(store, manifest, e.file, _shard_note(i)) for i, e in enumerate(manifest.shards)]
-    shared = _read_note(store, manifest, manifest.shared.file, _SHARED_NOTE) if manifest.shared else None
+    found = [_read_note(store, manifest, e.file, _shard_note(i), key) for i, e in enumerate(manifest.shards)]
+    shared = _read_note(store, manifest, manifest.shared.file, _SHARED_NOTE, key) if manifest.shared else None
     missing = [entry.file for entry, note in zip(manifest.shards, found, strict=True) if note is None]
     if manifest.shared and shared is None:
         missing.append(manifest.shared.file)
@@ -131,10 +137,10 @@ def finish(store: Path, manifest: Manifest) -> Manifest:
     labelled = {note.labelled for note in notes}
     if len(labelled) > 1:
         raise StoreError(f"the notes in {store / RUN} contradict each other: remove its shard-*.json, then --resume")
-    index = build_index(manifest, labelled.pop())
+    index = None if key else build_index(manifest, labelled.pop())
     complete = replace(
         manifest,
-        index_sha256=hashlib.sha256(index).hexdigest(),
+        index_sha256=hashlib.sha256(index).hexdigest() if index else None,
         shards=tuple(replace(e, bytes=n.bytes, sha256=n.sha256) for e, n in zip(manifest.shards, notes, strict=True)),
         shared=replace(manifest.shared, bytes=shared.bytes, sha256=shared.sha256)
         if manifest.shared and shared
@@ -142,8 +148,9 @@ def finish(store: Path, manifest: Manifest) -> Manifest:
         complete=True,
     )
     _remove_leftovers(store)
-    write_atomically(store / INDEX, index)
-    write_manifest(store, complete)
+    if index:
+        write_atomically(store / INDEX, index)
+    write_manifest(store, complete, key)
     return complete
 
 
@@ -163,19 +170,20 @@ def _assert_delta(manifest: Manifest, delta: Array, count: int) -> None:
     assert over is None, f"position {over[0]}: {manifest.budget.exceeded(over[1])}"
 
 
-def _publish(store: Path, manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array]) -> _SideCar:
-    image = build_image(datasets, manifest.run_key, manifest.compression)
-    write_atomically(store / file, image)
+def _publish(
+    store: Path, manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array], key: Key | None
+) -> _SideCar:
+    image = write_file(store, file, build_image(datasets, manifest.run_key, manifest.compression), key)
     digest = hashlib.sha256(image).hexdigest()
     written = _SideCar(manifest.run_key, file, "label" in datasets, len(image), digest)
-    write_atomically(store / note, to_json(vars(written)))
+    write_file(store, note, to_json(vars(written)), key)
     return written
 
 
-def _read_note(store: Path, manifest: Manifest, file: str, note: str) -> _SideCar | None:
+def _read_note(store: Path, manifest: Manifest, file: str, note: str, key: Key | None) -> _SideCar | None:
     """Return the side-car of a file of this run that has the noted size, or None."""
     try:
-        found = _SideCar(**read_json(store / note))
+        found = _SideCar(**read_json_file(store, note, key))
         size = (store / file).stat().st_size
     except (OSError, ValueError, TypeError):
         return None

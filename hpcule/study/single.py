@@ -18,6 +18,7 @@ from hpcule.store.carry import publishing
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
+from hpcule.store.seal import Key
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published, clean
 from hpcule.victim.run import train_victim
@@ -41,13 +42,16 @@ def train(
     out: Path,
     world: World,
     report: Callable[[str, int, int], None],
+    key: Key | None = None,
 ) -> dict[str, Any]:
     """Train a victim on DATA, as published through `store` if given, and write results.json and config.yaml to `out`.
+
+    An encrypted store is read with its key.
 
     Raises:
         DataError: there are no labels, or training and test samples do not belong to one task.
     """
-    reader = StoreReader(store) if store else None
+    reader = StoreReader(store, key=key) if store else None
     size = reader.manifest.working_size if reader else None
     source = open_source(data, image_size=size)
     test_source = open_test(data, test, image_size=size)

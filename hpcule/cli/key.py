@@ -1,0 +1,21 @@
+"""`hpcule key KEY`: make the key of encrypted stores."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("key", help="make a key, with which `craft --key` encrypts a store")
+    parser.add_argument("key", metavar="KEY", help="a file that is not there yet, or keyring:NAME")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make a key."""
+    from hpcule.store.keys import make_key
+
+    make_key(options.key)
+    print(f"Made {options.key}. Without it no store that it encrypts can be read again: keep a copy in a safe place.")
