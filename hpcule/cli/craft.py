@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     key = key_of(options)
     config, source = configured(options)
     if options.submit:
-        check(config, source, options.out, resume=options.resume, workers=ranks(options))
+        check(config, source, options.out, resume=options.resume, workers=ranks(options), key=key)
         submit(options, "craft", "--resume")
         return
     on_all_ranks(
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
         config=config.world,
         deterministic=config.deterministic,
-        check=lambda workers: check(config, source, options.out, resume=options.resume, workers=workers),
+        check=lambda workers: check(config, source, options.out, resume=options.resume, workers=workers, key=key),
         notice=notice,
     )
 

@@ -24,12 +24,15 @@ from hpcule.store.write import RUN, SHARDS
 from hpcule.world.group import World
 
 
-def check(config: CraftConfig, source: Source, store: Path, *, resume: bool, workers: int) -> None:
+def check(
+    config: CraftConfig, source: Source, store: Path, *, resume: bool, workers: int, key: Key | None = None
+) -> None:
     """Everything that can be refused before any process starts.
 
     Raises:
         DataError: the method needs labels and the source has none, or a single class.
         UsageError: more workers than shards, or a store folder that is not empty without `resume`.
+        StoreError: the store that is there cannot be read, with this key or without one.
     """
     check_task(config, source)
     cut_into_shards(config, source, workers)
@@ -38,6 +41,7 @@ def check(config: CraftConfig, source: Source, store: Path, *, resume: bool, wor
             raise UsageError(f"{store} is not empty and holds no store: name another folder")
         if not resume:
             raise UsageError(f"{store} is not empty: continue it with --resume, or name another folder")
+        read_manifest(store, key)
 
 
 def check_task(config: CraftConfig, source: Source) -> None:

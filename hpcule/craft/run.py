@@ -62,7 +62,7 @@ def craft(
         StoppedError: asked to stop by a signal; a checkpoint is written.
         StoreError: the store cannot be written, is in use, or belongs to another run.
     """
-    check(config, source, store, resume=resume, workers=world.size)
+    check(config, source, store, resume=resume, workers=world.size, key=key)
     config = _with_seed(config, store, world, key)
     cut = cut_into_shards(config, source, world.size)
     # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.

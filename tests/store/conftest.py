@@ -111,21 +111,21 @@ def draw_delta() -> Callable[..., np.ndarray]:
 def make_store(make_manifest, draw_delta, tmp_path):
     """Write a complete store; returns (path, manifest, delta by id or by group, group by id or None)."""
 
-    def make(source: MemorySource, *, name="store", seed=1, **settings):
+    def make(source: MemorySource, *, name="store", seed=1, key=None, **settings):
         path, planned = tmp_path / name, make_manifest(source, **settings)
         delta = draw_delta(source, planned, seed)
         group = np.random.default_rng(seed).integers(0, planned.groups, planned.n) if planned.groups else None
-        begin(path, planned)
+        begin(path, planned, key)
         for index, entry in enumerate(planned.shards):
             rows = slice(entry.first, entry.first + entry.count)
             labels = source.labels[rows] if source.labels is not None else None
             if group is None:
-                write_shard(path, planned, index, labels, delta=delta[rows])
+                write_shard(path, planned, index, labels, delta=delta[rows], key=key)
             else:
-                write_shard(path, planned, index, labels, group=group[rows])
+                write_shard(path, planned, index, labels, group=group[rows], key=key)
         if planned.shared:
-            write_shared(path, planned, delta)
-        return path, finish(path, planned), delta, group
+            write_shared(path, planned, delta, key)
+        return path, finish(path, planned, key), delta, group
 
     return make
 

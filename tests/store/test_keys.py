@@ -70,7 +70,7 @@ def test_a_keyring(folder_keyring, tmp_path):
 
 def test_no_keyring(no_keyring):
     for use in (make_key, read_key):
-        with pytest.raises(UsageError, match="the keyring cannot be used here .*: keep the key in a file"):
+        with pytest.raises(UsageError, match=r"the keyring cannot be used here .*: keep the key in a file"):
             use("keyring:x")
 
 
