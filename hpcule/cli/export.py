@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.store.files import private_directory, write_atomically
     from hpcule.store.hashes import EXPORTED, file_hashes, hash_list
     from hpcule.store.manifest import read_manifest
+    from hpcule.store.revert import RECORD
 
     if notice := privacy_notice([options.store], strict=options.strict):
         print(f"hpcule: {notice}", file=sys.stderr)
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {sha256(hashes).hexdigest()}.")
     if summary.records:
         records = [*summary.records, *left_out(source, others)]
-        path = options.store / "run" / "export.csv"
+        path = options.store / RECORD
         write_atomically(path, table(records))
         print(f"What became of every file stands in {path}.")
 

@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
     from dataclasses import asdict
     from hashlib import sha256
 
+    from hpcule.cli.opened import single_file
     from hpcule.config.errors import UsageError
     from hpcule.store.files import write_atomically
     from hpcule.store.hashes import file_hashes, hash_list
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     hashes = file_hashes(copy)
     listed = hash_list(hashes)
     facts = {
-        **describe(copy / hashes[0].file if copy.is_dir() and len(hashes) == 1 else copy),
+        **describe(single_file(copy)),
         "files": len(hashes),
         "bytes": sum(entry.bytes for entry in hashes),
         "digest": sha256(listed).hexdigest(),

@@ -25,6 +25,7 @@ from hpcule.cli import (
     plan,
     recommend,
     recover,
+    revert,
     scale,
     study,
     train,
@@ -34,7 +35,7 @@ from hpcule.cli import (
 from hpcule.config.errors import HpculeError
 
 VERBS = (
-    *(demo, methods, craft, verify, export, inspect, key, train),
+    *(demo, methods, craft, verify, export, inspect, revert, key, train),
     *(evaluate, compare, recommend, certify, distance, recover),
     *(study, plan, scale, doctor, trial),
 )

@@ -23,6 +23,12 @@ def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
     return "; ".join(found) or None
 
 
+def single_file(copy: Path) -> Path:
+    """The npz or HDF5 file that is all there is in a folder, or the folder itself."""
+    files = list(copy.iterdir()) if copy.is_dir() else []
+    return files[0] if len(files) == 1 and files[0].suffix in (".npz", ".h5") else copy
+
+
 def key_of(options: argparse.Namespace) -> Any:
     """The key that --key names, or None.
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class ExportSummary:
         copied: number of samples by split that were copied unchanged.
         largest: the largest change of a sample, in levels and in the store's norm.
         bytes: size of all files.
-        records: what became of each file, where files come back at their own sizes.
+        records: what became of each file, in the order of the ids, where samples are files in the copy.
     """
 
     path: Path
@@ -88,34 +89,91 @@ def export(
         UsageError: the format is unknown or cannot hold the samples.
         DataError: a sample cannot be read.
     """
-    out = out.absolute()
     others = dict(other_splits or {})
-    kind = _choose_format(out, format, source, others)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise StoreError(f"{out} is not empty: name a new folder or file for the protected samples")
     with StoreReader(store, cache_bytes=0, key=key) as reader:
+        kind = check_out(out, format, source, others)
         require_same_samples(reader.manifest, source)
         publisher = _Publisher(reader)
-        split = "" if source.split == "all" and not others else source.split
-        assert split not in others, split
-        sources = {split: source, **others}
-        size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
-        records: list[Record] = []
-
-        def write(folder: Path) -> None:
-            for name, one in sources.items():
-                publish = publisher.publish_native if one is source else None
-                records.extend(write_collection(folder, name, one, publish, compare))
-
-        if kind == "folder" and carries(reader, source):
-            written = _write_whole(out, lambda partial: _in_folder(partial, write), size)
-        else:
-            parts = [
-                Part(name, one, publisher.publish if one is source else _unchanged) for name, one in sources.items()
-            ]
-            written = _write_whole(out, lambda partial: _write_parts(partial, out, kind, parts), size)
+        name, native = f"{safe_name(source.name)}-protected", carries(reader, source)
+        written, records = write_copy(out, kind, source, others, publisher, name, native=native, compare=compare)
     copied = {name: len(other) for name, other in others.items()}
-    return ExportSummary(out, kind, len(source), copied, publisher.largest, written, records)
+    return ExportSummary(out.absolute(), kind, len(source), copied, publisher.largest, written, records)
+
+
+class Publisher(Protocol):
+    """What becomes of the samples of one split on their way into a copy."""
+
+    def publish(self, ids: Ids, clean: Samples) -> Samples:
+        """Change samples [n, C, H, W]."""
+
+    def publish_native(self, sample: int, clean: Native) -> Native:
+        """Change a sample at its own size."""
+
+
+def check_out(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
+    """The format of a copy, before anything is computed.
+
+    Raises:
+        StoreError: `out` holds something.
+        UsageError: the format is unknown or cannot hold the samples.
+    """
+    kind = _choose_format(out.absolute(), format, source, others)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise StoreError(f"{out.absolute()} is not empty: name a new folder or file for the samples")
+    return kind
+
+
+def write_copy(
+    out: Path,
+    kind: str,
+    source: Source,
+    others: Mapping[str, Source],
+    publisher: Publisher,
+    name: str,
+    *,
+    native: bool,
+    compare: Compare = lambda clean, published: {},
+) -> tuple[int, list[Record]]:
+    """Write a split as `publisher` changes it, and the others unchanged beside it.
+
+    Args:
+        out: see `export`.
+        kind: the format, from `check_out`.
+        source: the split that is changed.
+        others: see `export`.
+        publisher: what becomes of its samples.
+        name: of an npz or HDF5 file, without the ending, where `out` does not give it.
+        native: whether images in folders are written at their own sizes.
+        compare: see `export`.
+
+    Returns:
+        The bytes written, and what became of each file.
+
+    Raises:
+        StoreError: a file's name leads out of the folder, or the disk is full.
+        DataError: a sample cannot be read.
+    """
+    out = out.absolute()
+    split = "" if source.split == "all" and not others else source.split
+    assert split not in others, split
+    sources = {split: source, **others}
+    size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
+    records: list[Record] = []
+
+    def write(folder: Path) -> None:
+        for split, one in sources.items():
+            publish = publisher.publish_native if one is source else None
+            records.extend(write_collection(folder, split, one, publish, compare))
+
+    if kind == "folder" and native:
+        return _write_whole(out, lambda partial: _in_folder(partial, write), size), records
+    parts = [Part(split, one, publisher.publish if one is source else _unchanged) for split, one in sources.items()]
+    written = _write_whole(out, lambda partial: _write_parts(partial, out, kind, parts, name), size)
+    for part in parts:
+        for sample, file in enumerate(part.files):
+            given = part.source.file_name(sample) or str(sample)
+            records.append(Record(part.split, given, file, part.source is source, "", {}))
+    return written, records
 
 
 class _Publisher:
@@ -173,15 +231,14 @@ def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:
     write(folder)
 
 
-def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[Part]) -> None:
+def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[Part], name: str) -> None:
     """Samples of one size, in a folder or as the file that `out` names."""
     if kind in _FOLDER_WRITERS:
         _in_folder(partial, lambda folder: _FOLDER_WRITERS[kind](folder, parts))
     elif out.suffix == _ENDINGS[kind]:
         _WRITERS[kind](partial, parts)
     else:
-        name = f"{safe_name(parts[0].source.name)}-protected{_ENDINGS[kind]}"
-        _in_folder(partial, lambda folder: _WRITERS[kind](folder / name, parts))
+        _in_folder(partial, lambda folder: _WRITERS[kind](folder / f"{name}{_ENDINGS[kind]}", parts))
 
 
 def _write_whole(out: Path, write: Callable[[Path], None], size: int) -> int:

@@ -9,7 +9,7 @@ import re
 import wave
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -37,11 +37,13 @@ class Part:
         split: "train", "val", "test" or, where the data has no splits, "".
         source: gives names and labels.
         publish: turns (ids, clean samples) into the samples to write, of the same shape and dtype.
+        files: filled by writers of folders: where each sample went below the split's folder, in the order of the ids.
     """
 
     split: str
     source: Source
     publish: Callable[[Ids, Samples], Samples]
+    files: list[str] = field(default_factory=list)
 
     def blocks(self) -> Iterator[tuple[Ids, Samples]]:
         """Yield (ids, samples [n, C, H, W]) in id order."""
@@ -59,6 +61,7 @@ def write_folder(folder: Path, parts: Sequence[Part]) -> None:
                 place = folder / part.split / _stem(part.source, sample, classes)
                 with _create(place, ".png") as file:
                     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+                    part.files.append(_below(folder / part.split, file))
 
 
 def write_wav(folder: Path, parts: Sequence[Part]) -> None:
@@ -73,6 +76,7 @@ def write_wav(folder: Path, parts: Sequence[Part]) -> None:
                 with _create(place, ".wav") as file, wave.open(file, "wb") as recording:
                     recording.setparams((1, 2, part.source.rate or 0, int(length), "NONE", ""))
                     recording.writeframes(signal[:length].tobytes())
+                    part.files.append(_below(folder / part.split, file))
 
 
 def wav_error(source: Source) -> str | None:
@@ -194,6 +198,10 @@ def _stem(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
         return path.with_suffix("")
     number = f"{sample:0{max(6, len(str(len(source) - 1)))}d}"
     return PurePosixPath(classes[source.labels[sample]], number) if source.labels is not None else PurePosixPath(number)
+
+
+def _below(folder: Path, file: BinaryIO) -> str:
+    return Path(file.name).relative_to(folder).as_posix()
 
 
 def _create(stem: Path, ending: str) -> BinaryIO:

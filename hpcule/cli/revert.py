@@ -1,0 +1,86 @@
+"""`hpcule revert STORE --data COPY --out DIR`: the owner's way back from a published copy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hpcule.cli.options import add_access, add_json
+
+_SHOWN = 5
+
+
+def add_to(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("revert", help="take the protection off a published copy, for the owner of its store")
+    parser.add_argument("store", type=Path, metavar="STORE")
+    add_access(parser)
+    parser.add_argument("--data", type=Path, required=True, metavar="COPY", help="what `hpcule export` wrote")
+    parser.add_argument("--originals", metavar="DATA", help="compare the result with the originals")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty; kept private")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Revert."""
+    from hpcule.cli.opened import key_of, privacy_notice, single_file
+    from hpcule.data.open import list_splits, open_source
+    from hpcule.store.manifest import read_manifest
+    from hpcule.store.revert import open_copy, revert
+
+    if notice := privacy_notice([options.store], strict=options.strict):
+        print(f"hpcule: {notice}", file=sys.stderr)
+    key = key_of(options)
+    manifest = read_manifest(options.store, key)
+    data = single_file(options.data)
+    splits = list_splits(str(data))
+    split = manifest.source.split if splits != ("all",) else "all"
+    copies = {name: open_copy(manifest, data, name) for name in splits}
+    originals = None
+    if options.originals:
+        skip = bool(manifest.config["skip_unreadable"])
+        originals = open_source(options.originals, image_size=manifest.working_size, skip_unreadable=skip)
+    protected = copies.pop(split)
+    altered = altered_files(options.store, options.data)
+    summary = revert(options.store, protected, options.out, other_splits=copies, originals=originals, key=key)
+    if options.json:
+        print(json.dumps({**vars(summary), "path": str(summary.path), "altered": altered}))
+    else:
+        show(summary, altered)
+
+
+def altered_files(store: Path, copy: Path) -> list[str] | None:
+    """Files that are missing, or other ones than the last export wrote; None where there is no list of that."""
+    from hpcule.store.hashes import EXPORTED, file_hashes, read_hash_list
+
+    try:
+        exported = read_hash_list((store / EXPORTED).read_bytes())
+    except FileNotFoundError:
+        return None
+    found = {entry.file: entry.sha256 for entry in file_hashes(copy)}
+    return sorted(file for file in {*exported, *found} if exported.get(file) != found.get(file))
+
+
+def show(summary: Any, altered: list[str] | None) -> None:
+    """Print for people."""
+    print(f"Took the perturbation off {summary.reverted:,} samples, into {summary.path}. Keep this folder private.")
+    if summary.missing:
+        print(f"The copy lacks {summary.missing:,} of the store's samples.")
+    if summary.foreign:
+        print(f"{summary.foreign:,} samples cannot have been published from this store, or were changed since.")
+    if altered:
+        named = ", ".join([*altered[:_SHOWN], *(["..."] if len(altered) > _SHOWN else [])])
+        print(f"{len(altered):,} file(s) are not as the last export wrote them: {named}")
+    elif altered is not None:
+        print("All files are as the last export wrote them.")
+    if summary.uncertain:
+        print(
+            f"{summary.uncertain:,} values of {summary.uncertain_samples:,} samples are at an end of the grid, where "
+            "the sum may have been cut off: they stay as published."
+        )
+    answer = {True: "yes", False: "no", None: "unknown; --originals DATA compares with them"}[summary.identical]
+    print(f"Identical to the originals: {answer}.")

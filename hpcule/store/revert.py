@@ -1,0 +1,258 @@
+"""Taking the protection off again: the owner's way back from a published copy."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import StoreError
+from hpcule.data.open import open_source
+from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.store.carry import carried, carries
+from hpcule.store.collection import Record
+from hpcule.store.export import check_out, write_copy
+from hpcule.store.files import private_directory
+from hpcule.store.fingerprint import has_same_samples, require_same_samples
+from hpcule.store.formats import safe_name
+from hpcule.store.manifest import Manifest
+from hpcule.store.read import StoreReader, load_labels
+from hpcule.store.seal import Key
+
+RECORD = "run/export.csv"
+"""What became of every file of the last export, in the order of the ids."""
+
+
+@dataclass(frozen=True)
+class RevertSummary:
+    """What was taken off, and how sure that is.
+
+    Attributes:
+        path: the folder or file.
+        reverted: number of samples that the perturbation was taken off.
+        missing: number of the store's samples that the copy lacks.
+        uncertain: values that may have been cut off at an end of the grid; they stay as published.
+        uncertain_samples: samples with such values.
+        foreign: samples that cannot have been published from this store, or were changed since.
+        identical: whether the samples are the original ones; None where that cannot be told.
+    """
+
+    path: Path
+    reverted: int
+    missing: int
+    uncertain: int
+    uncertain_samples: int
+    foreign: int
+    identical: bool | None
+
+
+def revert(
+    store: Path,
+    copy: Source,
+    out: Path,
+    *,
+    other_splits: Mapping[str, Source] | None = None,
+    originals: Source | None = None,
+    key: Key | None = None,
+) -> RevertSummary:
+    """Take a store's perturbation off the protected samples of a published copy, in the copy's own format.
+
+    Args:
+        store: a complete store.
+        copy: the protected split as it was published, opened at the store's working size.
+        out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself.
+        other_splits: of the copy, copied unchanged.
+        originals: the samples that the store was made for, to compare with.
+        key: of an encrypted store.
+
+    Raises:
+        StoreError: the store is damaged, the copy is not one of it, `out` holds something, the disk is full.
+        DataError: a sample cannot be read.
+    """
+    others = dict(other_splits or {})
+    with StoreReader(store, key=key) as reader:
+        kind = check_out(out, None, copy, others)
+        if originals is not None:
+            require_same_samples(reader.manifest, originals)
+        reverter = _Reverter(reader, copy, _ids(reader, copy), originals)
+        name = safe_name(copy.name).removesuffix("-protected")
+        write_copy(out, kind, copy, others, reverter, name, native=reverter.native)
+        if out.is_dir():
+            private_directory(out)
+        return RevertSummary(
+            out.absolute(),
+            len(reverter.ids),
+            reader.manifest.n - len(reverter.ids),
+            reverter.uncertain,
+            reverter.uncertain_samples,
+            reverter.foreign,
+            reverter.identical(out, kind, others),
+        )
+
+
+def take_off(
+    published: Samples, delta: npt.NDArray[np.integer], levels: int, *, cut: bool
+) -> tuple[Samples, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """The clean values, which of them are uncertain, and which are impossible.
+
+    A value that was cut off at an end of the grid could have been any within the perturbation of that end. It stays as
+    it is, since black and white were most often so before.
+
+    Args:
+        published: uint8 or uint16, of any shape.
+        delta: of that shape, in levels.
+        levels: the largest value of the grid.
+        cut: whether the sum may have been cut off.
+    """
+    clean = np.subtract(published, delta, dtype=np.int32)
+    at_an_end = ((published == 0) & (delta < 0)) | ((published == levels) & (delta > 0))
+    uncertain = at_an_end & cut
+    impossible = ((clean < 0) | (clean > levels)) & ~uncertain
+    restored = np.where(uncertain, published, np.clip(clean, 0, levels)).astype(published.dtype)
+    return restored, uncertain, impossible
+
+
+class _Reverter:
+    """Takes the perturbation off, and counts what is not certain about it.
+
+    Attributes:
+        ids: int64 [m], of the copy's samples in the store.
+        native: whether samples are at their own sizes.
+        uncertain: see `RevertSummary`.
+        uncertain_samples: see `RevertSummary`.
+        foreign: see `RevertSummary`.
+    """
+
+    def __init__(self, reader: StoreReader, copy: Source, ids: Ids, originals: Source | None) -> None:
+        self.ids, self.native = ids, carries(reader, copy)
+        self.uncertain = self.uncertain_samples = self.foreign = 0
+        self._reader, self._copy, self._originals = reader, copy, originals
+        self._differ = 0
+
+    def publish(self, ids: Ids, clean: Samples) -> Samples:
+        """See `Publisher.publish`; here the other way round."""
+        of_store, manifest = self.ids[ids], self._reader.manifest
+        # By sample it is stored as it was after the cut.
+        cut = manifest.unit != "sample"
+        restored, *doubts = take_off(clean, self._reader.delta(of_store), manifest.levels, cut=cut)
+        self._count(*doubts)
+        if self._originals is not None:
+            self._differ += int((restored != self._originals.read(of_store)).any((1, 2, 3)).sum())
+        return restored
+
+    def publish_native(self, sample: int, clean: Native) -> Native:
+        """See `Publisher.publish_native`; here the other way round."""
+        of_store, manifest = int(self.ids[sample]), self._reader.manifest
+        size = clean.pixels.shape[1], clean.pixels.shape[2]
+        delta = carried(self._reader.delta(np.array([of_store]))[0], size, manifest.epsilon)
+        cut = manifest.unit != "sample" or size != manifest.sample_shape[1:]
+        restored, *doubts = take_off(clean.pixels, delta, manifest.levels, cut=cut)
+        self._count(*(doubt[None] for doubt in doubts))
+        if self._originals is not None:
+            original = self._originals.native(of_store)
+            self._differ += original is None or not np.array_equal(original.pixels, restored)
+        return clean._replace(pixels=restored)
+
+    def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
+        """Whether what was written is what the store was made for, as far as can be told."""
+        manifest = self._reader.manifest
+        if self._originals is not None and (self._differ or len(self.ids) == manifest.n):
+            return not self._differ
+        if len(self.ids) < manifest.n:
+            return None
+        written = out if kind not in ("npz", "hdf5") or out.is_file() else next(out.iterdir())
+        split = self._copy.split if others else "all"
+        found = _Ordered(open_copy(manifest, written, split), self._reader, self.ids)
+        if not has_same_samples(manifest, found):
+            return False
+        # The fingerprint is of the samples at the working size.
+        return None if self.native and self.uncertain else True
+
+    def _count(self, uncertain: npt.NDArray[np.bool_], impossible: npt.NDArray[np.bool_]) -> None:
+        axes = (1, 2, 3)
+        self.uncertain += int(uncertain.sum())
+        self.uncertain_samples += int(uncertain.any(axes).sum())
+        self.foreign += int(impossible.any(axes).sum())
+
+
+class _Ordered(Source):
+    """Samples in the order of the store, with its labels."""
+
+    def __init__(self, source: Source, reader: StoreReader, ids: Ids) -> None:
+        manifest = reader.manifest
+        self.name, self.kind, self.split = source.name, source.kind, source.split
+        self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
+        found = [load_labels(reader.path, manifest, entry, reader.key) for entry in manifest.shards]
+        labels = [part for part in found if part is not None]
+        self.labels = np.concatenate(labels) if labels else None
+        self._source, self._places = source, np.argsort(ids)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, ids: Ids) -> Samples:
+        return self._source.read(self._places[ids])
+
+
+def _ids(reader: StoreReader, copy: Source) -> Ids:
+    """The number that each sample of a copy has in the store.
+
+    Raises:
+        StoreError: the copy holds other samples, or the store has no record of its files.
+    """
+    manifest = reader.manifest
+    if (copy.shape, copy.levels) != (manifest.sample_shape, manifest.levels):
+        wrong = f"samples of shape {copy.shape} and {copy.levels} levels"
+        raise StoreError(
+            f"{copy.name} was not published from {reader.path}: {wrong}, not {manifest.sample_shape} and "
+            f"{manifest.levels}"
+        )
+    if copy.file_name(0) is None:
+        if len(copy) != manifest.n:
+            raise StoreError(f"{copy.name} was not published from {reader.path}: {len(copy)} samples, not {manifest.n}")
+        return np.arange(manifest.n)
+    protected = [record.published for record in read_records(reader.path) if record.protected]
+    numbers = {name: number for number, name in enumerate(protected)}
+    files = [copy.file_name(sample) or "" for sample in range(len(copy))]
+    if unknown := [file for file in files if file not in numbers]:
+        raise StoreError(
+            f"{len(unknown)} file(s) of {copy.name} are not of the last export from {reader.path}, "
+            f"{unknown[0]} among them: take them out, or export once more and take the copy that this leaves"
+        )
+    return np.array([numbers[file] for file in files])
+
+
+def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
+    """A split of a published copy, images in folders with their own sizes behind the store's working size.
+
+    Raises:
+        HpculeError: see `open_source`.
+    """
+    # All recordings had one length, whatever the longest one of a copy is.
+    length = manifest.sample_shape[2] if manifest.source.kind == "wav" else manifest.working_size
+    return open_source(str(copy), split, image_size=length if copy.is_dir() else None)
+
+
+def read_records(store: Path) -> list[Record]:
+    """What became of each file of the last export as a folder.
+
+    Raises:
+        StoreError: there was none, or its record is damaged.
+    """
+    path = store / RECORD
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+        return [
+            Record(row["split"], row["file"], row["published"], row["protected"] == "yes", row["note"], {})
+            for row in rows
+        ]
+    except FileNotFoundError:
+        message = "has no record of an export as a folder, so nobody knows which file is which sample: export again"
+        raise StoreError(f"{store} {message}") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): export again") from None
