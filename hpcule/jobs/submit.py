@@ -12,6 +12,7 @@ from typing import Any
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.jobs.command import Command
 from hpcule.jobs.site import SiteConfig, check_partition
+from hpcule.store.files import private_directory
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -114,6 +115,8 @@ def _environment(site: SiteConfig, folder: Path) -> list[str]:
 
 
 def _snapshot(folder: Path) -> None:
+    # Job files hold the whole command, and perhaps a seed in it.
+    private_directory(folder)
     target = folder / "code" / PACKAGE.name
     if target.exists():  # jobs of an earlier submission may still run it
         return

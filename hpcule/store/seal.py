@@ -84,7 +84,7 @@ class SealedFile(io.RawIOBase):
     def __init__(self, path: Path, name: str, key: Key) -> None:
         self._path, self._name = path, name.encode()
         self._place, self._held, self._segment = 0, -1, b""
-        self._file = -1
+        self._file = -1  # Python closes what could not be opened, too
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         header = os.pread(self._file, HEADER, 0)
         if len(header) < HEADER or not header.startswith(_MAGIC):

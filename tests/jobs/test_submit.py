@@ -4,7 +4,7 @@ import pytest
 
 from hpcule.config.tree import build
 from hpcule.jobs.site import SiteConfig
-from hpcule.jobs.submit import Batch, submit_batches
+from hpcule.jobs.submit import Batch, _snapshot, submit_batches
 
 pytest.importorskip("submitit", reason="needs the extra 'slurm'")
 
@@ -49,6 +49,12 @@ def test_the_sites_own_lines_are_there(tmp_path):
         assert f"#SBATCH {line}\n" in craft
     assert "export GLOO_SOCKET_IFNAME=hsn0 NCCL_SOCKET_IFNAME=hsn0\n" in craft
     assert "module load python\n" in craft
+
+
+def test_nobody_else_reads_what_jobs_were_told(tmp_path):
+    _snapshot(tmp_path / "jobs")
+    assert (tmp_path / "jobs").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "jobs" / "code" / "hpcule" / "__init__.py").exists()
 
 
 def test_a_dry_run_copies_nothing(tmp_path):
