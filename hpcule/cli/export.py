@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcule.cli.options import add_access, add_data
+from hpcule.cli.options import add_access, add_data, positive
 
 if TYPE_CHECKING:
     from hpcule.data.source import Native, Source
@@ -25,8 +25,14 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
         "--format",
-        choices=("folder", "wav", "npz", "hdf5"),
-        help="default: the kind of DATA; folder: PNG images",
+        choices=("folder", "wav", "webdataset", "npz", "hdf5"),
+        help="default: the kind of DATA; folder: PNG images; wav: WAV and FLAC as they were; webdataset: tar files",
+    )
+    parser.add_argument(
+        "--jpeg-quality",
+        type=positive,
+        metavar="Q",
+        help="keep JPEG files JPEG, which loses protection: say how much (default: write them without loss)",
     )
     parser.set_defaults(run=run)
 
@@ -39,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.store.export import export
     from hpcule.store.files import private_directory, write_atomically
     from hpcule.store.hashes import EXPORTED, file_hashes, hash_list
+    from hpcule.store.jpeg import warning
     from hpcule.store.manifest import read_manifest
     from hpcule.store.revert import RECORD
 
@@ -54,13 +61,21 @@ def run(options: argparse.Namespace) -> None:
         if split != source.split
     }
     summary = export(
-        options.store, source, options.out, format=options.format, other_splits=others, compare=compare, key=key
+        options.store,
+        source,
+        options.out,
+        format=options.format,
+        other_splits=others,
+        compare=compare,
+        jpeg_quality=options.jpeg_quality,
+        key=key,
     )
     print(
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
     )
     for split, count in summary.copied.items():
-        print(f"The {count:,} samples of split '{split}' were copied unchanged: they are not protected.")
+        how = "copied, JPEG files encoded anew" if options.jpeg_quality else "copied unchanged"
+        print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
     hashes = hash_list(file_hashes(summary.path))
     private_directory(options.store / "run")
     write_atomically(options.store / EXPORTED, hashes)
@@ -69,6 +84,9 @@ def run(options: argparse.Namespace) -> None:
         records = [*summary.records, *left_out(source, others)]
         path = options.store / RECORD
         write_atomically(path, table(records))
+        numbers = [record.numbers for record in summary.records if record.protected]
+        if options.jpeg_quality and (lost := warning(numbers, options.jpeg_quality, manifest.epsilon)):
+            print(lost)
         print(f"What became of every file stands in {path}.")
 
 

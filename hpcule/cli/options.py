@@ -15,8 +15,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="a path (npz, HDF5, folder of images, of WAV or IDX files) or a name (digits, fashion-mnist, cifar10, "
-        "medmnist:NAME); DATA:SPLIT is explicit",
+        help="a path (npz, HDF5, folder of images, of WAV, FLAC or IDX files) or a name (digits, fashion-mnist, "
+        "cifar10, medmnist:NAME); DATA:SPLIT is explicit",
     )
 
 
@@ -55,19 +55,30 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
-    """--preset."""
+    """--preset, --strength."""
     parser.add_argument("--preset", metavar="NAME", help="paper (default), small (minutes) or smoke (seconds)")
+    parser.add_argument(
+        "--strength", choices=("subtle", "standard", "strong"), help="half, once or twice the usual method.epsilon"
+    )
 
 
 def configured(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The CraftConfig of METHOD, --data, --preset, --config and --set, and its source."""
-    from hpcule.config.tree import load_yaml
+    """The CraftConfig of METHOD, --data, --preset, --config, --strength and --set, and its source."""
+    from hpcule.config.tree import load_yaml, merged
     from hpcule.craft.methods import configure
+    from hpcule.craft.strength import epsilon
     from hpcule.data.open import open_source
 
+    def settled(file: Mapping[str, Any]) -> Any:
+        return configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
+
     file = load_yaml(options.config) if options.config else {}
-    config = configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
-    return config, open_source(config.data, image_size=config.working_size, skip_unreadable=config.skip_unreadable)
+    config = settled(file)
+    source = open_source(config.data, image_size=config.working_size, skip_unreadable=config.skip_unreadable)
+    if options.strength:
+        budget = epsilon(options.strength, options.method, source)
+        config = settled(merged(file, {"method": {"epsilon": budget}}))
+    return config, source
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -76,7 +76,15 @@ def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
     from hpcule.study.plan import plan_study
     from hpcule.study.plan_table import print_study
 
-    craft_only = (options.method, options.data, options.preset, options.config, options.samples, *options.overrides)
+    craft_only = (
+        options.method,
+        options.data,
+        options.preset,
+        options.strength,
+        options.config,
+        options.samples,
+        *options.overrides,
+    )
     if any(option is not None for option in craft_only):
         raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
     config = build(StudyConfig, load_yaml(Path(options.what)))

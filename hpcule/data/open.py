@@ -40,7 +40,7 @@ def open_source(
     """Open a split of DATA.
 
     Args:
-        data: a path (npz, HDF5, folder of images, of WAV or IDX files, or with cifar-10-batches-py) or a name
+        data: a path (npz, HDF5, folder of images, of WAV, FLAC or IDX files, or with cifar-10-batches-py) or a name
             (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT` behind it. What exists as a
             path is one.
         split: this split, whatever DATA says.
@@ -121,7 +121,7 @@ def _at_path(path: Path, image_size: int | None, skip_unreadable: bool) -> _Foun
         return _Found(partial(npz_splits, path), partial(open_npz, path))
     if path.suffix.lower() in (".h5", ".hdf5"):
         return _Found(partial(hdf5_splits, path), partial(Hdf5Source, path))
-    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or a folder of images, WAV or IDX files")
+    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or a folder of images, WAV, FLAC or IDX files")
 
 
 def _choose(data: str, splits: tuple[str, ...], wanted: str) -> str:

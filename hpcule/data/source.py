@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,18 @@ class Native(NamedTuple):
     pixels: Samples
     alpha: Samples | None = None
     changes: tuple[str, ...] = ()
+
+
+class Recording(NamedTuple):
+    """A recording as its file holds it: samples int32 [channels, t] of so many bits, samples a second, kind of file.
+
+    Samples are aligned left: full scale is 2^31 whatever the width, and one step of the file's grid is 2^(32 - bits).
+    """
+
+    samples: npt.NDArray[np.int32]
+    bits: int
+    rate: int
+    format: Literal["wav", "flac"]
 
 
 class Source(ABC):
@@ -65,6 +77,15 @@ class Source(ABC):
 
     def native(self, sample: int) -> Native | None:
         """The sample at its own size, where `read` resizes files; else None.
+
+        Raises:
+            DataError: it cannot be read; the message names the file.
+        """
+        return None
+
+    def recording(self, sample: int) -> Recording | None:
+        """The recording as its file holds it, where `read` gives another: of several channels, of 8 or 24 bits, or not
+        in a WAV file; else None.
 
         Raises:
             DataError: it cannot be read; the message names the file.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
-from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.source import Ids, Native, Recording, Samples, Source
 
 
 class Subset(Source):
@@ -46,3 +46,7 @@ class Subset(Source):
     def native(self, sample: int) -> Native | None:
         """See `Source.native`."""
         return self.source.native(int(self._ids[sample]))
+
+    def recording(self, sample: int) -> Recording | None:
+        """See `Source.recording`."""
+        return self.source.recording(int(self._ids[sample]))

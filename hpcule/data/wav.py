@@ -1,17 +1,12 @@
-"""Folders of WAV files: a sub-folder a class (under train, val, test or not), FSDD's flat layout, or flat, unlabelled.
-
-Python's own `wave` reads and writes them: what is supported is mono, 16-bit PCM, and nothing is to be converted.
+"""Folders of WAV and FLAC files: a sub-folder a class (under train, val, test or not), FSDD's flat layout, or flat,
+unlabelled.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +14,17 @@ import numpy.typing as npt
 from hpcule.config.errors import DataError
 from hpcule.data.folder import ENDINGS as IMAGES
 from hpcule.data.layout import Layout, UnreadableError, each
-from hpcule.data.source import Ids, Labels, Samples, Source
+from hpcule.data.recording import SILENCE, Head, opened, working
+from hpcule.data.source import Ids, Labels, Recording, Samples, Source
 
-ENDINGS = (".wav",)
-SILENCE = 1 << 15
-"""Where 0 of a signed 16-bit sample lies on the unsigned grid."""
-_FSDD = re.compile(r"(\d)_[^_]+_(\d+)\.wav")
+ENDINGS = (".wav", ".flac")
+_PLAIN = ("wav", 16, 1)
+"""Format, bits and channels of what methods and networks see."""
+_FSDD = re.compile(r"(\d)_[^_]+_(\d+)\.(?:wav|flac)")
 """Names in the Free Spoken Digit Dataset: digit, speaker, index."""
 _FSDD_TEST = range(5)
 """Indices that its authors keep for testing."""
 _FSDD_FOLDER = "recordings"
-_CONVERT = "convert it: `ffmpeg -i IN.wav -ac 1 -c:a pcm_s16le OUT.wav`"
-
-
-class _Head(NamedTuple):
-    rate: int
-    length: int
 
 
 def holds_recordings(root: Path) -> bool:
@@ -59,6 +49,7 @@ def wav_splits(root: Path) -> tuple[str, ...]:
 class WavSource(Source):
     """Recordings as samples [1, 1, T] on an unsigned 16-bit grid: each is shifted up by 32768, so silence is 32768.
 
+    Of several channels the mean is taken, and other widths are rounded to 16 bits; see `working`.
     All have one length T, in samples: a shorter one is padded with silence at its end, a longer one is cut there.
     Ids follow the order of (class, file) names; the classes of all splits are numbered as one.
 
@@ -83,7 +74,7 @@ class WavSource(Source):
 
         Raises:
             DataError: no recordings, a class without any, recordings beside class folders, a link that leads out of
-                the folder, a damaged file, an empty one, no 16-bit PCM, stereo, different sample rates.
+                the folder, a damaged file, an empty one, no PCM of 8, 16 or 24 bits, different sample rates.
         """
         self.name, self.split = root.resolve().name, split
         layout = _layout(root)
@@ -91,16 +82,16 @@ class WavSource(Source):
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
         paths = [folder / file for file in files]
         heads = each(lambda path: _head(path, skip_unreadable), paths)
-        readable = np.array([isinstance(head, _Head) for head in heads])
+        readable = np.array([isinstance(head, Head) for head in heads])
         self.skipped = tuple(file for file, kept in zip(files, readable, strict=True) if not kept)
         if not readable.any():
             raise DataError(f"{folder}: none of the {len(files)} recordings can be decoded")
         if self.labels is not None:
             self.labels = self.labels[readable]
         self._paths = [path for path, kept in zip(paths, readable, strict=True) if kept]
-        kept_heads = [head for head in heads if isinstance(head, _Head)]
-        self.rate = _one_rate(self._paths, kept_heads)
-        lengths = np.array([head.length for head in kept_heads], np.int64)
+        self._heads = [head for head in heads if isinstance(head, Head)]
+        self.rate = _one_rate(self._paths, self._heads)
+        lengths = np.array([head.length for head in self._heads], np.int64)
         longest = clip_length or max(int(lengths.max()), _longest_elsewhere(layout, split, skip_unreadable))
         self.shape = (1, 1, longest)
         self._lengths = lengths.clip(max=longest)
@@ -114,10 +105,18 @@ class WavSource(Source):
         recordings = each(_decode, [self._paths[sample] for sample in ids])
         for row, sample, recording in zip(samples, ids, recordings, strict=True):
             length = self._lengths[sample]
-            if len(recording) < length:
+            if recording.samples.shape[1] < length:
                 raise DataError(f"{self._paths[sample]} changed while it was in use: start again")
-            row[0, 0, :length] = recording[:length]
+            row[0, 0, :length] = working(recording)[:length]
         return samples
+
+    def recording(self, sample: int) -> Recording | None:
+        """See `Source.recording`."""
+        head = self._heads[sample]
+        if (head.format, head.bits, head.channels) == _PLAIN:
+            return None
+        recording = _decode(self._paths[sample])
+        return recording._replace(samples=recording.samples[:, : self._lengths[sample]])
 
     def lengths(self, ids: Ids) -> npt.NDArray[np.int64]:
         """See `Source.lengths`."""
@@ -163,63 +162,28 @@ def _longest_elsewhere(layout: Layout, split: str, skip_unreadable: bool) -> int
     else:
         paths = [layout.folder(o) / file for o in layout.splits() if o != split for file in layout.scan(o)]
     heads = each(lambda path: _head(path, skip_unreadable), paths)
-    return max((head.length for head in heads if isinstance(head, _Head)), default=0)
+    return max((head.length for head in heads if isinstance(head, Head)), default=0)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[wave.Wave_read]:
-    """Open a recording; whatever is damaged about it inside the block is an `UnreadableError` that names the file."""
+def _head(path: Path, skip_unreadable: bool) -> Head | UnreadableError:
+    """The head of a file, or, where unreadable files are to be skipped, what is wrong with it."""
     try:
-        if not path.is_file():  # a named pipe would be waited for
-            raise OSError("no regular file")
-        with path.open("rb") as file, wave.open(file) as recording:
-            yield recording
-    except (wave.Error, EOFError, OSError, RuntimeError) as error:
-        if str(error).startswith("unknown format"):
-            raise DataError(f"{path} is no plain PCM ({error}); {_CONVERT}") from None
-        reason = str(error) or "it ends too early"
-        raise UnreadableError(
-            f"{path} cannot be decoded ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
-        ) from None
-
-
-def _head(path: Path, skip_unreadable: bool) -> _Head | UnreadableError:
-    """Rate and length of a file, or, where unreadable files are to be skipped, what is wrong with it."""
-    try:
-        with _opened(path) as recording:
-            channels, width, rate, length, *_ = recording.getparams()
-            if channels != 1:
-                raise DataError(f"{path} has {channels} channels, and hpcule reads one; {_CONVERT}")
-            if width != 2:
-                raise DataError(f"{path} has {8 * width} bits a sample, and hpcule reads 16; {_CONVERT}")
-            if length == 0 or rate < 1:
-                raise OSError("no samples in it")
-            if 2 * length > path.stat().st_size:
-                raise EOFError(f"its header says {length} samples, more than it holds")
+        with opened(path) as (head, samples):
             if skip_unreadable:
-                _samples(recording)
-            return _Head(rate, length)
+                samples()
+            return head
     except UnreadableError as error:
         if skip_unreadable:
             return error
         raise
 
 
-def _decode(path: Path) -> npt.NDArray[np.uint16]:
-    with _opened(path) as recording:
-        return _samples(recording)
+def _decode(path: Path) -> Recording:
+    with opened(path) as (head, samples):
+        return Recording(samples(), head.bits, head.rate, head.format)
 
 
-def _samples(recording: wave.Wave_read) -> npt.NDArray[np.uint16]:
-    """All of a recording, shifted onto the unsigned grid: in two's complement that turns the highest bit."""
-    data = recording.readframes(recording.getnframes())
-    if len(data) != 2 * recording.getnframes():
-        raise EOFError(f"{len(data) // 2} samples where its header says {recording.getnframes()}")
-    # `wave` gives samples in the machine's own order of bytes.
-    return np.frombuffer(data, np.uint16) ^ np.uint16(SILENCE)
-
-
-def _one_rate(paths: list[Path], heads: list[_Head]) -> int:
+def _one_rate(paths: list[Path], heads: list[Head]) -> int:
     first = heads[0].rate
     for path, head in zip(paths, heads, strict=True):
         if head.rate != first:

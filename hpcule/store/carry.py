@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.data.recording import moved, working
 from hpcule.data.resize import resize_planes
-from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.store.read import StoreReader
 
 STEPS = 8
@@ -58,9 +59,17 @@ def published_native(store: StoreReader, sample: int, native: Native) -> Native:
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
 
 
+def published_recording(store: StoreReader, sample: int, recording: Recording) -> Recording:
+    """A recording as its file holds it, with the store's perturbation of a sample in every channel."""
+    delta = store.delta(np.array([sample]))[0, 0, 0, : recording.samples.shape[1]]
+    return moved(recording, delta, store.manifest.epsilon)
+
+
 def publishing(store: StoreReader, source: Source) -> Publish:
     """What a victim sees of samples as they are published: of those that the source resizes, at their own size, and
-    resized by the victim in turn."""
+    resized by the victim in turn; of recordings in their files' own channels and bits, and mixed in turn."""
+    if source.rate is not None:
+        return _mixing(store, source)
     if not carries(store, source):
         return store.published
 
@@ -70,6 +79,18 @@ def publishing(store: StoreReader, source: Source) -> Publish:
             native = source.native(sample)
             assert native is not None
             row[...] = resize_planes(published_native(store, sample, native).pixels, samples.shape[2])
+        return result
+
+    return publish
+
+
+def _mixing(store: StoreReader, source: Source) -> Publish:
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        result = store.published(ids, samples)
+        for row, sample in zip(result, ids.tolist(), strict=True):
+            if (recording := source.recording(sample)) is not None:
+                seen = working(published_recording(store, sample, recording))
+                row[0, 0, : len(seen)] = seen
         return result
 
     return publish

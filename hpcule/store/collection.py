@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from hpcule.config.errors import StoreError
-from hpcule.data.source import Native, Source
+from hpcule.data.source import Native, Samples, Source
+from hpcule.store.jpeg import JPEG, decode, encode, left
 
 LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".png": ("PNG", {}),
@@ -24,10 +25,14 @@ LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".webp": ("WEBP", {"lossless": True, "exact": True}),
 }
 """Endings that stay, with Pillow's format and its settings; all others become .png."""
-WITHOUT_ALPHA = (".bmp",)
+WITHOUT_ALPHA = (".bmp", *JPEG)
 
 Compare = Callable[[Native, Native], Mapping[str, str]]
 """From an image as it was and as it is published to columns of its record."""
+
+
+Publish = Callable[[int, Native], Native]
+"""From a sample's number and its image to the image that is published."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,17 @@ class Record:
     numbers: Mapping[str, str]
 
 
+WriteSplit = Callable[[Path, str, Source, Publish | None, Compare], Iterator[Record]]
+"""Writes the files of a split; see `write_collection`."""
+
+
 def write_collection(
-    folder: Path, split: str, source: Source, publish: Callable[[int, Native], Native] | None, compare: Compare
+    folder: Path,
+    split: str,
+    source: Source,
+    publish: Publish | None,
+    compare: Compare,
+    jpeg_quality: int | None = None,
 ) -> Iterator[Record]:
     """Write the images of a split, each at its own size and without its metadata, and yield their records.
 
@@ -62,33 +76,46 @@ def write_collection(
         source: whose samples are files of their own sizes.
         publish: what becomes of a sample; None: it is copied unchanged.
         compare: see `Record.numbers`.
+        jpeg_quality: JPEG files stay such, encoded anew; None: all are written without loss.
 
     Raises:
         DataError: an image cannot be read.
         StoreError: a file's name leads out of the folder.
     """
     files = [source.file_name(sample) or "" for sample in range(len(source))]
-    for sample, (file, name) in enumerate(zip(files, published_names(files), strict=True)):
+    stay = (*LOSSLESS, *(JPEG if jpeg_quality else ()))
+    for sample, (file, name) in enumerate(zip(files, published_names(files, stay), strict=True)):
         clean = source.native(sample)
         assert clean is not None
         published = clean if publish is None else publish(sample, clean)
         name = _with_room_for_alpha(name, published)
+        ending = PurePosixPath(name).suffix.lower()
+        written = "" if name == file else f"written as {LOSSLESS[ending][0]}"
+        if ending in JPEG:
+            assert jpeg_quality is not None
+            written = f"encoded anew as JPEG at quality {jpeg_quality}"
+            data = encode(published.pixels, jpeg_quality)
+            seen = decode(data)
+            remains = left(clean, published, seen, jpeg_quality)
+            numbers = {**compare(clean, published._replace(pixels=seen)), **remains}
+        else:
+            data, numbers = _lossless(published, ending), {**compare(clean, published)}
         place = folder / split / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        _write(place, published)
-        written = [] if name == file else [f"written as {LOSSLESS[place.suffix.lower()][0]}"]
-        note = ", ".join([*clean.changes, *written])
-        yield Record(split, file, name, publish is not None, note, compare(clean, published))
+        with place.open("xb") as out:
+            out.write(data)
+        note = ", ".join(filter(None, [*clean.changes, written]))
+        yield Record(split, file, name, publish is not None, note, numbers)
 
 
-def published_names(files: Sequence[str]) -> list[str]:
-    """Where files go: the ending changes only where the format must, from a.jpg to a.png, or to a.jpg.png where that is
-    taken.
+def published_names(files: Sequence[str], endings: Sequence[str] = tuple(LOSSLESS)) -> list[str]:
+    """Where files go: an ending that is not among those that stay changes, from a.jpg to a.png, or to a.jpg.png where
+    that is taken.
 
     Raises:
         StoreError: a name leads out of the folder.
     """
-    stay = [_stays(file) for file in files]
+    stay = [_stays(file, endings) for file in files]
     # Upper and lower case are one on many file systems.
     taken = {file.casefold() for file, stays in zip(files, stay, strict=True) if stays}
     names = []
@@ -115,11 +142,11 @@ def table(records: Sequence[Record]) -> bytes:
     return text.getvalue().encode()
 
 
-def _stays(file: str) -> bool:
+def _stays(file: str, endings: Sequence[str]) -> bool:
     path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise StoreError(f"the name {file!r} leads out of the folder; rename the file")
-    return path.suffix.lower() in LOSSLESS
+    return path.suffix.lower() in endings
 
 
 def _with_room_for_alpha(name: str, image: Native) -> str:
@@ -127,11 +154,16 @@ def _with_room_for_alpha(name: str, image: Native) -> str:
     return f"{name}.png" if image.alpha is not None and ending in WITHOUT_ALPHA else name
 
 
-def _write(place: Path, image: Native) -> None:
-    planes = image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[None]])
+def planes(image: Native) -> Samples:
+    """Pixels and, where there is any, transparency [C, H, W]."""
+    return image.pixels if image.alpha is None else np.concatenate([image.pixels, image.alpha[None]])
+
+
+def _lossless(image: Native, ending: str) -> bytes:
     modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-    pixels = np.ascontiguousarray(planes.transpose(1, 2, 0))
-    kind, settings = LOSSLESS[place.suffix.lower()]
-    picture = Image.frombytes(modes[len(planes)], (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
-    with place.open("xb") as file:
-        picture.save(file, format=kind, **settings)
+    pixels = np.ascontiguousarray(planes(image).transpose(1, 2, 0))
+    kind, settings = LOSSLESS[ending]
+    picture = Image.frombytes(modes[pixels.shape[2]], (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
+    file = io.BytesIO()
+    picture.save(file, format=kind, **settings)
+    return file.getvalue()

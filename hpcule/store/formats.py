@@ -1,12 +1,12 @@
-"""Writing published samples: a folder of PNG or of WAV files, an npz, an HDF5 file. Memory does not grow with them.
+"""Writing published samples: a folder of PNG or WAV files, an npz, an HDF5 file. Memory does not grow with them.
 
 Nothing but samples, labels and names is written, and no file carries the time, so equal samples give equal bytes.
 """
 
 from __future__ import annotations
 
+import io
 import re
-import wave
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +19,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from hpcule.config.errors import StoreError
-from hpcule.data.source import Ids, Samples, Source
-from hpcule.data.wav import SILENCE
+from hpcule.data.recording import encode, plain
+from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.store.collection import planes
 from hpcule.store.fingerprint import blocks
 
 Array = npt.NDArray[Any]
@@ -37,50 +38,56 @@ class Part:
         split: "train", "val", "test" or, where the data has no splits, "".
         source: gives names and labels.
         publish: turns (ids, clean samples) into the samples to write, of the same shape and dtype.
-        files: filled by writers of folders: where each sample went below the split's folder, in the order of the ids.
+        native: gives an image as it is published at its own size; None: images are published at the source's size.
+        recording: gives a recording as it is published in its file's own channels, bits and format, where it has others
+            than the source's samples.
+        places: filled by writers of folders: where each sample went below the split's folder, in the order of the ids.
     """
 
     split: str
     source: Source
     publish: Callable[[Ids, Samples], Samples]
-    files: list[str] = field(default_factory=list)
+    native: Callable[[int], Native | None] | None = None
+    recording: Callable[[int], Recording | None] = lambda sample: None
+    places: list[str] = field(default_factory=list)
 
     def blocks(self) -> Iterator[tuple[Ids, Samples]]:
         """Yield (ids, samples [n, C, H, W]) in id order."""
         for ids, clean in blocks(self.source, 0, len(self.source)):
             yield ids, self.publish(ids, clean)
 
+    def files(self) -> Iterator[tuple[int, str, bytes]]:
+        """Yield each sample in id order as the bytes of a file, with its id and ending: an image as a lossless PNG, a
+        recording without its padding, in its own format or as mono 16-bit PCM."""
+        if self.native is not None:
+            for sample in range(len(self.source)):
+                image = self.native(sample)
+                assert image is not None
+                yield sample, ".png", png(planes(image))
+            return
+        for ids, samples in self.blocks():
+            lengths = self.source.lengths(ids)
+            for sample, length, values in zip(ids.tolist(), lengths.tolist(), samples, strict=True):
+                if self.source.rate is None:
+                    yield sample, ".png", png(values)
+                elif (own := self.recording(sample)) is not None:
+                    yield sample, f".{own.format}", encode(own)
+                else:
+                    yield sample, ".wav", encode(plain(values[0, 0, :length], self.source.rate))
+
 
 def write_folder(folder: Path, parts: Sequence[Part]) -> None:
-    """Write each sample as a lossless PNG at the place of its source file, or as CLASS/000123.png."""
+    """Write each sample as a file at the place of its source file, or as CLASS/000123.png."""
     for part in parts:
         classes = _class_folders(part.source)
-        for ids, samples in part.blocks():
-            images = np.ascontiguousarray(samples.transpose(0, 2, 3, 1))
-            for sample, image in zip(ids.tolist(), images, strict=True):
-                place = folder / part.split / _stem(part.source, sample, classes)
-                with _create(place, ".png") as file:
-                    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format="PNG")
-                    part.files.append(_below(folder / part.split, file))
-
-
-def write_wav(folder: Path, parts: Sequence[Part]) -> None:
-    """Write each recording as mono 16-bit PCM, without its padding, at the place of its source file."""
-    for part in parts:
-        classes = _class_folders(part.source)
-        for ids, samples in part.blocks():
-            # From the unsigned grid to two's complement: that turns the highest bit.
-            signed = (samples[:, 0, 0] ^ np.uint16(SILENCE)).view(np.int16)
-            for sample, length, signal in zip(ids.tolist(), part.source.lengths(ids), signed, strict=True):
-                place = folder / part.split / _stem(part.source, sample, classes)
-                with _create(place, ".wav") as file, wave.open(file, "wb") as recording:
-                    recording.setparams((1, 2, part.source.rate or 0, int(length), "NONE", ""))
-                    recording.writeframes(signal[:length].tobytes())
-                    part.files.append(_below(folder / part.split, file))
+        for sample, ending, data in part.files():
+            with _create(folder / part.split / _place(part.source, sample, classes), ending) as file:
+                file.write(data)
+                part.places.append(_below(folder / part.split, file))
 
 
 def wav_error(source: Source) -> str | None:
-    """Say why the samples of a source cannot be written as WAV, or return None."""
+    """Say why the samples of a source cannot be written as WAV or FLAC, or return None."""
     return None if source.rate is not None else "WAV files hold recordings, and these are images"
 
 
@@ -122,9 +129,22 @@ def write_hdf5(path: Path, parts: Sequence[Part]) -> None:
                 raw.write(np.ascontiguousarray(block, dtype=array.dtype).data)
 
 
+def png(image: Samples) -> bytes:
+    """An image [C, H, W] as PNG."""
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
 def safe_name(name: str) -> str:
     """Return a name that is one harmless component of a path on every file system."""
     return _UNSAFE.sub("-", name).strip(". ") or "unnamed"
+
+
+def stem(source: Source, sample: int) -> str:
+    """Name of a file that is called after its sample's id: 000123."""
+    return f"{sample:0{max(6, len(str(len(source) - 1)))}d}"
 
 
 @dataclass(frozen=True)
@@ -189,14 +209,14 @@ def _class_folders(source: Source) -> list[str]:
     return names
 
 
-def _stem(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
+def _place(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath:
     """Relative path of a sample's file, without the ending."""
     if (given := source.file_name(sample)) is not None:
         path = PurePosixPath(given)
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise StoreError(f"{source.name}: the name {given!r} of sample {sample} leads out of the folder; rename it")
         return path.with_suffix("")
-    number = f"{sample:0{max(6, len(str(len(source) - 1)))}d}"
+    number = stem(source, sample)
     return PurePosixPath(classes[source.labels[sample]], number) if source.labels is not None else PurePosixPath(number)
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
 from hpcule.data.open import open_source
-from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.store.carry import carried, carries
 from hpcule.store.collection import Record
-from hpcule.store.export import check_out, write_copy
+from hpcule.store.copy import check_out, write_copy
 from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.formats import safe_name
@@ -157,6 +157,17 @@ class _Reverter:
             original = self._originals.native(of_store)
             self._differ += original is None or not np.array_equal(original.pixels, restored)
         return clean._replace(pixels=restored)
+
+    def publish_recording(self, sample: int, clean: Recording) -> Recording:
+        """Not yet the other way round.
+
+        Raises:
+            StoreError: always.
+        """
+        seen = f"{len(clean.samples)} channel(s) of {clean.bits} bits in {clean.format}"
+        raise StoreError(
+            f"{self._copy.file_name(sample)} has {seen}: only mono WAV files of 16 bits can be reverted; take the originals"
+        )
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
         """Whether what was written is what the store was made for, as far as can be told."""

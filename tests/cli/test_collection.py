@@ -139,3 +139,35 @@ def test_victims_see_what_is_published(mixed, published):
     assert np.array_equal(seen, copied.read(order))
     assert np.array_equal(source.labels, copied.labels[order])
     assert (seen != source.read(ids)).any((1, 2, 3)).all()
+
+
+def test_jpeg_files_may_stay_jpeg_at_a_price(mixed, published, run, tmp_path):
+    store = published[0].parent / "store"
+    record = store / "run" / "export.csv"
+    before = record.read_bytes()
+    code, out, err = run("export", store, "--data", mixed, "--out", tmp_path / "copy", "--jpeg-quality", 90)
+    rows = {row["file"]: row for row in csv.DictReader(io.StringIO(record.read_text(), newline=""))}
+    record.write_bytes(before)
+    assert code == 0, err
+    assert "JPEG at quality 90 leaves " in out
+    assert " in 3 files" in out
+    assert "recipes=[plain,jpeg-90]" in out
+    encoded = {"x/photo.jpg", "x/SCAN.JPEG", "y/turned.jpg"}
+    for file, row in rows.items():
+        if not row["published"]:
+            continue
+        assert row["published"] == file
+        assert (file in encoded) == bool(row["jpeg_share"]) == ("JPEG at quality 90" in row["note"])
+        with Image.open(tmp_path / "copy" / file) as after:
+            assert (after.format == "JPEG") == (file in encoded)
+            assert after.format != "JPEG" or not after.getexif()
+            if file == "x/photo.jpg":
+                with Image.open(mixed / file) as clean:
+                    change = np.asarray(after).astype(int) - np.asarray(clean).astype(int)
+                assert np.abs(change).max() == int(row["largest_change"]) > 8
+    code, _, err = run("export", store, "--data", mixed, "--out", tmp_path / "two", "--jpeg-quality", 101)
+    assert (code, err.count("\n")) == (2, 1)
+    words = ["--format", "npz", "--jpeg-quality", 90]
+    code, _, err = run("export", store, "--data", mixed, "--out", tmp_path / "two", *words)
+    assert code == 2
+    assert "come back as files of their own sizes" in err

@@ -4,6 +4,7 @@ import wave
 
 import numpy as np
 import pytest
+import soundfile
 
 from hpcule.config.errors import DataError
 from hpcule.data.check import check_same_task
@@ -127,9 +128,7 @@ def test_other_rates_and_layouts_are_refused(tmp_path, put):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"channels": 2}, "has 2 channels, and hpcule reads one; convert it: `ffmpeg"),
-        ({"width": 1}, "has 8 bits a sample, and hpcule reads 16; convert it: `ffmpeg"),
-        ({"width": 3}, "has 24 bits a sample, and hpcule reads 16"),
+        ({"width": 4}, "has 32 bits a sample, and hpcule reads PCM of 8, 16 or 24; convert it: `ffmpeg"),
         ({"length": 0}, "cannot be decoded (no samples in it): replace it, or leave out such files with --set skip"),
     ],
 )
@@ -199,12 +198,27 @@ def test_another_rate_or_length_is_another_task(tmp_path, put):
 
 
 def test_independent_readers_agree(tmp_path, put):
-    soundfile = pytest.importorskip("soundfile")
     put("a/0.wav", 1000)
     expected, rate = soundfile.read(tmp_path / "a" / "0.wav", dtype="int16")
     source = open_source(str(tmp_path))
     assert rate == source.rate
     assert (everything(source)[0, 0, 0].astype(int) - 32768 == expected).all()
+
+
+def test_flac_stands_beside_wav(tmp_path, put):
+    put("b/0.wav", 20)
+    (tmp_path / "a").mkdir()
+    soundfile.write(tmp_path / "a" / "0.flac", signal := signal_of(30), 8000, subtype="PCM_16")
+    source = open_source(str(tmp_path))
+    assert [source.file_name(sample) for sample in range(2)] == ["a/0.flac", "b/0.wav"]
+    assert (everything(source)[0, 0, 0].astype(int) - 32768 == signal).all()
+    assert source.recording(0).format == "flac"
+    assert source.recording(1) is None
+    whole = (tmp_path / "a" / "0.flac").read_bytes()
+    (tmp_path / "a" / "0.flac").write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"a/0.flac cannot be decoded \("):
+        everything(open_source(str(tmp_path)))
+    assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.flac",)
 
 
 def test_real_recordings(real_data, tmp_path):

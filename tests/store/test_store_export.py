@@ -178,7 +178,7 @@ def test_nothing_leads_back(make_source, make_store, tmp_path):
     source = make_source(8)
     store, manifest, delta, _ = make_store(source, shards=2)
     secrets = [manifest.run_key.encode(), b"4711", str(tmp_path).encode(), b"pil", b"delta", b"epsilon"]
-    for format in ("folder", "npz", "hdf5"):
+    for format in ("folder", "npz", "hdf5", "webdataset"):
         out = tmp_path / f"out-{format}"
         export(store, source, out, format=format)
         for path in out.rglob("*.*"):
@@ -201,14 +201,14 @@ def test_nothing_leads_back(make_source, make_store, tmp_path):
 def test_two_exports_at_different_times_give_the_same_bytes(make_source, make_store, tmp_path):
     source = make_source(8)
     store, *_ = make_store(source, shards=2)
-    for format in ("npz", "hdf5", "folder"):
+    for format in ("npz", "hdf5", "folder", "webdataset"):
         export(store, source, tmp_path / "one" / format, format=format)
     time.sleep(1.1)
-    for format in ("npz", "hdf5", "folder"):
+    for format in ("npz", "hdf5", "folder", "webdataset"):
         export(store, source, tmp_path / "two" / format, format=format)
     names = tree(tmp_path / "one")
     assert names == tree(tmp_path / "two")
-    assert len(names) == 10
+    assert len(names) == 12
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -253,13 +253,13 @@ def test_another_source_is_refused(make_source, make_store, tmp_path, change):
 def test_wrong_use(make_source, make_store, tmp_path):
     source = make_source()
     store, *_ = make_store(source)
-    with pytest.raises(UsageError, match="format gif is unknown: folder, wav, npz or hdf5"):
+    with pytest.raises(UsageError, match="format gif is unknown: folder, wav, webdataset, npz, hdf5"):
         export(store, source, tmp_path / "out", format="gif")
     with pytest.raises(UsageError, match=r"out\.h5 ends like hdf5, but the format is npz"):
         export(store, source, tmp_path / "out.h5", format="npz")
 
 
-@pytest.mark.parametrize("format", ["npz", "hdf5", "folder"])
+@pytest.mark.parametrize("format", ["npz", "hdf5", "folder", "webdataset"])
 def test_a_damaged_shard_ends_the_export_and_nothing_is_left(make_source, make_store, tmp_path, format):
     source = make_source()
     store, manifest, delta, _ = make_store(source)
@@ -285,7 +285,7 @@ def test_the_budget_is_checked_on_what_is_published(make_source, make_store, tmp
 
 
 @pytest.mark.parametrize("left", [1 << 20, 0])
-@pytest.mark.parametrize("format", ["npz", "hdf5", "folder"])
+@pytest.mark.parametrize("format", ["npz", "hdf5", "folder", "webdataset"])
 def test_a_full_disk(make_source, make_store, small_disk, format, left):
     source = make_source(600, shape=(3, 32, 32))
     store, *_ = make_store(source)

@@ -76,7 +76,9 @@ def test_recordings_as_arrays(recordings, store, tmp_path, format):
 
 
 def test_formats_that_cannot_hold_them(recordings, store, make_source, make_store, tmp_path):
-    with pytest.raises(UsageError, match="PNG holds images, and these are recordings: choose the format wav or npz or"):
+    with pytest.raises(
+        UsageError, match="PNG holds images, and these are recordings: choose the format wav or webdataset or npz or"
+    ):
         export(store[0], recordings, tmp_path / "out", format="folder")
     images = make_source()
     path = make_store(images, name="other")[0]

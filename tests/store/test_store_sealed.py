@@ -136,15 +136,15 @@ def test_a_run_goes_on_with_its_key_alone(make_source, make_manifest, draw_delta
 def test_checkpoints(tmp_path):
     (tmp_path / "run").mkdir()
     state = {"weights": torch.arange(5.0), "note": "a telling text"}
-    checkpoint.save_part(tmp_path, 3, "shared", state, KEY)
-    checkpoint.commit(tmp_path, 3, "some run key", KEY)
+    part = checkpoint.save_part(tmp_path, 3, "shared", state, KEY)
+    checkpoint.commit(tmp_path, 3, "some run key", {"shared": part}, KEY)
     assert leaks(tmp_path, {"note": b"telling", "run key": b"some run key", "weights": b"weights"}) == set()
     saved = checkpoint.latest(tmp_path, "some run key", KEY)
     assert torch.equal(saved.load("shared")["weights"], state["weights"])
     for key in (None, OTHER):
         with pytest.raises(StoreError, match="is encrypted"):
             checkpoint.latest(tmp_path, "some run key", key)
-    part = saved.folder / "shared.pt"
-    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    path = saved.folder / "shared.pt"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match="is damaged: remove the folder checkpoint-00000003"):
         saved.load("shared")

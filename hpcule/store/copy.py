@@ -1,0 +1,201 @@
+"""Writing a copy of a collection in one of the formats: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hpcule.config.errors import StoreError, UsageError
+from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.store.collection import Compare, Record, WriteSplit, write_collection
+from hpcule.store.files import storage_error
+from hpcule.store.formats import Part, folder_error, wav_error, write_folder, write_hdf5, write_npz
+from hpcule.store.webdataset import write_webdataset
+
+_ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
+_DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5", "wav": "wav"}
+_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
+_FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {
+    "folder": write_folder,
+    "wav": write_folder,
+    "webdataset": write_webdataset,
+}
+_ERRORS: dict[str, Callable[[Source], str | None]] = {
+    "folder": folder_error,
+    "wav": wav_error,
+    "webdataset": lambda source: folder_error(source) if source.rate is None else None,
+}
+FORMATS = (*_FOLDER_WRITERS, *_WRITERS)
+
+
+class Publisher(Protocol):
+    """What becomes of the samples of one split on their way into a copy."""
+
+    def publish(self, ids: Ids, clean: Samples) -> Samples:
+        """Change samples [n, C, H, W]."""
+
+    def publish_native(self, sample: int, clean: Native) -> Native:
+        """Change an image at its own size."""
+
+    def publish_recording(self, sample: int, clean: Recording) -> Recording:
+        """Change a recording as its file holds it."""
+
+
+def check_out(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
+    """The format of a copy, before anything is computed.
+
+    Args:
+        out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself (ending .npz or .h5).
+        format: one of `FORMATS`; by default what `out` ends in, else what the source was read from.
+        source: what is copied.
+        others: beside it.
+
+    Raises:
+        StoreError: `out` holds something.
+        UsageError: the format is unknown or cannot hold the samples.
+    """
+    kind = _choose_format(out.absolute(), format, source, others)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise StoreError(f"{out.absolute()} is not empty: name a new folder or file for the samples")
+    return kind
+
+
+def write_copy(
+    out: Path,
+    kind: str,
+    source: Source,
+    others: Mapping[str, Source],
+    publisher: Publisher,
+    name: str,
+    *,
+    native: bool,
+    compare: Compare = lambda clean, published: {},
+    jpeg_quality: int | None = None,
+) -> tuple[int, list[Record]]:
+    """Write a split as `publisher` changes it, and the others unchanged beside it.
+
+    Args:
+        out: see `check_out`.
+        kind: the format, from there.
+        source: the split that is changed.
+        others: by split, copied unchanged.
+        publisher: what becomes of its samples.
+        name: of an npz or HDF5 file, without the ending, where `out` does not give it.
+        native: whether files are written at their own sizes.
+        compare: numbers for the record of an image at its own size.
+        jpeg_quality: see `write_collection`.
+
+    Returns:
+        The bytes written, and what became of each file.
+
+    Raises:
+        StoreError: a file's name leads out of the folder, or the disk is full.
+        DataError: a sample cannot be read.
+    """
+    out = out.absolute()
+    split = "" if source.split == "all" and not others else source.split
+    assert split not in others, split
+    sources = {split: source, **others}
+    size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
+    if native and (write_split := _own_sizes(kind, jpeg_quality)):
+        records: list[Record] = []
+
+        def write(folder: Path) -> None:
+            for split, one in sources.items():
+                publish = publisher.publish_native if one is source else None
+                records.extend(write_split(folder, split, one, publish, compare))
+
+        return _write_whole(out, lambda partial: _in_folder(partial, write), size), records
+    parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
+    written = _write_whole(out, lambda partial: _write_parts(partial, out, kind, parts, name), size)
+    return written, [
+        Record(part.split, part.source.file_name(sample) or str(sample), place, part.source is source, "", {})
+        for part in parts
+        for sample, place in enumerate(part.places)
+    ]
+
+
+def _own_sizes(kind: str, jpeg_quality: int | None) -> WriteSplit | None:
+    """What writes the files of a split at their own sizes; None where a format has one size, or none for files."""
+    return partial(write_collection, jpeg_quality=jpeg_quality) if kind == "folder" else None
+
+
+def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bool) -> Part:
+    """What is written of a split; without a publisher as it is."""
+
+    def publish(ids: Ids, clean: Samples) -> Samples:
+        return clean if publisher is None else publisher.publish(ids, clean)
+
+    def native(sample: int) -> Native:
+        clean = source.native(sample)
+        assert clean is not None
+        return clean if publisher is None else publisher.publish_native(sample, clean)
+
+    def recording(sample: int) -> Recording | None:
+        clean = source.recording(sample)
+        return clean if clean is None or publisher is None else publisher.publish_recording(sample, clean)
+
+    return Part(split, source, publish, native if own_sizes else None, recording)
+
+
+def _choose_format(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
+    from_ending = next((kind for kind, ending in _ENDINGS.items() if out.suffix == ending), None)
+    chosen = format or from_ending or _DEFAULT_FORMAT.get(source.kind, "npz")
+    if chosen not in FORMATS:
+        raise UsageError(f"format {chosen} is unknown: {', '.join(FORMATS)}")
+    if from_ending is not None and chosen != from_ending:
+        raise UsageError(f"{out.name} ends like {from_ending}, but the format is {chosen}: change one of them")
+    if chosen in _ERRORS:
+        for one in (source, *others.values()):
+            if (reason := _ERRORS[chosen](one)) is not None:
+                raise UsageError(f"{one.name}: {reason}: choose {_others(one)}")
+    return chosen
+
+
+def _others(source: Source) -> str:
+    own = [kind for kind, error in _ERRORS.items() if error(source) is None]
+    return f"the format {' or '.join([*own, *_WRITERS])}"
+
+
+def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    folder.mkdir()
+    write(folder)
+
+
+def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[Part], name: str) -> None:
+    """Samples of one size, in a folder or as the file that `out` names."""
+    if kind in _FOLDER_WRITERS:
+        _in_folder(partial, lambda folder: _FOLDER_WRITERS[kind](folder, parts))
+    elif out.suffix == _ENDINGS[kind]:
+        _WRITERS[kind](partial, parts)
+    else:
+        _in_folder(partial, lambda folder: _WRITERS[kind](folder / f"{name}{_ENDINGS[kind]}", parts))
+
+
+def _write_whole(out: Path, write: Callable[[Path], None], size: int) -> int:
+    """Write beside `out` and rename, so that nothing half-written has its name; return the bytes written."""
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        written = sum(path.stat().st_size for path in (partial, *partial.rglob("*")) if path.is_file())
+        os.sync()  # one call for what may be a million files
+        partial.replace(out)
+    except OSError as error:
+        raise storage_error(error, out, size, "run again") from error
+    finally:
+        _remove(partial)
+    return written
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""Writing published samples as tar files in WebDataset's layout, for loaders that stream.
+
+A sample is a run of members with one stem, its id: 000123.png (or .wav) and, where there are labels, 000123.cls with
+the number of its class. classes.json beside the shards lists the classes' names.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpcule.store.formats import Part, stem
+
+SAMPLES = 10_000
+"""Of a shard at most."""
+BYTES = 256 << 20
+"""Of a shard at most, unless a single sample is larger."""
+
+
+def write_webdataset(folder: Path, parts: Sequence[Part]) -> None:
+    """Write 000000.tar, 000001.tar, ..., or train-000000.tar and so on where there are splits, in the order of ids."""
+    names = parts[0].source.class_names
+    if names is not None:
+        (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+    for part in parts:
+        _write_shards(folder, part)
+
+
+def _write_shards(folder: Path, part: Part) -> None:
+    prefix, labels = f"{part.split}-" if part.split else "", part.source.labels
+    files, shard = part.files(), 0
+    upcoming = next(files, None)
+    while upcoming is not None:
+        with tarfile.open(folder / f"{prefix}{shard:06d}.tar", "x", format=tarfile.USTAR_FORMAT) as archive:
+            for count in range(SAMPLES):
+                if upcoming is None or (count and archive.offset + len(upcoming[2]) > BYTES):
+                    break
+                sample, ending, data = upcoming
+                members = {ending: data}
+                if labels is not None:
+                    members[".cls"] = str(labels[sample]).encode()
+                _add(archive, stem(part.source, sample), members)
+                upcoming = next(files, None)
+        shard += 1
+
+
+def _add(archive: tarfile.TarFile, name: str, members: Mapping[str, bytes]) -> None:
+    """As nobody's files of 1970, which is tarfile's default: equal samples give equal bytes."""
+    for ending, data in members.items():
+        member = tarfile.TarInfo(f"{name}{ending}")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
