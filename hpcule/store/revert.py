@@ -166,7 +166,8 @@ class _Reverter:
         """
         seen = f"{len(clean.samples)} channel(s) of {clean.bits} bits in {clean.format}"
         raise StoreError(
-            f"{self._copy.file_name(sample)} has {seen}: only mono WAV files of 16 bits can be reverted; take the originals"
+            f"{self._copy.file_name(sample)} has {seen}: only mono WAV files of 16 bits can be reverted; "
+            "take the originals"
         )
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
