@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -265,7 +265,7 @@ STUDY = (
 )
 CRAFT = "preset: smoke\nseed: 3\ndeterministic: true\nstore: {shards: 2}\nmethod: {name: pil, epsilon: 8, epochs: 1}\n"
 SITE = "partition: a\nnodes: 2\nminutes: 60\nsetup: [module load b]\nsbatch: {constraint: gpu}\n"
-PARSERS: Mapping[str, Parser] = {
+PARSERS: dict[str, Parser] = {
     "npz": Parser(make_npz(False), read_source),
     "npz, compressed": Parser(make_npz(True), read_source),
     "HDF5": Parser(make_hdf5(), read_source),

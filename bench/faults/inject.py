@@ -26,8 +26,8 @@ KINDS = ("open", "write", "pwrite", "fsync", "replace", "mkdir", "unlink", "rmdi
 TARGETS = {
     "checkpoint": r"run/checkpoint-.*",
     "shard": r"shards/.*",
-    "note": r"run/[^/]*\.json.*",
     "log": r"run/log-.*",
+    "note": r"run/[^/]*\.json.*",
     "manifest": r"\.?manifest.*",
     "folder": r"|run|shards",
     "other": r".*",

@@ -32,7 +32,7 @@ from hpcule.cli import (
     trial,
     verify,
 )
-from hpcule.config.errors import HpculeError
+from hpcule.config.errors import HpculeError, one_line
 
 VERBS = (
     *(demo, methods, craft, verify, export, inspect, revert, key, train),
@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HpculeError as error:
         print(f"hpcule: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError as error:
+        print(f"hpcule: out of memory ({one_line(str(error))}): smaller samples, or fewer workers", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("hpcule: interrupted", file=sys.stderr)
         return 130

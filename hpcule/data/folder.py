@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from hpcule.data.source import Ids, Native, Samples, Source
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_MOST_PIXELS = 2**26
+"""Of an image: some hundred kilobytes may unpack to that many. Four are decoded at once, in up to three copies each."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is above ours
 _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 """Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
 
@@ -128,9 +132,16 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
         if not path.is_file():  # a named pipe would be waited for
             raise OSError("no regular file")
         with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise Image.DecompressionBombError
             yield image
     except DataError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableError(
+            f"{path} has more than the {_MOST_PIXELS:,} pixels that are read: make it smaller, or leave out such files "
+            f"with --set skip_unreadable=true"
+        ) from None
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
         known = isinstance(error, UnidentifiedImageError)
         reason = "no known image format" if known else (str(error).splitlines() or [type(error).__name__])[0]

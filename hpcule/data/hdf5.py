@@ -24,6 +24,8 @@ _FILTERS = {
     h5py.h5z.FILTER_LZF,
     h5py.h5z.FILTER_SZIP,
 }
+_MOST_COMPRESSED = 1100
+"""Deflate cannot shrink data more than 1032 times: what claims more is a trap for memory."""
 _CACHE_BYTES = 32 << 20
 """Read in the order of the file, one chunk in the cache is enough; HDF5 caches none that is larger than this."""
 
@@ -130,8 +132,11 @@ def _own_dataset(file: Any, name: str, path: Path) -> Any:
 
 def _is_written(dataset: Any) -> bool:
     """Whether the file holds as many bytes or chunks as the dataset's shape says."""
+    stored = dataset.id.get_storage_size() * (_MOST_COMPRESSED if dataset.chunks else 1)
+    if dataset.nbytes > stored:
+        return False
     if dataset.chunks is None:
-        return bool(dataset.id.get_storage_size() >= dataset.nbytes)
+        return True
     chunks = [math.ceil(length / chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
     return bool(dataset.id.get_num_chunks() == math.prod(chunks))
 

@@ -100,13 +100,19 @@ class Layout:
         except OSError as error:
             raise DataError(f"{folder}: {error.strerror}") from None
         for entry in entries:
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
+            if entry.is_symlink() and not self._contains(Path(entry.path)):
                 raise DataError(f"{entry.path} is a link that leads out of {self.root}; put the file itself there")
             if entry.is_dir():
                 folders.append(entry.name)
             elif entry.name.lower().endswith(self.endings):
                 files.append(entry.name)
         return sorted(folders), sorted(files)
+
+    def _contains(self, link: Path) -> bool:
+        try:
+            return link.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):  # Python 3.13 raises the former for a link to itself, 3.11 the latter
+            raise DataError(f"{link} is a link that leads nowhere; put the file itself there") from None
 
 
 def each(function: Callable[[F], T], files: Sequence[F]) -> list[T]:

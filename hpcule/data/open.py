@@ -117,6 +117,8 @@ def _at_path(path: Path, image_size: int | None, skip_unreadable: bool) -> _Foun
             return _Found(partial(wav_splits, path), recordings)
         opened = partial(FolderSource, path, image_size=image_size, skip_unreadable=skip_unreadable)
         return _Found(partial(folder_splits, path), opened)
+    if not path.is_file():  # a named pipe would be waited for
+        raise UsageError(f"{path} is neither a file nor a folder")
     if path.suffix.lower() == ".npz":
         return _Found(partial(npz_splits, path), partial(open_npz, path))
     if path.suffix.lower() in (".h5", ".hdf5"):

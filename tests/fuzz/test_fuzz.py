@@ -1,0 +1,51 @@
+"""Mutated files for every parser; bench/fuzz.py has the parsers, and runs as many inputs as one has time for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import fuzz
+
+
+@pytest.mark.parametrize("name", fuzz.PARSERS)
+def test_each_input_is_taken_or_refused_in_one_line(name):
+    counts, wrong = fuzz.fuzz(name, 25, seed=1)
+    assert wrong == []
+    assert counts.accepted + counts.refused == 25
+    assert counts.refused > 0
+
+
+def test_what_goes_wrong_is_counted(monkeypatch):
+    def read(folder: Path) -> None:
+        data = (folder / "file.yaml").read_bytes()
+        assert data == b"a: 1\n", data
+        raise fuzz.HpculeError("refused")
+
+    monkeypatch.setitem(fuzz.PARSERS, "toy", fuzz.Parser(fuzz.make_text("a: 1\n"), read))
+    counts, wrong = fuzz.fuzz("toy", 20)
+    assert counts.wrong == len(wrong) > 10
+    assert "AssertionError" in wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("import time; time.sleep(60)", "more than 1 s"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        ("[0] * 10**10", "Memory"),
+    ],
+)
+def test_a_reader_that_hangs_or_dies_is_counted_too(monkeypatch, work, said):
+    def read(folder: Path) -> None:
+        if (folder / "file.yaml").read_bytes() != b"a: 1\n":
+            exec(work)
+
+    monkeypatch.setattr(fuzz, "SECONDS", 1.0)
+    monkeypatch.setitem(fuzz.PARSERS, "toy", fuzz.Parser(fuzz.make_text("a: 1\n"), read))
+    counts, wrong = fuzz.fuzz("toy", 1)
+    assert counts.wrong == 1
+    assert said in wrong[0]
