@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"hpcule: {notice}", file=sys.stderr)
     key = key_of(options)
     manifest = read_manifest(options.store, key)
-    skip = bool(manifest.config["skip_unreadable"])
+    skip = bool(manifest.config.get("skip_unreadable"))
     source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
     others = {
         split: open_source(options.data, split, image_size=manifest.working_size, skip_unreadable=skip)

@@ -63,7 +63,7 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     if len({store.manifest.working_size for store in stores}) > 1:
         raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")
     size = stores[0].manifest.working_size
-    skip = any(store.manifest.config["skip_unreadable"] for store in stores)
+    skip = any(store.manifest.config.get("skip_unreadable") for store in stores)
     source = open_source(options.data, image_size=size, skip_unreadable=skip)
     test = open_test(options.data, options.test, image_size=size)
     check_same_task(source, test)

@@ -13,7 +13,7 @@ from typing import Any
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
-from hpcule.study.folder import StudyFolder
+from hpcule.study.folder import StudyFolder, damage_named
 from hpcule.study.grid import Cell, Grid, Role
 from hpcule.study.paired import Comparison, compare
 
@@ -63,16 +63,21 @@ def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
         done = {role: result for role, result in results.items() if result is not None}
         if len(done) < len(results):
             continue
-        row: Row = {"cell": cell.number, **cell.factors}
-        row |= _craft_columns(folder, cell, done["protected"]["craft"])
-        for role, result in done.items():
-            row |= {f"{role}_{name}": _value(result, name) for name in PER_VICTIM}
-            row |= _noise_columns(role, result)
-        chance = done["clean"]["chance"]
-        row["chance"] = chance
-        row["invalid"] = not has_learnt(row["clean_last"], chance)
-        found.append(row)
+        with damage_named(folder.path / "done", f"delete the results of cell {cell.number} to do them again"):
+            found.append(_row(folder, cell, done))
     return found
+
+
+def _row(folder: StudyFolder, cell: Cell, done: Mapping[Role, Mapping[str, Any]]) -> Row:
+    row: Row = {"cell": cell.number, **cell.factors}
+    row |= _craft_columns(folder, cell, done["protected"]["craft"])
+    for role, result in done.items():
+        row |= {f"{role}_{name}": _value(result, name) for name in PER_VICTIM}
+        row |= _noise_columns(role, result)
+    chance = done["clean"]["chance"]
+    row["chance"] = chance
+    row["invalid"] = not has_learnt(row["clean_last"], chance)
+    return row
 
 
 def _craft_columns(folder: StudyFolder, cell: Cell, key: str) -> Row:

@@ -71,7 +71,7 @@ class StudyFolder:
     def samples(self) -> int:
         """How many samples the study's data has."""
         path = self.path / "facts.json"
-        with _damage_named(path, "restore it"):
+        with damage_named(path, "restore it"):
             return int(read_json(path)["samples"])
 
     def store(self, craft: str) -> Path:
@@ -93,7 +93,7 @@ class StudyFolder:
         losses: dict[str, float] = {}
         for key in crafts:
             if result := self.result(key):
-                with _damage_named(self._file("done", key), AGAIN):
+                with damage_named(self._file("done", key), AGAIN):
                     losses[key] = float(result["loss_last"])
         if not losses:
             raise DataError(f"none of the crafts to choose from is finished: {', '.join(crafts)}")
@@ -118,7 +118,7 @@ class StudyFolder:
             return ItemStatus("done", 1.0)
         failed = self._read("failed", key)
         running = self._read("running", key)
-        with _damage_named(self._file("failed" if failed else "running", key), AGAIN):
+        with damage_named(self._file("failed" if failed else "running", key), AGAIN):
             return self._unfinished(failed, running)
 
     def _unfinished(self, failed: dict[str, Any] | None, running: dict[str, Any] | None) -> ItemStatus:
@@ -137,7 +137,7 @@ class StudyFolder:
 
     def _read(self, state: str, key: str) -> dict[str, Any] | None:
         path = self._file(state, key)
-        with _damage_named(path, AGAIN):
+        with damage_named(path, AGAIN):
             try:
                 return read_json(path)
             except FileNotFoundError:
@@ -145,7 +145,7 @@ class StudyFolder:
 
 
 @contextmanager
-def _damage_named(path: Path, remedy: str) -> Iterator[None]:
+def damage_named(path: Path, remedy: str) -> Iterator[None]:
     """Turn what damaged JSON leads to into a StoreError that names its file."""
     try:
         yield

@@ -135,6 +135,16 @@ def test_output_folder_that_is_not_empty(tmp_path, run):
     assert "Traceback" not in err
 
 
+def test_what_a_start_leaves_that_was_killed_before_its_manifest(tmp_path, run):
+    data = npz(tmp_path, images=images(), labels=LABELS)
+    store = tmp_path / "store"
+    (store / "shards").mkdir(parents=True)
+    (store / "run").mkdir()
+    (store / ".manifest.json.abcd.partial").write_text("{")
+    assert run("craft", "lsp", "--data", data, "--out", store, "--resume")[0] == 0
+    assert run("verify", store)[0] == 0
+
+
 def test_resume_with_other_settings_or_other_data(tmp_path, run):
     data = npz(tmp_path, images=images(), labels=LABELS)
     store = tmp_path / "store"

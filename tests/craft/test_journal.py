@@ -4,6 +4,7 @@ import time
 import pytest
 import torch
 
+from hpcule.config.errors import StoreError
 from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Step
 
@@ -52,3 +53,12 @@ def test_each_line_tells_what_the_method_has_taken_so_far(alone, tmp_path):
     ]
     assert lines[1]["craft_seconds"] >= lines[0]["craft_seconds"] + 0.01
     assert lines[1]["collectives"] == 0
+
+
+def test_a_full_disk_is_told_in_one_line(alone, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log-00000.jsonl").symlink_to("/dev/full")
+    journal = Journal(tmp_path, alone, Clock(alone).sections["craft"])
+    with pytest.raises(StoreError, match=r"disk full while writing log-00000\.jsonl"):
+        journal.note(Step("surrogate", 1, 2))
+    journal.close()

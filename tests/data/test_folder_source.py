@@ -301,3 +301,33 @@ def test_links_inside_the_folder_are_followed(tmp_path, put):
     (tmp_path / "data/x/2.png").symlink_to("1.png")
     (tmp_path / "link").symlink_to("data")
     assert np.array_equal(opened(tmp_path / "link").read(np.array([1]))[0, 0], np.asarray(image))
+
+
+@pytest.mark.parametrize("link", ["y", "x/1.png"])
+def test_links_to_themselves_are_refused(tmp_path, link):
+    (tmp_path / "x").mkdir()
+    (tmp_path / link).symlink_to(tmp_path / link)
+    assert f"{link} is a link that leads nowhere" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 12_000), (8_193, 8_192)])
+def test_few_bytes_that_unpack_to_many_pixels_are_refused(tmp_path, put, size):
+    kept = put("2.png")
+    bomb = bytearray((tmp_path / "2.png").read_bytes())
+    bomb[16:24] = struct.pack(">II", *size)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
+    (tmp_path / "1.png").write_bytes(bomb)
+    assert "1.png has more than the 67,108,864 pixels that are read: make it smaller" in refusal(tmp_path)
+    source = opened(tmp_path, skip_unreadable=True)
+    assert source.skipped == ("1.png",)
+    assert np.array_equal(source.read(np.array([0]))[0, 0], np.asarray(kept))
+
+
+def test_names_that_cannot_be_printed_stay_on_one_line(tmp_path, put):
+    put("a\nb/1.png")
+    put("a\nb/\x1b[31m\udcff.png")
+    put("c/1.png")
+    assert opened(tmp_path).read(np.arange(3)).shape == (3, 1, 4, 6)
+    (tmp_path / "c/1.png").write_text("no image")
+    (tmp_path / "a\nb/\x1b[31m\udcff.png").write_text("no image")
+    assert r"/a\nb/\x1b[31m\udcff.png cannot be decoded" in refusal(tmp_path)

@@ -1,5 +1,6 @@
 import multiprocessing
 import pickle
+import zlib
 
 import h5py
 import numpy as np
@@ -110,6 +111,25 @@ def test_huge_shape_without_data(path, options):
         file.create_dataset("images", (10**9, 1 << 10, 1 << 10), np.uint8, **options)
         file.create_dataset("labels", (10**9,), np.uint8)
     assert "images: parts were never written" in refusal(path)
+
+
+def test_a_chunk_that_cannot_hold_what_its_shape_says(path):
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset(
+            "images", (1, 50_000, 50_000), np.uint8, chunks=(1, 50_000, 50_000), compression="gzip"
+        )
+        images.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1000)))
+    assert "images: parts were never written" in refusal(path)
+
+
+@pytest.mark.parametrize("at", ["root", "dataset"])
+def test_damaged_structure_is_one_error(path, make_images, at):
+    write(path, make_images(8, 4, 4, 3), chunks=(4, 4, 4, 3))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"TREE") if at == "root" else content.index(b"SNOD")
+    content[start : start + 4] = bytes(4)
+    path.write_bytes(content)
+    assert "is damaged (" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["images", "labels"])

@@ -1,4 +1,5 @@
 import gzip
+import os
 import pickle
 import struct
 
@@ -226,6 +227,15 @@ def test_unknown_path_suggests_a_neighbour(tmp_path):
     (tmp_path / "pictures.npz").touch()
     with pytest.raises(UsageError, match=r"picture\.npz'; did you mean '.*pictures\.npz'"):
         open_source(str(tmp_path / "picture.npz"))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_pipes_and_devices_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"zero-{name}").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / f"zero-{name}"):
+        with pytest.raises(UsageError, match="is neither a file nor a folder"):
+            open_source(str(path))
 
 
 def test_file_of_another_kind(tmp_path):

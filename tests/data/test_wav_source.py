@@ -171,6 +171,16 @@ def test_a_cut_file_is_no_silence(tmp_path, put):
     assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.wav",)
 
 
+def test_a_header_that_claims_more_than_the_file_could_hold(tmp_path, put):
+    put("a/0.wav", 20)
+    put("b/1.wav", 20)
+    content = bytearray((tmp_path / "a" / "0.wav").read_bytes())
+    content[40:44] = (2**31 - 2).to_bytes(4, "little")
+    (tmp_path / "a" / "0.wav").write_bytes(content)
+    assert "its header says 1073741823 samples, more than it holds" in refusal(tmp_path)
+    assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.wav",)
+
+
 def test_a_file_that_changes_meanwhile(tmp_path, put):
     put("0.wav", 20)
     source = open_source(str(tmp_path))

@@ -121,6 +121,20 @@ def test_a_note_of_another_shard_does_not_count(make_source, make_store):
     assert finished_shards(store, manifest) == {0}
 
 
+def test_notes_that_contradict_each_other(make_source, make_manifest, draw_delta, tmp_path):
+    source, store = make_source(48), tmp_path / "store"
+    planned = make_manifest(source, shards=2)
+    delta = draw_delta(source, planned)
+    begin(store, planned)
+    for index, labels in enumerate((source.labels[:24], None)):
+        write_shard(store, planned, index, labels, delta=delta[24 * index : 24 * index + 24])
+    with pytest.raises(StoreError, match=r"contradict each other: remove its shard-\*\.json"):
+        finish(store, planned)
+    note = json.loads((store / "run/shard-00001.json").read_text())
+    (store / "run/shard-00001.json").write_text(json.dumps({**note, "labelled": {}}))
+    assert finished_shards(store, planned) == {0}
+
+
 def test_begin_removes_what_a_killed_writer_left(make_source, make_manifest, tmp_path):
     store, planned = tmp_path / "store", make_manifest(make_source())
     begin(store, planned)

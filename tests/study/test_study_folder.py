@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from hpcule.config.errors import HpculeError
+from hpcule.config.tree import build
+from hpcule.study.collect import rows
+from hpcule.study.config import StudyConfig
+from hpcule.study.folder import StudyFolder
+from hpcule.study.grid import expand
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.begin(build(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), 100)
+    folder.finish("one", {"loss_last": 0.5})
+    folder.finish("two", {"loss_last": 0.25})
+    folder.fail("three", ValueError("too hot"))
+    return folder
+
+
+def test_what_was_noted_is_read(study):
+    assert study.samples() == 100
+    assert study.best(["one", "two", "absent"]) == "two"
+    assert [study.status(key).state for key in ("one", "three", "absent")] == ["done", "failed", "waiting"]
+    assert study.status("three").message.startswith("too hot (on ")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "read"),
+    [
+        ("facts.json", {}, lambda study: study.samples()),
+        ("facts.json", {"samples": []}, lambda study: study.samples()),
+        ("done/one.json", {"loss": 1}, lambda study: study.best(["one", "two"])),
+        ("done/one.json", {"loss_last": "low"}, lambda study: study.best(["one", "two"])),
+        ("failed/three.json", {"error": "a"}, lambda study: study.status("three")),
+        ("running/four.json", {"done": "a", "total": None}, lambda study: study.status("four")),
+    ],
+)
+def test_a_damaged_note_is_named(study, file, content, read):
+    (study.path / file).write_text(json.dumps(content))
+    with pytest.raises(HpculeError, match=rf"{file} is damaged \("):
+        read(study)
+
+
+def test_results_of_a_cell_that_lack_a_number_are_named(study):
+    grid = expand(study.config(), 100_000)
+    for key in grid.victims:
+        study.finish(key, {"craft": next(iter(grid.crafts))})
+    study.finish(next(iter(grid.crafts)), {"loss_last": 0.5})
+    with pytest.raises(HpculeError, match=r"done is damaged .*; delete the results of cell 0 to do them again"):
+        rows(study, grid)
