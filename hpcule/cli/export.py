@@ -25,7 +25,7 @@ def add_to(verbs: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
         "--format",
-        choices=("folder", "wav", "webdataset", "npz", "hdf5"),
+        choices=("folder", "wav", "webdataset", "dicom", "nifti", "npz", "hdf5"),
         help="default: the kind of DATA; folder: PNG images; wav: WAV and FLAC as they were; webdataset: tar files",
     )
     parser.add_argument(
@@ -33,6 +33,13 @@ def add_to(verbs: Any) -> None:
         type=positive,
         metavar="Q",
         help="keep JPEG files JPEG, which loses protection: say how much (default: write them without loss)",
+    )
+    parser.add_argument(
+        "--dicom-tags",
+        choices=("keep", "basic-deidentify", "minimal"),
+        default="basic-deidentify",
+        help="tags of DICOM files: all, those of the standard's basic profile (default), or the fewest; with keep, "
+        "they and NIfTI volumes keep their names, too",
     )
     parser.set_defaults(run=run)
 
@@ -68,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
         other_splits=others,
         compare=compare,
         jpeg_quality=options.jpeg_quality,
+        dicom_tags=options.dicom_tags,
         key=key,
     )
     print(
@@ -76,6 +84,11 @@ def run(options: argparse.Namespace) -> None:
     for split, count in summary.copied.items():
         how = "copied, JPEG files encoded anew" if options.jpeg_quality else "copied unchanged"
         print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
+    # Only files that were to be protected have numbers.
+    if unchanged := sum(bool(record.numbers) and not record.protected for record in summary.records):
+        print(
+            f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected."
+        )
     hashes = hash_list(file_hashes(summary.path))
     private_directory(options.store / "run")
     write_atomically(options.store / EXPORTED, hashes)

@@ -65,6 +65,6 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     size = stores[0].manifest.working_size
     skip = any(store.manifest.config.get("skip_unreadable") for store in stores)
     source = open_source(options.data, image_size=size, skip_unreadable=skip)
-    test = open_test(options.data, options.test, image_size=size)
+    test = open_test(options.data, options.test, image_size=size, skip_unreadable=skip)
     check_same_task(source, test)
     return stores, source, test

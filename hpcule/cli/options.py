@@ -15,8 +15,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="a path (npz, HDF5, folder of images, of WAV, FLAC or IDX files) or a name (digits, fashion-mnist, "
-        "cifar10, medmnist:NAME); DATA:SPLIT is explicit",
+        help="a path (npz, HDF5, folder of images, of DICOM, NIfTI, WAV, FLAC or IDX files) or a name (digits, "
+        "fashion-mnist, cifar10, medmnist:NAME); DATA:SPLIT is explicit",
     )
 
 

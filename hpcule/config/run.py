@@ -101,6 +101,8 @@ class CraftConfig:
     """Cut and pad every recording to so many samples first, and publish at most those; None: as long as the longest."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
+    budget_unit: Literal["window", "stored"] = "window"
+    """What a level of the budget is in DICOM and NIfTI: 1/255 of the display window, or one stored grey level."""
     store: StoreConfig = field(default_factory=StoreConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcule.config.errors import DataError, UsageError
+from hpcule.data.dicom import DicomSource, dicom_splits, holds_dicom
 from hpcule.data.folder import FolderSource, folder_splits
 from hpcule.data.hdf5 import Hdf5Source, hdf5_splits
 from hpcule.data.idx import idx_splits, open_idx
 from hpcule.data.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10, open_named, short_name
+from hpcule.data.nifti import NiftiSource, holds_volumes, nifti_splits
 from hpcule.data.npz import npz_splits, open_npz
 from hpcule.data.resize import Resized
 from hpcule.data.source import Source
@@ -40,9 +42,9 @@ def open_source(
     """Open a split of DATA.
 
     Args:
-        data: a path (npz, HDF5, folder of images, of WAV, FLAC or IDX files, or with cifar-10-batches-py) or a name
-            (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT` behind it. What exists as a
-            path is one.
+        data: a path (npz, HDF5, folder of images, of DICOM, NIfTI, WAV, FLAC or IDX files, or with
+            cifar-10-batches-py) or a name (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT`
+            behind it. What exists as a path is one.
         split: this split, whatever DATA says.
         default_split: the split if neither says one. Data without splits are one split "all", which serves as "train".
         image_size: resize every image to this height and width; cut and pad every recording to this length.
@@ -62,15 +64,16 @@ def open_source(
     return Resized(source, image_size)
 
 
-def open_test(data: str, test: str | None, *, image_size: int | None = None) -> Source:
+def open_test(data: str, test: str | None, *, image_size: int | None = None, skip_unreadable: bool = False) -> Source:
     """Open the test samples: those of `test`, or the test split of DATA where no other data are named.
 
     Other data without splits are taken whole.
     """
     if test is None:
-        return open_source(data, "test", image_size=image_size)
+        return open_source(data, "test", image_size=image_size, skip_unreadable=skip_unreadable)
     whole = test != data and list_splits(test) == ("all",)
-    return open_source(test, default_split="all" if whole else "test", image_size=image_size)
+    default = "all" if whole else "test"
+    return open_source(test, default_split=default, image_size=image_size, skip_unreadable=skip_unreadable)
 
 
 def list_splits(data: str, *, root: Path | None = None) -> tuple[str, ...]:
@@ -112,6 +115,12 @@ def _at_path(path: Path, image_size: int | None, skip_unreadable: bool) -> _Foun
             return _Found(lambda: ("train", "test"), partial(open_cifar10, path))
         if idx_splits(path):
             return _Found(partial(idx_splits, path), partial(open_idx, path))
+        if holds_dicom(path):
+            frames = partial(DicomSource, path, image_size=image_size, skip_unreadable=skip_unreadable)
+            return _Found(partial(dicom_splits, path), frames)
+        if holds_volumes(path):
+            slices = partial(NiftiSource, path, image_size=image_size, skip_unreadable=skip_unreadable)
+            return _Found(partial(nifti_splits, path), slices)
         if holds_recordings(path):
             recordings = partial(WavSource, path, clip_length=image_size, skip_unreadable=skip_unreadable)
             return _Found(partial(wav_splits, path), recordings)
@@ -123,7 +132,8 @@ def _at_path(path: Path, image_size: int | None, skip_unreadable: bool) -> _Foun
         return _Found(partial(npz_splits, path), partial(open_npz, path))
     if path.suffix.lower() in (".h5", ".hdf5"):
         return _Found(partial(hdf5_splits, path), partial(Hdf5Source, path))
-    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or a folder of images, WAV, FLAC or IDX files")
+    folders = "a folder of images, DICOM, NIfTI, WAV, FLAC or IDX files"
+    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or {folders}")
 
 
 def _choose(data: str, splits: tuple[str, ...], wanted: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from hpcule.data.grid import Grid
 
 Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
@@ -15,12 +18,23 @@ Samples = npt.NDArray[Any]
 
 
 class Native(NamedTuple):
-    """A sample at its own size: pixels [C, H, W], their transparency [H, W] where there is any, and what was changed of
-    the file to read it so, for people."""
+    """A sample at its own size.
+
+    Attributes:
+        pixels: [C, H, W].
+        alpha: their transparency [H, W] where there is any.
+        changes: what was changed of the file to read it so, for people.
+        grid: how pixels are shown, where they are stored values of another kind than 8-bit levels.
+    """
 
     pixels: Samples
     alpha: Samples | None = None
     changes: tuple[str, ...] = ()
+    grid: Grid | None = None
+
+    def shown(self) -> Samples:
+        """The 8-bit levels of the pixels."""
+        return self.pixels if self.grid is None else self.grid.shown(self.pixels)
 
 
 class Recording(NamedTuple):
@@ -40,7 +54,8 @@ class Source(ABC):
 
     Attributes:
         name: for reports, without any path ("cifar10").
-        kind: what it was read from: "npz", "folder", "idx", "hdf5" or "wav"; the default format of an export.
+        kind: what it was read from: "npz", "folder", "idx", "hdf5", "wav", "dicom" or "nifti"; the default format of an
+            export.
         split: "train", "val", "test", or "all" where the data has no splits.
         shape: (C, H, W) of every sample.
         levels: the largest value of the samples' grid, 255 or 65535.

@@ -8,6 +8,7 @@ lets it: Landweber's iteration on the resize, projected onto the budget after ev
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.data.grid import Grid
 from hpcule.data.recording import moved, working
 from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
@@ -29,19 +31,25 @@ Publish = Callable[[Ids, Samples], Samples]
 
 def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: float) -> npt.NDArray[np.int32]:
     """A perturbation [C, h, w] at another size [C, H, W], in whole levels of at most `epsilon`."""
+    moved: npt.NDArray[np.int32] = np.rint(_carried(delta, size, int(epsilon))).astype(np.int32)
+    return moved
+
+
+def _carried(delta: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[Any]:
+    """In fractions of levels."""
     if delta.shape[1:] == size:
-        return delta.astype(np.int32)
+        return delta
     # Channel by channel: images may be large.
-    return np.concatenate([_carried(channel[None], size, int(epsilon)) for channel in delta])
+    return np.concatenate([_carried_channel(channel[None], size, bound) for channel in delta])
 
 
-def _carried(channel: npt.NDArray[np.integer], size: tuple[int, int], bound: int) -> npt.NDArray[np.int32]:
+def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[np.float32]:
     crafted, working = torch.from_numpy(channel.astype(np.float32)), (channel.shape[1], channel.shape[2])
     moved = _resized(crafted, size).clamp_(-bound, bound)
     for _ in range(STEPS):
         missing = crafted - _resized(moved, working)
         moved.add_(_resized(missing, size)).clamp_(-bound, bound)
-    return moved.round_().int().numpy()
+    return moved.numpy()
 
 
 def carries(store: StoreReader, source: Source) -> bool:
@@ -55,8 +63,21 @@ def published_native(store: StoreReader, sample: int, native: Native) -> Native:
     """An image of its own size with the store's perturbation of a sample; transparency stays as it is."""
     manifest = store.manifest
     delta = store.delta(np.array([sample]))[0]
+    if (grid := grid_of(store, native)) is not None:
+        if len(delta) > len(native.pixels):
+            # Grey among colours: of all that can be added to grey, the mean is nearest to what was crafted.
+            delta = delta.mean(axis=0, keepdims=True)
+        levels = _carried(delta, native.pixels.shape[1:], manifest.epsilon)
+        return native._replace(pixels=grid.moved(native.pixels, levels, manifest.epsilon))
     total = native.pixels + carried(delta, (native.pixels.shape[1], native.pixels.shape[2]), manifest.epsilon)
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
+
+
+def grid_of(store: StoreReader, native: Native) -> Grid | None:
+    """The grid of an image of stored values, in the units of the store's budget; None for one of 8-bit levels."""
+    if native.grid is None:
+        return None
+    return native.grid.in_stored_levels() if store.manifest.config.get("budget_unit") == "stored" else native.grid
 
 
 def published_recording(store: StoreReader, sample: int, recording: Recording) -> Recording:
@@ -78,10 +99,14 @@ def publishing(store: StoreReader, source: Source) -> Publish:
         for row, sample in zip(result, ids.tolist(), strict=True):
             native = source.native(sample)
             assert native is not None
-            row[...] = resize_planes(published_native(store, sample, native).pixels, samples.shape[2])
+            row[...] = _seen(published_native(store, sample, native).shown(), samples.shape[2:])
         return result
 
     return publish
+
+
+def _seen(shown: Samples, size: tuple[int, ...]) -> Samples:
+    return shown if shown.shape[1:] == size else resize_planes(shown, size[1])
 
 
 def _mixing(store: StoreReader, source: Source) -> Publish:

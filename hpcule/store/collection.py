@@ -30,7 +30,6 @@ WITHOUT_ALPHA = (".bmp", *JPEG)
 Compare = Callable[[Native, Native], Mapping[str, str]]
 """From an image as it was and as it is published to columns of its record."""
 
-
 Publish = Callable[[int, Native], Native]
 """From a sample's number and its image to the image that is published."""
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,8 +18,19 @@ from hpcule.store.files import storage_error
 from hpcule.store.formats import Part, folder_error, wav_error, write_folder, write_hdf5, write_npz
 from hpcule.store.webdataset import write_webdataset
 
+if TYPE_CHECKING:
+    from hpcule.store.deidentify import Policy
+
 _ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
-_DEFAULT_FORMAT = {"folder": "folder", "npz": "npz", "idx": "npz", "hdf5": "hdf5", "wav": "wav"}
+_DEFAULT_FORMAT = {
+    "folder": "folder",
+    "npz": "npz",
+    "idx": "npz",
+    "hdf5": "hdf5",
+    "wav": "wav",
+    "dicom": "dicom",
+    "nifti": "nifti",
+}
 _WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
 _FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {
     "folder": write_folder,
@@ -30,8 +41,10 @@ _ERRORS: dict[str, Callable[[Source], str | None]] = {
     "folder": folder_error,
     "wav": wav_error,
     "webdataset": lambda source: folder_error(source) if source.rate is None else None,
+    "dicom": lambda source: None if source.kind == "dicom" else "these are no DICOM files",
+    "nifti": lambda source: None if source.kind == "nifti" else "these are no NIfTI volumes",
 }
-FORMATS = (*_FOLDER_WRITERS, *_WRITERS)
+FORMATS = (*_FOLDER_WRITERS, "dicom", "nifti", *_WRITERS)
 
 
 class Publisher(Protocol):
@@ -45,6 +58,9 @@ class Publisher(Protocol):
 
     def publish_recording(self, sample: int, clean: Recording) -> Recording:
         """Change a recording as its file holds it."""
+
+    def bound(self, native: Native) -> int:
+        """How far the budget lets stored values of an image move, in whole ones."""
 
 
 def check_out(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
@@ -77,6 +93,7 @@ def write_copy(
     native: bool,
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
+    dicom_tags: Policy = "basic-deidentify",
 ) -> tuple[int, list[Record]]:
     """Write a split as `publisher` changes it, and the others unchanged beside it.
 
@@ -90,6 +107,7 @@ def write_copy(
         native: whether files are written at their own sizes.
         compare: numbers for the record of an image at its own size.
         jpeg_quality: see `write_collection`.
+        dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
 
     Returns:
         The bytes written, and what became of each file.
@@ -97,13 +115,16 @@ def write_copy(
     Raises:
         StoreError: a file's name leads out of the folder, or the disk is full.
         DataError: a sample cannot be read.
+        UsageError: the format cannot keep the budget.
     """
     out = out.absolute()
     split = "" if source.split == "all" and not others else source.split
     assert split not in others, split
     sources = {split: source, **others}
     size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
-    if native and (write_split := _own_sizes(kind, jpeg_quality)):
+    if kind in ("dicom", "nifti") and not native:
+        raise UsageError(f"{source.name}: a budget of a whole image, which {kind} cannot keep: choose npz or hdf5")
+    if native and (write_split := _own_sizes(kind, publisher, jpeg_quality, dicom_tags)):
         records: list[Record] = []
 
         def write(folder: Path) -> None:
@@ -121,8 +142,18 @@ def write_copy(
     ]
 
 
-def _own_sizes(kind: str, jpeg_quality: int | None) -> WriteSplit | None:
+def _own_sizes(kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_tags: Policy) -> WriteSplit | None:
     """What writes the files of a split at their own sizes; None where a format has one size, or none for files."""
+    if kind == "dicom":
+        try:
+            from hpcule.store.dicom import DicomWriter
+        except ImportError:
+            raise UsageError("DICOM files are written with the extra dicom: pip install 'hpcule[dicom]'") from None
+        return DicomWriter(dicom_tags, publisher.bound).write
+    if kind == "nifti":
+        from hpcule.store.nifti import NiftiWriter
+
+        return NiftiWriter(dicom_tags == "keep", publisher.bound).write
     return partial(write_collection, jpeg_quality=jpeg_quality) if kind == "folder" else None
 
 

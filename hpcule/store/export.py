@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.store.carry import carries, published_native, published_recording
+from hpcule.store.carry import carries, grid_of, published_native, published_recording
 from hpcule.store.collection import Compare, Record
 from hpcule.store.copy import check_out, write_copy
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.formats import safe_name
 from hpcule.store.read import StoreReader
 from hpcule.store.seal import Key
+
+if TYPE_CHECKING:
+    from hpcule.store.deidentify import Policy
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def export(
     other_splits: Mapping[str, Source] | None = None,
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
+    dicom_tags: Policy = "basic-deidentify",
     key: Key | None = None,
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
@@ -65,6 +70,7 @@ def export(
         other_splits: sources by split, copied unchanged beside the protected one.
         compare: numbers for the record of an image at its own size.
         jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.store.jpeg`.
+        dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
         key: of an encrypted store.
 
     Raises:
@@ -80,7 +86,16 @@ def export(
         require_same_samples(reader.manifest, source)
         publisher, name = _Publisher(reader), f"{safe_name(source.name)}-protected"
         written, records = write_copy(
-            out, kind, source, others, publisher, name, native=native, compare=compare, jpeg_quality=jpeg_quality
+            out,
+            kind,
+            source,
+            others,
+            publisher,
+            name,
+            native=native,
+            compare=compare,
+            jpeg_quality=jpeg_quality,
+            dicom_tags=dicom_tags,
         )
     copied = {name: len(other) for name, other in others.items()}
     return ExportSummary(out.absolute(), kind, len(source), copied, publisher.largest, written, records)
@@ -108,9 +123,17 @@ class _Publisher:
 
     def publish_native(self, sample: int, clean: Native) -> Native:
         published = published_native(self._reader, sample, clean)
-        change = np.subtract(published.pixels, clean.pixels, dtype=np.int32)
-        self.largest = max(self.largest, float(np.abs(change).max()))
+        change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
+        grid = grid_of(self._reader, clean)
+        if grid is not None and change > grid.bound(self._reader.manifest.epsilon):
+            raise StoreError(f"store {self._reader.path}: sample {sample} would change by {change} stored levels")
+        self.largest = max(self.largest, change / abs(grid.unit) if grid is not None and change else float(change))
         return published
+
+    def bound(self, native: Native) -> int:
+        """See `Publisher.bound`."""
+        grid, epsilon = grid_of(self._reader, native), self._reader.manifest.epsilon
+        return int(epsilon) if grid is None else grid.bound(epsilon)
 
     def publish_recording(self, sample: int, clean: Recording) -> Recording:
         return published_recording(self._reader, sample, clean)

@@ -95,6 +95,8 @@ def folder_error(source: Source) -> str | None:
     """Say why the samples of a source cannot be written as PNG, or return None."""
     if source.rate is not None:
         return "PNG holds images, and these are recordings"
+    if source.kind in ("dicom", "nifti"):
+        return f"names of {source.kind} files may identify patients, and PNG files would keep them"
     channels = source.shape[0]
     if source.dtype == np.uint8 and channels <= 4:
         return None

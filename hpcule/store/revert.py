@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.open import open_source
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.store.carry import carried, carries
@@ -73,8 +73,13 @@ def revert(
     Raises:
         StoreError: the store is damaged, the copy is not one of it, `out` holds something, the disk is full.
         DataError: a sample cannot be read.
+        UsageError: the copy is of DICOM or NIfTI files.
     """
     others = dict(other_splits or {})
+    if copy.kind in ("dicom", "nifti"):
+        raise UsageError(
+            f"{copy.kind} files cannot be reverted, as their tags and names were changed: take the originals"
+        )
     with StoreReader(store, key=key) as reader:
         kind = check_out(out, None, copy, others)
         if originals is not None:
@@ -169,6 +174,10 @@ class _Reverter:
             f"{self._copy.file_name(sample)} has {seen}: only mono WAV files of 16 bits can be reverted; "
             "take the originals"
         )
+
+    def bound(self, native: Native) -> int:
+        """See `Publisher.bound`."""
+        return int(self._reader.manifest.epsilon)
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
         """Whether what was written is what the store was made for, as far as can be told."""

@@ -1,0 +1,99 @@
+"""Collections of DICOM files: a folder a class (under train, val, test or not), with studies and series below, or none.
+
+What a network learns from is what a viewer shows: each frame after the modality's transform and the window, in 8 bits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from hpcule.config.errors import UsageError
+from hpcule.data.folder import ENDINGS as IMAGES
+from hpcule.data.frames import FrameSource
+from hpcule.data.nested import Nested
+from hpcule.data.source import Native
+
+ENDINGS = (".dcm", ".dicom", ".ima")
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+_NOUN = f"DICOM files; valid are names that end in {', '.join(ENDINGS)}, or files without an ending that begin as DICOM"
+
+
+def holds_dicom(root: Path) -> bool:
+    """Whether the first file below a folder that is an image, a recording or a DICOM file is one of the last."""
+    for folder, _, files in os.walk(root, followlinks=False):
+        for name in files:
+            if is_dicom(Path(folder, name)):
+                return True
+            if name.lower().endswith((*IMAGES, ".wav")):
+                return False
+    return False
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's ending says that it is DICOM, or, where it has none, its first bytes; directories are not.
+
+    A number behind the last dot is no ending: files are called after UIDs.
+    """
+    if path.suffix.lower() in ENDINGS:
+        return True
+    if path.name.upper() == "DICOMDIR" or (path.suffix and not path.suffix[1:].isdigit()) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+
+
+def dicom_splits(root: Path) -> tuple[str, ...]:
+    """Splits of a folder of DICOM files: its sub-folders if they are all called train, val or test, else "all"."""
+    return _nested(root).splits()
+
+
+class DicomSource(FrameSource):
+    """Every frame of every file; see `FrameSource`. Where a first folder is called after a patient, no labels.
+
+    Attributes:
+        seen: of each file, the stored values that are shown black and white where it does not say so itself.
+    """
+
+    name = "dicom"
+    kind = "dicom"
+
+    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+        """List the files and read their headers; those without a window are decoded.
+
+        Args:
+            root: the folder.
+            split: one of its splits, or "all".
+            image_size: resize each frame to this height and width; None needs frames of one size.
+            skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
+
+        Raises:
+            DataError: no files, a damaged one, one of an unknown compression, different sizes, a link that leads out.
+            UsageError: pydicom is not installed.
+        """
+        try:
+            from hpcule.data.dicom_file import read_frame, read_head
+        except ImportError:
+            raise UsageError(f"{root} holds DICOM files: pip install 'hpcule[dicom]'") from None
+        self._read_frame = read_frame
+        read = partial(read_head, decode=skip_unreadable)
+        heads = self._take(_nested(root), split, image_size, read, skip_unreadable)
+        self.seen = [head.seen for head in heads]
+        patients = frozenset[str]().union(*(head.patient for head in heads))
+        if _plain(self.class_names or ()) & _plain(patients):
+            self.labels = self.class_names = None
+
+    def frame(self, file: int, number: int) -> Native:
+        """See `FrameSource.frame`."""
+        return self._read_frame(self.folder / self.files[file], number, self.seen[file])
+
+
+def _nested(root: Path) -> Nested:
+    return Nested(root, is_dicom, _NOUN)
+
+
+def _plain(names: Iterable[str]) -> set[str]:
+    """Letters and digits alone, in lower case: DOE^JOHN is Doe_John."""
+    return {"".join(filter(str.isalnum, name)).casefold() for name in names}

@@ -1,0 +1,151 @@
+"""One DICOM file: what its header says of the pixels, and one of its frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.pixels.utils import iter_pixels, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from hpcule.data.dicom_grid import GREY, PALETTE, for_frame, grid_of, is_windowed, padding_of, set_window, to_rgb
+from hpcule.data.frames import Head
+from hpcule.data.layout import UnreadableError
+from hpcule.data.source import Native, Samples
+
+_MOST_PIXELS = 1 << 28
+"""Of a frame: more is no image, but a damaged header."""
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+"""Bytes a word of values that pydicom leaves as they lie in the file."""
+_quiet = threading.RLock()
+# What it logs and warns of quotes what tags say.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class DicomHead(Head):
+    """What a file says without its pixels.
+
+    Attributes:
+        seen: the smallest and largest stored value where nothing says which are black and white, else None.
+        patient: the patient's name and identifier.
+    """
+
+    seen: tuple[int, int] | None
+    patient: frozenset[str]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file inside the block is an `UnreadableError` that names it; nothing is warned of."""
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # foreign bytes make decoders raise what they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableError(
+            f"{path} cannot be read as a DICOM image ({reason}): replace it, or leave out such files with "
+            f"--set skip_unreadable=true; pip install 'hpcule[dicom,dicom-jpeg]' decodes most compressions"
+        ) from None
+
+
+def read_head(path: Path, *, decode: bool) -> DicomHead:
+    """Read the header, and where `decode` says so, or where no window is given, every frame once.
+
+    Raises:
+        UnreadableError: the file is damaged, no image, of another depth, or of a compression that nothing here decodes.
+    """
+    with reading(path):
+        header, source = _opened(path)
+        _check(header)
+        if decode and source is path:
+            # Of a file that ends too soon, pydicom gives what it finds.
+            _check(dcmread(path))
+        frames, grey = int(header.get("NumberOfFrames") or 1), header.PhotometricInterpretation in GREY
+        windowed = not grey or all(is_windowed(for_frame(header, frame)) for frame in range(frames))
+        if windowed:
+            grid_of(for_frame(header, 0))
+        ends = [_ends(pixels, header) for pixels in iter_pixels(source)] if decode or not windowed else None
+        if ends is not None and len(ends) != frames:
+            raise ValueError(f"it has {len(ends)} frames, not {frames}")
+        seen = None if windowed or ends is None else (min(low for low, _ in ends), max(high for _, high in ends))
+        names = {str(header.get(name) or "") for name in ("PatientID", "PatientName")}
+        return DicomHead(frames, (int(header.Rows), int(header.Columns)), grey, seen, frozenset(names - {""}))
+
+
+def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
+    """A frame as it is stored, in whole channels [C, H, W], with its grid.
+
+    Palettes and YBR become RGB.
+
+    Args:
+        path: the file.
+        frame: its number, from 0 on.
+        seen: of `DicomHead`.
+
+    Raises:
+        UnreadableError: see `read_head`.
+    """
+    with reading(path):
+        header, source = _opened(path)
+        pixels: Samples = pixel_array(source, index=frame)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        stored_as = str(header.PhotometricInterpretation)
+        header = for_frame(little_endian(header), frame)
+        if stored_as == PALETTE:
+            pixels = to_rgb(pixels, header)
+        elif stored_as in GREY and not is_windowed(header):
+            assert seen is not None
+            set_window(header, seen)
+        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        changes = () if stored_as in (*GREY, "RGB") else (f"{stored_as} became RGB",)
+        return Native(planes, changes=changes, grid=grid_of(header))
+
+
+def little_endian(dataset: Dataset) -> Dataset:
+    """The same dataset where values that pydicom leaves as bytes are little endian."""
+    if dataset.original_encoding[1]:
+        return dataset
+
+    def swap(_: Dataset, element: DataElement) -> None:
+        if (size := _WORDS.get(element.VR)) and element.value:
+            element.value = np.frombuffer(element.value, f"V{size}").view(f">u{size}").astype(f"<u{size}").tobytes()
+
+    dataset.walk(swap)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.set_original_encoding(False, True)
+    return dataset
+
+
+def _opened(path: Path) -> tuple[Dataset, Dataset | Path]:
+    """The header, and what to decode frames from: the file where they can be read one by one, else all of it."""
+    header = dcmread(path, stop_before_pixels=True)
+    deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    return header, dcmread(path) if deflated or int(header.get("NumberOfFrames") or 1) == 1 else path
+
+
+def _check(header: Dataset) -> None:
+    if "Rows" not in header or "BitsAllocated" not in header:
+        raise ValueError("it holds no image")
+    if not header.get("SOPClassUID"):
+        raise ValueError("it does not say what it is: no SOP class")
+    if header.BitsAllocated not in (8, 16) or not 2 <= header.BitsStored <= header.BitsAllocated:
+        raise ValueError(f"{header.BitsStored} of {header.BitsAllocated} bits; valid are 2 to 16")
+    if not 0 < header.Rows * header.Columns <= _MOST_PIXELS:
+        raise ValueError(f"{header.Columns}x{header.Rows} pixels")
+
+
+def _ends(pixels: Samples, header: Dataset) -> tuple[int, int]:
+    """Smallest and largest value that is no padding; of padding alone, its own."""
+    padding = padding_of(header)
+    inside = pixels if padding is None else pixels[(pixels < padding[0]) | (pixels > padding[1])]
+    some = inside if inside.size else pixels
+    return int(some.min()), int(some.max())

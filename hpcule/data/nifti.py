@@ -1,0 +1,147 @@
+"""Collections of NIfTI volumes: a folder a class (under train, val, test or not), or none. Each slice is a sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.errors import UsageError
+from hpcule.data.folder import ENDINGS as IMAGES
+from hpcule.data.frames import FrameSource, Head
+from hpcule.data.grid import Grid, linear
+from hpcule.data.layout import UnreadableError
+from hpcule.data.nested import Nested
+from hpcule.data.source import Native
+
+ENDINGS = (".nii", ".nii.gz")
+PERCENTILES = (0.5, 99.5)
+"""Of the stored values of a volume: what is shown black and white where its header does not say so."""
+_NOUN = f"NIfTI volumes; valid are names that end in {' or '.join(ENDINGS)}"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume as it is stored.
+
+    Attributes:
+        header: nibabel's.
+        values: integers [X, Y, Z]; what has more axes, with these in one.
+        slope: of the scale from stored values to those that the header's display window is in.
+        intercept: of the same.
+        window: the display window, float32 as the header keeps it.
+        grid: how stored values are shown.
+    """
+
+    header: Any
+    values: npt.NDArray[Any]
+    slope: float
+    intercept: float
+    window: tuple[float, float]
+    grid: Grid
+
+
+def holds_volumes(root: Path) -> bool:
+    """Whether the first file below a folder that is an image, a recording or a volume is a volume."""
+    for _, _, files in os.walk(root, followlinks=False):
+        for name in map(str.lower, files):
+            if name.endswith((*ENDINGS, *IMAGES, ".wav")):
+                return name.endswith(ENDINGS)
+    return False
+
+
+def nifti_splits(root: Path) -> tuple[str, ...]:
+    """Splits of a folder of volumes: its sub-folders if they are all called train, val or test, else "all"."""
+    return _nested(root).splits()
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a volume.
+
+    Raises:
+        UnreadableError: it is damaged, or stores other than whole numbers of 8 or 16 bits.
+    """
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        stored = image.get_data_dtype()
+        if stored.kind not in "iu" or stored.itemsize > 2:
+            raise ValueError(f"it stores {stored}; convert it to whole numbers of 16 bits with a scale")
+        values = np.asanyarray(image.dataobj.get_unscaled())
+        values = values.reshape(*values.shape[:2], -1) if values.ndim > 1 and values.size else values[:0]
+        if not values.size:
+            raise ValueError("it holds no slices")
+        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+        window = _window(image.header, values, slope, intercept)
+        ends = ((window[0] - intercept) / slope, (window[1] - intercept) / slope)
+        limits = np.iinfo(stored)
+        return Volume(image.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
+    except Exception as error:  # foreign bytes make readers raise what they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableError(
+            f"{path} cannot be read as a NIfTI volume ({reason}): replace it, or leave out such files with "
+            f"--set skip_unreadable=true"
+        ) from None
+
+
+class NiftiSource(FrameSource):
+    """Every slice of every volume along the third axis (and later ones), rows along the second; see `FrameSource`.
+
+    Reading single slices in any order reads the volume again for each: keep a collection in memory
+    (`world.resident_mebibytes`).
+    """
+
+    name = "nifti"
+    kind = "nifti"
+
+    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+        """Read every volume once.
+
+        Args:
+            root: the folder.
+            split: one of its splits, or "all".
+            image_size: resize each slice to this height and width; None needs slices of one size.
+            skip_unreadable: leave out volumes that cannot be read.
+
+        Raises:
+            DataError: no volumes, a damaged one, one of floats, different sizes, a link that leads out.
+            UsageError: nibabel is not installed.
+        """
+        try:
+            import nibabel  # noqa: F401
+        except ImportError:
+            raise UsageError(f"{root} holds NIfTI volumes: pip install 'hpcule[nifti]'") from None
+        self._take(_nested(root), split, image_size, _head, skip_unreadable)
+        # Slices of a volume are mostly read one after the other.
+        self.volume: Callable[[Path], Volume] = lru_cache(maxsize=1)(read_volume)
+
+    def frame(self, file: int, number: int) -> Native:
+        """See `FrameSource.frame`."""
+        volume = self.volume(self.folder / self.files[file])
+        plane = np.ascontiguousarray(volume.values[:, :, number].T)[None]
+        return Native(plane.astype(plane.dtype.newbyteorder("="), copy=False), grid=volume.grid)
+
+
+def _head(path: Path) -> Head:
+    width, height, slices = read_volume(path).values.shape
+    return Head(slices, (height, width), True)
+
+
+def _window(header: Any, values: npt.NDArray[Any], slope: float, intercept: float) -> tuple[float, float]:
+    """The header's display window, or that of most values, as float32: so the header can keep it."""
+    black, white = float(header["cal_min"]), float(header["cal_max"])
+    if not white > black:
+        ends = np.percentile(values, PERCENTILES) * slope + intercept
+        black, white = (float(np.float32(end)) for end in sorted(ends))
+    return black, white
+
+
+def _nested(root: Path) -> Nested:
+    return Nested(root, lambda path: path.name.lower().endswith(ENDINGS), _NOUN)

@@ -1,0 +1,141 @@
+"""DICOM files published: the frames of each in one file again, with the tags that a policy leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.pixels.utils import set_pixel_data
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, generate_uid
+
+from hpcule.data.dicom import DicomSource
+from hpcule.data.dicom_file import little_endian, reading
+from hpcule.data.dicom_grid import GREY, PALETTE, set_window
+from hpcule.data.source import Native, Source
+from hpcule.store.collection import Compare, Publish, Record
+from hpcule.store.deidentify import NewUids, Policy, apply_policy
+from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers
+
+_DESCRIPTION = "Pixel values slightly changed to protect the image against unauthorised training"
+_INSTANCE = ("SOPInstanceUID", "SeriesInstanceUID")
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+"""Syntaxes that always lose something; JPEG 2000 may."""
+_LIMITS = ("SmallestImagePixelValue", "LargestImagePixelValue")
+_LIMITS_ELSEWHERE = (
+    *("SmallestPixelValueInSeries", "LargestPixelValueInSeries"),
+    *("SmallestImagePixelValueInPlane", "LargestImagePixelValueInPlane"),
+)
+
+
+@dataclass(frozen=True)
+class DicomWriter:
+    """Writes DICOM files of all splits of a collection.
+
+    Attributes:
+        policy: what becomes of the tags; see `apply_policy`.
+        bound: how far stored values of an image may have moved.
+        uids: new ones, the same for all splits.
+    """
+
+    policy: Policy
+    bound: Bound
+    uids: NewUids = field(default_factory=NewUids)
+
+    def write(
+        self, folder: Path, split: str, source: Source, publish: Publish | None, compare: Compare
+    ) -> Iterator[Record]:
+        """Write the files of a split, and yield their records.
+
+        Args:
+            folder: the copy.
+            split: its sub-folder; "" for none.
+            source: the files.
+            publish: what becomes of a frame; None: pixels stay as they are stored, compressed or not.
+            compare: see `Record.numbers`; of a file with several frames, those of the frame that is changed most.
+
+        Raises:
+            DataError: a file cannot be read; the message names it.
+        """
+        assert isinstance(source, DicomSource), source.kind
+        if self.policy == "keep" and publish is not None:
+            self._meet(source)
+        for number, file in enumerate(source.files):
+            name = file if self.policy == "keep" else neutral_name(source, number, ".dcm")
+            place = folder / split / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pairs = published_frames(source, number, publish)
+            burnt_in = self._write(source, number, [published for _, published in pairs], place)
+            notes = [*(pairs[0][0].changes if pairs else ()), *(["text is burnt into its pixels"] if burnt_in else [])]
+            yield with_numbers(Record(split, file, name, bool(pairs), ", ".join(notes), {}), pairs, compare, self.bound)
+
+    def _write(self, source: DicomSource, number: int, frames: Sequence[Native], place: Path) -> bool:
+        """Write a file, with these frames or those that it has; whether it says that text is burnt into them."""
+        path = source.folder / source.files[number]
+        with reading(path):
+            dataset = little_endian(dcmread(path))
+            burnt_in = dataset.get("BurnedInAnnotation") == "YES"
+            syntax = dataset.file_meta.TransferSyntaxUID
+            if frames:
+                _set_pixels(dataset, frames, source.seen[number])
+                syntax = ExplicitVRLittleEndian
+            dataset = apply_policy(dataset, self.policy, self.uids)
+            if frames:
+                _say_derived(dataset)
+            dataset.preamble = b"\0" * 128
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = syntax
+            written = BytesIO()
+            dataset.save_as(written, enforce_file_format=True)
+        with place.open("xb") as out:
+            out.write(written.getbuffer())
+        return bool(burnt_in)
+
+    def _meet(self, source: DicomSource) -> None:
+        """Give new UIDs to the instances and series of the files, so that references to them follow."""
+        for file in source.files:
+            with reading(source.folder / file):
+                header = dcmread(source.folder / file, specific_tags=list(_INSTANCE), stop_before_pixels=True)
+                for name in _INSTANCE:
+                    if header.get(name):
+                        self.uids.renew(header[name].value)
+
+
+def _set_pixels(dataset: Dataset, frames: Sequence[Native], seen: tuple[int, int] | None) -> None:
+    """The pixels of all frames, uncompressed, and what the header says of them."""
+    meta, stored_as = dataset.file_meta, str(dataset.PhotometricInterpretation)
+    grey = stored_as in GREY
+    if meta.TransferSyntaxUID in _LOSSY and not dataset.get("LossyImageCompression"):
+        dataset.LossyImageCompression = "01"
+    if seen is not None:
+        set_window(dataset, seen)
+    planes = np.stack([frame.pixels[0] if grey else frame.pixels.transpose(1, 2, 0) for frame in frames])
+    bits = planes.dtype.itemsize * 8 if stored_as == PALETTE else int(dataset.BitsStored)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pixels = planes if "NumberOfFrames" in dataset else planes[0]
+    set_pixel_data(dataset, pixels, stored_as if grey else "RGB", bits, generate_instance_uid=False)
+    if not dataset.get("SOPInstanceUID"):
+        dataset.SOPInstanceUID = generate_uid(prefix=None)
+    for element in list(dataset.group_dataset(0x0028)):
+        palette = stored_as == PALETTE and "Palette" in element.keyword
+        if palette or element.keyword in _LIMITS_ELSEWHERE or (element.keyword in _LIMITS and not grey):
+            del dataset[element.tag]
+    for name, value in zip(_LIMITS, (planes.min(), planes.max()), strict=True):
+        if name in dataset:
+            setattr(dataset, name, int(value))
+
+
+def _say_derived(dataset: Dataset) -> None:
+    """PS3.3 C.7.6.1.1: pixels that were made from others, and how."""
+    dataset.ImageType = ["DERIVED", *list(dataset.get("ImageType") or ["", "SECONDARY"])[1:]]
+    dataset.DerivationDescription = _DESCRIPTION
+
+    def derived(_: Dataset, element: DataElement) -> None:
+        if element.keyword == "FrameType" and element.value:
+            element.value = ["DERIVED", *element.value[1:]]
+
+    dataset.walk(derived)

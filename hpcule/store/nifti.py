@@ -1,0 +1,65 @@
+"""NIfTI volumes published: the slices of each in one volume again, without the texts of its header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel.openers import Opener
+
+from hpcule.data.nifti import ENDINGS, NiftiSource, Volume
+from hpcule.data.source import Native, Source
+from hpcule.store.collection import Compare, Publish, Record
+from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers
+
+_TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+
+
+@dataclass(frozen=True)
+class NiftiWriter:
+    """Writes volumes.
+
+    Attributes:
+        keep_names: whether files keep their names, which may be those of patients.
+        bound: how far stored values of a slice may have moved.
+    """
+
+    keep_names: bool
+    bound: Bound
+
+    def write(
+        self, folder: Path, split: str, source: Source, publish: Publish | None, compare: Compare
+    ) -> Iterator[Record]:
+        """Write the volumes of a split, and yield their records; see `DicomWriter.write`."""
+        assert isinstance(source, NiftiSource), source.kind
+        for number, file in enumerate(source.files):
+            ending = next(ending for ending in reversed(ENDINGS) if file.lower().endswith(ending))
+            name = file if self.keep_names else neutral_name(source, number, ending)
+            place = folder / split / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pairs = published_frames(source, number, publish)
+            _write(place, source.volume(source.folder / file), [published for _, published in pairs])
+            yield with_numbers(Record(split, file, name, bool(pairs), "", {}), pairs, compare, self.bound)
+
+
+def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
+    """A volume with these slices, or those that it has: same type, scale, and place in space.
+
+    Its bytes are written as they are: nibabel's own way from an array to a file scales values anew.
+    """
+    header = volume.header.copy()
+    for name in _TEXTS:
+        if name in header:
+            header[name] = b""
+    header.extensions.clear()
+    header["cal_min"], header["cal_max"] = volume.window
+    header["vox_offset"] = header.single_vox_offset
+    header.set_slope_inter(volume.slope, volume.intercept)
+    values = volume.values
+    if slices:
+        values = np.stack([published.pixels[0].T for published in slices], axis=2)
+    with Opener(str(place), "xb") as file:
+        header.write_to(file)
+        file.write(values.astype(header.get_data_dtype()).tobytes(order="F"))
