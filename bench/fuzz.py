@@ -439,7 +439,7 @@ def _verdict(parser: Parser, folder: Path) -> tuple[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=1000, help="for each parser (default: 1000)")
+    parser.add_argument("--inputs", type=int, default=100, help="for each parser (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="these parsers")
     options = parser.parse_args()

@@ -68,7 +68,8 @@ def _map_member(path: Path, archive: zipfile.ZipFile, member: str) -> Array:
         first = _data_offset(path, info) + header
         return np.memmap(path, dtype, "r", first, shape, order)
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{where} is damaged ({error}); get or write the file again") from None
+        # It may quote the file, and a name in it is up to 64 KiB long.
+        raise DataError(f"{where} is damaged ({str(error)[:160]}); get or write the file again") from None
 
 
 def _unpack(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, where: str) -> Array:
