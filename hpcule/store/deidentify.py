@@ -38,10 +38,19 @@ _PIXELS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelAspectRatio", "PixelSpacing"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "RescaleType"),
-    *("ModalityLUTSequence", "FrameIncrementPointer", "FrameTime", "FrameTimeVector"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape", "PixelData"),
+    *(
+        "ModalityLUTSequence",
+        "WindowCenter",
+        "WindowWidth",
+        "VOILUTFunction",
+        "VOILUTSequence",
+        "PresentationLUTShape",
+        "PixelData",
+    ),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_PALETTE = (
     *(f"{colour}PaletteColorLookupTable{what}" for colour in _COLOURS for what in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
 )
@@ -144,7 +153,7 @@ def _replace(element: DataElement) -> None:
 def _minimal(dataset: Dataset) -> Dataset:
     """A secondary capture, which needs nothing that a scanner measured."""
     left = Dataset()
-    for name in (*_NAMED, *_PIXELS):
+    for name in (*_NAMED, *_PIXELS, *(_PALETTE if dataset.PhotometricInterpretation == "PALETTE COLOR" else ())):
         if name in dataset:
             left.add(dataset[name])
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
@@ -161,8 +170,10 @@ def _minimal(dataset: Dataset) -> Dataset:
     if "RescaleSlope" in left:
         left.setdefault("RescaleType", "US")
     left.SOPClassUID = SecondaryCaptureImageStorage
-    if "NumberOfFrames" in left:
+    if (left.get("NumberOfFrames") or 1) > 1:
         _as_several_frames(left)
+    else:
+        left.pop("NumberOfFrames", None)
     left.set_original_encoding(*dataset.original_encoding)
     return left
 
@@ -171,11 +182,11 @@ def _as_several_frames(capture: Dataset) -> None:
     """What PS3.3 A.8.3 to A.8.5 ask of secondary captures of several frames."""
     # Nobody looked: the value that says less is the one that warns.
     capture.setdefault("BurnedInAnnotation", "YES")
-    if capture.NumberOfFrames > 1 and "FrameIncrementPointer" not in capture:
-        capture.PageNumberVector = list(range(1, capture.NumberOfFrames + 1))
-        capture.FrameIncrementPointer = tag_for_keyword("PageNumberVector")
+    capture.PageNumberVector = list(range(1, capture.NumberOfFrames + 1))
+    capture.FrameIncrementPointer = tag_for_keyword("PageNumberVector")
     if capture.SamplesPerPixel == 3:
         capture.SOPClassUID = MultiFrameTrueColorSecondaryCaptureImageStorage
+        capture.pop("PresentationLUTShape", None)
         return
     capture.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
     if capture.BitsStored == 8:
