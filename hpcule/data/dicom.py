@@ -27,7 +27,7 @@ def holds_dicom(root: Path) -> bool:
         for name in files:
             if is_dicom(Path(folder, name)):
                 return True
-            if name.lower().endswith((*IMAGES, ".wav")):
+            if name.lower().endswith((*IMAGES, ".wav", ".flac")):
                 return False
     return False
 

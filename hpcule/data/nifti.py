@@ -51,7 +51,7 @@ def holds_volumes(root: Path) -> bool:
     """Whether the first file below a folder that is an image, a recording or a volume is a volume."""
     for _, _, files in os.walk(root, followlinks=False):
         for name in map(str.lower, files):
-            if name.endswith((*ENDINGS, *IMAGES, ".wav")):
+            if name.endswith((*ENDINGS, *IMAGES, ".wav", ".flac")):
                 return name.endswith(ENDINGS)
     return False
 

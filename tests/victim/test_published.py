@@ -221,6 +221,21 @@ def test_kept_or_read_anew_samples_are_the_same(make_store, dtype):
     assert (labels == other_labels).all()
 
 
+def test_what_has_to_be_decoded_and_does_not_fit_into_memory_is_published_once():
+    source, seen = ToySource(60), []
+    source.decodes = True
+
+    def note(ids, samples):
+        seen.extend(ids.tolist())
+        return samples + 1
+
+    published = Published(source, note, resident=0)
+    for _ in range(3):
+        samples, _ = published.take(np.array([5, 2, 59]))
+        np.testing.assert_array_equal(samples.numpy(), source.samples[[5, 2, 59]] + 1)
+    assert sorted(seen) == [2, 5, 59]
+
+
 def test_the_clean_control_is_the_source():
     source = ToySource(20)
     samples, labels = Published(source, resident=RESIDENT).take(everyone(source))
