@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -46,20 +45,16 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
-    from hpcule.cli.opened import key_of, privacy_notice
+    from hpcule.cli.opened import manifest_of
     from hpcule.data.open import list_splits, open_source
     from hpcule.store.collection import table
     from hpcule.store.export import export
     from hpcule.store.files import private_directory, write_atomically
     from hpcule.store.hashes import EXPORTED, file_hashes, hash_list
     from hpcule.store.jpeg import warning
-    from hpcule.store.manifest import read_manifest
     from hpcule.store.revert import RECORD
 
-    if notice := privacy_notice([options.store], strict=options.strict):
-        print(f"hpcule: {notice}", file=sys.stderr)
-    key = key_of(options)
-    manifest = read_manifest(options.store, key)
+    key, manifest = manifest_of(options)
     skip = bool(manifest.config.get("skip_unreadable"))
     source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
     others = {

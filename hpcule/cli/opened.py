@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ def key_of(options: argparse.Namespace) -> Any:
     from hpcule.store.keys import read_key
 
     return read_key(options.key) if options.key else None
+
+
+def manifest_of(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The key of --key, and the manifest of STORE; says on standard error that others may read the store.
+
+    Raises:
+        HpculeError: one of them cannot be had, or --strict refuses the store.
+    """
+    from hpcule.store.manifest import read_manifest
+
+    if notice := privacy_notice([options.store], strict=options.strict):
+        print(f"hpcule: {notice}", file=sys.stderr)
+    key = key_of(options)
+    return key, read_manifest(options.store, key)
 
 
 def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:

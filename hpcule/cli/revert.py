@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +26,18 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Revert."""
-    from hpcule.cli.opened import key_of, privacy_notice, single_file
+    from hpcule.cli.opened import manifest_of, single_file
     from hpcule.data.open import list_splits, open_source
-    from hpcule.store.manifest import read_manifest
     from hpcule.store.revert import open_copy, revert
 
-    if notice := privacy_notice([options.store], strict=options.strict):
-        print(f"hpcule: {notice}", file=sys.stderr)
-    key = key_of(options)
-    manifest = read_manifest(options.store, key)
+    key, manifest = manifest_of(options)
     data = single_file(options.data)
     splits = list_splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
     copies = {name: open_copy(manifest, data, name) for name in splits}
     originals = None
     if options.originals:
-        skip = bool(manifest.config["skip_unreadable"])
+        skip = bool(manifest.config.get("skip_unreadable"))
         originals = open_source(options.originals, image_size=manifest.working_size, skip_unreadable=skip)
     protected = copies.pop(split)
     altered = altered_files(options.store, options.data)

@@ -68,8 +68,8 @@ class WorldConfig:
     """How long a collective may wait for a rank that does not answer."""
     checkpoint_seconds: float = 120.0
     """Least time between two checkpoints."""
-    resident_mebibytes: int = 4096
-    """Shards (and a method's own per-sample state) stay in memory up to this size a worker, beyond it on disk."""
+    resident_mebibytes: int = 1024
+    """Samples stay in memory up to this size a worker; beyond it they are read again each time."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

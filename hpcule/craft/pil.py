@@ -210,14 +210,16 @@ class PIL(Method):
         epsilon = self.config.epsilon / source.levels
         ids = self.problem.partition.ids(shard)
         purpose, transposed = key(self.problem.seed, "pil", "start"), linear.t().contiguous()
-        parts = []
+        dtype = self.budget(self.config, source.shape, source.levels).dtype(source.levels)
+        found = np.empty((len(ids), self.dimension), dtype)
         for tile in np.array_split(ids, -(-len(ids) // _tile_rows(self.dimension))):
             samples, labels = self._samples(shard, tile, torch.float32), self._one_hot(tile)
             begin = uniform_start(purpose, tile, (self.dimension,), epsilon).to(device)
             clean_logits = (linear @ samples.t()).div_(source.levels)
             delta = self._descend(linear, transposed, clean_logits, labels, begin.t().contiguous(), epsilon)
-            parts.append(to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon))
-        return np.concatenate(parts).reshape(len(ids), *source.shape)
+            rows = slice(tile[0] - ids[0], tile[-1] + 1 - ids[0])
+            found[rows] = to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon)
+        return found.reshape(len(ids), *source.shape)
 
     def _descend(
         self,

@@ -186,10 +186,10 @@ class _Loop:
         elif isinstance(event, ShardResult):
             labels = self.problem.source.labels if self.manifest.labelled else None
             part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
-            delta = event.delta.astype(self.manifest.delta_dtype) if event.delta is not None else None
+            delta = None if event.delta is None else event.delta.astype(self.manifest.delta_dtype, copy=False)
             write_shard(self.store, self.manifest, event.shard, part, delta=delta, group=event.group, key=self.key)
         elif isinstance(event, SharedResult) and self.problem.world.leads:
-            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype), self.key)
+            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype, copy=False), self.key)
 
     def _save(self) -> None:
         self.checkpoints += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-KEPT_BYTES = 1 << 30
+KEPT_BYTES = 512 << 20
 """Of the pages that a process keeps of a mapped set."""
 _AROUND = 5
 """Where samples are read at random, a page fault maps so many times what was asked for: sixteen pages together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -44,7 +45,7 @@ class DamageError(StoreError):
         return one_line(f"{self.path}: {self.message}")
 
 
-def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | None) -> bytes:
+def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | None) -> memoryview:
     """Return the bytes of an HDF5 file; they depend on the arguments alone.
 
     Args:
@@ -52,8 +53,9 @@ def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | 
         run_key: identifies the run; stored as an attribute of the root.
         compression: None, "gzip" or "lzf", for arrays of more than one dimension.
     """
-    size = sum(array.nbytes for array in datasets.values())
-    with h5py.File("image", "w", driver="core", backing_store=False, block_size=size + CHUNK_BYTES) as file:
+    # HDF5's own files in memory would be copied once more to get at their bytes.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
         file.attrs["run_key"] = np.bytes_(run_key)
         for name, array in datasets.items():
             rows = min(len(array), max(1, CHUNK_BYTES // (array.nbytes // len(array))))
@@ -66,7 +68,7 @@ def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | 
                 compression=compression if array.ndim > 1 else None,
                 compression_opts=1 if compression == "gzip" and array.ndim > 1 else None,
             )
-        return file_image(file)
+    return image.getbuffer()
 
 
 def file_image(file: h5py.File) -> bytes:
