@@ -68,7 +68,7 @@ class ArraySource(Source):
         """See `Source.read`."""
         # Indexing an ndarray view: np.memmap would wrap each result in its own class.
         block = np.asarray(self.images)[ids]
-        self._pages.touched(block.nbytes)
+        self._pages.touched()
         samples: Samples = to_samples(block)
         return samples
 

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
 KEPT_BYTES = 512 << 20
-"""Of the pages that a process keeps of a mapped set."""
-_AROUND = 5
-"""Where samples are read at random, a page fault maps so many times what was asked for: sixteen pages together."""
+"""Of mapped pages, those of programs and libraries among them, that a process keeps."""
+_STATUS = Path("/proc/self/status")
 
 
 class Pages:
     """Pages of mapped files that the process has touched.
 
     They count as its resident memory until somebody else wants that memory, and batch systems kill for resident memory.
-    Given back they stay in the file system's cache, where touching them again finds them.
+    Given back they stay in the file system's cache, where touching them again finds them. How many there are only the
+    kernel knows: to touch one may map a hundred neighbours.
     """
 
     def __init__(self, *mappings: mmap.mmap) -> None:
         self._mappings = list(mappings)
-        self._touched = 0
 
     def add(self, mapping: mmap.mmap) -> None:
         """Count one more file."""
         self._mappings.append(mapping)
 
-    def touched(self, size: int) -> None:
-        """Note that so many bytes were read, and give all pages back where they may have become too many."""
-        self._touched += size
-        if min(_AROUND * self._touched, sum(map(len, self._mappings))) > KEPT_BYTES:
+    def touched(self) -> None:
+        """Give all pages back where they have become too many, on systems that tell and can."""
+        if sum(map(len, self._mappings)) > KEPT_BYTES and _mapped_bytes() > KEPT_BYTES:
             for mapping in self._mappings:
-                # Not every system can.
-                if hasattr(mmap, "MADV_DONTNEED"):
-                    mapping.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+                mapping.madvise(mmap.MADV_DONTNEED)
 
     def __getstate__(self) -> dict[str, object]:
         """In another process the arrays are copies in memory."""
-        return {"_mappings": [], "_touched": 0}
+        return {"_mappings": []}
+
+
+def _mapped_bytes() -> int:
+    """Resident pages of mapped files; 0 where nobody tells."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile:")), 0)

@@ -65,7 +65,7 @@ class MappedRows:
             with memoryview(self._maps[index]) as memory:
                 target[to : to + length] = memory[start : start + length]
             to += length
-        self._pages.touched(to)
+        self._pages.touched()
 
     def close(self) -> None:
         """Let go of the files."""
