@@ -6,6 +6,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def first_line(error: Exception) -> str:
+    """What an exception says, on one line, or its name: libraries say a good deal more."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 class HpculeError(Exception):
     """Something failed. The command prints the message on one line and exits with `exit_code`."""
 

@@ -15,6 +15,7 @@ from pydicom import DataElement, Dataset, dcmread
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from hpcule.config.errors import first_line
 from hpcule.data.dicom_grid import GREY, PALETTE, for_frame, grid_of, is_windowed, padding_of, set_window, to_rgb
 from hpcule.data.frames import Head
 from hpcule.data.layout import UnreadableError
@@ -50,7 +51,7 @@ def reading(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # foreign bytes make decoders raise what they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnreadableError(
             f"{path} cannot be read as a DICOM image ({reason}): replace it, or leave out such files with "
             f"--set skip_unreadable=true; pip install 'hpcule[dicom,dicom-jpeg]' decodes most compressions"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, first_line
 from hpcule.data.layout import Layout, UnreadableError, each
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, Native, Samples, Source
@@ -144,7 +144,7 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
         ) from None
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
         known = isinstance(error, UnidentifiedImageError)
-        reason = "no known image format" if known else (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "no known image format" if known else first_line(error)
         raise UnreadableError(
             f"{path} cannot be decoded ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
         ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, first_line
 from hpcule.data.array import member_names, splits_of
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
 from hpcule.data.source import Ids, Samples, Source
@@ -24,7 +24,7 @@ _FILTERS = {
     h5py.h5z.FILTER_LZF,
     h5py.h5z.FILTER_SZIP,
 }
-_MOST_COMPRESSED = 1100
+MOST_COMPRESSED = 1100
 """Deflate cannot shrink data more than 1032 times: what claims more is a trap for memory."""
 _CACHE_BYTES = 32 << 20
 """Read in the order of the file, one chunk in the cache is enough; HDF5 caches none that is larger than this."""
@@ -104,7 +104,7 @@ def _opened(path: Path) -> Any:
         # No locks: file systems of clusters often have none, and this file is only read.
         return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:
-        raise DataError(f"{path} is not a whole HDF5 file ({_first_line(error)}); get or write it again") from None
+        raise DataError(f"{path} is not a whole HDF5 file ({first_line(error)}); get or write it again") from None
 
 
 def _own_dataset(file: Any, name: str, path: Path) -> Any:
@@ -132,7 +132,7 @@ def _own_dataset(file: Any, name: str, path: Path) -> Any:
 
 def _is_written(dataset: Any) -> bool:
     """Whether the file holds as many bytes or chunks as the dataset's shape says."""
-    stored = dataset.id.get_storage_size() * (_MOST_COMPRESSED if dataset.chunks else 1)
+    stored = dataset.id.get_storage_size() * (MOST_COMPRESSED if dataset.chunks else 1)
     if dataset.nbytes > stored:
         return False
     if dataset.chunks is None:
@@ -146,13 +146,9 @@ def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of HDF5's errors
-        raise DataError(f"{where} is damaged ({_first_line(error)}); get or write it again") from None
+        raise DataError(f"{where} is damaged ({first_line(error)}); get or write it again") from None
 
 
 def _layout(images: Any) -> str:
     layout = images.attrs.get("layout", "")
     return layout.decode(errors="replace") if isinstance(layout, bytes) else str(layout)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

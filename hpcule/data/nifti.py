@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import UsageError
+from hpcule.config.errors import UsageError, first_line
 from hpcule.data.folder import ENDINGS as IMAGES
 from hpcule.data.frames import FrameSource, Head
 from hpcule.data.grid import Grid, linear
@@ -84,7 +84,7 @@ def read_volume(path: Path) -> Volume:
         limits = np.iinfo(stored)
         return Volume(image.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
     except Exception as error:  # foreign bytes make readers raise what they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnreadableError(
             f"{path} cannot be read as a NIfTI volume ({reason}): replace it, or leave out such files with "
             f"--set skip_unreadable=true"

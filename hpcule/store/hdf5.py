@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import StoreError, one_line
+from hpcule.config.errors import StoreError, first_line, one_line
+from hpcule.data.hdf5 import MOST_COMPRESSED
 from hpcule.store.seal import Key, SealedFile
 
 Array = npt.NDArray[Any]
@@ -23,9 +24,6 @@ CHUNK_BYTES = 256 << 10
 
 _CHUNK_CACHE_BYTES = 1 << 20
 """A reader may have some hundred files open, each with a cache of its own; HDF5 2.0 would take 8 MiB for each."""
-
-_MOST_COMPRESSED = 1100
-"""Deflate cannot shrink data more than 1032 times: a file that claims more is a trap for memory, or lacks chunks."""
 
 
 class DamageError(StoreError):
@@ -89,11 +87,6 @@ def reading(path: Path) -> Iterator[None]:
         raise DamageError("unreadable", path, f"unreadable ({first_line(error)}): restore it from a copy") from error
 
 
-def first_line(error: Exception) -> str:
-    """Return what an exception says, on one line; HDF5 says a good deal more."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def open_file(store: Path, name: str, run_key: str, key: Key | None = None) -> h5py.File:
     """Open a store's file of the run `run_key` for reading, without locks; an encrypted one with its key.
 
@@ -134,7 +127,7 @@ def dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[
             raise DamageError(
                 "layout", path, f"dataset {name} is {found.dtype} {found.shape}, where {dtype} {shape} belongs"
             )
-        most = found.id.get_storage_size() * (_MOST_COMPRESSED if found.compression else 1)
+        most = found.id.get_storage_size() * (MOST_COMPRESSED if found.compression else 1)
         if prod(shape) * dtype.itemsize > most:
             raise DamageError("layout", path, f"dataset {name} is not fully there")
     return found

@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcule.config.errors import first_line
 from hpcule.store.files import sha256_file
-from hpcule.store.hdf5 import file_image, first_line
+from hpcule.store.hdf5 import file_image
 from hpcule.store.manifest import Manifest
 
 INDEX = "index.h5"
