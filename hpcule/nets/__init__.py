@@ -12,7 +12,7 @@ from hpcule.config.tree import unknown
 from hpcule.nets import library
 from hpcule.nets.audio import AUDIO_NETS, audio_net
 from hpcule.nets.convnet import ConvNet
-from hpcule.nets.resnet import resnet18, resnet_small, resnet_tiny
+from hpcule.nets.resnet import resnet18, resnet18_imagenet, resnet_small, resnet_tiny
 from hpcule.nets.seeded import seeded_weights
 
 NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
@@ -20,6 +20,7 @@ NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet-tiny": resnet_tiny,
     "resnet-small": resnet_small,
     "resnet18": resnet18,
+    "resnet18-imagenet": resnet18_imagenet,
     "resnet50": library.resnet50,
     "senet18": library.senet18,
     "vgg16": library.vgg16,
@@ -47,7 +48,7 @@ def build(
         name: one of `NETS` for images, of `AUDIO_NETS` for recordings.
         channels: of the images, 1 or 3 as a rule.
         classes: the number of logits.
-        size: (H, W) of the images; above 64 pixels stems are those made for ImageNet.
+        size: (H, W) of the images; above 64 pixels, and by name, stems are those made for ImageNet.
         seed: all that the initial weights depend on; the global random state is neither read nor changed.
         rate: samples a second of recordings [b, 1, 1, T]; None for images.
 

@@ -82,6 +82,11 @@ def resnet18(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
     return ResNet(channels, classes, (64, 128, 256, 512), 2, max(size) <= LARGEST_SMALL_IMAGE)
 
 
+def resnet18_imagenet(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
+    """ResNet-18 with ImageNet's stem on images of any size, as a thief has it who takes a library's as it is."""
+    return ResNet(channels, classes, (64, 128, 256, 512), 2, small_images=False)
+
+
 def resnet_small(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
     """ResNet-10 of half the width: a victim that two processor cores train on ten thousand small images in minutes."""
     return ResNet(channels, classes, (32, 64, 128, 256), 1, max(size) <= LARGEST_SMALL_IMAGE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Literal
+from typing import Literal, get_args
 
 from hpcule.measure.accuracy import Summary, paired_difference, wilson
+from hpcule.study.ranked import best_ranks
 from hpcule.study.results import (
     Recipe,
     Results,
@@ -20,6 +21,8 @@ from hpcule.study.results import (
 )
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
+GRADES: tuple[Grade, ...] = get_args(Grade)
+"""From the best of what can be said to the worst, after nothing."""
 
 HELD, PART = 0.2, 0.7
 """Shares of what the clean control learns beyond chance: up to the first is left where a protection held, up to the
@@ -44,12 +47,15 @@ def grade(results: Results) -> Grade:
     clean, protected = victims(recipe, "clean")["mean"], victims(recipe, "protected")["mean"]
     if min(clean - protected, clean - chance) < SAME:
         return "none"
-    left = (protected - chance) / (clean - chance)
+    return _graded((protected - chance) / (clean - chance))
+
+
+def _graded(left: float) -> Grade:
     return "held" if left <= HELD else "part" if left <= PART else "weak"
 
 
 def verdict(results: Results) -> str:
-    """One sentence: did the protection hold, in the worst case, beside its controls."""
+    """Did the protection hold, in the worst case, beside its controls; and do victims know more than they name."""
     found = grade(results)
     if found == "invalid":
         return f"INVALID: {results['invalid_because']}, so nothing can be said about the protection."
@@ -63,7 +69,19 @@ def verdict(results: Results) -> str:
         f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: trained on the protected copy of "
         f"{results['data']['name']}, {who} recognise {percent(protected)} of clean test {samples}, against "
         f"{percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with random "
-        f"noise{as_good}; chance is {percent(results['data']['chance'])}."
+        f"noise{as_good}; chance is {percent(results['data']['chance'])}.{_known_besides(results)}"
+    )
+
+
+def _known_besides(results: Results) -> str:
+    """A sentence where scores of protected victims tell more of the classes than the grade of their answers says."""
+    ranks = best_ranks(results)
+    if ranks is None or GRADES.index(_graded(ranks.left)) <= GRADES.index(grade(results)):
+        return ""
+    return (
+        f" But they know more than they name: their scores rank clean test {noun(results)} with an area under the "
+        f"curve of {ranks.protected:.2f}, against {ranks.clean:.2f} after clean ones (0.5 is chance), and another "
+        "threshold makes accuracy of it."
     )
 
 

@@ -131,6 +131,8 @@ def _victim(result: Found) -> Victim:
     }
     if result.get("alignment") is not None:
         victim |= {"alignment": result["alignment"], "uniformity": result["uniformity"]}
+    if "ranking" in result:
+        victim["ranking"] = result["ranking"]
     if "linearity" in result:
         victim["linearity"] = result["linearity"]
     return victim

@@ -12,16 +12,19 @@ import torch
 
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
-from hpcule.measure.linearity import Linearity, linearity
+from hpcule.measure.linearity import linearity
+from hpcule.measure.ranking import ranking
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept, checkpoints, digests
 from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published, noise_basis
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.result import VictimResult
 from hpcule.victim.run import train_victim
+from hpcule.victim.testing import answers
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
@@ -61,8 +64,8 @@ class Task:
 
     def train(
         self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]
-    ) -> tuple[VictimResult, Linearity | None]:
-        """Train a cell's victim, and measure how linear its network is, where it has one and looks at images.
+    ) -> tuple[VictimResult, Found]:
+        """Train a cell's victim, and measure how its network, where it has one, ranks samples and how linear it is.
 
         Raises:
             UsageError: its mixture leaves hardly any clean sample.
@@ -70,11 +73,16 @@ class Task:
         config = with_recipe(self.victim, cell.recipe)
         config, train, owned = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
         network, result = train_victim(config, train, test, world, cell.seed, report, owned)
-        if network is None or self.test.rate is not None:
-            return result, None
-        images, labels = test.images(np.arange(min(len(test), MOST_TESTS), dtype=np.int64), world.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return result, linearity(network, images, labels, self.test.class_count)
+        if network is None:
+            return result, {}
+        everything = np.arange(len(test), dtype=np.int64)
+        parts = zip(*answers(network, test, everything, world.device, fast=is_fast(config, world.device)), strict=True)
+        measured: Found = {"ranking": ranking(*(torch.cat(part) for part in parts))}
+        if self.test.rate is None:
+            images, labels = test.images(everything[:MOST_TESTS], world.device)
+            images = images.contiguous(memory_format=torch.channels_last)
+            measured["linearity"] = linearity(network, images, labels, self.test.class_count)
+        return result, measured
 
 
 class Matrix:
@@ -99,10 +107,9 @@ class Matrix:
             def progress(done: int, total: int) -> None:
                 report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, count * total)
 
-            victim, linear = self._task.train(cell, test, world.alone(), progress)
+            victim, measured = self._task.train(cell, test, world.alone(), progress)
             facts = {"last": victim.last.test, "best": victim.best.test, "best_epoch": victim.best.epoch}
-            found = to_tree(cell) | facts | dataclasses.asdict(victim)
-            return found if linear is None else found | {"linearity": linear}
+            return to_tree(cell) | facts | dataclasses.asdict(victim) | measured
 
         found = self._kept.complete({cell.same_as: self._name(cell.same_as) for cell in cells}, world, train)
         return {cell: found[cell.same_as] for cell in cells}

@@ -19,6 +19,7 @@ from hpcule.study.mixtures import mixtures
 from hpcule.study.page import environment
 from hpcule.study.panels import Measured, panels
 from hpcule.study.pictures import Pictures, gain, thinning, triplets
+from hpcule.study.ranked import ranked
 from hpcule.study.results import (
     Protection,
     Recipe,
@@ -81,6 +82,7 @@ def render(results: Results, pictures: Pictures, measures: Sequence[Measured] = 
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
             ],
+            ranked=ranked(results),
             distance=distance(results),
             structure=structure(results),
             linear=linear_victims(results),

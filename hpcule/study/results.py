@@ -11,6 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 from hpcule.measure.audibility import AudibilityNumbers
 from hpcule.measure.bayes import BayesError
 from hpcule.measure.linearity import Linearity
+from hpcule.measure.ranking import Ranking
 from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
 
@@ -29,8 +30,8 @@ class Epoch(TypedDict):
 class Victim(TypedDict):
     """One training: accuracy after the last epoch, and at the epoch that was best on the test set.
 
-    `linearity` is there for images, where one network is trained as a whole; `alignment` and `uniformity` of features
-    where they are learnt first.
+    `ranking` after the last epoch is there where one network is trained as a whole, and of images `linearity`;
+    `alignment` and `uniformity` of features where they are learnt first.
     """
 
     seed: int
@@ -41,6 +42,7 @@ class Victim(TypedDict):
     steps: int
     seconds: float
     curve: list[Epoch]
+    ranking: NotRequired[Ranking]
     linearity: NotRequired[Linearity]
     alignment: NotRequired[float]
     uniformity: NotRequired[float]

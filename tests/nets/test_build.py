@@ -77,6 +77,12 @@ def test_stem_keeps_the_resolution_up_to_64_pixels_and_quarters_it_above() -> No
         assert network.stem(torch.rand(1, 3, *size)).shape[-2:] == expected
 
 
+def test_a_network_named_after_imagenet_quarters_the_resolution_of_small_images_too() -> None:
+    network = build("resnet18-imagenet", channels=3, classes=1000, size=(32, 32), seed=0)
+    assert network.stem(torch.rand(1, 3, 32, 32)).shape[-2:] == (8, 8)
+    assert parameters(network) == 11_689_512
+
+
 def test_small_and_tiny_differ_in_width_alone() -> None:
     small, tiny = (
         build(name, channels=3, classes=10, size=(32, 32), seed=0) for name in ("resnet-small", "resnet-tiny")

@@ -37,6 +37,31 @@ def test_verdict_names_both_controls_and_chance(results):
     assert text.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("protected", "area", "said"),
+    [
+        # Of the clean control's 0.43 beyond chance, 9 % is left, as little as of its accuracy; then 70 and 93 %.
+        ((0.12, 0.10, 0.11), 0.54, False),
+        ((0.12, 0.10, 0.11), 0.80, True),
+        ((0.4, 0.41, 0.42), 0.54, False),
+        ((0.4, 0.41, 0.42), 0.90, True),
+    ],
+)
+def test_scores_that_tell_more_than_answers_are_in_the_verdict(make, protected, area, said):
+    recipe = make.with_areas(make.plain(protected=protected), clean=0.93, noise=0.92, protected=area)
+    text = verdict(make.results([recipe]))
+    assert ("know more than they name" in text) is said
+    assert (f"of {area:.2f}, against 0.93" in text) is said
+
+
+def test_a_recipe_without_a_control_does_not_rank_either(make):
+    good = make.with_areas(make.plain(protected=(0.1, 0.1, 0.1)), clean=0.93, noise=0.92, protected=0.5)
+    bad = make.with_areas(make.cropped(), clean=0.6, noise=0.6, protected=0.9)
+    results = make.results([good, bad | {"invalid_because": "it did not learn"}])
+    results["worst_case"] = {"recipe": "plain", "protected": 0.1}
+    assert "know more" not in verdict(results)
+
+
 def test_invalid_is_loud_and_makes_no_claim(make):
     results = make.results(
         [make.plain()], status="invalid", invalid_because="the clean control reached 0.12, chance is 0.10"

@@ -50,6 +50,17 @@ def test_each_cell_has_its_file_and_is_trained_once(store, tmp_path, alone):
     assert again == {cell: json.loads(json.dumps(first[cell])) for cell in CELLS}
 
 
+def test_a_cell_tells_how_its_network_ranks_all_test_samples(store, tmp_path, alone):
+    task = make_task(store)
+    found, _ = train(task, tmp_path / "cells", alone, CELLS[:1])
+    ranking = found[CELLS[0]]["ranking"]
+    # The toys' classes are of one size: balanced accuracy is accuracy.
+    assert ranking["balanced"] == pytest.approx(found[CELLS[0]]["last"])
+    assert 0.5 < ranking["area"] <= 1
+    contrastive = MatrixCell("simclr-1", "clean", 0)
+    assert "ranking" not in train(task, tmp_path / "cells", alone, [contrastive])[0][contrastive]
+
+
 def test_a_restart_trains_what_is_missing(store, tmp_path, alone):
     task, folder = make_task(store), tmp_path / "cells"
 

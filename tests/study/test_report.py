@@ -274,3 +274,13 @@ def test_the_structure_of_the_perturbation_stands_beside_that_of_clean_samples(r
         assert number in text
     without = {name: value for name, value in results.items() if name != "structure"}
     assert "What the perturbation tells" not in render(without, pictures)
+
+
+def test_what_victims_know_beside_what_they_name_has_a_table(make, pictures):
+    recipe = make.with_areas(make.plain(), clean=0.931, noise=0.927, protected=0.604)
+    text = render(make.results([recipe, make.cropped()]), pictures)
+    (table,) = re.findall(r'aria-label="Balanced accuracy and area under the curve">.*?</table>', text, flags=re.DOTALL)
+    assert table.count('scope="rowgroup"') == 1
+    for area in ("0.931", "0.927", "0.604"):
+        assert area in table
+    assert "Beside accuracy" not in render(make.results([make.cropped()]), pictures)

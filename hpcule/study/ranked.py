@@ -1,0 +1,64 @@
+"""What victims know beside what they name right: the classes alike, and whatever the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from hpcule.measure.ranking import CHANCE
+from hpcule.study.results import Recipe, Results, SetName, VictimSet, victims, whole_recipes
+
+
+@dataclass(frozen=True)
+class RankedRow:
+    """The victims of one set: means over seeds, shares in [0, 1]."""
+
+    kind: SetName
+    title: str
+    accuracy: float
+    balanced: float
+    area: float | None
+
+
+def ranked(results: Results) -> dict[str, list[RankedRow]]:
+    """By the titles of recipes whose networks are trained as a whole."""
+    rows = {
+        recipe["title"]: [_row(entry) for entry in recipe["sets"] if _is_ranked(entry)] for recipe in results["recipes"]
+    }
+    return {title: found for title, found in rows.items() if found}
+
+
+def _row(entry: VictimSet) -> RankedRow:
+    balanced = fmean(victim["ranking"]["balanced"] for victim in entry["seeds"])
+    return RankedRow(entry["set"], entry["title"], entry["mean"], balanced, mean_area(entry))
+
+
+def _is_ranked(entry: VictimSet) -> bool:
+    return all("ranking" in victim for victim in entry["seeds"])
+
+
+def mean_area(entry: VictimSet) -> float | None:
+    """Area under the curve, mean over seeds; None where it was not measured or the test set has one class."""
+    found = [victim["ranking"]["area"] for victim in entry["seeds"] if "ranking" in victim]
+    known = [area for area in found if area is not None]
+    return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A recipe's areas under the curve, and of what the clean control's has beyond chance the share that is left."""
+
+    recipe: Recipe
+    clean: float
+    protected: float
+    left: float
+
+
+def best_ranks(results: Results) -> Ranks | None:
+    """The recipe whose protected victims rank clean test samples best, mixtures aside; None where none can say."""
+    found = []
+    for recipe in whole_recipes(results):
+        clean, protected = (mean_area(victims(recipe, name)) for name in ("clean", "protected"))
+        if clean is not None and protected is not None and clean > CHANCE and "invalid_because" not in recipe:
+            found.append(Ranks(recipe, clean, protected, (protected - CHANCE) / (clean - CHANCE)))
+    return max(found, key=lambda ranks: ranks.protected, default=None)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hpcule.measure.ranking import ranking
+
+
+def by_pairs(logits, labels):
+    """Mean over classes of the share of pairs that are in the right order, by softmax; slow and obvious."""
+    probabilities, areas = logits.double().softmax(1), []
+    for label in labels.unique():
+        first, second = probabilities[labels == label, label], probabilities[labels != label, label]
+        wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a in first for b in second]
+        areas.append(sum(wins) / len(wins))
+    return sum(areas) / len(areas)
+
+
+@pytest.mark.parametrize(("classes", "digits"), [(2, 0), (3, 6), (7, 6)])
+def test_the_area_is_the_share_of_pairs_in_order(classes, digits):
+    # With two classes and whole numbers many pairs are ties.
+    generator = torch.Generator().manual_seed(classes)
+    labels = torch.randint(0, classes, (90,), generator=generator)
+    logits = torch.randn(90, classes, generator=generator).round(decimals=digits)
+    logits[torch.arange(90), labels] += 1
+    assert ranking(logits, labels)["area"] == pytest.approx(by_pairs(logits, labels))
+
+
+def test_a_shifted_threshold_costs_accuracy_and_not_the_area():
+    labels = torch.tensor([0] * 50 + [1] * 50)
+    scores = torch.cat([torch.linspace(0, 1, 50), torch.linspace(2, 3, 50)])
+    told = ranking(torch.stack([torch.zeros(100), scores - 1.5], 1), labels)
+    shifted = ranking(torch.stack([torch.zeros(100), scores + 1], 1), labels)
+    assert told == {"balanced": 1.0, "area": 1.0}
+    assert shifted == {"balanced": 0.5, "area": 1.0}
+
+
+def test_balanced_accuracy_counts_every_class_alike():
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    always_first = torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+    assert ranking(always_first, labels) == {"balanced": 0.5, "area": 0.5}
+
+
+def test_scores_that_are_sure_are_still_ranked():
+    # As float32 probabilities all of them would be 1.
+    logits = torch.tensor([[0.0, 40.0], [0.0, 50.0], [0.0, 60.0], [0.0, 70.0]])
+    assert ranking(logits, torch.tensor([0, 0, 1, 1]))["area"] == 1.0
+
+
+def test_one_class_has_no_area_and_absent_classes_do_not_count():
+    logits = torch.eye(3).repeat(2, 1)
+    assert ranking(logits, torch.zeros(6, dtype=torch.long))["area"] is None
+    labels = torch.tensor([0, 1, 1, 0, 1, 1])
+    found = ranking(logits, labels)
+    assert found["balanced"] == pytest.approx((2 / 2 + 2 / 4) / 2)
