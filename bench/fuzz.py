@@ -40,7 +40,7 @@ from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import Manifest, SourceFacts, plan_shards, write_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.verify import verify
-from hpcule.store.write import begin, finish, finished_shards, write_shard
+from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
 
@@ -146,7 +146,7 @@ def make_store(file: str, *, finished: bool = True) -> Callable[[Path], Path]:
         begin(store, manifest)
         for index, entry in enumerate(manifest.shards):
             delta = np.full((entry.count, *manifest.sample_shape), 3, np.int8)
-            write_shard(store, manifest, index, LABELS[: entry.count], delta=delta)
+            put(store, manifest, prepare_shard(manifest, index, LABELS[: entry.count], delta=delta))
         if finished:
             finish(store, manifest)
         return store / file

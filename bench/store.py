@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hpcule.store.behind import WriteBehind
 from hpcule.store.manifest import Manifest, SourceFacts, plan_shards
 from hpcule.store.read import StoreReader
-from hpcule.store.write import begin, finish, write_shard
+from hpcule.store.write import begin, finish
 
 Array = npt.NDArray[Any]
 
@@ -43,23 +45,29 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     shape = (3, options.size, options.size)
     delta = np.random.default_rng(0).integers(-8, 9, (options.samples // options.shards, *shape), dtype=np.int8)
     plan = manifest(options, shape)
-    begin(folder / "store", plan)
-    plain = folder / "plain"
+    turns = count()
 
     def write_store() -> None:
-        for shard in range(options.shards):
-            write_shard(folder / "store", plan, shard, None, delta=delta)
+        # Anew in every turn: to replace a file takes the file system longer than to make one.
+        store = folder / f"store-{next(turns)}"
+        begin(store, plan)
+        with WriteBehind(store, plan) as writer:
+            for shard in range(options.shards):
+                writer.shard(shard, None, delta=delta)
 
     def write_plain() -> None:
-        with plain.open("wb") as file:
-            for _ in range(options.shards):
+        turn = next(turns)
+        for shard in range(options.shards):
+            with (folder / f"plain-{turn}-{shard}").open("wb") as file:
                 file.write(delta.data)
                 file.flush()
                 os.fsync(file.fileno())
 
     total = options.shards * delta.nbytes
     compare("write", "write + fsync", write_store, write_plain, total, options.runs)
-    finish(folder / "store", plan)
+    store_folder, plain = folder / "store-0", folder / "plain"
+    finish(store_folder, plan)
+    np.concatenate([delta] * options.shards).tofile(plain)
     mapped = np.memmap(plain, np.int8, "r", 0, (options.shards * len(delta), *shape))
     draws = np.random.default_rng(1)
 
@@ -76,7 +84,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 
     some = options.batches * options.batch * delta[0].nbytes
     map_take = np.asarray(mapped).__getitem__
-    with StoreReader(folder / "store") as store:
+    with StoreReader(store_folder) as store:
         compare(
             f"batches of {options.batch}",
             "memory map",

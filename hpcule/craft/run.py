@@ -25,12 +25,13 @@ from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Source
 from hpcule.store import checkpoint
+from hpcule.store.behind import WriteBehind
 from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import combine, shard_digest
 from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import MANIFEST, Manifest, read_manifest
 from hpcule.store.seal import Key, write_file
-from hpcule.store.write import begin, finish, finished_shards, write_shard, write_shared
+from hpcule.store.write import begin, finish, finished_shards
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
 from hpcule.world.signals import StopFlag
@@ -131,13 +132,16 @@ def _run(
         begin(store, manifest, key)
         write_file(store, "run/config.yaml", dump_yaml(to_tree(config)).encode(), key)
     world.barrier()
-    with closing(Journal(store, world, clock.sections["craft"])) as journal:
+    with (
+        closing(Journal(store, world, clock.sections["craft"])) as journal,
+        WriteBehind(store, manifest, key) as writer,
+    ):
 
         def note(step: Step) -> None:
             journal.note(step)
             report(step)
 
-        _Loop(method, problem, store, manifest, key, stop, clock, note, config.world.checkpoint_seconds).run()
+        _Loop(method, problem, store, manifest, key, writer, stop, clock, note, config.world.checkpoint_seconds).run()
     world.barrier()
     if world.leads:
         clock.measure("finish", lambda: finish(store, manifest, key))
@@ -151,6 +155,7 @@ class _Loop:
     store: Path
     manifest: Manifest
     key: Key | None
+    writer: WriteBehind
     stop: StopFlag
     clock: Clock
     report: Report
@@ -167,8 +172,7 @@ class _Loop:
         last_save = time.monotonic()
         while True:
             event: Event | None = self.clock.measure("craft", lambda: next(events, None))
-            if event is not None:
-                self.clock.measure("write", partial(self._handle, event))
+            self.clock.measure("write", self.writer.wait if event is None else partial(self._handle, event))
             due = world.leads and time.monotonic() - last_save >= self.checkpoint_seconds
             alive, stopping, saving = world.maximum([event is not None, bool(self.stop), due])
             if not alive:
@@ -187,11 +191,13 @@ class _Loop:
             labels = self.problem.source.labels if self.manifest.labelled else None
             part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
             delta = None if event.delta is None else event.delta.astype(self.manifest.delta_dtype, copy=False)
-            write_shard(self.store, self.manifest, event.shard, part, delta=delta, group=event.group, key=self.key)
+            self.writer.shard(event.shard, part, delta=delta, group=event.group)
         elif isinstance(event, SharedResult) and self.problem.world.leads:
-            write_shared(self.store, self.manifest, event.delta.astype(self.manifest.delta_dtype, copy=False), self.key)
+            self.writer.shared(event.delta.astype(self.manifest.delta_dtype, copy=False))
 
     def _save(self) -> None:
+        # A checkpoint does not hold what was handed over.
+        self.writer.wait()
         self.checkpoints += 1
         state, world = self.method.state(), self.problem.world
         states = {"shared": state.shared, **state.parts} if world.leads else state.parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, first_line, one_line
 from hpcule.data.hdf5 import MOST_COMPRESSED
+from hpcule.store.image import Image
 from hpcule.store.seal import Key, SealedFile
 
 Array = npt.NDArray[Any]
@@ -43,16 +43,20 @@ class DamageError(StoreError):
         return one_line(f"{self.path}: {self.message}")
 
 
-def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | None) -> memoryview:
+def build_image(
+    datasets: Mapping[str, Array], run_key: str, compression: str | None, image: Image | None = None
+) -> memoryview:
     """Return the bytes of an HDF5 file; they depend on the arguments alone.
 
     Args:
         datasets: arrays [n, ...] by name; each is stored in chunks of whole rows with Fletcher-32 checksums.
         run_key: identifies the run; stored as an attribute of the root.
         compression: None, "gzip" or "lzf", for arrays of more than one dimension.
+        image: to write it in, again and again.
     """
     # HDF5's own files in memory would be copied once more to get at their bytes.
-    image = io.BytesIO()
+    image = image or Image()
+    image.reset()
     with h5py.File(image, "w") as file:
         file.attrs["run_key"] = np.bytes_(run_key)
         for name, array in datasets.items():
@@ -66,7 +70,7 @@ def build_image(datasets: Mapping[str, Array], run_key: str, compression: str | 
                 compression=compression if array.ndim > 1 else None,
                 compression_opts=1 if compression == "gzip" and array.ndim > 1 else None,
             )
-    return image.getbuffer()
+    return image.view()
 
 
 def file_image(file: h5py.File) -> bytes:

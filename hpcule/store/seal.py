@@ -152,13 +152,18 @@ class SealedFile(io.RawIOBase):
         return self._segment
 
 
+def sealed(data: bytes | memoryview, file: str, key: Key | None) -> bytes | memoryview:
+    """The bytes of a store's file as they are written: encrypted where there is a key."""
+    return data if key is None else key.seal(data, file)
+
+
 def write_file(store: Path, file: str, data: bytes | memoryview, key: Key | None) -> bytes | memoryview:
     """Write a file of a store atomically, sealed where there is a key, and return the bytes that were written.
 
     Raises:
         StoreError: it cannot be written.
     """
-    written = data if key is None else key.seal(data, file)
+    written = sealed(data, file, key)
     write_atomically(store / file, written)
     return written
 

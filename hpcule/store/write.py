@@ -1,9 +1,13 @@
-"""Writing a store: begin, one call a shard from whoever owns it, finish."""
+"""Writing a store: begin, one call a shard from whoever owns it, finish.
+
+A file is prepared, which is work in memory, and then put into the store, which is waiting for the disk.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +17,25 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError
 from hpcule.store.files import LEFTOVERS, private_directory, sha256_file, to_json, write_atomically, writing
 from hpcule.store.hdf5 import Array, build_image
+from hpcule.store.image import Image
 from hpcule.store.index import INDEX, build_index
-from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest, write_manifest
-from hpcule.store.seal import Key, read_json_file, write_file
+from hpcule.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from hpcule.store.seal import Key, read_json_file, sealed, write_file
 
 RUN = "run"
 SHARDS = "shards"
 
 _SHARED_NOTE = f"{RUN}/shared.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A file as it will be, the note that will stand for it, and whether there are labels in it."""
+
+    file: str
+    note: str
+    labelled: bool
+    image: memoryview
 
 
 @dataclass(frozen=True)
@@ -52,29 +67,24 @@ def begin(store: Path, manifest: Manifest, key: Key | None = None) -> None:
     write_manifest(store, manifest, key)
 
 
-def write_shard(
-    store: Path,
+def prepare_shard(
     manifest: Manifest,
     index: int,
     labels: npt.NDArray[np.int64] | None,
     *,
     delta: Array | None = None,
     group: npt.NDArray[np.int64] | None = None,
-    key: Key | None = None,
-) -> ShardEntry:
-    """Write shard `index`, and beside it the note that makes it count as finished.
+    image: Image | None = None,
+) -> Prepared:
+    """Make the file of shard `index`.
 
     Args:
-        store: folder that `begin` has prepared.
         manifest: of this run.
         index: number of the shard in `manifest.shards`.
         labels: int64 [n] of the shard's samples, or None.
         delta: [n, C, H, W] in `manifest.delta_dtype` and in levels, for the unit "sample".
         group: int64 [n] in 0..groups-1, for shared perturbations.
-        key: that `begin` was given.
-
-    Raises:
-        StoreError: the file cannot be written.
+        image: to make it in; None: in memory of its own.
     """
     entry = manifest.shards[index]
     datasets: dict[str, Array] = {"id": np.arange(entry.first, entry.first + entry.count, dtype=np.int64)}
@@ -92,20 +102,29 @@ def write_shard(
         _assert_column(group, entry.count)
         assert not np.any((group < 0) | (group >= manifest.groups)), (group.min(), group.max())
         datasets["group"] = group
-    note = _publish(store, manifest, entry.file, _shard_note(index), datasets, key)
-    return replace(entry, bytes=note.bytes, sha256=note.sha256)
+    return _prepare(manifest, entry.file, _shard_note(index), datasets, image)
 
 
-def write_shared(store: Path, manifest: Manifest, delta: Array, key: Key | None = None) -> SharedEntry:
-    """Write the perturbations [groups, C, H, W] that samples share, in `manifest.delta_dtype` and in levels.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
+def prepare_shared(manifest: Manifest, delta: Array, image: Image | None = None) -> Prepared:
+    """Make the file of the perturbations [groups, C, H, W] that samples share, in `manifest.delta_dtype` and levels."""
     assert manifest.shared is not None
     _assert_delta(manifest, delta, manifest.groups)
-    note = _publish(store, manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta}, key)
-    return replace(manifest.shared, bytes=note.bytes, sha256=note.sha256)
+    return _prepare(manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta}, image)
+
+
+def put(store: Path, manifest: Manifest, prepared: Prepared, key: Key | None = None) -> None:
+    """Write a file, and beside it the note that makes it count as finished.
+
+    Raises:
+        StoreError: one of them cannot be written.
+    """
+    data = sealed(prepared.image, prepared.file, key)
+    with ThreadPoolExecutor(1) as beside:
+        # What the disk takes, and the processor.
+        digest = beside.submit(hashlib.sha256, data)
+        write_atomically(store / prepared.file, data)
+    note = _SideCar(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
+    write_file(store, prepared.note, to_json(vars(note)), key)
 
 
 def finished_shards(store: Path, manifest: Manifest, key: Key | None = None) -> set[int]:
@@ -170,14 +189,9 @@ def _assert_delta(manifest: Manifest, delta: Array, count: int) -> None:
     assert over is None, f"position {over[0]}: {manifest.budget.exceeded(over[1])}"
 
 
-def _publish(
-    store: Path, manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array], key: Key | None
-) -> _SideCar:
-    image = write_file(store, file, build_image(datasets, manifest.run_key, manifest.compression), key)
-    digest = hashlib.sha256(image).hexdigest()
-    written = _SideCar(manifest.run_key, file, "label" in datasets, len(image), digest)
-    write_file(store, note, to_json(vars(written)), key)
-    return written
+def _prepare(manifest: Manifest, file: str, note: str, datasets: Mapping[str, Array], image: Image | None) -> Prepared:
+    data = build_image(datasets, manifest.run_key, manifest.compression, image)
+    return Prepared(file, note, "label" in datasets, data)
 
 
 def _read_note(store: Path, manifest: Manifest, file: str, note: str, key: Key | None) -> _SideCar | None:

@@ -15,7 +15,7 @@ from hpcule.data.source import Source
 from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import fingerprint
 from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards, write_manifest
-from hpcule.store.write import begin, finish, write_shard, write_shared
+from hpcule.store.write import begin, finish, prepare_shard, prepare_shared, put
 
 
 class MemorySource(Source):
@@ -120,11 +120,11 @@ def make_store(make_manifest, draw_delta, tmp_path):
             rows = slice(entry.first, entry.first + entry.count)
             labels = source.labels[rows] if source.labels is not None else None
             if group is None:
-                write_shard(path, planned, index, labels, delta=delta[rows], key=key)
+                put(path, planned, prepare_shard(planned, index, labels, delta=delta[rows]), key)
             else:
-                write_shard(path, planned, index, labels, group=group[rows], key=key)
+                put(path, planned, prepare_shard(planned, index, labels, group=group[rows]), key)
         if planned.shared:
-            write_shared(path, planned, delta, key)
+            put(path, planned, prepare_shared(planned, delta), key)
         return path, finish(path, planned, key), delta, group
 
     return make

@@ -15,7 +15,7 @@ from hpcule.store.verify import verify
 WRITER = """
 import pickle, sys
 from pathlib import Path
-from hpcule.store.write import begin, finish, finished_shards, write_shard
+from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
 store, arguments = Path(sys.argv[1]), Path(sys.argv[2])
 manifest, labels, delta = pickle.loads(arguments.read_bytes())
 print("ready", flush=True)
@@ -24,7 +24,7 @@ done = finished_shards(store, manifest)
 for index, entry in enumerate(manifest.shards):
     if index not in done:
         rows = slice(entry.first, entry.first + entry.count)
-        write_shard(store, manifest, index, labels[rows], delta=delta[rows])
+        put(store, manifest, prepare_shard(manifest, index, labels[rows], delta=delta[rows]))
 finish(store, manifest)
 """
 

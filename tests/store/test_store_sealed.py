@@ -15,7 +15,7 @@ from hpcule.store.manifest import MANIFEST, read_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.seal import Key, is_sealed
 from hpcule.store.verify import verify
-from hpcule.store.write import begin, finished_shards, write_shard
+from hpcule.store.write import begin, finished_shards, prepare_shard, put
 
 KEY, OTHER = Key(bytes(range(32))), Key(bytes(32))
 KINDS = [{}, {"unit": "class", "groups": 3}, {"compression": "gzip"}]
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_its_key_alone(make_source, make_manifest, draw_delta
     begin(tmp_path / "store", planned, KEY)
     for index in (0, 2):
         rows = slice(planned.shards[index].first, planned.shards[index].first + planned.shards[index].count)
-        write_shard(tmp_path / "store", planned, index, source.labels[rows], delta=delta[rows], key=KEY)
+        put(tmp_path / "store", planned, prepare_shard(planned, index, source.labels[rows], delta=delta[rows]), KEY)
     assert finished_shards(tmp_path / "store", planned, KEY) == {0, 2}
     for key in (None, OTHER):
         with pytest.raises(StoreError, match="is encrypted"):

@@ -11,7 +11,7 @@ import pytest
 from hpcule.config.errors import StoreError
 from hpcule.store.files import sha256_file
 from hpcule.store.manifest import read_manifest
-from hpcule.store.write import begin, finish, finished_shards, write_shard, write_shared
+from hpcule.store.write import begin, finish, finished_shards, prepare_shard, prepare_shared, put
 
 
 def contents(store):
@@ -79,7 +79,7 @@ def test_the_manifest_says_incomplete_until_the_end(make_source, make_manifest, 
     store = tmp_path / "store"
     begin(store, planned)
     assert read_manifest(store) == planned
-    write_shard(store, planned, 0, source.labels[:25], delta=draw_delta(source, planned)[:25])
+    put(store, planned, prepare_shard(planned, 0, source.labels[:25], delta=draw_delta(source, planned)[:25]))
     assert read_manifest(store) == planned
 
 
@@ -87,7 +87,7 @@ def test_finish_names_every_missing_file(make_source, make_manifest, tmp_path):
     source = make_source()
     planned = make_manifest(source, shards=4, unit="class", groups=3)
     begin(tmp_path / "store", planned)
-    write_shard(tmp_path / "store", planned, 1, source.labels[12:25], group=source.labels[12:25])
+    put(tmp_path / "store", planned, prepare_shard(planned, 1, source.labels[12:25], group=source.labels[12:25]))
     with pytest.raises(StoreError) as caught:
         finish(tmp_path / "store", planned)
     for file in ("shards/00000-of-00004.h5", "shards/00002-of-00004.h5", "shards/00003-of-00004.h5", "shared.h5"):
@@ -127,7 +127,7 @@ def test_notes_that_contradict_each_other(make_source, make_manifest, draw_delta
     delta = draw_delta(source, planned)
     begin(store, planned)
     for index, labels in enumerate((source.labels[:24], None)):
-        write_shard(store, planned, index, labels, delta=delta[24 * index : 24 * index + 24])
+        put(store, planned, prepare_shard(planned, index, labels, delta=delta[24 * index : 24 * index + 24]))
     with pytest.raises(StoreError, match=r"contradict each other: remove its shard-\*\.json"):
         finish(store, planned)
     note = json.loads((store / "run/shard-00001.json").read_text())
@@ -181,7 +181,7 @@ def test_what_a_method_may_not_hand_over(make_source, make_manifest, draw_delta,
     else:
         group = labels
     with pytest.raises(AssertionError):
-        write_shard(tmp_path / "store", planned, 0, labels, delta=delta, group=group)
+        put(tmp_path / "store", planned, prepare_shard(planned, 0, labels, delta=delta, group=group))
     assert list((tmp_path / "store" / "shards").iterdir()) == []
 
 
@@ -190,9 +190,9 @@ def test_shared_perturbations_keep_the_budget(make_source, make_manifest, draw_d
     planned = make_manifest(source, unit="class", groups=3, norm="l2", epsilon=20.0)
     begin(tmp_path / "store", planned)
     delta = draw_delta(source, planned)
-    write_shared(tmp_path / "store", planned, delta)
+    put(tmp_path / "store", planned, prepare_shared(planned, delta))
     with pytest.raises(AssertionError, match="position 0"):
-        write_shared(tmp_path / "store", planned, delta * 2)
+        put(tmp_path / "store", planned, prepare_shared(planned, delta * 2))
 
 
 def test_a_full_disk_while_a_shard_is_written(make_source, make_manifest, draw_delta, small_disk):
@@ -201,8 +201,8 @@ def test_a_full_disk_while_a_shard_is_written(make_source, make_manifest, draw_d
     store = small_disk / "store"
     begin(store, planned)
     delta = draw_delta(source, planned)
-    write_shard(store, planned, 0, source.labels[:250], delta=delta[:250])
+    put(store, planned, prepare_shard(planned, 0, source.labels[:250], delta=delta[:250]))
     with pytest.raises(StoreError, match=r"disk full while writing 00001-of-00004.h5 \(needs 1 MiB in .*/shards\)"):
-        write_shard(store, planned, 1, source.labels[250:500], delta=delta[250:500])
+        put(store, planned, prepare_shard(planned, 1, source.labels[250:500], delta=delta[250:500]))
     assert finished_shards(store, planned) == {0}
     assert [path.name for path in (store / "shards").iterdir()] == ["00000-of-00004.h5"]

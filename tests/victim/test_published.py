@@ -7,7 +7,7 @@ from toys import ToySource
 
 from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards
 from hpcule.store.read import StoreReader
-from hpcule.store.write import begin, finish, write_shard, write_shared
+from hpcule.store.write import begin, finish, prepare_shard, prepare_shared, put
 from hpcule.victim.published import BLOCK, Published, clean, noise_basis, random_noise
 
 RESIDENT = 2**30
@@ -47,9 +47,9 @@ def make_store(tmp_path):
             rows = slice(entry.first, entry.first + entry.count)
             delta = None if groups else deltas[rows].astype(manifest.delta_dtype)
             group = source.labels[rows] if groups else None
-            write_shard(path, manifest, number, source.labels[rows], delta=delta, group=group)
+            put(path, manifest, prepare_shard(manifest, number, source.labels[rows], delta=delta, group=group))
         if groups:
-            write_shared(path, manifest, deltas.astype(manifest.delta_dtype))
+            put(path, manifest, prepare_shared(manifest, deltas.astype(manifest.delta_dtype)))
         finish(path, manifest)
         return StoreReader(path)
 
