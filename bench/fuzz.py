@@ -7,7 +7,6 @@ limit, or ended the process.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import random
@@ -18,38 +17,18 @@ import struct
 import sys
 import tempfile
 import time
-import wave
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-import torch
-from PIL import Image
+from fuzz_inputs import PARSERS
+from fuzz_sources import Parser
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.tree import build, load_yaml
-from hpcule.craft.methods import configure
-from hpcule.data.open import open_source
-from hpcule.jobs.site import load_site
-from hpcule.store.checkpoint import Part, commit, latest, save_part
-from hpcule.store.files import sha256_file
-from hpcule.store.lock import StoreLock
-from hpcule.store.manifest import Manifest, SourceFacts, plan_shards, write_manifest
-from hpcule.store.read import StoreReader
-from hpcule.store.verify import verify
-from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
-from hpcule.study.config import StudyConfig
-from hpcule.study.folder import StudyFolder
 
 MEMORY = 2 << 30
 """Bytes of address space that an input may add to what the process has."""
 SECONDS = 10.0
 """That an input may take."""
-IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
-LABELS = np.arange(12) % 3
 SPECIAL = [bytes(8), b"\xff" * 8, struct.pack("<Q", 1 << 62), struct.pack("<Q", 1 << 33), b"\x7f" + b"\xff" * 7]
 TOKENS = [
     "NaN",
@@ -67,240 +46,6 @@ TOKENS = [
     "\n- a: b",
     "&a [*a]",
 ]
-
-
-@dataclass(frozen=True)
-class Parser:
-    """What writes a valid input into a folder and returns the file to be changed, and what reads the folder whole."""
-
-    make: Callable[[Path], Path]
-    read: Callable[[Path], object]
-    text: bool = False
-
-
-def read_source(folder: Path) -> None:
-    """All samples and labels of the data in a folder, or of the file that is alone in it."""
-    files = list(folder.iterdir())
-    alone = len(files) == 1 and files[0].suffix in (".npz", ".h5")
-    source = open_source(str(files[0] if alone else folder))
-    samples = source.read(np.arange(len(source)))
-    assert samples.shape == (len(source), *source.shape), samples.shape
-    assert samples.dtype == source.dtype, samples.dtype
-    assert source.labels is None or (source.labels.min() >= 0 and source.labels.max() < source.class_count)
-
-
-def make_npz(compressed: bool) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        save = np.savez_compressed if compressed else np.savez
-        save(folder / "data.npz", images=IMAGES, labels=LABELS)
-        return folder / "data.npz"
-
-    return make
-
-
-def make_hdf5(**settings: object) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        with h5py.File(folder / "data.h5", "w") as file:
-            file.create_dataset("images", data=IMAGES, **settings).attrs["layout"] = "NHWC"
-            file["labels"] = LABELS
-        return folder / "data.h5"
-
-    return make
-
-
-def make_idx(ending: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        images = b"\0\0\x08\x03" + struct.pack(">3I", 12, 8, 8) + IMAGES[..., 0].tobytes()
-        path = folder / f"train-images-idx3-ubyte{ending}"
-        path.write_bytes(gzip.compress(images, mtime=0) if ending else images)
-        return path
-
-    return make
-
-
-def make_images(ending: str, **settings: Any) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        for number in range(3):
-            exif = Image.Exif()
-            exif[0x0112] = 6
-            Image.fromarray(IMAGES[number]).save(folder / f"{number}{ending}", exif=exif, **settings)
-        return folder / f"1{ending}"
-
-    return make
-
-
-def make_wav(folder: Path) -> Path:
-    for number in range(3):
-        with wave.open(str(folder / f"{number}.wav"), "wb") as file:
-            file.setparams((1, 2, 8000, 0, "NONE", ""))
-            file.writeframes(IMAGES[number].tobytes())
-    return folder / "1.wav"
-
-
-def make_store(file: str, *, finished: bool = True) -> Callable[[Path], Path]:
-    """A store of which one file is changed."""
-
-    def make(folder: Path) -> Path:
-        store = folder / "store"
-        manifest = planned()
-        begin(store, manifest)
-        for index, entry in enumerate(manifest.shards):
-            delta = np.full((entry.count, *manifest.sample_shape), 3, np.int8)
-            put(store, manifest, prepare_shard(manifest, index, LABELS[: entry.count], delta=delta))
-        if finished:
-            finish(store, manifest)
-        return store / file
-
-    return make
-
-
-def planned() -> Manifest:
-    return Manifest(
-        hpcule="0", method="pil", config={"skip_unreadable": False}, seed=1, source=SourceFacts("a", "npz", "all", "0"),
-        epsilon=8.0, norm="linf", unit="sample", groups=0, n=12, sample_shape=(3, 8, 8), levels=255,
-        applied_at="native", working_size=None, reduced=False, compression="gzip",
-        shards=plan_shards(12, [(0, 6), (6, 6)]), shared=None, complete=False,
-    )  # fmt: skip
-
-
-def read_store(folder: Path) -> None:
-    """Through the manifest, every shard and every delta."""
-    problems = verify(folder / "store")
-    assert all("\n" not in str(problem) for problem in problems), problems
-    with StoreReader(folder / "store") as reader:
-        reader.delta(np.arange(reader.manifest.n))
-    if problems:
-        raise HpculeError(str(problems[0]))
-
-
-def read_signed(folder: Path) -> None:
-    """As somebody would who signs what was changed."""
-    store = folder / "store"
-    signed = tuple(
-        replace(entry, bytes=(store / entry.file).stat().st_size, sha256=sha256_file(store / entry.file))
-        for entry in planned().shards
-    )
-    index = sha256_file(store / "index.h5")
-    write_manifest(store, replace(planned(), shards=signed, index_sha256=index, complete=True))
-    read_store(folder)
-
-
-def read_notes(folder: Path) -> None:
-    done = finished_shards(folder / "store", planned())
-    if len(done) < 2:
-        raise HpculeError("begun anew")
-    finish(folder / "store", planned())
-
-
-def make_checkpoint(file: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        state = {"weights": torch.arange(20.0), "step": 3, "names": ["a", "b"]}
-        commit(folder, 1, "key", {"shared": save_part(folder, 1, "shared", state)})
-        return folder / "run" / "checkpoint-00000001" / file
-
-    return make
-
-
-def read_checkpoint(folder: Path) -> None:
-    """With its COMMIT as it is."""
-    found = latest(folder, "key")
-    if found is None:
-        raise HpculeError("no checkpoint")
-    for name in found.names:
-        found.load(name)
-
-
-def read_signed_checkpoint(folder: Path) -> None:
-    path = folder / "run" / "checkpoint-00000001" / "shared.pt"
-    commit(folder, 1, "key", {"shared": Part(path.stat().st_size, sha256_file(path))})
-    read_checkpoint(folder)
-
-
-def make_lock(folder: Path) -> Path:
-    with StoreLock(folder) as lock:
-        lock.exclusive_then_shared()
-    return folder / "run" / "lock"
-
-
-def read_lock(folder: Path) -> None:
-    with StoreLock(folder, patience=0) as held:
-        held._acquire(2)
-        with StoreLock(folder, patience=0) as other:
-            other.exclusive_then_shared()
-
-
-def make_text(text: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        (folder / "file.yaml").write_text(text)
-        return folder / "file.yaml"
-
-    return make
-
-
-def make_study(file: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        study = StudyFolder(folder / "study")
-        study.begin(build(StudyConfig, {"name": "a", "data": "digits", "method": "pil"}), 100)
-        (study.path / "running" / "item.json").write_text(
-            '{"stage": "a", "done": 1, "total": 2, "started": 1.5, "time": 2.5, "host": "b"}'
-        )
-        study.finish("other", {"loss_last": 0.5})
-        (study.path / "failed" / "third.json").write_text('{"error": "a", "host": "b", "job": ""}')
-        return study.path / file
-
-    return make
-
-
-def read_study(folder: Path) -> None:
-    study = StudyFolder(folder / "study")
-    study.config()
-    study.samples()
-    for key in ("item", "other", "third"):
-        study.status(key)
-    study.best(["other", "item"])
-
-
-STUDY = (
-    "name: a\ndata: digits\nmethod: uc\nseeds: [0, 1]\nfactors: {craft.method.batch: [32, 64]}\nvictim: {epochs: 3}\n"
-)
-CRAFT = "preset: smoke\nseed: 3\ndeterministic: true\nstore: {shards: 2}\nmethod: {name: pil, epsilon: 8, epochs: 1}\n"
-SITE = "partition: a\nnodes: 2\nminutes: 60\nsetup: [module load b]\nsbatch: {constraint: gpu}\n"
-PARSERS: dict[str, Parser] = {
-    "npz": Parser(make_npz(False), read_source),
-    "npz, compressed": Parser(make_npz(True), read_source),
-    "HDF5": Parser(make_hdf5(), read_source),
-    "HDF5, chunked": Parser(make_hdf5(chunks=(5, 8, 8, 3), compression="gzip", fletcher32=True), read_source),
-    "IDX": Parser(make_idx(""), read_source),
-    "IDX, gzip": Parser(make_idx(".gz"), read_source),
-    "PNG": Parser(make_images(".png"), read_source),
-    "JPEG": Parser(make_images(".jpg"), read_source),
-    "TIFF": Parser(make_images(".tif", compression="tiff_lzw"), read_source),
-    "WebP": Parser(make_images(".webp"), read_source),
-    "BMP": Parser(make_images(".bmp"), read_source),
-    "WAV": Parser(make_wav, read_source),
-    "manifest": Parser(make_store("manifest.json"), read_store, text=True),
-    "shard": Parser(make_store("shards/00001-of-00002.h5"), read_store),
-    "shard, signed": Parser(make_store("shards/00001-of-00002.h5"), read_signed),
-    "index": Parser(make_store("index.h5"), read_store),
-    "index, signed": Parser(make_store("index.h5"), read_signed),
-    "note of a shard": Parser(make_store("run/shard-00001.json", finished=False), read_notes, text=True),
-    "checkpoint": Parser(make_checkpoint("shared.pt"), read_checkpoint),
-    "checkpoint, signed": Parser(make_checkpoint("shared.pt"), read_signed_checkpoint),
-    "COMMIT": Parser(make_checkpoint("COMMIT"), read_checkpoint, text=True),
-    "lock": Parser(make_lock, read_lock),
-    "settings": Parser(
-        make_text(CRAFT),
-        lambda folder: configure("pil", "digits", preset=None, file=load_yaml(folder / "file.yaml"), overrides=[]),
-        text=True,
-    ),
-    "study": Parser(make_text(STUDY), lambda folder: build(StudyConfig, load_yaml(folder / "file.yaml")), text=True),
-    "site": Parser(make_text(SITE), lambda folder: load_site(str(folder / "file.yaml")), text=True),
-    "study.yaml": Parser(make_study("study.yaml"), read_study, text=True),
-    "facts.json": Parser(make_study("facts.json"), read_study, text=True),
-    "progress of an item": Parser(make_study("running/item.json"), read_study, text=True),
-    "result of an item": Parser(make_study("done/other.json"), read_study, text=True),
-    "failure of an item": Parser(make_study("failed/third.json"), read_study, text=True),
-}
 
 
 def mutated(data: bytes, draw: random.Random, text: bool) -> bytes:

@@ -14,8 +14,10 @@ import wave
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
+from dicoms import item, write_dicom
 from leaks import leaks
 from PIL import Image, PngImagePlugin
 
@@ -100,10 +102,38 @@ def write_recordings(root):
     return root / "recordings"
 
 
+def write_series(root):
+    """With what a scanner writes of a patient, in folders and files that are called after one."""
+    pixels, labels = draw(2 * COUNT)
+    for number, (image, label) in enumerate(zip(pixels[..., 0].astype(np.int16), labels, strict=True)):
+        place = root / "series" / ("train" if number < COUNT else "test") / f"class{label}" / PATIENT
+        notes = item(StudyDescription=PATIENT, RequestedProcedureID=PATIENT)
+        tags = {"PatientName": PATIENT, "PatientComments": PATIENT * 9, "RequestAttributesSequence": notes}
+        dataset = write_dicom(place / f"{number:03}.dcm", image, WindowCenter=120, WindowWidth=200, **tags)
+        dataset.private_block(0x0011, PATIENT, create=True).add_new(1, "LO", PATIENT)
+        dataset.save_as(place / f"{number:03}.dcm", enforce_file_format=True)
+    return root / "series"
+
+
+def write_volumes(root):
+    """With text in their headers, and in one that follows it."""
+    pixels, _ = draw(2 * COUNT)
+    for number, slices in enumerate(np.split(pixels[..., 0], COUNT // 2)):
+        image = nibabel.Nifti1Image(slices.transpose(2, 1, 0).astype(np.int16), np.eye(4))
+        image.header["descrip"] = image.header["aux_file"] = PATIENT.encode()
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", PATIENT.encode() * 9))
+        folder = root / "volumes" / ("train" if number < COUNT // 4 else "test") / f"class{number % 2}" / PATIENT
+        folder.mkdir(parents=True, exist_ok=True)
+        nibabel.save(image, folder / f"{number:03}.nii")
+    return root / "volumes"
+
+
 SOURCES = {
     "images": (write_images, "classwise", ["--set", "image_size=24"], ("folder", "npz", "hdf5")),
     "npz": (write_npz, "ar", [], ("folder", "npz", "hdf5")),
     "hdf5": (write_hdf5, "ar", [], ("folder", "npz", "hdf5")),
+    "dicom": (write_series, "classwise", ["--set", "image_size=24"], ("dicom", "npz", "hdf5")),
+    "nifti": (write_volumes, "classwise", ["--set", "image_size=24"], ("nifti", "npz", "hdf5")),
     "wav": (write_recordings, "poscuda", ["--set", "method.region=300"], ("wav", "npz", "hdf5")),
 }
 """How the source is written, a method without a surrogate, whose seed is a key, its settings, formats of the export."""

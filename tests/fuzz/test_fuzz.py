@@ -9,6 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import fuzz
+from fuzz_inputs import make_text
+from fuzz_sources import Parser
 
 
 @pytest.mark.parametrize("name", fuzz.PARSERS)
@@ -25,7 +27,7 @@ def test_what_goes_wrong_is_counted(monkeypatch):
         assert data == b"a: 1\n", data
         raise fuzz.HpculeError("refused")
 
-    monkeypatch.setitem(fuzz.PARSERS, "toy", fuzz.Parser(fuzz.make_text("a: 1\n"), read))
+    monkeypatch.setitem(fuzz.PARSERS, "toy", Parser(make_text("a: 1\n"), read))
     counts, wrong = fuzz.fuzz("toy", 20)
     assert counts.wrong == len(wrong) > 10
     assert "AssertionError" in wrong[0]
@@ -45,7 +47,7 @@ def test_a_reader_that_hangs_or_dies_is_counted_too(monkeypatch, work, said):
             exec(work)
 
     monkeypatch.setattr(fuzz, "SECONDS", 1.0)
-    monkeypatch.setitem(fuzz.PARSERS, "toy", fuzz.Parser(fuzz.make_text("a: 1\n"), read))
+    monkeypatch.setitem(fuzz.PARSERS, "toy", Parser(make_text("a: 1\n"), read))
     counts, wrong = fuzz.fuzz("toy", 1)
     assert counts.wrong == 1
     assert said in wrong[0]

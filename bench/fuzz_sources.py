@@ -1,0 +1,161 @@
+"""Valid files of every kind of data, each of which is changed, and what reads them whole."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tempfile
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel
+import numpy as np
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.pixels.utils import set_pixel_data
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+
+from hpcule.data.open import open_source
+from hpcule.store.dicom import DicomWriter
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+LABELS = np.arange(12) % 3
+
+
+@dataclass(frozen=True)
+class Parser:
+    """What writes a valid input into a folder and returns the file to be changed, and what reads the folder whole."""
+
+    make: Callable[[Path], Path]
+    read: Callable[[Path], object]
+    text: bool = False
+
+
+def read_source(folder: Path) -> None:
+    """All samples and labels of the data in a folder, or of the file that is alone in it."""
+    files = list(folder.iterdir())
+    alone = len(files) == 1 and files[0].suffix in (".npz", ".h5")
+    source = open_source(str(files[0] if alone else folder))
+    samples = source.read(np.arange(len(source)))
+    assert samples.shape == (len(source), *source.shape), samples.shape
+    assert samples.dtype == source.dtype, samples.dtype
+    assert source.labels is None or (source.labels.min() >= 0 and source.labels.max() < source.class_count)
+
+
+def make_npz(compressed: bool) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        save = np.savez_compressed if compressed else np.savez
+        save(folder / "data.npz", images=IMAGES, labels=LABELS)
+        return folder / "data.npz"
+
+    return make
+
+
+def make_hdf5(**settings: object) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        with h5py.File(folder / "data.h5", "w") as file:
+            file.create_dataset("images", data=IMAGES, **settings).attrs["layout"] = "NHWC"
+            file["labels"] = LABELS
+        return folder / "data.h5"
+
+    return make
+
+
+def make_idx(ending: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        images = b"\0\0\x08\x03" + struct.pack(">3I", 12, 8, 8) + IMAGES[..., 0].tobytes()
+        path = folder / f"train-images-idx3-ubyte{ending}"
+        path.write_bytes(gzip.compress(images, mtime=0) if ending else images)
+        return path
+
+    return make
+
+
+def make_images(ending: str, **settings: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        for number in range(3):
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.fromarray(IMAGES[number]).save(folder / f"{number}{ending}", exif=exif, **settings)
+        return folder / f"1{ending}"
+
+    return make
+
+
+def make_wav(folder: Path) -> Path:
+    for number in range(3):
+        with wave.open(str(folder / f"{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(IMAGES[number].tobytes())
+    return folder / "1.wav"
+
+
+def make_dicom(syntax: str, frames: int = 1, **tags: object) -> Callable[[Path], Path]:
+    """An image or a film of 16 bits, with a window and a palette of a patient's tags."""
+
+    def make(folder: Path) -> Path:
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        pixels = IMAGES[:frames, ..., 0].astype(np.int16) * 4
+        if frames > 1:
+            dataset.NumberOfFrames = frames
+        set_pixel_data(dataset, pixels if frames > 1 else pixels[0], "MONOCHROME2", 12)
+        dataset.SOPClassUID, dataset.StudyInstanceUID = CTImageStorage, generate_uid()
+        dataset.SeriesInstanceUID, dataset.PatientName, dataset.PatientID = generate_uid(), "Doe^John", "4711"
+        dataset.RescaleSlope, dataset.RescaleIntercept = 2, -1024
+        for name, value in tags.items():
+            setattr(dataset, name, value)
+        if syntax != ExplicitVRLittleEndian:
+            dataset.compress(syntax)
+        dataset.save_as(folder / "1.dcm", enforce_file_format=True)
+        return folder / "1.dcm"
+
+    return make
+
+
+def read_dicom(folder: Path) -> None:
+    """All frames, and the file as it would be published."""
+    read_source(folder)
+    source = open_source(str(folder))
+    with tempfile.TemporaryDirectory() as copy:
+        writer = DicomWriter("basic-deidentify", lambda native: 8)
+        list(writer.write(Path(copy), "", source, lambda sample, native: native, lambda before, after: {}))
+
+
+def make_nifti(ending: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        image: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
+            IMAGES[:4, ..., 0].transpose(2, 1, 0).astype(np.int16), np.eye(4)
+        )
+        image.header.set_slope_inter(2.0, -10.0)
+        nibabel.save(image, folder / f"1{ending}")
+        return folder / f"1{ending}"
+
+    return make
+
+
+SOURCES: dict[str, Parser] = {
+    "npz": Parser(make_npz(False), read_source),
+    "npz, compressed": Parser(make_npz(True), read_source),
+    "HDF5": Parser(make_hdf5(), read_source),
+    "HDF5, chunked": Parser(make_hdf5(chunks=(5, 8, 8, 3), compression="gzip", fletcher32=True), read_source),
+    "IDX": Parser(make_idx(""), read_source),
+    "IDX, gzip": Parser(make_idx(".gz"), read_source),
+    "PNG": Parser(make_images(".png"), read_source),
+    "JPEG": Parser(make_images(".jpg"), read_source),
+    "TIFF": Parser(make_images(".tif", compression="tiff_lzw"), read_source),
+    "WebP": Parser(make_images(".webp"), read_source),
+    "BMP": Parser(make_images(".bmp"), read_source),
+    "WAV": Parser(make_wav, read_source),
+    "DICOM": Parser(make_dicom(ExplicitVRLittleEndian, WindowCenter=40, WindowWidth=400), read_dicom),
+    "DICOM, several frames": Parser(make_dicom(ExplicitVRLittleEndian, 3), read_dicom),
+    "DICOM, RLE": Parser(make_dicom(RLELossless, 3), read_dicom),
+    "NIfTI": Parser(make_nifti(".nii"), read_source),
+    "NIfTI, gzip": Parser(make_nifti(".nii.gz"), read_source),
+}
