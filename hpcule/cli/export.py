@@ -55,10 +55,9 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.store.revert import RECORD
 
     key, manifest = manifest_of(options)
-    skip = bool(manifest.config.get("skip_unreadable"))
-    source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
+    source = open_source(options.data, **manifest.opening)
     others = {
-        split: open_source(options.data, split, image_size=manifest.working_size, skip_unreadable=skip)
+        split: open_source(options.data, split, **manifest.opening)
         for split in list_splits(options.data)
         if split != source.split
     }
@@ -79,8 +78,8 @@ def run(options: argparse.Namespace) -> None:
     for split, count in summary.copied.items():
         how = "copied, JPEG files encoded anew" if options.jpeg_quality else "copied unchanged"
         print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
-    # Only files that were to be protected have numbers.
-    if unchanged := sum(bool(record.numbers) and not record.protected for record in summary.records):
+    # Only files of stored levels that were to be protected have a budget in them.
+    if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):
         print(
             f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected."
         )
@@ -118,9 +117,11 @@ def compare(clean: Native, published: Native) -> dict[str, str]:
 
 def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
     """Records of the files that cannot be decoded."""
+    from hpcule.store.carry import files_of
     from hpcule.store.collection import Record
 
     everything = {"" if source.split == "all" else source.split: source, **others}
+    everything = {split: files_of(one) for split, one in everything.items()}
     return [
         Record(split, file, "", False, "cannot be decoded: left out", {})
         for split, one in everything.items()

@@ -75,11 +75,11 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
 
     key = key_of(options)
     stores = [StoreReader(path, key=key) for path in paths]
-    if len({store.manifest.working_size for store in stores}) > 1:
+    openings = [store.manifest.opening for store in stores]
+    if len({(opening["image_size"], opening["tile_size"]) for opening in openings}) > 1:
         raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")
-    size = stores[0].manifest.working_size
-    skip = any(store.manifest.config.get("skip_unreadable") for store in stores)
-    source = open_source(options.data, image_size=size, skip_unreadable=skip)
-    test = open_test(options.data, options.test, image_size=size, skip_unreadable=skip)
+    opening = {**openings[0], "skip_unreadable": any(one["skip_unreadable"] for one in openings)}
+    source = open_source(options.data, **opening)
+    test = open_test(options.data, options.test, **opening)
     check_same_task(source, test)
     return stores, source, test

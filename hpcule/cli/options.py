@@ -74,7 +74,7 @@ def configured(options: argparse.Namespace) -> tuple[Any, Any]:
 
     file = load_yaml(options.config) if options.config else {}
     config = settled(file)
-    source = open_source(config.data, image_size=config.working_size, skip_unreadable=config.skip_unreadable)
+    source = open_source(config.data, **config.opening)
     if options.strength:
         budget = epsilon(options.strength, options.method, source)
         config = settled(merged(file, {"method": {"epsilon": budget}}))

@@ -35,10 +35,7 @@ def run(options: argparse.Namespace) -> None:
     splits = list_splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
     copies = {name: open_copy(manifest, data, name) for name in splits}
-    originals = None
-    if options.originals:
-        skip = bool(manifest.config.get("skip_unreadable"))
-        originals = open_source(options.originals, image_size=manifest.working_size, skip_unreadable=skip)
+    originals = open_source(options.originals, **manifest.opening) if options.originals else None
     protected = copies.pop(split)
     altered = altered_files(options.store, options.data)
     summary = revert(options.store, protected, options.out, other_splits=copies, originals=originals, key=key)

@@ -35,8 +35,7 @@ def run(options: argparse.Namespace) -> None:
     if options.data:
         from hpcule.data.open import open_source
 
-        skip = bool(manifest.config.get("skip_unreadable"))
-        source = open_source(options.data, image_size=manifest.working_size, skip_unreadable=skip)
+        source = open_source(options.data, **manifest.opening)
     problems = verify(options.store, source, key)
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 BUDGETS = "valid are 1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
 LENGTHS = "valid are at least 1 level and at most half of the distance from black to white (255 means 1.0)"
@@ -97,6 +97,8 @@ class CraftConfig:
     """bf16 is autocast; auto takes it where the device has fast instructions for it."""
     image_size: int | None = None
     """Resize every sample to this height and width first, and publish at that size."""
+    tile_size: int | None = None
+    """Cut every image into tiles of this height and width, each a sample, and publish whole images as they were."""
     clip_length: int | None = None
     """Cut and pad every recording to so many samples first, and publish at most those; None: as long as the longest."""
     skip_unreadable: bool = False
@@ -114,10 +116,22 @@ class CraftConfig:
             raise ValueError(f"image_size={self.image_size}: valid are 4 to 4096")
         if self.clip_length is not None and not 1 <= self.clip_length <= 2**31:
             raise ValueError(f"clip_length={self.clip_length}: valid are 1 to 2^31")
-        if self.clip_length is not None and self.image_size is not None:
-            raise ValueError("image_size is for images, clip_length for recordings: give one of them")
+        if self.tile_size is not None and not 4 <= self.tile_size <= 4096:
+            raise ValueError(f"tile_size={self.tile_size}: valid are 4 to 4096")
+        given = [name for name in ("image_size", "tile_size", "clip_length") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)}: image_size and tile_size are for images, clip_length for recordings; "
+                "give one of them"
+            )
 
     @property
     def working_size(self) -> int | None:
         """What samples are made as large, or as long, as."""
-        return self.image_size or self.clip_length
+        return self.image_size or self.tile_size or self.clip_length
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """What `open_source` is told besides the data."""
+        size = None if self.tile_size else self.working_size
+        return {"image_size": size, "tile_size": self.tile_size, "skip_unreadable": self.skip_unreadable}

@@ -16,6 +16,7 @@ from hpcule.config.tree import to_tree
 from hpcule.craft.methods import METHODS, find
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
+from hpcule.data.tiles import Tiles
 from hpcule.store.files import LEFTOVERS, sha256_file
 from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
 from hpcule.store.seal import Key
@@ -68,6 +69,9 @@ def check_task(config: CraftConfig, source: Source) -> None:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
+    budget = find(config.method.name).budget(config.method, source.shape, source.levels)
+    if isinstance(source, Tiles) and (budget.norm != "linf" or budget.free_pixels):
+        raise UsageError(f"tile_size: {config.method.name} has a budget of whole images, not of values: leave it out")
     longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
     if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: {LENGTHS}")

@@ -71,6 +71,7 @@ class FolderSource(Source):
         self.skipped = tuple(file for file, head in zip(files, heads, strict=True) if not isinstance(head, tuple))
         if not readable:
             raise DataError(f"{self._folder}: none of the {len(files)} images can be decoded")
+        self._sizes = [(height, width) for _, (_, (width, height)) in readable]
         self._grey = all(mode == "L" for _, (mode, _) in readable)
         height, width = _one_size(self._folder, readable) if image_size is None else (image_size, image_size)
         self.shape = (1 if self._grey else 3, height, width)
@@ -103,6 +104,10 @@ class FolderSource(Source):
             if _orientation(image) != 1:
                 changes.append("turned as EXIF says")
             return Native(to_planes(self._upright(image)), alpha, tuple(changes))
+
+    def native_size(self, sample: int) -> tuple[int, int] | None:
+        """See `Source.native_size`."""
+        return None if self._size is None else self._sizes[sample]
 
     def _upright(self, image: Image.Image) -> Image.Image:
         """In mode L or RGB, turned as its EXIF orientation says."""

@@ -76,6 +76,7 @@ class FrameSource(Source):
             raise DataError(f"{self.folder}: none of the {len(found)} files can be decoded")
         self.skipped = tuple(skipped)
         self.frames = np.array([head.frames for head in heads], np.int64)
+        self._sizes = [head.size for head in heads]
         self._file_of = np.repeat(np.arange(len(heads)), self.frames)
         self._first = np.cumsum(self.frames) - self.frames
         height, width = _one_size(head.size for head in heads) if image_size is None else (image_size, image_size)
@@ -113,6 +114,10 @@ class FrameSource(Source):
         """A frame as it is stored; see `Source.native`."""
         file = int(self._file_of[sample])
         return self.frame(file, sample - int(self._first[file]))
+
+    def native_size(self, sample: int) -> tuple[int, int]:
+        """See `Source.native_size`."""
+        return self._sizes[int(self._file_of[sample])]
 
     def of_file(self, file: int) -> Sequence[int]:
         """Ids of the frames of a file."""

@@ -18,6 +18,7 @@ from hpcule.data.nifti import NiftiSource, holds_volumes, nifti_splits
 from hpcule.data.npz import npz_splits, open_npz
 from hpcule.data.resize import Resized
 from hpcule.data.source import Source
+from hpcule.data.tiles import Tiles
 from hpcule.data.wav import WavSource, holds_recordings, wav_splits
 
 _ROOT = Path("~/.cache/hpcule/data")
@@ -36,6 +37,7 @@ def open_source(
     *,
     default_split: str = "train",
     image_size: int | None = None,
+    tile_size: int | None = None,
     skip_unreadable: bool = False,
     root: Path | None = None,
 ) -> Source:
@@ -48,6 +50,7 @@ def open_source(
         split: this split, whatever DATA says.
         default_split: the split if neither says one. Data without splits are one split "all", which serves as "train".
         image_size: resize every image to this height and width; cut and pad every recording to this length.
+        tile_size: cut every image into tiles of this height and width instead; see `Tiles`.
         skip_unreadable: leave out files that cannot be decoded (`FolderSource.skipped` lists them).
         root: where named sets are kept; default ~/.cache/hpcule/data.
 
@@ -57,23 +60,33 @@ def open_source(
     """
     if image_size is not None and image_size < 1:
         raise UsageError(f"image_size={image_size}: valid are whole numbers from 1 on")
-    found, own_split = _find(data, root, image_size, skip_unreadable)
+    assert image_size is None or tile_size is None
+    found, own_split = _find(data, root, image_size or tile_size, skip_unreadable)
     source = found.open(_choose(data, found.splits(), split or own_split or default_split))
+    if tile_size is not None:
+        return Tiles(source, tile_size)
     if image_size is None or source.rate is not None or source.shape[1:] == (image_size, image_size):
         return source
     return Resized(source, image_size)
 
 
-def open_test(data: str, test: str | None, *, image_size: int | None = None, skip_unreadable: bool = False) -> Source:
+def open_test(
+    data: str,
+    test: str | None,
+    *,
+    image_size: int | None = None,
+    tile_size: int | None = None,
+    skip_unreadable: bool = False,
+) -> Source:
     """Open the test samples: those of `test`, or the test split of DATA where no other data are named.
 
     Other data without splits are taken whole.
     """
+    opened = partial(open_source, image_size=image_size, tile_size=tile_size, skip_unreadable=skip_unreadable)
     if test is None:
-        return open_source(data, "test", image_size=image_size, skip_unreadable=skip_unreadable)
+        return opened(data, "test")
     whole = test != data and list_splits(test) == ("all",)
-    default = "all" if whole else "test"
-    return open_source(test, default_split=default, image_size=image_size, skip_unreadable=skip_unreadable)
+    return opened(test, default_split="all" if whole else "test")
 
 
 def list_splits(data: str, *, root: Path | None = None) -> tuple[str, ...]:

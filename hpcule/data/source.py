@@ -98,6 +98,10 @@ class Source(ABC):
         """
         return None
 
+    def native_size(self, sample: int) -> tuple[int, int] | None:
+        """Height and width of `native`, from what the file says without being decoded; None where there is none."""
+        return None
+
     def recording(self, sample: int) -> Recording | None:
         """The recording as its file holds it, where `read` gives another: of several channels, of 8 or 24 bits, or not
         in a WAV file; else None.

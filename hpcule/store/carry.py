@@ -20,6 +20,7 @@ from hpcule.data.grid import Grid
 from hpcule.data.recording import moved, working
 from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.tiles import Tiles
 from hpcule.store.read import StoreReader
 
 STEPS = 8
@@ -53,16 +54,32 @@ def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, int], bound: fl
 
 
 def carries(store: StoreReader, source: Source) -> bool:
-    """Whether samples are published at their own sizes: a source resizes them, and the store's budget, being one of
-    single values, can be kept at any size."""
+    """Whether images are published at their own sizes: a source resizes them or cuts them into tiles, and the store's
+    budget, being one of single values, can be kept at any size, and in any unit."""
     manifest = store.manifest
-    return manifest.norm == "linf" and not manifest.free_pixels and source.native(0) is not None
+    own_sizes = isinstance(source, Tiles) or source.native(0) is not None
+    return manifest.norm == "linf" and not manifest.free_pixels and own_sizes
 
 
-def published_native(store: StoreReader, sample: int, native: Native) -> Native:
-    """An image of its own size with the store's perturbation of a sample; transparency stays as it is."""
+def files_of(source: Source) -> Source:
+    """What is published of a source: its samples, or the images that they are tiles of."""
+    return source.images if isinstance(source, Tiles) else source
+
+
+def published_native(store: StoreReader, source: Source, image: int, native: Native) -> Native:
+    """An image of its own size with the store's perturbation; transparency stays as it is.
+
+    Args:
+        store: complete.
+        source: the samples that it was made for.
+        image: the number of a sample, or of the image that tiles were cut from.
+        native: that image.
+    """
     manifest = store.manifest
-    delta = store.delta(np.array([sample]))[0]
+    if isinstance(source, Tiles):
+        delta = source.joined(image, store.delta(source.of_image(image)))
+    else:
+        delta = store.delta(np.array([image]))[0]
     if (grid := grid_of(store, native)) is not None:
         if len(delta) > len(native.pixels):
             # Grey among colours: of all that can be added to grey, the mean is nearest to what was crafted.
@@ -87,19 +104,21 @@ def published_recording(store: StoreReader, sample: int, recording: Recording) -
 
 
 def publishing(store: StoreReader, source: Source) -> Publish:
-    """What a victim sees of samples as they are published: of those that the source resizes, at their own size, and
-    resized by the victim in turn; of recordings in their files' own channels and bits, and mixed in turn."""
+    """What a victim sees of samples as they are published: of those that the source resizes or cuts, at their own size,
+    and resized or cut by the victim in turn; of recordings in their files' own channels and bits, and mixed in turn."""
     if source.rate is not None:
         return _mixing(store, source)
     if not carries(store, source):
         return store.published
+    if isinstance(source, Tiles):
+        return _cutting(store, source)
 
     def publish(ids: Ids, samples: Samples) -> Samples:
         result = np.empty_like(samples)
         for row, sample in zip(result, ids.tolist(), strict=True):
             native = source.native(sample)
             assert native is not None
-            row[...] = _seen(published_native(store, sample, native).shown(), samples.shape[2:])
+            row[...] = _seen(published_native(store, source, sample, native).shown(), samples.shape[2:])
         return result
 
     return publish
@@ -107,6 +126,19 @@ def publishing(store: StoreReader, source: Source) -> Publish:
 
 def _seen(shown: Samples, size: tuple[int, ...]) -> Samples:
     return shown if shown.shape[1:] == size else resize_planes(shown, size[1])
+
+
+def _cutting(store: StoreReader, source: Tiles) -> Publish:
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        result = np.empty_like(samples)
+        for image, rows in source.by_image(ids):
+            native = source.images.native(image)
+            assert native is not None
+            tiles = source.cut(published_native(store, source, image, native).shown())
+            result[rows] = tiles[ids[rows] - source.of_image(image)[0]]
+        return result
+
+    return publish
 
 
 def _mixing(store: StoreReader, source: Source) -> Publish:

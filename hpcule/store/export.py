@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.store.carry import carries, grid_of, published_native, published_recording
+from hpcule.store.carry import carries, files_of, grid_of, published_native, published_recording
 from hpcule.store.collection import Compare, Record
 from hpcule.store.copy import check_out, write_copy
 from hpcule.store.fingerprint import require_same_samples
@@ -30,7 +30,7 @@ class ExportSummary:
     Attributes:
         path: the folder or file.
         format: one of `hpcule.store.copy.FORMATS`.
-        protected: number of protected samples.
+        protected: number of protected samples, or of images where those are tiles.
         copied: number of samples by split that were copied unchanged.
         largest: the largest change of a sample, in levels and in the store's norm.
         bytes: size of all files.
@@ -64,7 +64,7 @@ def export(
 
     Args:
         store: a complete store.
-        source: the samples it was made for.
+        source: the samples it was made for; of tiles, the images are written that they were cut from.
         out: see `check_out`.
         format: see there.
         other_splits: sources by split, copied unchanged beside the protected one.
@@ -78,17 +78,19 @@ def export(
         UsageError: the format is unknown or cannot hold the samples, or JPEG is asked for where nothing keeps its file.
         DataError: a sample cannot be read.
     """
-    others = dict(other_splits or {})
+    others, files = {split: files_of(other) for split, other in (other_splits or {}).items()}, files_of(source)
     with StoreReader(store, cache_bytes=0, key=key) as reader:
-        kind, native = check_out(out, format, source, others), carries(reader, source)
+        kind, native = check_out(out, format, files, others), carries(reader, source)
+        if files is not source and kind in ("npz", "hdf5"):
+            raise UsageError(f"{source.name}: images of their own sizes do not go into {kind}: choose another format")
         if jpeg_quality is not None:
             _check_jpeg(jpeg_quality, native and kind == "folder")
         require_same_samples(reader.manifest, source)
-        publisher, name = _Publisher(reader), f"{safe_name(source.name)}-protected"
+        publisher, name = _Publisher(reader, source), f"{safe_name(source.name)}-protected"
         written, records = write_copy(
             out,
             kind,
-            source,
+            files,
             others,
             publisher,
             name,
@@ -98,14 +100,14 @@ def export(
             dicom_tags=dicom_tags,
         )
     copied = {name: len(other) for name, other in others.items()}
-    return ExportSummary(out.absolute(), kind, len(source), copied, publisher.largest, written, records)
+    return ExportSummary(out.absolute(), kind, len(files), copied, publisher.largest, written, records)
 
 
 class _Publisher:
     """Publishes blocks of samples and checks each sample's budget on what is published."""
 
-    def __init__(self, reader: StoreReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: StoreReader, source: Source) -> None:
+        self._reader, self._source = reader, source
         self.largest = 0.0
 
     def publish(self, ids: Ids, clean: Samples) -> Samples:
@@ -122,11 +124,13 @@ class _Publisher:
         return published
 
     def publish_native(self, sample: int, clean: Native) -> Native:
-        published = published_native(self._reader, sample, clean)
+        published = published_native(self._reader, self._source, sample, clean)
         change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
         grid = grid_of(self._reader, clean)
-        if grid is not None and change > grid.bound(self._reader.manifest.epsilon):
-            raise StoreError(f"store {self._reader.path}: sample {sample} would change by {change} stored levels")
+        if change > self.bound(clean):
+            raise StoreError(
+                f"store {self._reader.path}: sample {sample} would change by {change} levels; `hpcule verify` says more"
+            )
         self.largest = max(self.largest, change / abs(grid.unit) if grid is not None and change else float(change))
         return published
 

@@ -118,6 +118,16 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
+    def opening(self) -> dict[str, Any]:
+        """What `open_source` is told besides the data."""
+        tiled = bool(self.config.get("tile_size"))
+        return {
+            "image_size": None if tiled else self.working_size,
+            "tile_size": self.working_size if tiled else None,
+            "skip_unreadable": bool(self.config.get("skip_unreadable")),
+        }
+
+    @property
     def budget(self) -> Budget:
         """How far a sample may be changed."""
         return Budget(self.norm, self.epsilon, self.free_pixels)

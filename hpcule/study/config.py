@@ -64,6 +64,8 @@ class StudyConfig:
                 raise ValueError(f"variants.{name}.{unknown_names[0]}: valid are method, preset, craft")
         for variant in self.variants:
             find(self.variant(variant).method)
+        if any(self.variant(name).craft.get("tile_size") for name in (None, *self.variants)):
+            raise ValueError("craft.tile_size: studies are of whole images; take craft.image_size")
         find(self.method)
         check_recipes(self.recipes)
         for name in ("rates", "recipes", "seeds"):

@@ -15,6 +15,7 @@ from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
 from hpcule.craft.methods import find
 from hpcule.data.source import Ids, Source
+from hpcule.data.tiles import Tiles
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
@@ -199,4 +200,6 @@ def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
     }
     if source.rate is not None:
         facts["rate"] = source.rate
+    if isinstance(source, Tiles):
+        facts["tiles"] = True
     return facts

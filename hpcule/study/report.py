@@ -164,7 +164,8 @@ def _size(results: Results) -> Row:
     if "rate" in data:
         seconds, padded = f"{width / data['rate']:.2f} s", "shorter ones are padded with silence for training"
         return Row("Recordings", seconds, f"{data['rate']:,} samples a second; {padded}")
-    return Row("Images", f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
+    kind = "Tiles of images" if "tiles" in data else "Images"
+    return Row(kind, f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
 
 
 def _budget(protection: Protection) -> tuple[str, str]:

@@ -115,7 +115,7 @@ class Protection(TypedDict):
 class DataFacts(TypedDict):
     """What the victims trained and were tested on; `chance` is the share of the largest test class.
 
-    `rate` is there for recordings: samples a second.
+    `rate` is there for recordings: samples a second. `tiles` where samples are tiles of images.
     """
 
     name: str
@@ -126,6 +126,7 @@ class DataFacts(TypedDict):
     shape: Sequence[int]
     chance: float
     rate: NotRequired[int]
+    tiles: NotRequired[bool]
 
 
 class StructureNumbers(TypedDict):
@@ -171,7 +172,7 @@ class Results(TypedDict):
 
 def noun(results: Results) -> str:
     """What the samples are, in the plural."""
-    return "recordings" if "rate" in results["data"] else "images"
+    return "recordings" if "rate" in results["data"] else "tiles" if "tiles" in results["data"] else "images"
 
 
 def victims(recipe: Recipe, name: SetName) -> VictimSet:

@@ -14,7 +14,7 @@ from hpcule.measure.bayes import bayes_error
 from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
-from hpcule.store.carry import carries, publishing
+from hpcule.store.carry import carries, files_of, publishing
 from hpcule.store.read import StoreReader
 from hpcule.study.pictures import Pictures, choose_samples, spectrograms
 from hpcule.study.results import StructureNumbers
@@ -34,7 +34,7 @@ def visibility(store: StoreReader, source: Source, perceptual: Perceptual | None
     for _, samples, published in _pairs(store, source):
         measured.update(torch.from_numpy(samples), torch.from_numpy(published))
     numbers = measured.result()
-    if carries(store, source):
+    if carries(store, source) and files_of(source) is source:
         numbers["resized"] = True
     if perceptual:
         distances = np.concatenate([part.numpy() for part in _perceived(store, source, perceptual)])

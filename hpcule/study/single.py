@@ -52,9 +52,8 @@ def train(
         DataError: there are no labels, or training and test samples do not belong to one task.
     """
     reader = StoreReader(store, key=key) if store else None
-    size = reader.manifest.working_size if reader else None
-    source = open_source(data, image_size=size)
-    test_source = open_test(data, test, image_size=size)
+    opening = reader.manifest.opening if reader else {}
+    source, test_source = open_source(data, **opening), open_test(data, test, **opening)
     check_same_task(source, test_source)
     if reader and world.leads:
         require_same_samples(reader.manifest, source)

@@ -62,9 +62,13 @@ def _table(results: Results) -> Table:
 
 def _visibility(results: Results) -> str:
     numbers, levels = results["visibility"], results["protection"]["levels"]
-    decibels = "no image changed" if numbers["psnr_db"] is None else f"PSNR {numbers['psnr_db']:.1f} dB"
+    decibels = (
+        f"no {noun(results).removesuffix('s')} changed"
+        if numbers["psnr_db"] is None
+        else f"PSNR {numbers['psnr_db']:.1f} dB"
+    )
     return (
-        f"Visibility over {numbers['n']:,} images: {decibels}, SSIM {numbers['ssim_mean']:.3f} "
+        f"Visibility over {numbers['n']:,} {noun(results)}: {decibels}, SSIM {numbers['ssim_mean']:.3f} "
         f"(lowest {numbers['ssim_min']:.3f}), largest change {numbers['linf_levels']} of {levels} levels."
     )
 

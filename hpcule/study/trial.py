@@ -93,7 +93,7 @@ def from_tree(tree: dict[str, Any]) -> Trial:
 def perform(trial: Trial, folder: Path, world: World) -> None:
     """Do it, on all ranks together, and write results.json."""
     config = trial.config
-    source = open_source(config.data, image_size=config.working_size, skip_unreadable=config.skip_unreadable)
+    source = open_source(config.data, **config.opening)
     if trial.kind == "calibrate":
         runs = _calibrate(trial, source, folder, world)
     else:

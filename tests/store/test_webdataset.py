@@ -85,7 +85,7 @@ def test_images_of_a_folder_at_their_own_sizes(make_store, tmp_path):
     assert image(found["000002.png"]).shape == (22, 30, 4)
     with StoreReader(store) as reader:
         for sample in range(6):
-            expected = published_native(reader, sample, source.native(sample)).pixels.transpose(1, 2, 0)
+            expected = published_native(reader, source, sample, source.native(sample)).pixels.transpose(1, 2, 0)
             np.testing.assert_array_equal(image(found[f"{sample:06d}.png"])[..., :3], expected)
 
 
