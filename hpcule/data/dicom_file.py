@@ -51,11 +51,8 @@ def reading(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # foreign bytes make decoders raise what they like
-        reason = first_line(error)
-        raise UnreadableError(
-            f"{path} cannot be read as a DICOM image ({reason}): replace it, or leave out such files with "
-            f"--set skip_unreadable=true; pip install 'hpcule[dicom,dicom-jpeg]' decodes most compressions"
-        ) from None
+        decoders = "; pip install 'hpcule[dicom,dicom-jpeg]' decodes most compressions"
+        raise UnreadableError(f"{UnreadableError.of(path, first_line(error), 'a DICOM image')}{decoders}") from None
 
 
 def read_head(path: Path, *, decode: bool) -> DicomHead:

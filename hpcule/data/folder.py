@@ -150,9 +150,7 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
         known = isinstance(error, UnidentifiedImageError)
         reason = "no known image format" if known else first_line(error)
-        raise UnreadableError(
-            f"{path} cannot be decoded ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
-        ) from None
+        raise UnreadableError.of(path, reason) from None
 
 
 def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[int, int]] | UnreadableError:

@@ -26,6 +26,14 @@ _LAYOUT = "valid is DATA/CLASS/FILE, DATA/train/CLASS/FILE, ..., or files alone"
 class UnreadableError(DataError):
     """One file cannot be decoded."""
 
+    @classmethod
+    def of(cls, path: Path, reason: str, noun: str = "") -> UnreadableError:
+        """With the file, why, what it should be ("a DICOM image"), and what helps."""
+        verb = f"read as {noun}" if noun else "decoded"
+        return cls(
+            f"{path} cannot be {verb} ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
+        )
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -84,11 +84,7 @@ def read_volume(path: Path) -> Volume:
         limits = np.iinfo(stored)
         return Volume(image.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
     except Exception as error:  # foreign bytes make readers raise what they like
-        reason = first_line(error)
-        raise UnreadableError(
-            f"{path} cannot be read as a NIfTI volume ({reason}): replace it, or leave out such files with "
-            f"--set skip_unreadable=true"
-        ) from None
+        raise UnreadableError.of(path, first_line(error), "a NIfTI volume") from None
 
 
 class NiftiSource(FrameSource):

@@ -66,9 +66,7 @@ def opened(path: Path) -> Iterator[tuple[Head, Callable[[], npt.NDArray[np.int32
         if str(error).startswith(("unknown format", "unknown extended format")):
             raise DataError(f"{path} is no plain PCM ({error}); {_CONVERT}") from None
         reason = str(error) or "it ends too early"
-        raise UnreadableError(
-            f"{path} cannot be decoded ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
-        ) from None
+        raise UnreadableError.of(path, reason) from None
 
 
 def encode(recording: Recording) -> bytes:
