@@ -145,7 +145,7 @@ def _is_written(dataset: Any) -> bool:
 def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of HDF5's errors
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:  # what h5py makes of HDF5's errors
         raise DataError(f"{where} is damaged ({first_line(error)}); get or write it again") from None
 
 

@@ -87,7 +87,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DamageError("missing", path, "missing: restore it from a copy, or craft the store again") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise DamageError("unreadable", path, f"unreadable ({first_line(error)}): restore it from a copy") from error
 
 

@@ -43,7 +43,7 @@ def index_error(store: Path, manifest: Manifest) -> str | None:
             if set(file) != set(expected):
                 return f"holds {sorted(file)}, not {sorted(expected)}"
             wrong = [name for name in file if _mapping(file[name]) != _planned(manifest, name)]
-    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, AttributeError) as error:
         return f"unreadable ({first_line(error)})"
     return f"does not map {', '.join(wrong)} to the shards of the manifest" if wrong else None
 
