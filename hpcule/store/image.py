@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 from typing import TYPE_CHECKING
+
+from hpcule.store.random_access import RandomAccess
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _STEP = 1 << 20
 
 
-class Image(io.RawIOBase):
+class Image(RandomAccess):
     """A file in memory whose room is kept from one use to the next.
 
     Half of the time that an HDF5 file in memory takes is the kernel's, which clears fresh pages; these are used again.
@@ -20,7 +20,12 @@ class Image(io.RawIOBase):
 
     def __init__(self) -> None:
         self._room = bytearray()
-        self._place = self._end = 0
+        self._end = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._end
 
     def reset(self) -> None:
         """Begin another file. No view of the last one may be in use."""
@@ -30,26 +35,9 @@ class Image(io.RawIOBase):
         """All that was written; for reading, until `reset`."""
         return memoryview(self._room)[: self._end].toreadonly()
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
     def writable(self) -> bool:
         """Yes."""
         return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next byte goes."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place."""
-        self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._end}[whence] + offset
-        return self._place
 
     def truncate(self, size: int | None = None, /) -> int:
         """Cut the file off, or lengthen it with zeros."""

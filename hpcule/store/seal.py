@@ -10,7 +10,6 @@ Source: the construction STREAM, Hoang, Reyhanitabar, Rogaway and Vizár, CRYPTO
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.store.files import check_json_size, parse_json, write_atomically
+from hpcule.store.random_access import RandomAccess
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -72,7 +72,7 @@ class Key:
         return AESGCM(derived[:KEY_BYTES]), derived[KEY_BYTES:]
 
 
-class SealedFile(io.RawIOBase):
+class SealedFile(RandomAccess):
     """A sealed file for reading at any place, without ever holding more than a segment.
 
     Raises:
@@ -83,7 +83,7 @@ class SealedFile(io.RawIOBase):
 
     def __init__(self, path: Path, name: str, key: Key) -> None:
         self._path, self._name = path, name.encode()
-        self._place, self._held, self._segment = 0, -1, b""
+        self._held, self._segment = -1, b""
         self._file = -1  # Python closes what could not be opened, too
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         header = os.pread(self._file, HEADER, 0)
@@ -93,37 +93,25 @@ class SealedFile(io.RawIOBase):
         if mark != header[-_MARK:]:
             raise StoreError(f"{path} is encrypted with another key than the one given")
         sealed = os.fstat(self._file).st_size - HEADER
-        self.size = sealed - TAG * max(1, -(-sealed // (SEGMENT + TAG)))
-        if self.size < 0:
+        self._size = sealed - TAG * max(1, -(-sealed // (SEGMENT + TAG)))
+        if self._size < 0:
             raise ValueError("cut off")
-        self._count = _segments(self.size)
+        self._count = _segments(self._size)
         self._open(self._count - 1)  # whether that is the last one
 
     def __repr__(self) -> str:
         return str(self._path)  # by which h5py calls a file
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was sealed."""
+        return self._size
 
     def close(self) -> None:
         """Close the file."""
         if not self.closed and self._file >= 0:
             os.close(self._file)
         super().close()
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next byte comes from."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place."""
-        self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence] + offset
-        return self._place
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill a buffer as far as the file goes."""
