@@ -13,6 +13,7 @@ from hpcule.cli.options import add_access, add_data, positive
 if TYPE_CHECKING:
     from hpcule.data.source import Native, Source
     from hpcule.store.collection import Record
+    from hpcule.store.export import ExportSummary
 
 
 def add_to(verbs: Any) -> None:
@@ -72,6 +73,22 @@ def run(options: argparse.Namespace) -> None:
         dicom_tags=options.dicom_tags,
         key=key,
     )
+    hashes = hash_list(file_hashes(summary.path))
+    private_directory(options.store / "run")
+    write_atomically(options.store / EXPORTED, hashes)
+    if summary.records:
+        write_atomically(options.store / RECORD, table([*summary.records, *left_out(source, others)]))
+    show(options, summary, sha256(hashes).hexdigest())
+    numbers = [record.numbers for record in summary.records if record.protected]
+    if options.jpeg_quality and (lost := warning(numbers, options.jpeg_quality, manifest.epsilon)):
+        print(lost)
+
+
+def show(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
+    """Print for people what was published, and where its records are."""
+    from hpcule.store.hashes import EXPORTED
+    from hpcule.store.revert import RECORD
+
     print(
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
     )
@@ -83,18 +100,9 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected."
         )
-    hashes = hash_list(file_hashes(summary.path))
-    private_directory(options.store / "run")
-    write_atomically(options.store / EXPORTED, hashes)
-    print(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {sha256(hashes).hexdigest()}.")
+    print(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {digest}.")
     if summary.records:
-        records = [*summary.records, *left_out(source, others)]
-        path = options.store / RECORD
-        write_atomically(path, table(records))
-        numbers = [record.numbers for record in summary.records if record.protected]
-        if options.jpeg_quality and (lost := warning(numbers, options.jpeg_quality, manifest.epsilon)):
-            print(lost)
-        print(f"What became of every file stands in {path}.")
+        print(f"What became of every file stands in {options.store / RECORD}.")
 
 
 def compare(clean: Native, published: Native) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -74,8 +76,20 @@ def run() -> NoReturn:
     Threads of gloo live as long as somebody keeps a process group, as DeepSpeed does; one that lets go of a tensor
     while the interpreter goes down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
-    code = main()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        code = main()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        code = 128 + signal.SIGPIPE
     os._exit(code)
+
+
+def _reader_has_gone() -> bool:
+    """Whether who reads what we print has seen enough, as `head` has."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
