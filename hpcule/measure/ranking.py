@@ -36,20 +36,25 @@ def ranking(logits: Tensor, labels: Tensor) -> Ranking:
         logits: finite, [n, classes].
         labels: int64 [n].
     """
-    logits, labels = logits.double().cpu(), labels.cpu()
-    right = logits.argmax(1) == labels
-    present = np.unique(labels.numpy()).tolist()
-    areas = []
-    for label in present:
+    labels, right = labels.cpu(), (logits.argmax(1) == labels).cpu()
+    scores = _log_odds(logits.double().cpu())
+    shares, areas = [], []
+    for label in np.unique(labels.numpy()).tolist():
         mine = labels == label
+        shares.append(float(right[mine].double().mean()))
         if not mine.all():
-            others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1)
-            # The log-odds of the class: its probability would be 1 for all that are sure of it.
-            areas.append(_area(logits[:, label] - others.logsumexp(1), mine))
-    return {
-        "balanced": float(np.mean([float(right[labels == label].double().mean()) for label in present])),
-        "area": float(np.mean(areas)) if areas else None,
-    }
+            areas.append(_area(scores[:, label], mine))
+    return {"balanced": float(np.mean(shares)), "area": float(np.mean(areas)) if areas else None}
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """Of each class against all others [n, classes]: probabilities would be 1 for all that are sure of a class."""
+    best, total = logits.argmax(1, keepdim=True), logits.logsumexp(1, keepdim=True)
+    # What the others have together is what is left of the total, but for the likeliest: that would leave nothing.
+    others = total + torch.log1p(-(logits - total).exp())
+    beside_best = logits.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True)
+    # Rounded, so that what is equal but for the last bits stays a tie.
+    return (logits - others.scatter(1, best, beside_best)).round(decimals=9)
 
 
 def _area(scores: Tensor, positive: Tensor) -> float:
