@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from hpcule.measure.ranking import CHANCE
-from hpcule.study.results import Recipe, Results, SetName, VictimSet, victims, whole_recipes
+from hpcule.study.results import Results, SetName, VictimSet, victims, whole_recipes
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,16 @@ def mean_area(entry: VictimSet) -> float | None:
 class Ranks:
     """A recipe's areas under the curve, and of what the clean control's has beyond chance the share that is left."""
 
-    recipe: Recipe
     clean: float
     protected: float
     left: float
 
 
 def best_ranks(results: Results) -> Ranks | None:
-    """The recipe whose protected victims rank clean test samples best, mixtures aside; None where none can say."""
+    """Of the recipe whose protected victims rank clean test samples best, mixtures aside; None where none can say."""
     found = []
     for recipe in whole_recipes(results):
         clean, protected = (mean_area(victims(recipe, name)) for name in ("clean", "protected"))
         if clean is not None and protected is not None and clean > CHANCE and "invalid_because" not in recipe:
-            found.append(Ranks(recipe, clean, protected, (protected - CHANCE) / (clean - CHANCE)))
+            found.append(Ranks(clean, protected, (protected - CHANCE) / (clean - CHANCE)))
     return max(found, key=lambda ranks: ranks.protected, default=None)
