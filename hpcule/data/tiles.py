@@ -52,19 +52,20 @@ class Tiles(Source):
         """See `Source.read`."""
         samples = np.empty((len(ids), *self.shape), np.uint8)
         found = list(self.by_image(ids))
-        for (image, rows), tiles in zip(found, each(self._read, [image for image, _ in found]), strict=True):
-            samples[rows] = tiles[ids[rows] - self._first[image]]
+        for (_, rows, wanted), tiles in zip(found, each(self._read, [image for image, *_ in found]), strict=True):
+            samples[rows] = tiles[wanted]
         return samples
 
     def of_image(self, image: int) -> Ids:
         """Ids of an image's tiles."""
         return np.arange(self._first[image], self._first[image + 1])
 
-    def by_image(self, ids: Ids) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Each image that has any of these tiles, and where they stand in `ids`."""
+    def by_image(self, ids: Ids) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Each image that has any of these tiles, where they stand in `ids`, and which of its tiles they are."""
         owners = self._image_of[ids]
         for image in np.unique(owners).tolist():
-            yield image, np.flatnonzero(owners == image)
+            rows = np.flatnonzero(owners == image)
+            yield image, rows, ids[rows] - self._first[image]
 
     def cut(self, image: Samples) -> Samples:
         """Levels [1 or C, H, W] of an image as its tiles [n, C, size, size]; grey fills all channels."""

@@ -131,11 +131,10 @@ def _seen(shown: Samples, size: tuple[int, ...]) -> Samples:
 def _cutting(store: StoreReader, source: Tiles) -> Publish:
     def publish(ids: Ids, samples: Samples) -> Samples:
         result = np.empty_like(samples)
-        for image, rows in source.by_image(ids):
+        for image, rows, wanted in source.by_image(ids):
             native = source.images.native(image)
             assert native is not None
-            tiles = source.cut(published_native(store, source, image, native).shown())
-            result[rows] = tiles[ids[rows] - source.of_image(image)[0]]
+            result[rows] = source.cut(published_native(store, source, image, native).shown())[wanted]
         return result
 
     return publish

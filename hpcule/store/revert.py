@@ -20,7 +20,7 @@ from hpcule.store.copy import check_out, write_copy
 from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.formats import safe_name
-from hpcule.store.manifest import Manifest, read_manifest
+from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader, load_labels
 from hpcule.store.seal import Key
 
@@ -76,13 +76,13 @@ def revert(
         UsageError: the copy is of DICOM or NIfTI files, or the store of tiles.
     """
     others = dict(other_splits or {})
-    if read_manifest(store, key).opening["tile_size"]:
-        raise UsageError(f"{store} is of tiles, which cannot be reverted: take the originals")
     if copy.kind in ("dicom", "nifti"):
         raise UsageError(
             f"{copy.kind} files cannot be reverted, as their tags and names were changed: take the originals"
         )
     with StoreReader(store, key=key) as reader:
+        if reader.manifest.opening["tile_size"]:
+            raise UsageError(f"{store} is of tiles, which cannot be reverted: take the originals")
         kind = check_out(out, None, copy, others)
         if originals is not None:
             require_same_samples(reader.manifest, originals)

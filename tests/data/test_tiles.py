@@ -67,7 +67,7 @@ def test_tiles_join_to_their_image(pictures):
     for image, whole in enumerate(seen.values()):
         ids = source.of_image(image)
         np.testing.assert_array_equal(source.joined(image, source.read(ids)), whole)
-    assert [image for image, _ in source.by_image(np.array([14, 2, 13, 3]))] == [0, 2]
+    assert [image for image, *_ in source.by_image(np.array([14, 2, 13, 3]))] == [0, 2]
 
 
 def test_sizes_are_read_without_decoding(pictures):
