@@ -13,9 +13,9 @@ from hpcule.craft.method import Step
 from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import input_gradient
 from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

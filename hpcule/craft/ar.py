@@ -19,8 +19,8 @@ from hpcule.craft.autoregression import find_coefficients, generate
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.model_free import Floats, Integers, OfOneLength
 from hpcule.craft.work import Extent, Phase, Work
-from hpcule.data.keyed import key
 from hpcule.data.source import Ids, Labels
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

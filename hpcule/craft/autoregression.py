@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from hpcule.config.errors import HpculeError
 from hpcule.craft.model_free import Floats
-from hpcule.data.keyed import normal
 from hpcule.data.source import Ids
+from hpcule.world.keyed import normal
 
 WINDOW = 3
 """Side of the neighbourhood; its lower right corner is the value that follows from the others."""

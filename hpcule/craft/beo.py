@@ -26,9 +26,9 @@ from hpcule.craft.kernel_posterior import KernelPosterior
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, State, Step
 from hpcule.craft.surrogate import Surrogate
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

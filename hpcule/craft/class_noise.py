@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
 from hpcule.craft.noise import Noise
-from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.world.exact import Sum
+from hpcule.world.keyed import key, order
 
 if TYPE_CHECKING:
     from hpcule.craft.two_phase import TwoPhaseConfig

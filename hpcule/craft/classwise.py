@@ -17,8 +17,8 @@ from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
 from hpcule.craft.model_free import Integers, ModelFree
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import bits, key
 from hpcule.data.source import Source
+from hpcule.world.keyed import bits, key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpcule.data.keyed import key
+from hpcule.world.keyed import key
 
 
 class ClusterDelta:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hpcule.data.keyed import key
 from hpcule.nets.generator import build_generator
+from hpcule.world.keyed import key
 
 Bound = Literal["clamp", "scaled-tanh"]
 FLAT = 0.99

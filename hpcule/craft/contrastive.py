@@ -21,12 +21,12 @@ from hpcule.craft.method import finite
 from hpcule.craft.noise import Noise, SampleNoise
 from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import Surrogate
-from hpcule.data.keyed import key, order
 from hpcule.data.schedule import Ghost, ghosts_in_shard
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import EMBEDDING, Contrastive, MoCo, build_learner
 from hpcule.nets.frozen import fold_batch_norms
+from hpcule.world.keyed import key, order
 from hpcule.world.precision import autocast, place
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from torch.nn import functional
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.model_free import Integers, SampleWise
-from hpcule.data.keyed import bits, key, uniform
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
+from hpcule.world.keyed import bits, key, uniform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,11 @@ from hpcule.craft import gue_work
 from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
 from hpcule.nets.unet import build_unet
 from hpcule.world.exact import Sum
+from hpcule.world.keyed import key
 from hpcule.world.precision import autocast, place
 
 

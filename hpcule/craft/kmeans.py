@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from hpcule.config.errors import DataError
-from hpcule.data.keyed import key, uniform
 from hpcule.world.group import World
+from hpcule.world.keyed import key, uniform
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -19,8 +19,8 @@ from hpcule.config.errors import UsageError
 from hpcule.config.run import LengthConfig, MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.model_free import Floats, Integers, OfOneLength
-from hpcule.data.keyed import bits, key, normal, uniform
 from hpcule.data.source import Ids, Labels
+from hpcule.world.keyed import bits, key, normal, uniform
 
 SEPARATION = 10.0
 """Half an edge of the hypercube, in standard deviations of n."""

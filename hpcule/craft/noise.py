@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, Step, finite
 from hpcule.craft.surrogate import evaluate, input_gradient
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.data.view import View, draw_view
+from hpcule.world.keyed import key
 
 if TYPE_CHECKING:
     from hpcule.craft.two_phase import TwoPhaseConfig

@@ -14,9 +14,9 @@ from hpcule.craft.noise import SampleNoise
 from hpcule.craft.surrogate import evaluate
 from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key, normal
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
+from hpcule.world.keyed import key, normal
 
 
 @dataclass(frozen=True, kw_only=True)

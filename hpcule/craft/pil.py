@@ -29,10 +29,10 @@ from hpcule.craft.levels import to_levels
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.start import uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
 from hpcule.world.exact import Sum
+from hpcule.world.keyed import key
 
 TILE_VALUES, TILE_ROWS = 400_000, 128
 """Values and samples of delta worked on at a time, which stay near a core for all noise steps. Products of fewer

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.model_free import Floats, Integers, SampleWise
-from hpcule.data.keyed import bits, key, order, uniform
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
+from hpcule.world.keyed import bits, key, order, uniform
 
 
 @dataclass(frozen=True, kw_only=True)

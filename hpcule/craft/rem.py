@@ -23,10 +23,10 @@ from hpcule.craft.start import uniform_start
 from hpcule.craft.surrogate import input_gradient
 from hpcule.craft.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,9 @@ from hpcule.craft.once_trained import RestartedNoise
 from hpcule.craft.surrogate import evaluate, input_gradient
 from hpcule.craft.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from hpcule.data.keyed import uniform
 from hpcule.data.source import Ids
+from hpcule.world.keyed import uniform
 
 
 def uniform_start(purpose: int, ids: Ids, shape: Sequence[int], radius: float) -> Tensor:

@@ -22,8 +22,8 @@ from hpcule.craft.model_free import TILE, ModelFree
 from hpcule.craft.separation import of_centres
 from hpcule.craft.start import uniform_start
 from hpcule.craft.work import Extent, Phase, Work
-from hpcule.data.keyed import key
 from hpcule.world.exact import Sum
+from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.noise import Noise, SampleNoise
 from hpcule.craft.surrogate import Surrogate
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Source
 from hpcule.data.view import Augment, draw_view
 from hpcule.nets import build
+from hpcule.world.keyed import key
 
 RateSchedule = Literal["constant", "cosine", "stairs"]
 

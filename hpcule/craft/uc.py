@@ -44,11 +44,11 @@ from hpcule.craft.method import (
 )
 from hpcule.craft.uc_config import UCConfig
 from hpcule.craft.work import Extent, Work
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.keyed import key
 
 
 class UnlearnableClusters(Method):

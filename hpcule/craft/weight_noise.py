@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-from hpcule.data.keyed import key
+from hpcule.world.keyed import key
 
 Place = Callable[[nn.Module], AbstractContextManager[None]]
 """Moves a network's weights for as long as the context lasts."""

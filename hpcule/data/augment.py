@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import uniform
 from hpcule.data.source import Ids
+from hpcule.world.keyed import uniform
 
 
 @dataclass(frozen=True)

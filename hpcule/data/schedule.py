@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
+from hpcule.world.keyed import key, order
 
 
 @dataclass(frozen=True)

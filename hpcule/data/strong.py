@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hpcule.data.keyed import bits, uniform
 from hpcule.data.source import Ids
+from hpcule.world.keyed import bits, uniform
 
 LUMA = (0.2989, 0.587, 0.114)
 """Of red, green and blue, as torchvision has them."""

@@ -13,7 +13,6 @@ import numpy as np
 from torch import nn
 
 from hpcule.craft.weight_noise import moved
-from hpcule.data.keyed import key
 from hpcule.data.source import Source
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
@@ -26,6 +25,7 @@ from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
 from hpcule.world.group import World
+from hpcule.world.keyed import key
 
 Drawn = dict[Basis, list[float]]
 BLOCK = 20

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.keyed import key
 from hpcule.measure.accuracy import CONFIDENCE
 from hpcule.study.noise_scale import RESAMPLES, percentiles
+from hpcule.world.keyed import key
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from hpcule.config.tree import to_tree
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
 from hpcule.store.read import StoreReader
@@ -22,6 +21,7 @@ from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.world.group import World
+from hpcule.world.keyed import key, order
 
 Item = tuple[Basis, int, str]
 """A network's basis, an epoch, and the name of a layer's weights."""

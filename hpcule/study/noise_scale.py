@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.keyed import key
 from hpcule.measure.accuracy import CONFIDENCE
 from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.keyed import key
 
 Floats = npt.NDArray[np.float64]
 

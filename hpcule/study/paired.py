@@ -11,8 +11,8 @@ from statistics import stdev
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.keyed import key
 from hpcule.measure.accuracy import CONFIDENCE, paired_difference
+from hpcule.world.keyed import key
 
 MOST_EXACT = 12
 """Pairs up to which all 2^n signs are tried."""

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Source
 from hpcule.measure.recovery import Batch, recover
 from hpcule.store.read import StoreReader
@@ -23,6 +22,7 @@ from hpcule.victim.run import train_victim
 from hpcule.victim.schedule import Schedule
 from hpcule.victim.testing import recognised
 from hpcule.world.group import World
+from hpcule.world.keyed import key, order
 
 Attack = tuple[Basis, float] | Literal["scratch"]
 """What the network was trained on, and how far it may move; or a new network on the attacker's samples alone."""

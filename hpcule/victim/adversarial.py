@@ -8,11 +8,11 @@ import numpy as np
 from torch import nn
 
 from hpcule.craft.adversary import Adversary
-from hpcule.data.keyed import key
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import countermeasure
 from hpcule.victim.mixing import Mixed
+from hpcule.world.keyed import key
 
 STEPS = 10
 """Each a quarter of the radius (Madry et al., arXiv 1706.06083: 2 of 8 levels)."""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import key, uniform
 from hpcule.data.source import Ids
 from hpcule.victim.countermeasures import Applied
 from hpcule.victim.plasma import plasma_brightness, plasma_contrast
 from hpcule.victim.trivial_augment import trivial_augment
+from hpcule.world.keyed import key, uniform
 
 
 def augment(images: Tensor, steps: Sequence[Applied], purpose: int, ids: Ids) -> Tensor:

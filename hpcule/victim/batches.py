@@ -6,7 +6,6 @@ import torch
 
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
-from hpcule.data.keyed import key
 from hpcule.data.source import Ids
 from hpcule.store.carry import Publish
 from hpcule.victim.augmentation import augment
@@ -18,6 +17,7 @@ from hpcule.victim.projection import fit_directions, project
 from hpcule.victim.published import Published
 from hpcule.victim.purify import PURIFICATIONS, purification
 from hpcule.victim.squeeze import squeeze
+from hpcule.world.keyed import key
 
 
 class Batches:

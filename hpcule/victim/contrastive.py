@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError, UsageError
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
@@ -32,6 +31,7 @@ from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.schedule import Schedule
 from hpcule.world.engine import DdpEngine, average_buffers
 from hpcule.world.group import World
+from hpcule.world.keyed import key, order
 from hpcule.world.precision import autocast, place
 
 BATCH, WEIGHT_DECAY, MOMENTUM = 512, 1e-4, 0.9

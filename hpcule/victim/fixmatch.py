@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
-from hpcule.data.keyed import bits, key, uniform
 from hpcule.data.source import Ids
 from hpcule.victim.augmentation import cutout
 from hpcule.victim.published import Published
 from hpcule.victim.trivial_augment import trivial_augment
+from hpcule.world.keyed import bits, key, uniform
 
 CONFIDENT = 0.95
 """Probability from which on an answer counts."""

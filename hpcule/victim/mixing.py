@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import uniform
 from hpcule.victim.countermeasures import Applied
+from hpcule.world.keyed import uniform
 
 PROBABILITY = 0.5
 """Of mixing a batch at all; the others stay as they are."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import uniform
 from hpcule.data.source import Ids
+from hpcule.world.keyed import uniform
 
 ROUGHNESS, INTENSITY = (0.3, 0.7), (0.5, 1.0)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import key, order
 from hpcule.victim.published import Published
+from hpcule.world.keyed import key, order
 
 EPOCHS, BATCH, LEARNING_RATE = 20, 1024, 0.1
 MILESTONES = (10, 15)

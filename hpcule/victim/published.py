@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcule.data.keyed import bits, key
 from hpcule.data.reader import to_tensor
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.working import WorkingFile
 from hpcule.store.budget import magnitude
 from hpcule.store.carry import Publish, publishing
 from hpcule.store.read import StoreReader
+from hpcule.world.keyed import bits, key
 
 BLOCK = 1024
 """Samples read at a time."""

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.keyed import key, normal
 from hpcule.data.source import Ids, Samples
 from hpcule.store.carry import Publish
 from hpcule.victim.countermeasures import Applied
+from hpcule.world.keyed import key, normal
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 PURIFICATIONS = ("diffusion", "rebuild")

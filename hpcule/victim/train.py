@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from hpcule.config.errors import HpculeError, UsageError
 from hpcule.craft.weight_noise import Place, here, places
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.adversarial import attacked, build_adversary
@@ -29,6 +28,7 @@ from hpcule.victim.schedule import Schedule
 from hpcule.victim.testing import answers
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.group import World
+from hpcule.world.keyed import key, order
 from hpcule.world.precision import autocast
 
 

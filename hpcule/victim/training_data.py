@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
-from hpcule.data.keyed import key, order
 from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.store.carry import Publish
 from hpcule.store.read import StoreReader
@@ -18,6 +17,7 @@ from hpcule.victim.countermeasures import without_refit
 from hpcule.victim.published import Kind, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule
+from hpcule.world.keyed import key, order
 
 FEWEST = 2
 """Samples that a training set must have."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.data.keyed import uniform
 from hpcule.data.source import Ids
 from hpcule.data.strong import BRIGHTNESS, CONTRAST, SATURATION, adjust
+from hpcule.world.keyed import uniform
 
 
 def trivial_augment(images: Tensor, purpose: int, ids: Ids) -> Tensor:

@@ -9,9 +9,9 @@ from two_phase_toys import CLASSES, RUNS, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.surrogate import evaluate
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Ghost
 from hpcule.data.strong import Strong
+from hpcule.world.keyed import key
 
 
 def trained(run, source, *extra):

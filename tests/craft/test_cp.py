@@ -10,10 +10,10 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 from hpcule.config.errors import UsageError
 from hpcule.craft.methods import configure, find
 from hpcule.craft.work import Extent
-from hpcule.data.keyed import key, uniform
 from hpcule.data.schedule import Ghost
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive_losses import nt_xent
+from hpcule.world.keyed import key, uniform
 
 CLASSES = 3
 LEARNERS = ["simclr", "moco", "byol"]

@@ -13,8 +13,8 @@ from hpcule.craft.classwise import Classwise
 from hpcule.craft.lsp import LSP
 from hpcule.craft.methods import METHODS, configure, find
 from hpcule.craft.ops import OnePixelShortcut
-from hpcule.data.keyed import bits, key, normal
 from hpcule.store.budget import magnitude
+from hpcule.world.keyed import bits, key, normal
 
 # The response asked of AR's filters is lower, so that the search takes no time.
 SETTINGS = {

@@ -11,7 +11,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import HpculeError
 from hpcule.craft.pil import PIL, PILConfig
-from hpcule.data.keyed import key, uniform
+from hpcule.world.keyed import key, uniform
 
 CLASSES = 4
 

@@ -11,7 +11,7 @@ from hpcule.craft.entf import nearest_other
 from hpcule.craft.feature_centres import class_centres, feature_gradient
 from hpcule.craft.surrogate import evaluate, features
 from hpcule.data.augment import CropFlip
-from hpcule.data.keyed import key, uniform
+from hpcule.world.keyed import key, uniform
 
 SOURCE = ToySource(60, classes=CLASSES)
 IDS = np.arange(12)

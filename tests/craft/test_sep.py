@@ -8,7 +8,7 @@ from two_phase_toys import CLASSES, loss_of, make_method, unit
 
 from hpcule.craft.feature_centres import class_centres, feature_gradient
 from hpcule.craft.surrogate import evaluate, input_gradient
-from hpcule.data.keyed import key
+from hpcule.world.keyed import key
 
 SOURCE = ToySource(60, classes=CLASSES)
 IDS = np.arange(12)

@@ -7,7 +7,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.methods import configure, find
-from hpcule.data.keyed import key, uniform
+from hpcule.world.keyed import key, uniform
 
 CLASSES = 3
 

@@ -17,10 +17,10 @@ from hpcule.craft.cluster_generator import ClusterGenerator
 from hpcule.craft.uc import UnlearnableClusters
 from hpcule.craft.uc_config import UCConfig
 from hpcule.data.augment import CropFlip
-from hpcule.data.keyed import key
 from hpcule.data.schedule import Schedule
 from hpcule.nets import generator
 from hpcule.nets.encoder import load_encoder
+from hpcule.world.keyed import key
 
 SMALL = {"epsilon": 16.5, "clusters": 3, "batch": 18, "ghost": 7, "steps": 3, "learning_rate": 1e-3, "augment": False}
 

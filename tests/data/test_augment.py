@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hpcule.data.augment import CropFlip
-from hpcule.data.keyed import key
+from hpcule.world.keyed import key
 
 IDS = np.array([4, 0, 17, 300, 5, 6, 7, 8], np.int64)
 

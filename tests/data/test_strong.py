@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.data.keyed import key
 from hpcule.data.strong import BRIGHTNESS, CONTRAST, HUE, SATURATION, Strong, adjust, luma
+from hpcule.world.keyed import key
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 SIZE = (16, 12)

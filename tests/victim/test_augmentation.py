@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.data.keyed import uniform
 from hpcule.victim.augmentation import augment, shuffle_channels
 from hpcule.victim.countermeasures import countermeasure
+from hpcule.world.keyed import uniform
 
 IDS = np.arange(40, dtype=np.int64)
 TEXTS = ["cutout", "resize", "coin", "ueraser-lite"]

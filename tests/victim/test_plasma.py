@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.data.keyed import uniform
 from hpcule.victim.plasma import INTENSITY, ROUGHNESS, clouds, plasma_brightness, plasma_contrast
+from hpcule.world.keyed import uniform
 
 IDS = np.arange(20, dtype=np.int64)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hpcule.data.keyed import TILE, bits, key, order, uniform
+from hpcule.world.keyed import TILE, bits, key, order, uniform
 
 MASK = 2**64 - 1
 
