@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 
 from hpcule.cli.main import main as hpcule
-from hpcule.data.dicom import DicomSource, is_dicom
+from hpcule.data.sources.dicom import DicomSource, is_dicom
 
 UID = re.compile(r"<[0-9.]+>")
 

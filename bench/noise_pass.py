@@ -19,9 +19,9 @@ from hpcule.config.errors import HpculeError
 from hpcule.craft.method import Problem
 from hpcule.craft.methods import configure, find
 from hpcule.craft.two_phase import TwoPhase
-from hpcule.data.array import ArraySource
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
+from hpcule.data.sources.array import ArraySource
 from hpcule.nets import build
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.group import World

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from hpcule.data.array import ArraySource
+from hpcule.data.sources.array import ArraySource
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.victim.run import train_victim

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.dicom import DicomSource, dicom_splits, holds_dicom
-from hpcule.data.folder import FolderSource, folder_splits
-from hpcule.data.hdf5 import Hdf5Source, hdf5_splits
-from hpcule.data.idx import idx_splits, open_idx
-from hpcule.data.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10, open_named, short_name
-from hpcule.data.nifti import NiftiSource, holds_volumes, nifti_splits
-from hpcule.data.npz import npz_splits, open_npz
 from hpcule.data.resize import Resized
 from hpcule.data.source import Source
+from hpcule.data.sources.dicom import DicomSource, dicom_splits, holds_dicom
+from hpcule.data.sources.folder import FolderSource, folder_splits
+from hpcule.data.sources.hdf5 import Hdf5Source, hdf5_splits
+from hpcule.data.sources.idx import idx_splits, open_idx
+from hpcule.data.sources.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10, open_named, short_name
+from hpcule.data.sources.nifti import NiftiSource, holds_volumes, nifti_splits
+from hpcule.data.sources.npz import npz_splits, open_npz
+from hpcule.data.sources.wav import WavSource, holds_recordings, wav_splits
 from hpcule.data.tiles import Tiles
-from hpcule.data.wav import WavSource, holds_recordings, wav_splits
 
 _ROOT = Path("~/.cache/hpcule/data")
 

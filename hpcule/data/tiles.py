@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
-from hpcule.data.layout import each
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.sources.layout import each
 
 
 class Tiles(Source):

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.data.grid import Grid
-from hpcule.data.recording import moved, working
 from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.sources.recording import moved, working
 from hpcule.data.tiles import Tiles
 from hpcule.store.read import StoreReader
 

@@ -13,10 +13,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import set_pixel_data
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, generate_uid
 
-from hpcule.data.dicom import DicomSource
-from hpcule.data.dicom_file import little_endian, reading
-from hpcule.data.dicom_grid import GREY, PALETTE, set_window
 from hpcule.data.source import Native, Source
+from hpcule.data.sources.dicom import DicomSource
+from hpcule.data.sources.dicom_file import little_endian, reading
+from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
 from hpcule.store.collection import Compare, Publish, Record
 from hpcule.store.deidentify import NewUids, Policy, apply_policy
 from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers

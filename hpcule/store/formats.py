@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from hpcule.config.errors import StoreError
-from hpcule.data.recording import encode, plain
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.sources.recording import encode, plain
 from hpcule.store.collection import planes
 from hpcule.store.fingerprint import blocks
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hpcule.data.frames import FrameSource
 from hpcule.data.source import Native
+from hpcule.data.sources.frames import FrameSource
 from hpcule.store.collection import Compare, Publish, Record
 
 Pairs = Sequence[tuple[Native, Native]]

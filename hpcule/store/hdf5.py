@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, first_line, one_line
-from hpcule.data.hdf5 import MOST_COMPRESSED
+from hpcule.data.sources.hdf5 import MOST_COMPRESSED
 from hpcule.store.image import Image
 from hpcule.store.seal import Key, SealedFile
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from nibabel.openers import Opener
 
-from hpcule.data.nifti import ENDINGS, NiftiSource, Volume
 from hpcule.data.source import Native, Source
+from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Volume
 from hpcule.store.collection import Compare, Publish, Record
 from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers
 

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.mapped import Pages
 from hpcule.data.source import Ids
+from hpcule.data.sources.mapped import Pages
 from hpcule.store.hdf5 import DamageError, reading
 from hpcule.store.manifest import Manifest
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from hpcule.data.recording import SILENCE
+from hpcule.data.sources.recording import SILENCE
 from hpcule.nets.spectrogram import FLOOR, LogMel
 
 LONGEST_SIDE = 256

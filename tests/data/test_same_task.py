@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import ArraySource
 from hpcule.data.check import check_same_task
+from hpcule.data.sources.array import ArraySource
 
 
 def source(labels=(0, 1, 2), shape=(4, 4), dtype=np.uint8, names=None, split="train"):

@@ -16,8 +16,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from hpcule.config.errors import UsageError
-from hpcule.data.dicom import DicomSource, is_dicom
-from hpcule.data.dicom_file import reading
+from hpcule.data.sources.dicom import DicomSource, is_dicom
+from hpcule.data.sources.dicom_file import reading
 from hpcule.store.carry import publishing
 from hpcule.store.deidentify import POLICIES
 from hpcule.store.export import export

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from hpcule.data.nifti import NiftiSource
+from hpcule.data.sources.nifti import NiftiSource
 from hpcule.store.carry import publishing
 from hpcule.store.export import export
 from hpcule.store.read import StoreReader

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from hpcule.data.folder import FolderSource
+from hpcule.data.sources.folder import FolderSource
 from hpcule.store import webdataset
 from hpcule.store.carry import published_native
 from hpcule.store.export import export

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.nifti import NiftiSource, holds_volumes
 from hpcule.data.open import open_source
+from hpcule.data.sources.nifti import NiftiSource, holds_volumes
 
 
 def write(path, values, *, slope=1.0, intercept=0.0, window=(0, 0), kind=nibabel.Nifti1Image):

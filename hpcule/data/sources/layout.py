@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import SPLITS
 from hpcule.data.source import Labels
+from hpcule.data.sources.array import SPLITS
 
 F = TypeVar("F")
 T = TypeVar("T")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.idx import open_idx
 from hpcule.data.open import list_splits, open_source
+from hpcule.data.sources.idx import open_idx
 
 
 def write(folder, header, payload, name="train-images-idx3-ubyte", opened=open):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcule.config.errors import DataError
-from hpcule.data.layout import Layout
 from hpcule.data.source import Labels
+from hpcule.data.sources.layout import Layout
 
 
 class Nested:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError, first_line
-from hpcule.data.folder import ENDINGS as IMAGES
-from hpcule.data.frames import FrameSource, Head
 from hpcule.data.grid import Grid, linear
-from hpcule.data.layout import UnreadableError
-from hpcule.data.nested import Nested
 from hpcule.data.source import Native
+from hpcule.data.sources.folder import ENDINGS as IMAGES
+from hpcule.data.sources.frames import FrameSource, Head
+from hpcule.data.sources.layout import UnreadableError
+from hpcule.data.sources.nested import Nested
 
 ENDINGS = (".nii", ".nii.gz")
 PERCENTILES = (0.5, 99.5)

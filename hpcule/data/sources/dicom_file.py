@@ -16,10 +16,19 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from hpcule.config.errors import first_line
-from hpcule.data.dicom_grid import GREY, PALETTE, for_frame, grid_of, is_windowed, padding_of, set_window, to_rgb
-from hpcule.data.frames import Head
-from hpcule.data.layout import UnreadableError
 from hpcule.data.source import Native, Samples
+from hpcule.data.sources.dicom_grid import (
+    GREY,
+    PALETTE,
+    for_frame,
+    grid_of,
+    is_windowed,
+    padding_of,
+    set_window,
+    to_rgb,
+)
+from hpcule.data.sources.frames import Head
+from hpcule.data.sources.layout import UnreadableError
 
 _MOST_PIXELS = 1 << 28
 """Of a frame: more is no image, but a damaged header."""

@@ -11,8 +11,8 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from hpcule.config.errors import DataError
-from hpcule.data.dicom import DicomSource, holds_dicom
 from hpcule.data.open import list_splits, open_source
+from hpcule.data.sources.dicom import DicomSource, holds_dicom
 from hpcule.data.subset import Subset
 
 WINDOW = {"WindowCenter": 40, "WindowWidth": 400}

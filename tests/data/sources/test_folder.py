@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import DataError
-from hpcule.data.folder import FolderSource
 from hpcule.data.open import list_splits, open_source
+from hpcule.data.sources.folder import FolderSource
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hpcule.config.errors import DataError
-from hpcule.data.named import NAMES, short_name
 from hpcule.data.open import list_splits, open_source
+from hpcule.data.sources.named import NAMES, short_name
 
 
 def test_digits():
@@ -69,7 +69,7 @@ def test_short_names():
 
 @pytest.fixture
 def no_system_fashion_mnist(monkeypatch, tmp_path):
-    monkeypatch.setattr("hpcule.data.named._FASHION_MNIST", tmp_path / "absent")
+    monkeypatch.setattr("hpcule.data.sources.named._FASHION_MNIST", tmp_path / "absent")
 
 
 @pytest.mark.usefixtures("no_system_fashion_mnist")

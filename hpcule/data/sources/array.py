@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from hpcule.config.errors import DataError
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
-from hpcule.data.mapped import Pages
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.sources.mapped import Pages
 
 Array = npt.NDArray[Any]
 

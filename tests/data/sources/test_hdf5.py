@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.hdf5 import Hdf5Source
 from hpcule.data.open import list_splits, open_source
+from hpcule.data.sources.hdf5 import Hdf5Source
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 
 from hpcule.config.errors import DataError, first_line
-from hpcule.data.array import member_names, splits_of
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.sources.array import member_names, splits_of
 
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE,

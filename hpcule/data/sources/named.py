@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import ArraySource
-from hpcule.data.idx import idx_splits, open_idx
-from hpcule.data.npz import npz_splits, open_npz
 from hpcule.data.source import Source
+from hpcule.data.sources.array import ArraySource
+from hpcule.data.sources.idx import idx_splits, open_idx
+from hpcule.data.sources.npz import npz_splits, open_npz
 
 MEDMNIST = {
     "path": "PathMNIST",

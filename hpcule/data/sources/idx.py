@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import Array, ArraySource, Stream, byte_count, spool
 from hpcule.data.source import Source
+from hpcule.data.sources.array import Array, ArraySource, Stream, byte_count, spool
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 _BYTES = np.dtype(np.uint8)

@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 
 from hpcule.config.errors import DataError
-from hpcule.data.array import Array, ArraySource, Stream, byte_count, member_names, splits_of, spool
 from hpcule.data.source import Source
+from hpcule.data.sources.array import Array, ArraySource, Stream, byte_count, member_names, splits_of, spool
 
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """Fixed part of a member's local header in a zip file; it ends with the lengths of name and extra field, which follow.

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.layout import UnreadableError
 from hpcule.data.source import Recording, Samples
+from hpcule.data.sources.layout import UnreadableError
 
 SILENCE = 1 << 15
 """Where 0 of a signed 16-bit sample lies on the unsigned grid."""

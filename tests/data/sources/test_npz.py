@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.npz import open_npz
 from hpcule.data.open import open_source
+from hpcule.data.sources.npz import open_npz
 
 
 def test_stored_member_is_mapped_where_it_lies(tmp_path, make_images):
@@ -33,7 +33,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from hpcule.data.npz import open_npz
+from hpcule.data.sources.npz import open_npz
 def own_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
@@ -57,7 +57,7 @@ UNPACK = """
 import resource, sys
 from pathlib import Path
 from hpcule.config.errors import DataError
-from hpcule.data.npz import open_npz
+from hpcule.data.sources.npz import open_npz
 resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))
 try:
     open_npz(Path(sys.argv[1]), "all")

@@ -9,8 +9,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from hpcule.data import mapped
-from hpcule.data.npz import open_npz
+from hpcule.data.sources import mapped
+from hpcule.data.sources.npz import open_npz
 mapped.KEPT_BYTES = int(sys.argv[2]) << 20
 def file_mib():
     lines = Path("/proc/self/status").read_text().splitlines()

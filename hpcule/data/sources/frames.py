@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError
-from hpcule.data.layout import UnreadableError
-from hpcule.data.nested import Nested
 from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.sources.layout import UnreadableError
+from hpcule.data.sources.nested import Nested
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.layout import UnreadableError
-from hpcule.data.recording import encode, moved, opened, plain, working
 from hpcule.data.source import Recording
+from hpcule.data.sources.layout import UnreadableError
+from hpcule.data.sources.recording import encode, moved, opened, plain, working
 
 KINDS = [(format, bits, channels) for format in ("wav", "flac") for bits in (8, 16, 24) for channels in (1, 2, 5)]
 SUBTYPES = {("wav", 8): "PCM_U8", ("flac", 8): "PCM_S8"}

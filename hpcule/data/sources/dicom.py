@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from hpcule.config.errors import UsageError
-from hpcule.data.folder import ENDINGS as IMAGES
-from hpcule.data.frames import FrameSource
-from hpcule.data.nested import Nested
 from hpcule.data.source import Native
+from hpcule.data.sources.folder import ENDINGS as IMAGES
+from hpcule.data.sources.frames import FrameSource
+from hpcule.data.sources.nested import Nested
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 _MAGIC_AT, _MAGIC = 128, b"DICM"
@@ -74,7 +74,7 @@ class DicomSource(FrameSource):
             UsageError: pydicom is not installed.
         """
         try:
-            from hpcule.data.dicom_file import read_frame, read_head
+            from hpcule.data.sources.dicom_file import read_frame, read_head
         except ImportError:
             raise UsageError(f"{root} holds DICOM files: pip install 'hpcule[dicom]'") from None
         self._read_frame = read_frame

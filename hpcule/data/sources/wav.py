@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError
-from hpcule.data.folder import ENDINGS as IMAGES
-from hpcule.data.layout import Layout, UnreadableError, each
-from hpcule.data.recording import SILENCE, Head, opened, working
 from hpcule.data.source import Ids, Labels, Recording, Samples, Source
+from hpcule.data.sources.folder import ENDINGS as IMAGES
+from hpcule.data.sources.layout import Layout, UnreadableError, each
+from hpcule.data.sources.recording import SILENCE, Head, opened, working
 
 ENDINGS = (".wav", ".flac")
 _PLAIN = ("wav", 16, 1)

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from hpcule.config.errors import DataError, first_line
-from hpcule.data.layout import Layout, UnreadableError, each
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.sources.layout import Layout, UnreadableError, each
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
