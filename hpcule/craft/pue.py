@@ -20,9 +20,9 @@ from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
 from hpcule.craft.noise import Noise, SampleNoise
 from hpcule.craft.surrogate import input_gradient
 from hpcule.craft.two_phase import TwoPhase, TwoPhaseConfig
-from hpcule.craft.weight_noise import levels, places
 from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
+from hpcule.nets.weight_noise import levels, places
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.craft.method import Problem
-from hpcule.craft.weight_noise import Place, here
 from hpcule.data.schedule import Ghost
 from hpcule.data.view import View
 from hpcule.nets import Featured
 from hpcule.nets.frozen import fold_batch_norms
+from hpcule.nets.weight_noise import Place, here
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.precision import autocast, place

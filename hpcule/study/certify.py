@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hpcule.craft.weight_noise import moved
 from hpcule.data.source import Source
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
+from hpcule.nets.weight_noise import moved
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
 from hpcule.study.kept import Found, Kept

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.config.errors import HpculeError, UsageError
-from hpcule.craft.weight_noise import Place, here, places
 from hpcule.data.source import Ids
 from hpcule.nets.synchronised import synchronise
+from hpcule.nets.weight_noise import Place, here, places
 from hpcule.victim.adversarial import attacked, build_adversary
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig

@@ -8,7 +8,7 @@ from two_phase_toys import CLASSES, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.surrogate import evaluate
-from hpcule.craft.weight_noise import levels, moved, places
+from hpcule.nets.weight_noise import levels, moved, places
 from hpcule.world.keyed import key
 
 SOURCE = ToySource(60, classes=CLASSES)
