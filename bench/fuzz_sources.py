@@ -21,7 +21,7 @@ from pydicom.pixels.utils import set_pixel_data
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from hpcule.data.open import open_source
-from hpcule.store.dicom import DicomWriter
+from hpcule.publish.dicom import DicomWriter
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(12) % 3

@@ -12,8 +12,8 @@ from hpcule.cli.options import add_access, add_data, positive
 
 if TYPE_CHECKING:
     from hpcule.data.source import Native, Source
-    from hpcule.store.collection import Record
-    from hpcule.store.export import ExportSummary
+    from hpcule.publish.collection import Record
+    from hpcule.publish.export import ExportSummary
 
 
 def add_to(verbs: Any) -> None:
@@ -48,12 +48,12 @@ def run(options: argparse.Namespace) -> None:
     """Export."""
     from hpcule.cli.opened import manifest_of
     from hpcule.data.open import list_splits, open_source
-    from hpcule.store.collection import table
-    from hpcule.store.export import export
+    from hpcule.publish.collection import table
+    from hpcule.publish.export import export
+    from hpcule.publish.hashes import EXPORTED, file_hashes, hash_list
+    from hpcule.publish.jpeg import warning
+    from hpcule.publish.revert import RECORD
     from hpcule.store.files import private_directory, write_atomically
-    from hpcule.store.hashes import EXPORTED, file_hashes, hash_list
-    from hpcule.store.jpeg import warning
-    from hpcule.store.revert import RECORD
 
     key, manifest = manifest_of(options)
     source = open_source(options.data, **manifest.opening)
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
     """Print for people what was published, and where its records are."""
-    from hpcule.store.hashes import EXPORTED
-    from hpcule.store.revert import RECORD
+    from hpcule.publish.hashes import EXPORTED
+    from hpcule.publish.revert import RECORD
 
     print(
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
@@ -125,8 +125,8 @@ def compare(clean: Native, published: Native) -> dict[str, str]:
 
 def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
     """Records of the files that cannot be decoded."""
-    from hpcule.store.carry import files_of
-    from hpcule.store.collection import Record
+    from hpcule.publish.carry import files_of
+    from hpcule.publish.collection import Record
 
     everything = {"" if source.split == "all" else source.split: source, **others}
     everything = {split: files_of(one) for split, one in everything.items()}

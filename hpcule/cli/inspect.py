@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> None:
 
     from hpcule.cli.opened import single_file
     from hpcule.config.errors import UsageError
+    from hpcule.publish.hashes import file_hashes, hash_list
     from hpcule.store.files import write_atomically
-    from hpcule.store.hashes import file_hashes, hash_list
     from hpcule.store.manifest import MANIFEST
 
     copy: Path = options.copy

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     """Revert."""
     from hpcule.cli.opened import manifest_of, single_file
     from hpcule.data.open import list_splits, open_source
-    from hpcule.store.revert import open_copy, revert
+    from hpcule.publish.revert import open_copy, revert
 
     key, manifest = manifest_of(options)
     data = single_file(options.data)
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
 def altered_files(store: Path, copy: Path) -> list[str] | None:
     """Files that are missing, or other ones than the last export wrote; None where there is no list of that."""
-    from hpcule.store.hashes import EXPORTED, file_hashes, read_hash_list
+    from hpcule.publish.hashes import EXPORTED, file_hashes, read_hash_list
 
     try:
         exported = read_hash_list((store / EXPORTED).read_bytes())

@@ -20,7 +20,7 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
 from hpcule.measure.accuracy import chance_level, has_learnt
-from hpcule.store.carry import Publish
+from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.manifest import MANIFEST

@@ -14,7 +14,7 @@ from hpcule.measure.bayes import bayes_error
 from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
-from hpcule.store.carry import carries, files_of, publishing
+from hpcule.publish.carry import carries, files_of, publishing
 from hpcule.store.read import StoreReader
 from hpcule.study.pictures import Pictures, choose_samples, spectrograms
 from hpcule.study.results import StructureNumbers

@@ -14,7 +14,7 @@ from hpcule.config.run import WorldConfig
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.data.check import check_same_task
 from hpcule.data.open import open_source, open_test
-from hpcule.store.carry import publishing
+from hpcule.publish.carry import publishing
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader

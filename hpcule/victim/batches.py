@@ -7,7 +7,7 @@ import torch
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
-from hpcule.store.carry import Publish
+from hpcule.publish.carry import Publish
 from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import Applied, countermeasure

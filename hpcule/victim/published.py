@@ -11,8 +11,8 @@ from torch import Tensor
 from hpcule.data.reader import to_tensor
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.working import WorkingFile
+from hpcule.publish.carry import Publish, publishing
 from hpcule.store.budget import magnitude
-from hpcule.store.carry import Publish, publishing
 from hpcule.store.read import StoreReader
 from hpcule.world.keyed import bits, key
 

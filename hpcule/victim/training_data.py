@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Labels, Samples, Source
-from hpcule.store.carry import Publish
+from hpcule.publish.carry import Publish
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import without_refit

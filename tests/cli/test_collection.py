@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hpcule.data.open import open_source
-from hpcule.store.carry import publishing
+from hpcule.publish.carry import publishing
 from hpcule.store.read import StoreReader
 
 SIZES = {"x/big one.png": (3000, 2000), "x/small.png": (20, 31)}

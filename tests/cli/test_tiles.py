@@ -11,7 +11,7 @@ from PIL import Image
 
 from hpcule.data.open import open_source
 from hpcule.data.resize import to_planes
-from hpcule.store.carry import publishing
+from hpcule.publish.carry import publishing
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 

@@ -1,21 +1,5 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-
-@pytest.fixture
-def real_data():
-    """Folder with real data sets; a test names the one it needs."""
-    root = Path(os.environ.get("HPCULE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-    def find(relative):
-        if not (root / relative).exists():
-            pytest.skip(f"{relative} is not in {root} (HPCULE_TEST_DATA names another folder)")
-        return root / relative
-
-    return find
 
 
 @pytest.fixture

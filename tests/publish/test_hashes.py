@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.store.hashes import file_hashes, hash_list, read_hash_list
+from hpcule.publish.hashes import file_hashes, hash_list, read_hash_list
 
 NAMES = [
     "b/2.png",

@@ -11,8 +11,8 @@ from nibabel.openers import Opener
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Volume
-from hpcule.store.collection import Compare, Publish, Record
-from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers
+from hpcule.publish.collection import Compare, Publish, Record
+from hpcule.publish.frames import Bound, neutral_name, published_frames, with_numbers
 
 _TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hpcule.config.errors import StoreError
-from hpcule.store.collection import published_names
+from hpcule.publish.collection import published_names
 
 
 @pytest.mark.parametrize(

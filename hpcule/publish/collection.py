@@ -15,7 +15,7 @@ from PIL import Image
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Native, Samples, Source
-from hpcule.store.jpeg import JPEG, decode, encode, left
+from hpcule.publish.jpeg import JPEG, decode, encode, left
 
 LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".png": ("PNG", {}),

@@ -18,9 +18,9 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from hpcule.config.errors import UsageError
 from hpcule.data.sources.dicom import DicomSource, is_dicom
 from hpcule.data.sources.dicom_file import reading
-from hpcule.store.carry import publishing
-from hpcule.store.deidentify import POLICIES
-from hpcule.store.export import export
+from hpcule.publish.carry import publishing
+from hpcule.publish.deidentify import POLICIES
+from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
 
 EPSILON = 8
@@ -278,7 +278,7 @@ def test_all_sample_files_come_back_valid(tmp_path, make_store, policy, most):
 
 
 def test_uids_are_new_and_random():
-    from hpcule.store.deidentify import NewUids
+    from hpcule.publish.deidentify import NewUids
 
     one, other, old = NewUids(), NewUids(), generate_uid()
     assert one.renew(old) == one.renew(old) != other.renew(old)

@@ -21,7 +21,7 @@ from PIL import Image
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.recording import encode, plain
-from hpcule.store.collection import planes
+from hpcule.publish.collection import planes
 from hpcule.store.fingerprint import blocks
 
 Array = npt.NDArray[Any]

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcule.data.source import Native
 from hpcule.data.sources.frames import FrameSource
-from hpcule.store.collection import Compare, Publish, Record
+from hpcule.publish.collection import Compare, Publish, Record
 
 Pairs = Sequence[tuple[Native, Native]]
 """Frames of a file as they were and as they are published."""

@@ -11,16 +11,16 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.store.carry import carries, files_of, grid_of, published_native, published_recording
-from hpcule.store.collection import Compare, Record
-from hpcule.store.copy import check_out, write_copy
+from hpcule.publish.carry import carries, files_of, grid_of, published_native, published_recording
+from hpcule.publish.collection import Compare, Record
+from hpcule.publish.copy import check_out, write_copy
+from hpcule.publish.formats import safe_name
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.formats import safe_name
 from hpcule.store.read import StoreReader
 from hpcule.store.seal import Key
 
 if TYPE_CHECKING:
-    from hpcule.store.deidentify import Policy
+    from hpcule.publish.deidentify import Policy
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ExportSummary:
 
     Attributes:
         path: the folder or file.
-        format: one of `hpcule.store.copy.FORMATS`.
+        format: one of `hpcule.publish.copy.FORMATS`.
         protected: number of protected samples, or of images where those are tiles.
         copied: number of samples by split that were copied unchanged.
         largest: the largest change of a sample, in levels and in the store's norm.
@@ -69,7 +69,7 @@ def export(
         format: see there.
         other_splits: sources by split, copied unchanged beside the protected one.
         compare: numbers for the record of an image at its own size.
-        jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.store.jpeg`.
+        jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.publish.jpeg`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
         key: of an encrypted store.
 

@@ -1,3 +1,5 @@
+"""Fixtures that make sources, manifests and stores."""
+
 from __future__ import annotations
 
 import os

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcule.store.revert import take_off
+from hpcule.publish.revert import take_off
 
 LEVELS, BOUND = 40, 5
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.store.collection import Compare, Record, WriteSplit, write_collection
+from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
+from hpcule.publish.formats import Part, folder_error, wav_error, write_folder, write_hdf5, write_npz
+from hpcule.publish.webdataset import write_webdataset
 from hpcule.store.files import storage_error
-from hpcule.store.formats import Part, folder_error, wav_error, write_folder, write_hdf5, write_npz
-from hpcule.store.webdataset import write_webdataset
 
 if TYPE_CHECKING:
-    from hpcule.store.deidentify import Policy
+    from hpcule.publish.deidentify import Policy
 
 _ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
 _DEFAULT_FORMAT = {
@@ -146,12 +146,12 @@ def _own_sizes(kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_
     """What writes the files of a split at their own sizes; None where a format has one size, or none for files."""
     if kind == "dicom":
         try:
-            from hpcule.store.dicom import DicomWriter
+            from hpcule.publish.dicom import DicomWriter
         except ImportError:
             raise UsageError("DICOM files are written with the extra dicom: pip install 'hpcule[dicom]'") from None
         return DicomWriter(dicom_tags, publisher.bound).write
     if kind == "nifti":
-        from hpcule.store.nifti import NiftiWriter
+        from hpcule.publish.nifti import NiftiWriter
 
         return NiftiWriter(dicom_tags == "keep", publisher.bound).write
     return partial(write_collection, jpeg_quality=jpeg_quality) if kind == "folder" else None

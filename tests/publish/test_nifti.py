@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hpcule.data.sources.nifti import NiftiSource
-from hpcule.store.carry import publishing
-from hpcule.store.export import export
+from hpcule.publish.carry import publishing
+from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
 
 EPSILON = 8

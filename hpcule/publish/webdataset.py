@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcule.store.formats import Part, stem
+from hpcule.publish.formats import Part, stem
 
 SAMPLES = 10_000
 """Of a shard at most."""

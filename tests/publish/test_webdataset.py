@@ -13,9 +13,9 @@ import soundfile
 from PIL import Image
 
 from hpcule.data.sources.folder import FolderSource
-from hpcule.store import webdataset
-from hpcule.store.carry import published_native
-from hpcule.store.export import export
+from hpcule.publish import webdataset
+from hpcule.publish.carry import published_native
+from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
 
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.open import open_source
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.store.carry import carried, carries
-from hpcule.store.collection import Record
-from hpcule.store.copy import check_out, write_copy
+from hpcule.publish.carry import carried, carries
+from hpcule.publish.collection import Record
+from hpcule.publish.copy import check_out, write_copy
+from hpcule.publish.formats import safe_name
 from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
-from hpcule.store.formats import safe_name
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader, load_labels
 from hpcule.store.seal import Key

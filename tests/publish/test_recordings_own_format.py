@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from hpcule.data.open import open_source
-from hpcule.store.carry import publishing
-from hpcule.store.export import export
+from hpcule.publish.carry import publishing
+from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
 
 FILES = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hpcule.data.source import Native
-from hpcule.store.jpeg import COSINE, SHARE, decode, encode, left, warning
+from hpcule.publish.jpeg import COSINE, SHARE, decode, encode, left, warning
 
 
 def smooth(channels, seed=0):

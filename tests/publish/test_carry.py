@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from hpcule.data.resize import resize_planes
-from hpcule.store.carry import carried
+from hpcule.publish.carry import carried
 
 EPSILON = 8
 

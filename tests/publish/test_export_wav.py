@@ -7,7 +7,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.data.open import open_source
-from hpcule.store.export import export
+from hpcule.publish.export import export
 
 LENGTHS = [30, 12, 1, 25, 30, 7]
 

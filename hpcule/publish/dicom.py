@@ -17,9 +17,9 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.data.sources.dicom_file import little_endian, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
-from hpcule.store.collection import Compare, Publish, Record
-from hpcule.store.deidentify import NewUids, Policy, apply_policy
-from hpcule.store.frames import Bound, neutral_name, published_frames, with_numbers
+from hpcule.publish.collection import Compare, Publish, Record
+from hpcule.publish.deidentify import NewUids, Policy, apply_policy
+from hpcule.publish.frames import Bound, neutral_name, published_frames, with_numbers
 
 _DESCRIPTION = "Pixel values slightly changed to protect the image against unauthorised training"
 _INSTANCE = ("SOPInstanceUID", "SeriesInstanceUID")

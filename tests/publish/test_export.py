@@ -14,7 +14,7 @@ from PIL import Image
 
 import hpcule.store.fingerprint as fingerprint_module
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.store.export import export
+from hpcule.publish.export import export
 
 KINDS = [{}, {"norm": "l2", "epsilon": 40.0}, {"unit": "class", "groups": 3}]
 

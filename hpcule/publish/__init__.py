@@ -1,0 +1,1 @@
+"""What we publish: copies of collections, without anything that leads back to the clean samples."""
