@@ -12,7 +12,7 @@ from fuzz_sources import LABELS, SOURCES, Parser
 
 from hpcule.config.errors import HpculeError
 from hpcule.config.tree import build, load_yaml
-from hpcule.craft.methods import configure
+from hpcule.craft.table import configure
 from hpcule.jobs.site import load_site
 from hpcule.store.checkpoint import Part, commit, latest, save_part
 from hpcule.store.files import sha256_file

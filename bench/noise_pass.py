@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from hpcule.config.errors import HpculeError
 from hpcule.craft.method import Problem
-from hpcule.craft.methods import configure, find
-from hpcule.craft.two_phase import TwoPhase
+from hpcule.craft.parts.two_phase import TwoPhase
+from hpcule.craft.table import configure, find
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.sources.array import ArraySource

@@ -2,7 +2,7 @@
 
 import torch
 
-from hpcule.craft.kernel_posterior import KernelPosterior
+from hpcule.craft.parts.kernel_posterior import KernelPosterior
 
 BANDWIDTH = 0.3
 

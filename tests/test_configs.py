@@ -11,7 +11,7 @@ import pytest
 
 from hpcule.cli.main import main
 from hpcule.config.tree import build, load_yaml, merged
-from hpcule.craft.methods import METHODS, configure, find
+from hpcule.craft.table import METHODS, configure, find
 from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig

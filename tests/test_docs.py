@@ -14,7 +14,7 @@ import yaml
 
 from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
-from hpcule.craft.methods import METHODS, configure, describe
+from hpcule.craft.table import METHODS, configure, describe
 from hpcule.nets import NETS
 from hpcule.store.verify import Problem
 from hpcule.study.certify import CertifyConfig

@@ -12,7 +12,7 @@ import torch
 
 from hpcule.craft import run
 from hpcule.craft.method import Method, Problem, ShardResult, SharedResult, Step
-from hpcule.craft.methods import configure
+from hpcule.craft.table import configure
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Ids, Samples, Source

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional
 from toys import make_problem
 
-from hpcule.craft.methods import configure, find
-from hpcule.craft.surrogate import evaluate
+from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.table import configure, find
 
 CLASSES = 3
 SMALL = ["method.surrogate=resnet-tiny", "method.batch=24", "method.ghost=6"]

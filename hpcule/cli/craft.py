@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import key_of, privacy_notice
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
-    from hpcule.craft.plan import check
+    from hpcule.craft.preparation import check
 
     notice = privacy_notice([options.out], strict=options.strict)
     key = key_of(options)

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     """Craft, verify, evaluate, report."""
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build, with_overrides
-    from hpcule.craft.methods import configure
+    from hpcule.craft.table import configure
     from hpcule.data.open import open_source
     from hpcule.study.suites import SUITES, EvaluateConfig
 

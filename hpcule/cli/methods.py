@@ -18,7 +18,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
-    from hpcule.craft.methods import describe
+    from hpcule.craft.table import describe
 
     rows = describe()
     if options.json:

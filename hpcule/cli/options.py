@@ -65,8 +65,8 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 def configured(options: argparse.Namespace) -> tuple[Any, Any]:
     """The CraftConfig of METHOD, --data, --preset, --config, --strength and --set, and its source."""
     from hpcule.config.tree import load_yaml, merged
-    from hpcule.craft.methods import configure
     from hpcule.craft.strength import epsilon
+    from hpcule.craft.table import configure
     from hpcule.data.open import open_source
 
     def settled(file: Mapping[str, Any]) -> Any:

@@ -1,1 +1,1 @@
-"""Crafting: one file a method, one table that lists them (`hpcule.craft.methods`)."""
+"""Crafting: one file a method, one table that lists them (`hpcule.craft.table`)."""

@@ -19,8 +19,8 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.craft.cache import Cache
 from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
-from hpcule.craft.methods import find
-from hpcule.craft.plan import check, cut_into_shards, is_complete, plan
+from hpcule.craft.preparation import check, cut_into_shards, is_complete, plan
+from hpcule.craft.table import find
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Source

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hpcule.config.errors import UsageError
 from hpcule.config.run import BoundedConfig, LengthConfig
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.data.source import Source
 
 STRENGTHS: Mapping[str, float] = {"subtle": 0.5, "standard": 1.0, "strong": 2.0}

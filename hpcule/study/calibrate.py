@@ -16,7 +16,7 @@ from hpcule import __version__
 from hpcule.config.run import CraftConfig, WorldConfig
 from hpcule.config.tree import build, to_tree
 from hpcule.craft.journal import SECTIONS
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Source
 from hpcule.study.footprint import grown_bytes, store_bytes

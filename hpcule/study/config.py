@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hpcule.config.run import Preset, WorldConfig
 from hpcule.config.tree import merged
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import check_recipes
 

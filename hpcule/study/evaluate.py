@@ -13,7 +13,7 @@ import torch
 from hpcule import __version__
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise

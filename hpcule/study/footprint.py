@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcule.config.run import CraftConfig
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Work
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
-from hpcule.craft.methods import configure, find
+from hpcule.craft.table import configure, find
 from hpcule.study.config import Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import read_recipe, with_recipe, without_mixture

@@ -10,8 +10,8 @@ from typing import Any
 from hpcule.config.errors import DataError, HpculeError, StoppedError, WorkerError
 from hpcule.config.tree import to_tree
 from hpcule.craft.method import Step
-from hpcule.craft.methods import find
 from hpcule.craft.run import craft as run_craft
+from hpcule.craft.table import find
 from hpcule.data.check import check_same_task
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
-from hpcule.craft.plan import check_task
+from hpcule.craft.preparation import check_task
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset

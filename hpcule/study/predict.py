@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpcule.config.run import CraftConfig
-from hpcule.craft.methods import find
+from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase
 from hpcule.study.calibrate import Calibration, Rate
 from hpcule.study.footprint import grown_bytes, store_bytes

@@ -11,8 +11,8 @@ from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.run import CraftConfig, Preset, WorldConfig
 from hpcule.config.tree import to_tree, unknown
 from hpcule.craft.method import Step
-from hpcule.craft.methods import METHODS, configure
 from hpcule.craft.run import craft
+from hpcule.craft.table import METHODS, configure
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.store.read import StoreReader

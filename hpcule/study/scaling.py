@@ -15,7 +15,7 @@ from hpcule import __version__
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import to_tree
-from hpcule.craft.plan import check, cut_into_shards
+from hpcule.craft.preparation import check, cut_into_shards
 from hpcule.data.source import Source
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.study.calibrate import local_workers

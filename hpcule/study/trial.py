@@ -18,8 +18,8 @@ import torch
 from hpcule.config.errors import UsageError, WorkerError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import to_tree
-from hpcule.craft.methods import configure, find
 from hpcule.craft.run import craft
+from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk
 from hpcule.data.open import open_source
 from hpcule.data.partition import Partition, partition

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from torch import nn
 
-from hpcule.craft.adversary import Adversary
+from hpcule.craft.parts.adversary import Adversary
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import countermeasure

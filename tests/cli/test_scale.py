@@ -54,7 +54,7 @@ def test_wrong_use(run, small_npz, tmp_path, arguments, message):
 
 
 def test_more_workers_than_cores_measure_the_crowding():
-    from hpcule.craft.methods import configure
+    from hpcule.craft.table import configure
     from hpcule.study.scaling import warnings
 
     config = configure("pil", "digits", preset=None, file={}, overrides=[])

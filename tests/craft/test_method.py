@@ -4,8 +4,8 @@ import torch
 from toys import ToySource, make_problem
 
 from hpcule.config.errors import HpculeError
-from hpcule.craft.levels import to_levels, to_levels_of_length
 from hpcule.craft.method import finite
+from hpcule.craft.parts.levels import to_levels, to_levels_of_length
 from hpcule.data.schedule import Ghost
 
 

@@ -2,8 +2,8 @@ import pytest
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.methods import METHODS
 from hpcule.craft.strength import STRENGTHS, epsilon
+from hpcule.craft.table import METHODS
 
 
 @pytest.mark.parametrize(

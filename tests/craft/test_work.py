@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from toys import ToySource, craft, make_problem
 
-from hpcule.craft import uc
-from hpcule.craft.methods import METHODS, configure, find
+from hpcule.craft.methods import uc
+from hpcule.craft.table import METHODS, configure, find
 from hpcule.craft.work import Extent, Walk
 from hpcule.data.partition import Partition
 from hpcule.data.schedule import Schedule

@@ -4,7 +4,7 @@ import itertools
 import pytest
 
 from hpcule.config.tree import to_tree
-from hpcule.craft.methods import configure, find
+from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent
 from hpcule.study.calibrate import Observation, evaluate, fit
 

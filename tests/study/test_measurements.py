@@ -5,7 +5,7 @@ import pytest
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.methods import configure
+from hpcule.craft.table import configure
 from hpcule.study.calibrate import Calibration, Rate, settings_of
 from hpcule.study.measurements import Measurements
 

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.methods import METHODS, configure, find
+from hpcule.craft.table import METHODS, configure, find
 from hpcule.craft.work import Extent
 from hpcule.study.calibrate import Calibration, Rate
 from hpcule.study.footprint import store_bytes

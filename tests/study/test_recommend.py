@@ -9,7 +9,7 @@ from toys import ToySource
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build
-from hpcule.craft.methods import METHODS
+from hpcule.craft.table import METHODS
 from hpcule.study import recommend as module
 from hpcule.study.recommend import CANDIDATES, Deadline, RecommendConfig, recommend
 from hpcule.study.recommend_report import paragraphs

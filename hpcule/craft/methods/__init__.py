@@ -1,0 +1,1 @@
+"""Ways to craft: one file a method."""

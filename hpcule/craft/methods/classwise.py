@@ -1,0 +1,103 @@
+"""Class-wise random noise: one random pattern a class, added to all of its samples.
+
+The plainest shortcut there is: Huang et al. (ICLR 2021, arXiv 2101.04898) show that it protects, and that random noise
+by sample does not. Constant regions and repeated patches are after the sets of Sandoval-Segura et al. (NeurIPS 2023,
+arXiv 2305.19254). A method that does no better than this has not earned its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
+from hpcule.craft.parts.model_free import Integers, ModelFree
+from hpcule.craft.work import Extent, Work
+from hpcule.data.source import Source
+from hpcule.world.keyed import bits, key
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClasswiseConfig(BoundedConfig):
+    """The pattern."""
+
+    name: str = "classwise"
+    pattern: Literal["uniform", "regions", "patches"] = "uniform"
+    """uniform in the budget; regions: squares of one value, -epsilon or epsilon; patches: one such square of uniform
+    values, repeated."""
+    size: int = 8
+    """Pixels along the side of a square."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: at least 1")
+
+
+class Classwise(ModelFree[ClasswiseConfig]):
+    """A random pattern a class."""
+
+    facts: ClassVar[Facts] = Facts(
+        title="Class-wise random noise",
+        data="images",
+        task="classification",
+        intent="availability",
+        needs_labels=True,
+        bounded=True,
+        needs_surrogate=False,
+        robust="nothing that moves or averages pixels: crops, JPEG, projection",
+        paper="arXiv 2101.04898",
+        cost="no surrogate: one random image a class",
+        weaknesses="found by averaging a class; gone with random crops, unless its squares are large",
+    )
+    config_class: ClassVar[type[MethodConfig]] = ClasswiseConfig
+
+    @classmethod
+    def unit(cls, config: ClasswiseConfig) -> Unit:
+        """One delta a class."""
+        return "class"
+
+    @classmethod
+    def groups(cls, config: ClasswiseConfig, source: Source) -> int:
+        """As many as classes."""
+        return source.class_count
+
+    @classmethod
+    def work(cls, config: ClasswiseConfig, extent: Extent) -> Work:
+        """As for every method without a surrogate, but with a delta a class."""
+        work = super().work(config, extent)
+        return Work(phases=work.phases, memory=work.memory, checkpoint=0, shared=extent.classes)
+
+    def prepare(self) -> Iterator[Event]:
+        """The shared deltas."""
+        yield SharedResult(self._patterns())
+
+    def answer(self, shard: int) -> ShardResult:
+        """Each sample's class."""
+        return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+
+    def _patterns(self) -> Integers:
+        """In levels [K, C, H, W]."""
+        source, config = self.problem.source, self.config
+        channels, height, width = source.shape
+        classes = np.arange(source.class_count)
+        size, bound = config.size, int(config.epsilon)
+        rows, columns = -(-height // size), -(-width // size)
+        shape = {
+            "uniform": (channels, height, width),
+            "regions": (channels, rows, columns),
+            "patches": (channels, size, size),
+        }[config.pattern]
+        words = bits(key(self.problem.seed, "classwise", config.pattern), classes, int(np.prod(shape)))
+        if config.pattern == "regions":
+            signs = np.where(words & np.uint64(1), bound, -bound).reshape(-1, *shape)
+            pattern = signs.repeat(size, axis=2).repeat(size, axis=3)
+        else:
+            values = (words % np.uint64(2 * bound + 1)).astype(np.int64).reshape(-1, *shape) - bound
+            pattern = np.tile(values, (1, 1, rows, columns)) if config.pattern == "patches" else values
+        return pattern[:, :, :height, :width]

@@ -1,0 +1,81 @@
+"""EM and OPS together (the CIFAR-10-S of Wu, Chen, Xie, Huang; ICLR 2023, arXiv 2205.12141).
+
+EM's noise is undone by adversarial training, and the one pixel of OPS by a median filter or a cutout: a sample that
+has both has to be freed from both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from hpcule.config.run import MethodConfig
+from hpcule.craft.method import Event, Facts, Problem, ShardResult
+from hpcule.craft.methods.em import EMConfig, ErrorMinimizing
+from hpcule.craft.methods.ops import OnePixelShortcut, OPSConfig, search
+from hpcule.craft.work import Extent, Work
+from hpcule.store.budget import Budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMOPSConfig(EMConfig):
+    """Both methods' defaults."""
+
+    name: str = "em-ops"
+    unit: Literal["sample"] = "sample"
+    pixels: int = 1
+    """Of each sample that are changed by any amount, beside the budget of all others."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if self.pixels < 1:
+            raise ValueError(f"pixels={self.pixels}: at least 1")
+
+
+class ErrorMinimizingShortcut(ErrorMinimizing):
+    """EM's deltas, with the classes' pixels of OPS set after the last round."""
+
+    facts: ClassVar[Facts] = dataclasses.replace(
+        ErrorMinimizing.facts,
+        title="EM+OPS: error-minimising noise and a one-pixel shortcut",
+        robust="adversarial training, crops, flips; undone by what undoes both",
+        paper="arXiv 2205.12141",
+        cost="20 noise passes and about 0.1 training passes a round, about 10 rounds; one look at every place a class",
+        weaknesses="the pixel is seen by eye, and found by comparing pixels within a class",
+    )
+    config_class: ClassVar[type[MethodConfig]] = EMOPSConfig
+    config: EMOPSConfig
+
+    def __init__(self, config: EMOPSConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self.shortcut = OnePixelShortcut(OPSConfig(pixels=config.pixels), problem)
+
+    @classmethod
+    def budget(cls, config: EMOPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:
+        """EM's, beside which the pixels are free."""
+        return dataclasses.replace(super().budget(config, shape, levels), free_pixels=config.pixels)
+
+    @classmethod
+    def work(cls, config: Any, extent: Extent) -> Work:
+        """EM's rounds, after the search for the pixels."""
+        work = super().work(config, extent)
+        return dataclasses.replace(work, phases=(search(extent), *work.phases))
+
+    def run(self) -> Iterator[Event]:
+        """Choose the pixels from the clean samples, which a resumed run does again; then EM."""
+        yield from self.shortcut.prepare()
+        for event in super().run():
+            if isinstance(event, ShardResult):
+                yield self._with_pixels(event)
+            else:
+                yield event
+
+    def _with_pixels(self, found: ShardResult) -> ShardResult:
+        assert found.delta is not None
+        ids = self.problem.partition.ids(found.shard)
+        delta = found.delta.astype("int32")
+        self.shortcut.set_pixels(delta, self.shortcut.clean(found.shard, ids), self.problem.labels[ids])
+        return ShardResult(found.shard, delta=delta)

@@ -1,0 +1,266 @@
+"""UC: unlearnable clusters (Zhang, Ma, Yi, Sang, Jiang, Wang, Xu; CVPR 2023, arXiv 2301.01217).
+
+Label-agnostic: samples are clustered by the features of a frozen encoder, and for each cluster k one generator is
+trained whose output, added to any sample, moves its features onto the centre of cluster k + 1. All samples of a
+cluster share one delta.
+
+    L_k = mean over samples of KL(softmax(centre) || softmax(f(clip(x + delta_k, 0, 1))))
+
+Delta does not depend on the data, so only dL/d delta is reduced over the ranks of a cluster's group; the generator's
+own forward and backward are the same on each of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpcule.config.run import MethodConfig
+from hpcule.craft.method import (
+    Event,
+    Facts,
+    Method,
+    Problem,
+    Saved,
+    ShardResult,
+    SharedResult,
+    State,
+    Step,
+    Unit,
+    finite,
+)
+from hpcule.craft.parts import uc_work
+from hpcule.craft.parts.cluster_delta import ClusterDelta
+from hpcule.craft.parts.cluster_generator import ClusterGenerator
+from hpcule.craft.parts.encoded import Encoded
+from hpcule.craft.parts.kmeans import Integers, kmeans
+from hpcule.craft.parts.uc_config import UCConfig
+from hpcule.craft.work import Extent, Work
+from hpcule.data.schedule import Schedule
+from hpcule.data.source import Ids, Source
+from hpcule.nets.encoder import load_encoder
+from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.keyed import key
+
+
+class UnlearnableClusters(Method):
+    """One generator a cluster; clusters in parallel first, then the samples of a cluster's batches."""
+
+    facts: ClassVar[Facts] = Facts(
+        title="UC: unlearnable clusters",
+        data="images",
+        task="any classification of the samples, labels unknown",
+        intent="availability",
+        needs_labels=False,
+        bounded=True,
+        needs_surrogate=True,
+        robust="published at 224 pixels and many victim steps; at 32 pixels no better than a random pattern a cluster",
+        paper="arXiv 2301.01217",
+        cost="50 noise passes a cluster through the encoder, and one forward for the features",
+        weaknesses="protects only as far as clusters predict the thief's labels; a shared delta can be averaged out",
+        needs_checkpoint=True,
+    )
+    config_class: ClassVar[type[MethodConfig]] = UCConfig
+    loss: ClassVar[str | None] = "divergence"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"encoder_size": 64, "steps": 60, "batch": 64},
+        "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4},
+    }
+
+    def __init__(self, config: UCConfig, problem: Problem) -> None:
+        self.config = config
+        self.problem = problem
+        checkpoint = Path(config.checkpoint) if config.checkpoint else None
+        encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
+        self.encoded = Encoded(config, problem, encoder)
+        self.number, self.group = problem.world.split(config.clusters)
+        self.group_count = min(config.clusters, problem.world.size)
+        self.centers: Tensor | None = None
+        self.assignment: dict[int, Integers] = {}
+        """Cluster of every sample, by shard, on all ranks."""
+        self.progress = dict.fromkeys(range(config.clusters), 0)
+        """Steps done, of every cluster, on all ranks."""
+        self.deltas: dict[int, Tensor] = {}
+        """Of our group's finished clusters, in units of [0, 1]."""
+        self.paused: dict[int, Mapping[str, Any]] = {}
+        """Of our group's clusters that an interrupted run had begun: the generator's state."""
+        self.current: ClusterGenerator | ClusterDelta | None = None
+
+    @classmethod
+    def unit(cls, config: UCConfig) -> Unit:
+        """Shared by cluster."""
+        return "cluster"
+
+    @classmethod
+    def untrained(cls, config: UCConfig) -> UCConfig:
+        """Generators as they were born; what training is set to goes back to the defaults, for it has no meaning."""
+        training = ("epochs", "batch", "learning_rate", "weight_decay", "fit_on", "target_offset", "augment")
+        defaults = {name: getattr(UCConfig(), name) for name in training}
+        return dataclasses.replace(config, **defaults, steps=0)
+
+    @classmethod
+    def groups(cls, config: UCConfig, source: Source) -> int:
+        """One delta a cluster."""
+        return config.clusters
+
+    @classmethod
+    def work(cls, config: UCConfig, extent: Extent) -> Work:
+        """Features, clusters, generators."""
+        return uc_work.work(config, extent)
+
+    @classmethod
+    def trial(cls, config: UCConfig, batch: int, workers: int) -> UCConfig:
+        """Three steps of a few clusters."""
+        return uc_work.trial(config, batch, workers)
+
+    def run(self) -> Iterator[Event]:
+        """Cluster; train the generators; collect their deltas."""
+        if self.centers is None:
+            features: dict[int, Any] = {}
+            for turn in range(self.problem.rounds):
+                if turn < len(self.problem.owned):
+                    features[self.problem.owned[turn]] = self.encoded.features(self.problem.owned[turn])
+                yield Step("features", turn + 1, self.problem.rounds)
+            self._cluster(features)
+            yield Step("clusters", 1, 1)
+        yield from self._train()
+        yield SharedResult(self._collect())
+        for shard in self.problem.owned:
+            if shard not in self.problem.done:
+                yield ShardResult(shard, group=self.assignment[shard])
+
+    def state(self) -> State:
+        """Centres and assignment, every cluster's progress, and what our group has trained."""
+        shared = {"centers": self.centers, "assignment": _tensors(self.assignment), "progress": self.progress}
+        if not self.group.leads:
+            return State(shared)
+        parts: dict[str, Mapping[str, Any]] = {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
+        parts |= {_part(k): {"training": training} for k, training in self.paused.items()}
+        if self.current is not None:
+            parts[_part(self.current.cluster)] = {"training": self.current.state()}
+        return State(shared, parts)
+
+    def restore(self, saved: Saved) -> None:
+        """Take back the clusters and what is there of our group's generators, whoever trained them."""
+        shared = saved.load("shared")
+        if shared["centers"] is not None:
+            self.centers = shared["centers"].to(self.problem.world.device)
+        self.assignment = {shard: part.numpy() for shard, part in shared["assignment"].items()}
+        self.progress = shared["progress"]
+        for cluster in self._queue(self.number):
+            if _part(cluster) in saved.names:
+                part = saved.load(_part(cluster))
+                if "delta" in part:
+                    self.deltas[cluster] = part["delta"].to(self.problem.world.device)
+                else:
+                    self.paused[cluster] = part["training"]
+
+    def _cluster(self, features: dict[int, Any]) -> None:
+        first_ids = {shard: self.problem.partition.range(shard)[0] for shard in features}
+        seed = key(self.problem.seed, "uc clusters")
+        found = kmeans(features, first_ids, self.config.clusters, self.problem.world, seed)
+        self.centers = torch.from_numpy(found.centers).float().to(self.problem.world.device)
+        for part in self.problem.world.gather(found.assignment):
+            self.assignment.update(part)
+
+    def _train(self) -> Iterator[Event]:
+        """Every group works through its clusters; all ranks yield as often as the busiest group has steps."""
+        partition = self.problem.partition
+        everybody = [partition.ids(shard) for shard in range(partition.count)]
+        lengths = {cluster: self._length(self._schedule(cluster, everybody)) for cluster in self.progress}
+        queues = [self._queue(number) for number in range(self.group_count)]
+        total = max(sum(lengths[k] - self.progress[k] for k in queue) for queue in queues)
+        # One at a time: each holds the order of all samples.
+        begun, schedule = -1, None
+        for done in range(1, total + 1):
+            figures: dict[str, float] = {}
+            norms = None
+            for number, queue in enumerate(queues):
+                cluster = next((k for k in queue if self.progress[k] < lengths[k]), None)
+                if cluster is None:
+                    continue
+                if number == self.number:
+                    if schedule is None or begun != cluster:
+                        begun, schedule = cluster, self._schedule(cluster, everybody)
+                    figures, norms = self._step(cluster, schedule, lengths[cluster])
+                self.progress[cluster] += 1
+            yield Step("generators", done, total, figures, norms)
+
+    def _queue(self, number: int) -> list[int]:
+        """The clusters of a group, in order."""
+        return list(range(number, self.config.clusters, self.group_count))
+
+    def _schedule(self, cluster: int, everybody: list[Ids]) -> Schedule:
+        members = everybody
+        if self.config.fit_on == "cluster":
+            members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(everybody)]
+        return Schedule(members, self.config.ghost, self.config.batch, self.problem.seed, f"uc {cluster}")
+
+    def _length(self, schedule: Schedule) -> int:
+        return schedule.steps * self.config.epochs if self.config.steps is None else self.config.steps
+
+    def _step(self, cluster: int, schedule: Schedule, length: int) -> tuple[dict[str, float], GradientNorms]:
+        if self.current is None:
+            self.current = self._generator(cluster)
+        step = self.progress[cluster]
+        delta = self.current.delta()
+        purpose = key(self.problem.seed, "uc augment", cluster, step // schedule.steps)
+        batch = schedule.at(step)
+        gradient, loss, norms = self.encoded.gradient(delta.detach(), self._target(cluster), batch, purpose, self.group)
+        rate = 1e-6 + (self.config.learning_rate - 1e-6) * 0.5 * (1 + math.cos(math.pi * step / length))
+        self.current.update(delta, gradient, rate)
+        figures = {"cluster": cluster, "step": step, "divergence": loss, "saturated": self.current.saturated}
+        if step + 1 == length:
+            self.deltas[cluster] = self.current.delta().detach()
+            self.current = None
+        return figures, norms
+
+    def _generator(self, cluster: int) -> ClusterGenerator | ClusterDelta:
+        levels, config, shape = self.problem.source.levels, self.config, self.problem.source.shape
+        seed, device, epsilon = self.problem.seed, self.problem.world.device, config.epsilon / levels
+        generator: ClusterGenerator | ClusterDelta
+        if config.direct:
+            size = (config.step_size or config.epsilon / 10) / levels
+            generator = ClusterDelta(cluster, shape, epsilon=epsilon, step_size=size, seed=seed, device=device)
+        else:
+            bound, decay = config.bound, config.weight_decay
+            generator = ClusterGenerator(
+                cluster, shape, epsilon=epsilon, bound=bound, weight_decay=decay, seed=seed, device=device
+            )
+        if cluster in self.paused:
+            generator.restore(self.paused.pop(cluster))
+        return generator
+
+    def _target(self, cluster: int) -> Tensor:
+        """Probabilities [D] of the centre that a cluster is moved onto."""
+        assert self.centers is not None
+        return functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
+
+    def _collect(self) -> Any:
+        """All clusters' deltas in levels int32 [p, C, H, W], on every rank."""
+        source, device = self.problem.source, self.problem.world.device
+        collected = torch.zeros(self.config.clusters, *source.shape, dtype=torch.int32, device=device)
+        bound = int(self.config.epsilon)
+        for cluster in self._queue(self.number):
+            delta = self.deltas.get(cluster)
+            if delta is None:
+                delta = self._generator(cluster).delta().detach()
+            if self.group.leads:
+                collected[cluster] = (finite(delta) * source.levels).round().to(torch.int32).clamp_(-bound, bound)
+        return self.problem.world.add(collected).cpu().numpy()
+
+
+def _part(cluster: int) -> str:
+    return f"cluster-{cluster:05d}"
+
+
+def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
+    return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}

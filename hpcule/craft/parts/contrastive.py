@@ -1,0 +1,187 @@
+"""Contrastive learning as a surrogate, and noise that lowers its loss.
+
+The ghost is the group of negatives: of SimCLR's in both phases, and in the noise phase it is what the network looks at
+together. So no embedding is sent for a loss, and the number of ranks is no part of it. MoCo's queue takes the keys of
+a global batch in the order of its ghosts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcule.craft.method import finite
+from hpcule.craft.parts import separation
+from hpcule.craft.parts.class_noise import ClassNoise
+from hpcule.craft.parts.noise import Noise, SampleNoise
+from hpcule.craft.parts.start import uniform_start
+from hpcule.craft.parts.surrogate import Surrogate
+from hpcule.data.schedule import Ghost, ghosts_in_shard
+from hpcule.data.source import Ids
+from hpcule.data.strong import Strong
+from hpcule.nets.contrastive import EMBEDDING, Contrastive, MoCo, build_learner
+from hpcule.nets.frozen import fold_batch_norms
+from hpcule.world.keyed import key, order
+from hpcule.world.precision import autocast, place
+
+if TYPE_CHECKING:
+    from hpcule.craft.methods.cp import CPConfig
+
+
+def new_learner(config: CPConfig, shape: tuple[int, int, int], seed: int) -> Contrastive:
+    """The learner of these settings for samples [C, H, W], with weights drawn from `seed`."""
+    channels, height, width = shape
+    return build_learner(
+        config.learner,
+        config.surrogate,
+        channels=channels,
+        size=(height, width),
+        seed=seed,
+        temperature=config.temperature,
+        momentum=config.target_momentum,
+        queue=config.queue,
+    )
+
+
+def two_views(images: Tensor, ids: Ids, config: CPConfig, seed: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
+    """Two independent augmentations of each image [n, C, H, W] in [0, 1]; differentiable.
+
+    Args:
+        images: perturbed samples; both views are of the same deltas.
+        ids: of the samples.
+        config: how strong the augmentation is.
+        seed: of the run.
+        purpose: with the seed, the key: (seed, purpose, view, id) gives the same draw on every rank.
+    """
+    size = (images.shape[2], images.shape[3])
+    keys = [key(seed, config.name, *purpose, view) for view in range(2)]
+    first, second = (Strong.draw(k, ids, size, config.strength, config.smallest_crop).apply(images) for k in keys)
+    return first, second
+
+
+class ContrastiveSurrogate(Surrogate):
+    """A contrastive learner trained on pairs of views."""
+
+    network: Contrastive
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._keys: list[Tensor] = []
+        """Of this rank's ghosts in the current batch."""
+
+    def updated(self, batch: Sequence[Ghost]) -> None:
+        """Target branch and queue follow."""
+        self.network.follow()
+        if isinstance(self.network, MoCo):
+            self.network.enqueue(self._gathered(batch))
+        self._keys.clear()
+
+    def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The learner's, of both views, which is what `load` gives of a ghost."""
+        with autocast(self.problem.world.device, self.problem.autocast):
+            queries, keys = self.network(inputs, labels)
+        self._keys.append(keys.detach())
+        return self.network.loss(queries, keys)
+
+    def frozen(self, *, fold: bool = True) -> nn.Module:
+        """The learner in evaluation mode, without parameter gradients, and with BatchNorms folded in all branches."""
+        frozen, device = copy.deepcopy(self.network).eval().requires_grad_(False), self.problem.world.device
+        for branch in frozen.branches if fold else ():
+            fold_batch_norms(branch, torch.zeros(1, *self.problem.source.shape, device=device))
+        place(frozen, device, torch.bfloat16 if self.problem.autocast else torch.float32)
+        return frozen
+
+    def _gathered(self, batch: Sequence[Ghost]) -> Tensor:
+        """The keys of all samples of a batch, in the order of its ghosts, on every rank."""
+        world, own = self.problem.world, iter(self._keys)
+        keys = torch.zeros(sum(len(ghost.ids) for ghost in batch), EMBEDDING, device=world.device)
+        start = 0
+        for ghost in batch:
+            if ghost.shard % world.size == world.rank:
+                keys[start : start + len(ghost.ids)] = next(own)
+            start += len(ghost.ids)
+        # Each row comes from one rank, and adding zeros to it is exact in any order.
+        return world.add(keys)
+
+
+class ContrastiveNoise(Noise):
+    """Noise that lowers a contrastive loss of both views, of which gradients flow through every branch."""
+
+    config: CPConfig
+
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
+        """Of the learner's loss over the group; each step has two views of its own."""
+        assert isinstance(frozen, Contrastive)
+        leaf = seen.detach().requires_grad_()
+        queries, keys = frozen(*self._views(leaf, ids, *place))
+        (gradient,) = torch.autograd.grad(frozen.loss(queries, keys), leaf)
+        return gradient
+
+    def count_errors(
+        self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int
+    ) -> int:
+        """How many samples' first views are not most similar to their own second view, in the group."""
+        with torch.no_grad():
+            queries, keys = frozen(*self._views((clean + delta).clamp_(0, 1), ids, number, self.steps))
+            nearest = finite(queries[: len(ids)] @ keys[: len(ids)].T).argmax(1)
+        return int((nearest != torch.arange(len(ids), device=nearest.device)).sum())
+
+    def start(self, numbers: Ids) -> Tensor:
+        """First deltas [n, C, H, W] of these samples or classes, uniform in the budget."""
+        purpose = key(self.problem.seed, self.config.name, "start")
+        return uniform_start(purpose, numbers, self.problem.source.shape, self.epsilon)
+
+    def _views(self, images: Tensor, ids: Ids, number: int, step: int) -> tuple[Tensor, Tensor]:
+        return two_views(images, ids, self.config, self.problem.seed, "noise view", number, step)
+
+
+class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
+    """One delta a sample; the samples of a group are drawn anew from its shard in every round."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for shard, deltas in self._deltas.items():
+            ids = self.problem.partition.ids(shard)
+            for tile in self.problem.tiles(ids):
+                deltas[tile] = self.start(ids[tile]).mul_(self.problem.source.levels)
+
+    def gradient(
+        self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
+    ) -> Tensor:
+        """With class separation in the group where wanted; the learner's loss is a sum, and the ratio a mean."""
+        gradient = super().gradient(frozen, clean, seen, labels, ids, place)
+        if self.config.separation:
+            gradient.add_(separation.of_deltas(seen - clean, labels), alpha=self.config.separation * len(ids))
+        return gradient
+
+    def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:
+        """Samples in [0, 1], and labels where class separation looks at them."""
+        if self.config.separation:
+            return super().load(shard, ids)
+        clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))
+        return clean, torch.zeros(len(ids), dtype=torch.long, device=clean.device)
+
+    def groups(self, ids: Ids, number: int) -> list[Ids]:
+        """Ghosts of the shard: neighbours may be of one class, and would be poor negatives of each other."""
+        shuffled = order(key(self.problem.seed, self.config.name, "noise group", number), ids)
+        return list(np.array_split(shuffled, ghosts_in_shard(len(ids), self.config.ghost)))
+
+
+class ContrastiveClassNoise(ContrastiveNoise, ClassNoise):
+    """One delta a class, moved by the sign of its samples' summed gradients; a group is a ghost."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments, sign_of_sum=True)
+        self._deltas.copy_(self.start(np.arange(len(self._deltas), dtype=np.int64)))
+
+    def batches(self, number: int) -> list[list[Ghost]]:
+        """So many minibatches; the walk through the samples continues from round to round."""
+        count = self.config.noise_batches
+        return [self._schedule.at(number * count + batch) for batch in range(count)]

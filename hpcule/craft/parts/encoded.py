@@ -1,0 +1,98 @@
+"""What a frozen encoder makes of samples: their features, and UC's loss with its gradient for a delta they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpcule.craft.method import Problem
+from hpcule.craft.parts.uc_config import UCConfig
+from hpcule.data.augment import CropFlip
+from hpcule.data.schedule import Ghost
+from hpcule.data.source import Ids
+from hpcule.nets.encoder import Encoder
+from hpcule.nets.frozen import fold_batch_norms, split_strides
+from hpcule.world.exact import Sum
+from hpcule.world.gradient_norms import GradientNorms, squared_norm
+from hpcule.world.group import World
+from hpcule.world.precision import autocast, place
+
+
+class Encoded:
+    """The samples of a problem, seen through an encoder that is rewritten here, in place, to be faster."""
+
+    def __init__(self, config: UCConfig, problem: Problem, encoder: Encoder) -> None:
+        self.config = config
+        self.problem = problem
+        self.encoder = encoder
+        fold_batch_norms(encoder, torch.zeros(1, *problem.source.shape))
+        if problem.autocast and problem.world.device.type == "cpu":
+            split_strides(encoder)
+        place(encoder, problem.world.device)
+
+    def features(self, shard: int) -> Any:
+        """Features float64 [n, D] of a shard, from the cache where they are there."""
+        first, count = self.problem.partition.range(shard)
+        config, encoder = self.config, (self.encoder.name, self.encoder.weights_sha256)
+        parts = (*encoder, config.encoder_size, config.ghost, self.problem.autocast, first, count)
+        return self.problem.cache.get(("features", *parts), lambda: self._encode(shard))
+
+    def gradient(
+        self, delta: Tensor, target: Tensor, batch: Sequence[Ghost], purpose: int, group: World
+    ) -> tuple[Tensor, float, GradientNorms]:
+        """The loss of a batch that the ranks of a group share out.
+
+        Args:
+            delta: [C, H, W] in units of [0, 1], without a graph.
+            target: probabilities [D] that the features' softmax is to come close to.
+            batch: any rank may read any sample.
+            purpose: key of the augmentation.
+            group: the ranks.
+
+        Returns:
+            On every rank dL/d delta [C, H, W], the loss L = mean KL(target || softmax(features)), and single samples'
+            gradient norms.
+        """
+        gradient_sum = Sum([delta.shape], delta.device, exact=self.problem.exact)
+        loss_and_squares = torch.zeros(2, dtype=torch.float64, device=delta.device)
+        for number, ghost in enumerate(batch):
+            if number % group.size == group.rank:
+                # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
+                leaf = delta.expand(len(ghost.ids), *delta.shape).clone().requires_grad_()
+                samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
+                log_probability = functional.log_softmax(self._through((samples + leaf).clamp(0, 1)).float(), dim=1)
+                loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
+                (gradients,) = torch.autograd.grad(loss, leaf)
+                gradient_sum.add([gradients.sum(0)])
+                loss_and_squares += torch.stack([loss.detach(), gradients.square().sum()])
+        size = sum(len(ghost.ids) for ghost in batch)
+        (total,) = gradient_sum.total(group)
+        loss_sum, squares = group.add(loss_and_squares).tolist()
+        gradient = total / size
+        norms = GradientNorms(size, size, squares, float(squared_norm([gradient])))
+        return gradient, loss_sum / size, norms
+
+    def _encode(self, shard: int) -> Any:
+        ids = self.problem.partition.ids(shard)
+        parts = []
+        for tile in self.problem.tiles(ids, self.config.ghost):
+            samples = self.problem.reader.take(shard, ids[tile])
+            with torch.no_grad():
+                parts.append(self._through(self.problem.unit_interval(samples)).float().cpu())
+        return torch.cat(parts).double().numpy()
+
+    def _through(self, images: Tensor) -> Tensor:
+        with autocast(self.problem.world.device, self.problem.autocast):
+            features: Tensor = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
+        if self.config.augment:
+            # The authors crop 224 of 256 pixels: a shift of up to a fourteenth to each side.
+            padding = max(1, self.problem.source.shape[2] // 14)
+            samples = CropFlip.draw(purpose, ids, padding).apply(samples)
+        return self.problem.unit_interval(samples)

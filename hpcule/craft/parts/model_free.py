@@ -1,0 +1,118 @@
+"""The template of the methods without a surrogate: a sample's delta follows from its label, its id and the seed."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcule.config.run import LengthConfig, MethodConfig
+from hpcule.craft.method import Event, Method, Problem, Saved, ShardResult, State, Step
+from hpcule.craft.parts.levels import to_levels_of_length
+from hpcule.craft.work import Extent, Phase, Work
+from hpcule.data.source import Ids, Labels
+from hpcule.store.budget import Budget
+
+Config = TypeVar("Config", bound=MethodConfig)
+Integers = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.float64]
+
+TILE = 256
+"""Samples perturbed at a time."""
+
+
+class ModelFree(Method, Generic[Config]):
+    """Shard by shard, each rank by itself. Nothing is trained, so nothing is saved."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {}, "smoke": {}}
+
+    def __init__(self, config: Config, problem: Problem) -> None:
+        self.config = config
+        self.problem = problem
+
+    @classmethod
+    def work(cls, config: Config, extent: Extent) -> Work:
+        """One pass over own samples."""
+        noise = Phase(
+            stage="noise",
+            marks=extent.own_shards,
+            passes=extent.own_samples,
+            calls=extent.tiles(TILE),
+            busy=extent.workers,
+        )
+        return Work(phases=(noise,), memory=8 * extent.samples, checkpoint=0)
+
+    @classmethod
+    def trial(cls, config: Config, batch: int, workers: int) -> Config:
+        """The whole of it: there is nothing shorter."""
+        return config
+
+    def prepare(self) -> Iterator[Event]:
+        """What has to be known of all samples, or found, before the first is perturbed; all ranks together."""
+        yield from ()
+
+    @abstractmethod
+    def answer(self, shard: int) -> ShardResult:
+        """The deltas of a shard, or whose delta each of its samples shares."""
+
+    def run(self) -> Iterator[Event]:
+        """Own shards, one after the other."""
+        yield from self.prepare()
+        owned = [shard for shard in self.problem.owned if shard not in self.problem.done]
+        for number, shard in enumerate(owned, start=1):
+            yield self.answer(shard)
+            yield Step("noise", number, len(owned))
+
+    def state(self) -> State:
+        """Nothing."""
+        return State({})
+
+    def restore(self, saved: Saved) -> None:
+        """Finished shards are in the store, and the rest takes as long again."""
+
+
+class SampleWise(ModelFree[Config]):
+    """One delta a sample."""
+
+    @abstractmethod
+    def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
+        """Published minus clean [n, C, H, W], in levels; `clean` are integers of that shape."""
+
+    def answer(self, shard: int) -> ShardResult:
+        """Tile by tile."""
+        ids = self.problem.partition.ids(shard)
+        tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
+        parts = [self.perturb(self.clean(shard, tile), self.problem.labels[tile], tile) for tile in tiles]
+        return ShardResult(shard, delta=np.concatenate(parts))
+
+    def clean(self, shard: int, ids: Ids) -> Integers:
+        """Samples of a shard [n, C, H, W]."""
+        samples: Integers = self.problem.reader.take(shard, ids).numpy()
+        return samples
+
+
+Length = TypeVar("Length", bound=LengthConfig)
+
+
+class OfOneLength(SampleWise[Length]):
+    """One delta a sample, scaled to a Euclidean length."""
+
+    root_mean_square: ClassVar[float]
+    """Levels of an 8-bit grid a value, where the settings name no budget."""
+
+    @classmethod
+    def budget(cls, config: Length, shape: tuple[int, int, int], levels: int) -> Budget:
+        """L2."""
+        default = cls.root_mean_square * levels / 255 * math.sqrt(math.prod(shape))
+        return Budget("l2", default if config.epsilon is None else config.epsilon)
+
+    def published_change(self, delta: Floats, clean: Integers) -> Integers:
+        """A delta of any length at the budget's, on the grid [n, C, H, W], in levels."""
+        source = self.problem.source
+        length = self.budget(self.config, source.shape, source.levels).epsilon
+        delta = delta * (length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
+        return to_levels_of_length(delta, clean, source.levels, length)

@@ -1,0 +1,178 @@
+"""What a run will write, decided and compared with what is there before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcule import __version__
+from hpcule.config.errors import DataError, StoreError, UsageError
+from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, CraftConfig, LengthConfig
+from hpcule.config.tree import to_tree
+from hpcule.craft.table import METHODS, find
+from hpcule.data.partition import Partition, partition
+from hpcule.data.source import Source
+from hpcule.data.tiles import Tiles
+from hpcule.store.files import LEFTOVERS, sha256_file
+from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
+from hpcule.store.seal import Key
+from hpcule.store.verify import verify
+from hpcule.store.write import RUN, SHARDS
+from hpcule.world.group import World
+
+
+def check(
+    config: CraftConfig, source: Source, store: Path, *, resume: bool, workers: int, key: Key | None = None
+) -> None:
+    """Everything that can be refused before any process starts.
+
+    Raises:
+        DataError: the method needs labels and the source has none, or a single class.
+        UsageError: more workers than shards, or a store folder that is not empty without `resume`.
+        StoreError: the store that is there cannot be read, with this key or without one.
+    """
+    check_task(config, source)
+    cut_into_shards(config, source, workers)
+    if _has_content(store):
+        if not (store / "manifest.json").exists():
+            raise UsageError(f"{store} is not empty and holds no store: name another folder")
+        if not resume:
+            raise UsageError(f"{store} is not empty: continue it with --resume, or name another folder")
+        read_manifest(store, key)
+
+
+def check_task(config: CraftConfig, source: Source) -> None:
+    """Whether the method can work on the source.
+
+    Raises:
+        DataError: the method is for images and these are recordings or the other way round; it needs labels and the
+            source has none, or a single class.
+        UsageError: a budget beyond the source's grid, or a size of the other kind of samples.
+    """
+    facts = find(config.method.name).facts
+    kind = "images" if source.rate is None else "audio"
+    wrong = config.clip_length if kind == "images" else config.image_size
+    if wrong is not None:
+        given, noun = ("clip_length", "images") if kind == "images" else ("image_size", "recordings")
+        raise UsageError(f"{given}={wrong}: {source.name} holds {noun}; image_size is for images, clip_length for WAV")
+    if facts.data != kind:
+        others = ", ".join(name for name, method in METHODS.items() if method.facts.data == kind)
+        raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
+    labelled = find(config.method.name).needs_labels(config.method)
+    if labelled and source.labels is None:
+        raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
+    if labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
+        raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
+    if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
+        raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
+    budget = find(config.method.name).budget(config.method, source.shape, source.levels)
+    if isinstance(source, Tiles) and (budget.norm != "linf" or budget.free_pixels):
+        raise UsageError(f"tile_size: {config.method.name} has a budget of whole images, not of values: leave it out")
+    longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
+    if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
+        raise UsageError(f"method.epsilon={config.method.epsilon:g}: {LENGTHS}")
+
+
+def cut_into_shards(config: CraftConfig, source: Source, workers: int) -> Partition:
+    """The partition of the source; raises UsageError for more workers than shards."""
+    channels, height, width = source.shape
+    return partition(len(source), channels * height * width * source.dtype.itemsize, config.store.shards, workers)
+
+
+def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, bf16: bool) -> Manifest:
+    """The manifest of a run before its first shard: all that identifies it, and the shards it will have."""
+    method = find(config.method.name)
+    settings = to_tree(config)
+    # The machine and the place of the data are not part of the result.
+    del settings["world"], settings["data"]
+    settings["precision"] = "bf16" if bf16 else "fp32"
+    if checkpoint := settings["method"].get("checkpoint"):
+        settings["method"]["checkpoint"] = f"sha256:{_sha256(Path(checkpoint))}"
+    groups = method.groups(config.method, source)
+    budget = method.budget(config.method, source.shape, source.levels)
+    assert config.seed is not None
+    return Manifest(
+        hpcule=__version__,
+        method=config.method.name,
+        config=settings,
+        seed=config.seed,
+        source=SourceFacts(source.name, source.kind, source.split, fingerprint),
+        epsilon=budget.epsilon,
+        norm=budget.norm,
+        free_pixels=budget.free_pixels,
+        unit=method.unit(config.method),
+        groups=groups,
+        n=len(source),
+        sample_shape=source.shape,
+        levels=source.levels,
+        applied_at="native" if config.working_size is None else "working",
+        working_size=config.working_size,
+        reduced=config.preset != "paper",
+        compression=config.store.compression,
+        shards=plan_shards(len(source), [cut.range(shard) for shard in range(cut.count)]),
+        shared=SharedEntry(SHARED, groups) if groups else None,
+        labelled=method.needs_labels(config.method),
+        complete=False,
+    )
+
+
+def _sha256(checkpoint: Path) -> str:
+    try:
+        return sha256_file(checkpoint)
+    except OSError as error:
+        raise DataError(f"{checkpoint}: cannot be read: {error.strerror}") from None
+
+
+def is_complete(store: Path, planned: Manifest, world: World, key: Key | None = None) -> bool:
+    """Compare with the store that is there, if any.
+
+    Raises:
+        StoreError: it belongs to another run, or is complete but damaged.
+    """
+    if not (store / "manifest.json").exists():
+        return False
+    found = read_manifest(store, key)
+    if found.run_key != planned.run_key:
+        raise StoreError(f"{store} belongs to another run ({_difference(found, planned)}): name another folder")
+    if not found.complete:
+        return False
+    problems = verify(store, key=key) if world.leads else []
+    if problems:
+        raise StoreError(f"{store} is complete but damaged: {problems[0]}")
+    return True
+
+
+def _difference(found: Manifest, planned: Manifest) -> str:
+    for name, wanted in _flat(planned.config).items():
+        seen = _flat(found.config).get(name)
+        if seen != wanted:
+            return f"its {name} is {seen}, now {wanted}"
+    if found.source.fingerprint != planned.source.fingerprint:
+        return "it was made for other samples or labels"
+    return (
+        f"its hpcule is {found.hpcule}, now {planned.hpcule}" if found.hpcule != planned.hpcule else "its plan differs"
+    )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        result.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return json.loads(json.dumps(result)) if not prefix else result
+
+
+def _has_content(store: Path) -> bool:
+    """Whether a folder holds more than what an interrupted start leaves behind."""
+    if store.is_file():
+        raise UsageError(f"{store} is a file: name a folder for the store")
+    return store.is_dir() and any(not _is_of_a_start(entry) for entry in store.iterdir())
+
+
+def _is_of_a_start(entry: Path) -> bool:
+    """Whether something in a store may be there before its manifest."""
+    shards = entry.name == SHARDS and entry.is_dir() and not any(entry.iterdir())
+    return entry.name == RUN or shards or entry.match(LEFTOVERS)
