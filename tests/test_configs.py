@@ -12,12 +12,12 @@ import pytest
 from hpcule.cli.main import main
 from hpcule.config.tree import build, load_yaml, merged
 from hpcule.craft.table import METHODS, configure, find
+from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import expand
 from hpcule.study.single import TrainConfig
-from hpcule.study.suites import SUITES, EvaluateConfig
 
 ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))

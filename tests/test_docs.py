@@ -15,14 +15,14 @@ import yaml
 from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure, describe
+from hpcule.evaluation.recommend import RecommendConfig
+from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import NETS
 from hpcule.store.verify import Problem
 from hpcule.study.certify import CertifyConfig
 from hpcule.study.learnability import DistanceConfig
-from hpcule.study.recommend import RecommendConfig
 from hpcule.study.recovery import RecoveryConfig
 from hpcule.study.single import TrainConfig
-from hpcule.study.suites import SUITES, EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
 from hpcule.victim.purify import PURIFICATIONS

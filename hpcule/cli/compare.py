@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:
     """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
     from hpcule.cli.progress import Progress
-    from hpcule.study.comparison import compare
+    from hpcule.evaluation.comparison import compare
     from hpcule.study.comparison_report import print_comparison
 
     with Progress(shown=world.leads) as progress:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.tree import build, with_overrides
     from hpcule.craft.table import configure
     from hpcule.data.open import open_source
-    from hpcule.study.suites import SUITES, EvaluateConfig
+    from hpcule.evaluation.suites import SUITES, EvaluateConfig
 
     store: Path = options.out / "store"
     craft_config = configure("pil", "digits", preset=None, file={}, overrides=CRAFT)

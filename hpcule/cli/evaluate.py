@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 def configured(options: argparse.Namespace, source: Any) -> Any:
     """The configuration of --suite, --config and --set for these samples."""
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
-    from hpcule.study.suites import EvaluateConfig, suite
+    from hpcule.evaluation.suites import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
     return build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
@@ -72,7 +72,7 @@ def report(
 ) -> None:
     """Train the victims; rank 0 prints the table and writes the report."""
     from hpcule.cli.progress import Progress
-    from hpcule.study.evaluate import evaluate
+    from hpcule.evaluation.evaluate import evaluate
     from hpcule.study.table import print_results
 
     with Progress(shown=world.leads) as progress:

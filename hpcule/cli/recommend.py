@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
     from hpcule.data.open import open_source, open_test
-    from hpcule.study.recommend import RecommendConfig
+    from hpcule.evaluation.recommend import RecommendConfig
 
     if options.budget <= 0:
         raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
 def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any, world: Any) -> None:
     from hpcule.cli.compare import write
     from hpcule.cli.progress import Progress
+    from hpcule.evaluation.recommend import recommend
     from hpcule.study.comparison_report import print_comparison
-    from hpcule.study.recommend import recommend
     from hpcule.study.recommend_report import paragraphs
 
     with Progress(shown=world.leads) as progress:

@@ -13,12 +13,12 @@ import numpy as np
 from torch import nn
 
 from hpcule.data.source import Source
+from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept
 from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpcule.evaluation.claims import SAME
+from hpcule.evaluation.comparison import Compared, Comparison, protects, worst_accuracy
+from hpcule.evaluation.results import percent
 from hpcule.measure.accuracy import wilson
 from hpcule.store.files import write_atomically
-from hpcule.study.claims import SAME
-from hpcule.study.comparison import Compared, Comparison, protects, worst_accuracy
 from hpcule.study.page import environment
-from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
 
 WIDTH = 120

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpcule.evaluation.results import percent
 from hpcule.store.files import write_atomically
 from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
 from hpcule.study.page import environment
-from hpcule.study.results import percent
 from hpcule.study.terminal import plain_console, titled_table
 
 FEW = 2

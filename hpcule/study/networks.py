@@ -19,6 +19,7 @@ from hpcule.config.errors import DataError, StoreError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
+from hpcule.evaluation.kept import Found, Kept, digests
 from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
@@ -26,7 +27,6 @@ from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept, digests
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published, publisher

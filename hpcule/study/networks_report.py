@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hpcule.study.results import percent
+from hpcule.evaluation.results import percent
 
 LABELS = {"clean": "clean control", "protected": "protected"}
 WIDTH = 100

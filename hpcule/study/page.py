@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hpcule.study.results import percent, percent_range, points, points_range
+from hpcule.evaluation.results import percent, percent_range, points, points_range
 
 
 def environment() -> Environment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcule.study.recommend import Tournament
+from hpcule.evaluation.recommend import Tournament
 
 
 def paragraphs(tournament: Tournament, data: str) -> list[str]:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from hpcule.data.source import Source
+from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.recovery import Batch, recover
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept
 from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.published import Published
 from hpcule.victim.run import train_victim

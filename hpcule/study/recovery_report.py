@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hpcule.evaluation.results import percent
 from hpcule.store.files import write_atomically
 from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
 from hpcule.study.page import environment
-from hpcule.study.results import percent
 from hpcule.study.svg import Series, series_chart
 from hpcule.study.terminal import plain_console, titled_table
 

@@ -12,15 +12,11 @@ from typing import Literal
 import yaml
 from markupsafe import Markup
 
-from hpcule.store.files import write_atomically
-from hpcule.study.claims import claims, grade, verdict, warnings
-from hpcule.study.distance import Row, distance, learnt_features, linear_victims, structure
-from hpcule.study.mixtures import mixtures
-from hpcule.study.page import environment
-from hpcule.study.panels import Measured, panels
-from hpcule.study.pictures import Pictures, gain, thinning, triplets
-from hpcule.study.ranked import ranked
-from hpcule.study.results import (
+from hpcule.evaluation.claims import claims, grade, verdict, warnings
+from hpcule.evaluation.distance import Row, distance, learnt_features, linear_victims, structure
+from hpcule.evaluation.pictures import Pictures, gain, thinning, triplets
+from hpcule.evaluation.ranked import ranked
+from hpcule.evaluation.results import (
     Protection,
     Recipe,
     Results,
@@ -33,6 +29,10 @@ from hpcule.study.results import (
     whole_recipes,
     worst_recipe,
 )
+from hpcule.store.files import write_atomically
+from hpcule.study.mixtures import mixtures
+from hpcule.study.page import environment
+from hpcule.study.panels import Measured, panels
 from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
 
 BAR_LABELS = {

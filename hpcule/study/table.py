@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hpcule.study.claims import verdict, warnings
-from hpcule.study.results import Results, noun, percent, percent_range, points, victims
+from hpcule.evaluation.claims import verdict, warnings
+from hpcule.evaluation.results import Results, noun, percent, percent_range, points, victims
 from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100

@@ -22,9 +22,9 @@ from leaks import leaks
 from PIL import Image, PngImagePlugin
 
 from hpcule.data.open import open_source
+from hpcule.evaluation.pictures import choose_samples, delta_picture
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
-from hpcule.study.pictures import choose_samples, delta_picture
 
 PATIENT = "Muster^Erika"
 """Planted beside the samples. Names of classes and files are published, and are the owner's to look at."""

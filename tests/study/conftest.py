@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from hpcule.evaluation.pictures import Pictures
 from hpcule.measure.accuracy import paired_difference, summarise
-from hpcule.study.pictures import Pictures
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 TITLES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import StoreError
-from hpcule.study.pictures import Pictures
+from hpcule.evaluation.pictures import Pictures
 from hpcule.study.report import render, write_report
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -1,6 +1,6 @@
 import pytest
 
-from hpcule.study.claims import claims, grade, verdict, warnings
+from hpcule.evaluation.claims import claims, grade, verdict, warnings
 
 
 @pytest.mark.parametrize(

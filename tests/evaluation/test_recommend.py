@@ -10,8 +10,8 @@ from toys import ToySource
 from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build
 from hpcule.craft.table import METHODS
-from hpcule.study import recommend as module
-from hpcule.study.recommend import CANDIDATES, Deadline, RecommendConfig, recommend
+from hpcule.evaluation import recommend as module
+from hpcule.evaluation.recommend import CANDIDATES, Deadline, RecommendConfig, recommend
 from hpcule.study.recommend_report import paragraphs
 from hpcule.victim.config import VictimConfig
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcule.study.pictures import Pictures, choose_samples, delta_picture, gain, png, thinning, triplets
+from hpcule.evaluation.pictures import Pictures, choose_samples, delta_picture, gain, png, thinning, triplets
 
 
 def decoded(data):

@@ -10,10 +10,10 @@ import pytest
 from toys import ToySource, make_store
 
 from hpcule.config.errors import HpculeError, StoreError
+from hpcule.evaluation.evaluate import evaluate
+from hpcule.evaluation.matrix import Matrix, MatrixCell, Task
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
-from hpcule.study.evaluate import evaluate
-from hpcule.study.matrix import Matrix, MatrixCell, Task
-from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.training_data import TrainingData
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Literal, get_args
 
-from hpcule.measure.accuracy import Summary, paired_difference, wilson
-from hpcule.study.ranked import best_ranks
-from hpcule.study.results import (
+from hpcule.evaluation.ranked import best_ranks
+from hpcule.evaluation.results import (
     Recipe,
     Results,
     SetName,
@@ -19,6 +18,7 @@ from hpcule.study.results import (
     whole_recipes,
     worst_recipe,
 )
+from hpcule.measure.accuracy import Summary, paired_difference, wilson
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
 GRADES: tuple[Grade, ...] = get_args(Grade)

@@ -16,16 +16,16 @@ from hpcule.config.tree import to_tree
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
+from hpcule.evaluation.kept import Found
+from hpcule.evaluation.matrix import Matrix, MatrixCell, Task
+from hpcule.evaluation.pictures import Pictures
+from hpcule.evaluation.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
+from hpcule.evaluation.samples import audibility, pictures, structure, visibility
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.study.kept import Found
-from hpcule.study.matrix import Matrix, MatrixCell, Task
-from hpcule.study.pictures import Pictures
-from hpcule.study.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
-from hpcule.study.samples import audibility, pictures, structure, visibility
-from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.recipe import read_recipe, with_recipe
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World

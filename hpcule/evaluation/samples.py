@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.evaluation.pictures import Pictures, choose_samples, spectrograms
+from hpcule.evaluation.results import StructureNumbers
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
 from hpcule.measure.bayes import bayes_error
 from hpcule.measure.perceptual import Perceptual
@@ -16,8 +18,6 @@ from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
 from hpcule.publish.carry import carries, files_of, publishing
 from hpcule.store.read import StoreReader
-from hpcule.study.pictures import Pictures, choose_samples, spectrograms
-from hpcule.study.results import StructureNumbers
 
 PICTURES = 8
 MOST_SAMPLES, MOST_VALUES = 4096, 3072

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from hpcule.evaluation.results import Results, SetName, percent
 from hpcule.measure.visibility import VisibilityNumbers
-from hpcule.study.results import Results, SetName, percent
 
 BAYES: tuple[Literal["published", "clean"], ...] = ("published", "clean")
 

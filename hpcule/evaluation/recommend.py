@@ -15,12 +15,12 @@ from hpcule.craft.run import craft
 from hpcule.craft.table import METHODS, configure
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
+from hpcule.evaluation.comparison import Comparison, Report, prefixed, protects, summarise
+from hpcule.evaluation.evaluate import evaluate
+from hpcule.evaluation.pictures import Pictures
+from hpcule.evaluation.results import Results
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
-from hpcule.study.comparison import Comparison, Report, prefixed, protects, summarise
-from hpcule.study.evaluate import evaluate
-from hpcule.study.pictures import Pictures
-from hpcule.study.results import Results
-from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag

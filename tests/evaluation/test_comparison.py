@@ -7,9 +7,9 @@ import copy
 import pytest
 from toys import ToySource, make_store
 
-from hpcule.study.comparison import compare, summarise, worst_accuracy
+from hpcule.evaluation.comparison import compare, summarise, worst_accuracy
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.study.comparison_report import print_comparison, verdict, warnings, write_comparison
-from hpcule.study.suites import EvaluateConfig
 from hpcule.victim.config import VictimConfig
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
+from hpcule.evaluation.results import Results, SetName, VictimSet, victims, whole_recipes
 from hpcule.measure.ranking import CHANCE
-from hpcule.study.results import Results, SetName, VictimSet, victims, whole_recipes
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Literal, NotRequired, TypedDict
 
 from hpcule import __version__
 from hpcule.data.source import Source
+from hpcule.evaluation.claims import SAME
+from hpcule.evaluation.evaluate import evaluate
+from hpcule.evaluation.pictures import Pictures
+from hpcule.evaluation.results import DataFacts, Results, left, victims, whole_recipes, worst_recipe
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
-from hpcule.study.claims import SAME
-from hpcule.study.evaluate import evaluate
-from hpcule.study.pictures import Pictures
-from hpcule.study.results import DataFacts, Results, left, victims, whole_recipes, worst_recipe
-from hpcule.study.suites import EvaluateConfig
 from hpcule.world.group import World
 
 Report = Callable[[str, int, int], None]

@@ -12,12 +12,12 @@ import torch
 
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
+from hpcule.evaluation.kept import Found, Kept, checkpoints, digests
+from hpcule.evaluation.results import SetName
 from hpcule.measure.linearity import linearity
 from hpcule.measure.ranking import ranking
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.kept import Found, Kept, checkpoints, digests
-from hpcule.study.results import SetName
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published, noise_basis
