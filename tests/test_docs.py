@@ -18,10 +18,10 @@ from hpcule.craft.table import METHODS, configure, describe
 from hpcule.evaluation.recommend import RecommendConfig
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import NETS
+from hpcule.probes.certify import CertifyConfig
+from hpcule.probes.recovery import RecoveryConfig
+from hpcule.probes.unlearnable_distance import DistanceConfig
 from hpcule.store.verify import Problem
-from hpcule.study.certify import CertifyConfig
-from hpcule.study.learnability import DistanceConfig
-from hpcule.study.recovery import RecoveryConfig
 from hpcule.study.single import TrainConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES

@@ -10,11 +10,11 @@ import toys
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
+from hpcule.probes.certify import CertifyConfig, certify
+from hpcule.probes.recovery import RecoveryConfig, measure_recovery
+from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
 from hpcule.store.files import to_json
-from hpcule.study.certify import CertifyConfig, certify
-from hpcule.study.learnability import DistanceConfig, measure_distance
 from hpcule.study.panels import CONTEXTS, panels, read_measures
-from hpcule.study.recovery import RecoveryConfig, measure_recovery
 from hpcule.study.report import render
 from hpcule.victim.config import VictimConfig
 

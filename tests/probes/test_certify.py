@@ -11,7 +11,7 @@ from toys import ToySource, make_store, measure_toys
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build
 from hpcule.measure.certificate import certify as bounds_of
-from hpcule.study.certify import BLOCK, CertifyConfig, certify
+from hpcule.probes.certify import BLOCK, CertifyConfig, certify
 from hpcule.study.certify_report import claims, print_certificate, reading, warnings, write_certificate
 from hpcule.victim.config import VictimConfig
 

@@ -15,9 +15,9 @@ from hpcule.config.tree import to_tree
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
+from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.world.group import World

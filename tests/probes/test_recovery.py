@@ -11,8 +11,8 @@ from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
-from hpcule.study.networks import Networks
-from hpcule.study.recovery import RecoveryConfig, measure_recovery
+from hpcule.probes.networks import Networks
+from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.study.recovery_report import claims, print_recovery, warnings, write_recovery
 from hpcule.victim.config import VictimConfig
 

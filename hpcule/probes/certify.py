@@ -17,9 +17,9 @@ from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
+from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
 from hpcule.study.grid import digest
-from hpcule.study.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published

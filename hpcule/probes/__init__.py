@@ -1,0 +1,1 @@
+"""Measures on networks that were trained on protected and on clean samples."""
