@@ -37,9 +37,9 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure what is not known, predict, print."""
-    from hpcule.study.measurements import Measurements
-    from hpcule.study.plan import assumptions
-    from hpcule.study.trial import check_alone
+    from hpcule.planning.measurements import Measurements
+    from hpcule.planning.plan import assumptions
+    from hpcule.planning.trial import check_alone
 
     check_alone()
     machines = _machines(options)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
     from hpcule.config.errors import UsageError
-    from hpcule.study.plan import plan_craft
+    from hpcule.planning.plan import plan_craft
     from hpcule.study.plan_table import print_craft
 
     if options.method is None or options.data is None:
@@ -72,8 +72,8 @@ def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
 def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml
+    from hpcule.planning.plan import plan_study
     from hpcule.study.config import StudyConfig
-    from hpcule.study.plan import plan_study
     from hpcule.study.plan_table import print_study
 
     craft_only = (
@@ -94,7 +94,7 @@ def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
 def _machines(options: argparse.Namespace) -> list[Any]:
     """That of --nodes and --workers-per-node, or one node if no site is named either; and every site's."""
     from hpcule.jobs.site import load_site
-    from hpcule.study.machine import Machine
+    from hpcule.planning.machine import Machine
 
     network = {"latency_microseconds": options.latency, "gigabytes_per_second": options.bandwidth}
     given = {name: value for name, value in network.items() if value is not None}

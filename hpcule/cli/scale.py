@@ -26,9 +26,9 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, report."""
-    from hpcule.study.scaling import measure
+    from hpcule.planning.scaling import measure
+    from hpcule.planning.trial import check_alone
     from hpcule.study.scaling_report import print_scaling, write_scaling_report
-    from hpcule.study.trial import check_alone
 
     check_alone()
     config, source = configured(options)

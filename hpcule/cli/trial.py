@@ -19,9 +19,9 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do what FOLDER/trial.json says."""
+    from hpcule.planning.trial import from_tree, perform
+    from hpcule.planning.victim_trial import perform_victim, victim_from_tree
     from hpcule.store.files import read_json
-    from hpcule.study.trial import from_tree, perform
-    from hpcule.study.victim_trial import perform_victim, victim_from_tree
 
     tree = read_json(options.folder / "trial.json")
     if tree["kind"] == "victim":

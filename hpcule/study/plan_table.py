@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from hpcule.study.plan import StudyPlan
-from hpcule.study.predict import Prediction
+from hpcule.planning.plan import StudyPlan
+from hpcule.planning.predict import Prediction
 from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 110

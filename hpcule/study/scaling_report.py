@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from hpcule.config.tree import dump_yaml
 from hpcule.evaluation.results import percent
+from hpcule.planning.scaling import PARTS, shares
 from hpcule.store.files import write_atomically
 from hpcule.study.page import environment
-from hpcule.study.scaling import PARTS, shares
 from hpcule.study.svg import Series, Stack, series_chart, stacked_chart
 from hpcule.study.terminal import plain_console, titled_table
 

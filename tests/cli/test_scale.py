@@ -55,7 +55,7 @@ def test_wrong_use(run, small_npz, tmp_path, arguments, message):
 
 def test_more_workers_than_cores_measure_the_crowding():
     from hpcule.craft.table import configure
-    from hpcule.study.scaling import warnings
+    from hpcule.planning.scaling import warnings
 
     config = configure("pil", "digits", preset=None, file={}, overrides=[])
     assert not warnings(config, 1)

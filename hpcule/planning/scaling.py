@@ -17,9 +17,9 @@ from hpcule.config.run import CraftConfig
 from hpcule.config.tree import to_tree
 from hpcule.craft.preparation import check, cut_into_shards
 from hpcule.data.source import Source
+from hpcule.planning.calibrate import local_workers
+from hpcule.planning.trial import Trial, start
 from hpcule.store.files import private_directory, to_json, write_atomically
-from hpcule.study.calibrate import local_workers
-from hpcule.study.trial import Trial, start
 
 Kind = Literal["strong", "weak"]
 PARTS = ("compute", "wait", "communication", "storage")

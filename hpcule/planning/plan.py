@@ -12,14 +12,14 @@ from hpcule.craft.preparation import check_task
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
-from hpcule.study.calibrate import local_workers
+from hpcule.planning.calibrate import local_workers
+from hpcule.planning.machine import LARGEST_SAMPLES, Machine
+from hpcule.planning.measurements import Measurements
+from hpcule.planning.predict import Prediction, predict
+from hpcule.planning.trial import extent_of, planned_cut
+from hpcule.planning.victim_trial import VictimTrial
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import Victim, expand
-from hpcule.study.machine import LARGEST_SAMPLES, Machine
-from hpcule.study.measurements import Measurements
-from hpcule.study.predict import Prediction, predict
-from hpcule.study.trial import extent_of, planned_cut
-from hpcule.study.victim_trial import VictimTrial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from hpcule.craft.journal import SECTIONS
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Source
-from hpcule.study.footprint import grown_bytes, store_bytes
-from hpcule.study.trial import Trial, start
+from hpcule.planning.footprint import grown_bytes, store_bytes
+from hpcule.planning.trial import Trial, start
 
 
 @dataclass(frozen=True, kw_only=True)

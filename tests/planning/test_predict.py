@@ -6,10 +6,10 @@ import pytest
 from hpcule.config.errors import UsageError
 from hpcule.craft.table import METHODS, configure, find
 from hpcule.craft.work import Extent
-from hpcule.study.calibrate import Calibration, Rate
-from hpcule.study.footprint import store_bytes
-from hpcule.study.machine import Machine
-from hpcule.study.predict import predict, sum_seconds
+from hpcule.planning.calibrate import Calibration, Rate
+from hpcule.planning.footprint import store_bytes
+from hpcule.planning.machine import Machine
+from hpcule.planning.predict import predict, sum_seconds
 
 STAGES = ("surrogate", "noise", "model", "round", "features", "clusters", "generators", "search", "coefficients")
 STAGES += ("kernels", "game", "separation")

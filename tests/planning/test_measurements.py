@@ -6,8 +6,8 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.table import configure
-from hpcule.study.calibrate import Calibration, Rate, settings_of
-from hpcule.study.measurements import Measurements
+from hpcule.planning.calibrate import Calibration, Rate, settings_of
+from hpcule.planning.measurements import Measurements
 
 SOURCE = ToySource(60)
 

@@ -15,9 +15,9 @@ from typing import Any
 from hpcule.config.run import CraftConfig
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase
-from hpcule.study.calibrate import Calibration, Rate
-from hpcule.study.footprint import grown_bytes, store_bytes
-from hpcule.study.machine import Machine, limits
+from hpcule.planning.calibrate import Calibration, Rate
+from hpcule.planning.footprint import grown_bytes, store_bytes
+from hpcule.planning.machine import Machine, limits
 from hpcule.world.group import TREE_BYTES
 
 TICK_BYTES = 24

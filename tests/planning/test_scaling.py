@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.study.scaling import PARTS, Point, _rows, points, shares
+from hpcule.planning.scaling import PARTS, Point, _rows, points, shares
 from hpcule.study.scaling_report import HEADINGS, cells, write_scaling_report
 
 

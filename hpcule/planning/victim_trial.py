@@ -15,9 +15,9 @@ from hpcule.config.tree import build, to_tree
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
+from hpcule.planning.calibrate import Measured, Observation, fit
+from hpcule.planning.trial import launch
 from hpcule.store.files import to_json, write_atomically
-from hpcule.study.calibrate import Measured, Observation, fit
-from hpcule.study.trial import launch
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.victim.run import of_length, train_victim, work

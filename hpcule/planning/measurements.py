@@ -13,9 +13,9 @@ from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build
 from hpcule.data.source import Source
+from hpcule.planning.calibrate import Calibration, calibrate, settings_of
+from hpcule.planning.victim_trial import VictimCalibration, VictimTrial, calibrate_victim, victim_settings
 from hpcule.store.files import read_json, to_json, write_atomically
-from hpcule.study.calibrate import Calibration, calibrate, settings_of
-from hpcule.study.victim_trial import VictimCalibration, VictimTrial, calibrate_victim, victim_settings
 
 Known = TypeVar("Known", Calibration, VictimCalibration)
 

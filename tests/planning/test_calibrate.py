@@ -6,7 +6,7 @@ import pytest
 from hpcule.config.tree import to_tree
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent
-from hpcule.study.calibrate import Observation, evaluate, fit
+from hpcule.planning.calibrate import Observation, evaluate, fit
 
 SECONDS = {"surrogate": (3e-6, 4e-4), "noise": (7e-6, 2e-5)}
 """A pass and a call of each stage, as the runs below take them."""

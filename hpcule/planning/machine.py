@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.craft.work import Extent, Phase
-from hpcule.study.calibrate import Calibration
+from hpcule.planning.calibrate import Calibration
 
 LARGEST_WORKERS, LARGEST_SAMPLES = 1_000_000, 10**12
 NOTABLE = 1.05

@@ -1,0 +1,1 @@
+"""What a run will take: counted, measured on this machine, and predicted for others."""
