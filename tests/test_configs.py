@@ -17,7 +17,7 @@ from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import expand
-from hpcule.study.single import TrainConfig
+from hpcule.victim.single import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))

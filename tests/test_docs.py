@@ -22,11 +22,11 @@ from hpcule.probes.certify import CertifyConfig
 from hpcule.probes.recovery import RecoveryConfig
 from hpcule.probes.unlearnable_distance import DistanceConfig
 from hpcule.store.verify import Problem
-from hpcule.study.single import TrainConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import COUNTERMEASURES
 from hpcule.victim.purify import PURIFICATIONS
 from hpcule.victim.recipe import TRANSFERS
+from hpcule.victim.single import TrainConfig
 
 PLAIN_CONFIGS: dict[str, Any] = {
     "certify": CertifyConfig,

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
-    from hpcule.study.single import TrainConfig, train
+    from hpcule.victim.single import TrainConfig, train
 
     key = key_of(options)
     file = load_yaml(options.config) if options.config else {}
