@@ -46,7 +46,7 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
     """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.comparison import compare
-    from hpcule.study.comparison_report import print_comparison
+    from hpcule.report.comparison import print_comparison
 
     with Progress(shown=world.leads) as progress:
         results, each = compare(config, stores, source, test, options.out / "cells", world, progress.update)
@@ -59,8 +59,8 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
 def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] = ()) -> None:
     """Write results.json, report.html with the notes at its top, and the report of every store."""
     from hpcule.cli.evaluate import write as write_one
+    from hpcule.report.comparison import write_comparison
     from hpcule.store.files import private_directory, to_json, write_atomically
-    from hpcule.study.comparison_report import write_comparison
 
     for folder in (out, out / "reports"):
         private_directory(folder)

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
-    from hpcule.study.panels import read_measures
+    from hpcule.report.panels import read_measures
 
     store, source, test = store_and_data(options)
     config, measures = configured(options, source), read_measures(options.measures, store)
@@ -73,7 +73,7 @@ def report(
     """Train the victims; rank 0 prints the table and writes the report."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.evaluate import evaluate
-    from hpcule.study.table import print_results
+    from hpcule.report.table import print_results
 
     with Progress(shown=world.leads) as progress:
         results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
@@ -86,8 +86,8 @@ def report(
 def write(out: Path, config: Any, results: Any, pictures: Any, measures: Sequence[Any] = ()) -> None:
     """Write results.json, config.yaml and report.html."""
     from hpcule.config.tree import dump_yaml, to_tree
+    from hpcule.report.protection import write_report
     from hpcule.store.files import private_directory, to_json, write_atomically
-    from hpcule.study.report import write_report
 
     private_directory(out)
     write_atomically(out / "results.json", to_json(dict(results)))

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
 def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
     from hpcule.config.errors import UsageError
     from hpcule.planning.plan import plan_craft
-    from hpcule.study.plan_table import print_craft
+    from hpcule.report.plan_table import print_craft
 
     if options.method is None or options.data is None:
         raise UsageError("plan craft needs a method and data: hpcule plan craft METHOD --data DATA")
@@ -73,8 +73,8 @@ def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml
     from hpcule.planning.plan import plan_study
+    from hpcule.report.plan_table import print_study
     from hpcule.study.config import StudyConfig
-    from hpcule.study.plan_table import print_study
 
     craft_only = (
         options.method,

@@ -45,8 +45,8 @@ def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any,
     from hpcule.cli.compare import write
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.recommend import recommend
-    from hpcule.study.comparison_report import print_comparison
-    from hpcule.study.recommend_report import paragraphs
+    from hpcule.report.comparison import print_comparison
+    from hpcule.report.recommend_report import paragraphs
 
     with Progress(shown=world.leads) as progress:
         tournament, compared, each = recommend(

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure, print, report."""
     from hpcule.planning.scaling import measure
     from hpcule.planning.trial import check_alone
-    from hpcule.study.scaling_report import print_scaling, write_scaling_report
+    from hpcule.report.scaling import print_scaling, write_scaling_report
 
     check_alone()
     config, source = configured(options)

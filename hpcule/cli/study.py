@@ -163,8 +163,8 @@ def _open(path: Path) -> tuple[Any, Any, Any]:
 
 
 def _write(path: Path) -> None:
+    from hpcule.report.study import write_study_report
     from hpcule.study.collect import rows, write_rows
-    from hpcule.study.study_report import write_study_report
 
     folder, config, grid = _open(path)
     found = rows(folder, grid)

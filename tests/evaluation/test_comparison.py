@@ -9,7 +9,7 @@ from toys import ToySource, make_store
 
 from hpcule.evaluation.comparison import compare, summarise, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
-from hpcule.study.comparison_report import print_comparison, verdict, warnings, write_comparison
+from hpcule.report.comparison import print_comparison, verdict, warnings, write_comparison
 from hpcule.victim.config import VictimConfig
 
 

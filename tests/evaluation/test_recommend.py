@@ -12,7 +12,7 @@ from hpcule.config.tree import build
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.recommend import CANDIDATES, Deadline, RecommendConfig, recommend
-from hpcule.study.recommend_report import paragraphs
+from hpcule.report.recommend_report import paragraphs
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=4, batch=30, learning_rate=0.05, precision="fp32")

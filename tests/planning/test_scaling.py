@@ -4,7 +4,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.planning.scaling import PARTS, Point, _rows, points, shares
-from hpcule.study.scaling_report import HEADINGS, cells, write_scaling_report
+from hpcule.report.scaling import HEADINGS, cells, write_scaling_report
 
 
 def make_run(craft, compute=3.0, wait=0.5, communication=0.25, storage=0.25):

@@ -12,7 +12,7 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.probes.certify import BLOCK, CertifyConfig, certify
-from hpcule.study.certify_report import claims, print_certificate, reading, warnings, write_certificate
+from hpcule.report.certify_report import claims, print_certificate, reading, warnings, write_certificate
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(

@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.probes.networks import Networks
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
-from hpcule.study.recovery_report import claims, print_recovery, warnings, write_recovery
+from hpcule.report.recovery_report import claims, print_recovery, warnings, write_recovery
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=20, batch=24, learning_rate=0.05, precision="fp32")

@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.measure.sharpness import unlearnable_distance
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance, probe_ids
-from hpcule.study.distance_report import claims, print_distance, warnings, write_distance
+from hpcule.report.distance_report import claims, print_distance, warnings, write_distance
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=10, batch=30, learning_rate=0.05, precision="fp32")

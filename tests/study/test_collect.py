@@ -1,7 +1,7 @@
 import pytest
 
+from hpcule.report.study import answers
 from hpcule.study.collect import points
-from hpcule.study.study_report import answers
 
 FACTORS = ["craft.method.batch"]
 

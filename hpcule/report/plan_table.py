@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hpcule.planning.plan import StudyPlan
 from hpcule.planning.predict import Prediction
-from hpcule.study.terminal import plain_console, titled_table
+from hpcule.report.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 110
 Plan = TypeVar("Plan", Prediction, StudyPlan)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from hpcule.report.study import factor_names
+from hpcule.report.study_variants import headings, variant_rows
 from hpcule.study.config import StudyConfig
-from hpcule.study.study_report import factor_names
-from hpcule.study.study_variants import headings, variant_rows
 
 
 def row(variant, seed, protected, *, seconds=1.0, invalid=False, **more):

@@ -10,11 +10,11 @@ from typing import Any
 from markupsafe import Markup
 
 from hpcule.evaluation.results import percent
+from hpcule.report.charts import Series, series_chart
+from hpcule.report.networks_report import LABELS, WIDTH, not_learnt, page_context
+from hpcule.report.page import environment
+from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import write_atomically
-from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
-from hpcule.study.page import environment
-from hpcule.study.svg import Series, series_chart
-from hpcule.study.terminal import plain_console, titled_table
 
 TELLING = 0.05
 """A clean control that is certified to less than so much beyond chance says that the noise alone keeps all low."""

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from hpcule.study.mixtures import mixtures
-from hpcule.study.report import render
+from hpcule.report.mixtures import mixtures
+from hpcule.report.protection import render
 
 
 def named(recipe, name, share):

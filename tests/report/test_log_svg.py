@@ -3,8 +3,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hpcule.study.log_svg import LogLine, Mark, log_chart
-from hpcule.study.svg import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP
+from hpcule.report.charts import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP
+from hpcule.report.log_svg import LogLine, Mark, log_chart
 
 
 def draw(*lines):

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hpcule.study.svg import (
+from hpcule.report.charts import (
     HEIGHT,
     WIDTH,
     Bar,

@@ -9,9 +9,9 @@ from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.comparison import Compared, Comparison, protects, worst_accuracy
 from hpcule.evaluation.results import percent
 from hpcule.measure.accuracy import wilson
+from hpcule.report.page import environment
+from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import write_atomically
-from hpcule.study.page import environment
-from hpcule.study.terminal import plain_console, titled_table
 
 WIDTH = 120
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import SubElement, tostring
 
-from hpcule.study.svg import (
+from hpcule.report.charts import (
     BOTTOM,
     HEIGHT,
     LEFT,

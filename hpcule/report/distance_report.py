@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.evaluation.results import percent
+from hpcule.report.networks_report import LABELS, WIDTH, not_learnt, page_context
+from hpcule.report.page import environment
+from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import write_atomically
-from hpcule.study.networks_report import LABELS, WIDTH, not_learnt, page_context
-from hpcule.study.page import environment
-from hpcule.study.terminal import plain_console, titled_table
 
 FEW = 2
 """Clean layers above the threshold, below which one layer decides."""

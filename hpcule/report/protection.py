@@ -29,11 +29,11 @@ from hpcule.evaluation.results import (
     whole_recipes,
     worst_recipe,
 )
+from hpcule.report.charts import Bar, Curve, bar_chart, line_chart
+from hpcule.report.mixtures import mixtures
+from hpcule.report.page import environment
+from hpcule.report.panels import Measured, panels
 from hpcule.store.files import write_atomically
-from hpcule.study.mixtures import mixtures
-from hpcule.study.page import environment
-from hpcule.study.panels import Measured, panels
-from hpcule.study.svg import Bar, Curve, bar_chart, line_chart
 
 BAR_LABELS = {
     "clean": "clean control",

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from hpcule.config.tree import dump_yaml
 from hpcule.evaluation.results import percent
 from hpcule.planning.scaling import PARTS, shares
+from hpcule.report.charts import Series, Stack, series_chart, stacked_chart
+from hpcule.report.page import environment
+from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import write_atomically
-from hpcule.study.page import environment
-from hpcule.study.svg import Series, Stack, series_chart, stacked_chart
-from hpcule.study.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 120
 TITLES = {"strong": "Strong: the same samples for every number of workers", "weak": "Weak: as many samples a worker"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from hpcule.evaluation.results import Recipe, Results, SetName, VictimSet, percent, victims
-from hpcule.study.svg import Series, series_chart
+from hpcule.report.charts import Series, series_chart
 from hpcule.victim.recipe import read_recipe, without_mixture
 
 

@@ -13,9 +13,9 @@ from hpcule.config.errors import UsageError
 from hpcule.probes.certify import CertifyConfig, certify
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
+from hpcule.report.panels import CONTEXTS, panels, read_measures
+from hpcule.report.protection import render
 from hpcule.store.files import to_json
-from hpcule.study.panels import CONTEXTS, panels, read_measures
-from hpcule.study.report import render
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=6, batch=24, learning_rate=0.05, precision="fp32")

@@ -1,4 +1,4 @@
-from hpcule.study.table import print_results
+from hpcule.report.table import print_results
 
 
 def lines(capsys, results):

@@ -9,7 +9,7 @@ import pytest
 
 from hpcule.config.errors import StoreError
 from hpcule.evaluation.pictures import Pictures
-from hpcule.study.report import render, write_report
+from hpcule.report.protection import render, write_report
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = "<script>alert(1)</script>\"' onerror=x {{ 7*7 }} & ü"

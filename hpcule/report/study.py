@@ -12,16 +12,16 @@ from markupsafe import Markup
 
 from hpcule import __version__
 from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.report.charts import Series, series_chart
+from hpcule.report.page import environment
+from hpcule.report.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
+from hpcule.report.study_variants import VARIANT, headings, variant_rows
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import RANDOM, ROLES, Point, Row, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
 from hpcule.study.grid import Grid, Role, name_of
-from hpcule.study.page import environment
 from hpcule.study.paired import Comparison, holm
-from hpcule.study.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
-from hpcule.study.study_variants import VARIANT, headings, variant_rows
-from hpcule.study.svg import Series, series_chart
 
 
 def factor_names(config: StudyConfig) -> list[str]:

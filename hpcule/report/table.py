@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hpcule.evaluation.claims import verdict, warnings
 from hpcule.evaluation.results import Results, noun, percent, percent_range, points, victims
-from hpcule.study.terminal import plain_console, titled_table
+from hpcule.report.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
 
