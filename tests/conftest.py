@@ -9,7 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 # The helper modules beside this file (pool, toys): test modules import them, in this process and in the pool's.
 sys.path.insert(0, str(HERE))
-pytest_plugins = ["stores"]
+pytest_plugins = ["results", "stores"]
 
 
 def pytest_configure(config):

@@ -10,7 +10,7 @@ from hpcule.evaluation.results import percent, percent_range, points, points_ran
 def environment() -> Environment:
     """The templates, and the filters that they need."""
     templates = Environment(
-        loader=PackageLoader("hpcule.study"),
+        loader=PackageLoader("hpcule.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
