@@ -23,8 +23,8 @@ from hpcule.probes.recovery import RecoveryConfig
 from hpcule.probes.unlearnable_distance import DistanceConfig
 from hpcule.store.verify import Problem
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES
-from hpcule.victim.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.single import TrainConfig
 

@@ -8,8 +8,8 @@ from typing import Any
 from hpcule.config.run import WorldConfig
 from hpcule.data.source import Source
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES
-from hpcule.victim.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS, check_recipes, read_recipe
 
 

@@ -8,15 +8,15 @@ from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
 from hpcule.publish.carry import Publish
-from hpcule.victim.augmentation import augment
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import Applied, countermeasure
+from hpcule.victim.countermeasures.augmentation import augment
+from hpcule.victim.countermeasures.mixing import Mixed, mix
+from hpcule.victim.countermeasures.projection import fit_directions, project
+from hpcule.victim.countermeasures.purify import PURIFICATIONS, purification
+from hpcule.victim.countermeasures.squeeze import squeeze
+from hpcule.victim.countermeasures.table import Applied, countermeasure
 from hpcule.victim.fixmatch import FewLabels, FixMatch
-from hpcule.victim.mixing import Mixed, mix
-from hpcule.victim.projection import fit_directions, project
 from hpcule.victim.published import Published
-from hpcule.victim.purify import PURIFICATIONS, purification
-from hpcule.victim.squeeze import squeeze
 from hpcule.world.keyed import key
 
 

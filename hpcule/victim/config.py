@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcule.victim.countermeasures import check_together, feature_step
+from hpcule.victim.countermeasures.table import check_together, feature_step
 
 SMALLEST_MICRO_BATCH = 4
 """Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of

@@ -23,7 +23,7 @@ from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, unifor
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import feature_step
+from hpcule.victim.countermeasures.table import feature_step
 from hpcule.victim.network import is_fast
 from hpcule.victim.probe import gathered, probed
 from hpcule.victim.published import Published

@@ -18,9 +18,9 @@ from torch.nn import functional
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
-from hpcule.victim.augmentation import cutout
+from hpcule.victim.countermeasures.augmentation import cutout
+from hpcule.victim.countermeasures.trivial_augment import trivial_augment
 from hpcule.victim.published import Published
-from hpcule.victim.trivial_augment import trivial_augment
 from hpcule.world.keyed import bits, key, uniform
 
 CONFIDENT = 0.95

@@ -12,7 +12,7 @@ from hpcule.nets import build
 from hpcule.nets.encoder import Encoder, load_encoder
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.world.keyed import key
 from hpcule.world.precision import has_fast_bf16, place
 

@@ -14,7 +14,13 @@ from hpcule.config.tree import unknown
 from hpcule.nets import NETS
 from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES, check_together, countermeasure, refit_step, split_strength
+from hpcule.victim.countermeasures.table import (
+    COUNTERMEASURES,
+    check_together,
+    countermeasure,
+    refit_step,
+    split_strength,
+)
 
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "vit": {"optimizer": "adam", "learning_rate": 5e-4},

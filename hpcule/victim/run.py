@@ -10,7 +10,7 @@ from torch import nn
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.contrastive import look_epochs, train_contrastive
-from hpcule.victim.countermeasures import feature_step, refit_step, without_refit
+from hpcule.victim.countermeasures.table import feature_step, refit_step, without_refit
 from hpcule.victim.published import Published
 from hpcule.victim.refit import refit
 from hpcule.victim.result import VictimResult

@@ -14,12 +14,12 @@ from hpcule.config.errors import HpculeError, UsageError
 from hpcule.data.source import Ids
 from hpcule.nets.synchronised import synchronise
 from hpcule.nets.weight_noise import Place, here, places
-from hpcule.victim.adversarial import attacked, build_adversary
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import feature_step
+from hpcule.victim.countermeasures.adversarial import attacked, build_adversary
+from hpcule.victim.countermeasures.mixing import Mixed
+from hpcule.victim.countermeasures.table import feature_step
 from hpcule.victim.gradient_meter import GradientMeter
-from hpcule.victim.mixing import Mixed
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published

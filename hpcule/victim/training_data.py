@@ -13,7 +13,7 @@ from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import without_refit
+from hpcule.victim.countermeasures.table import without_refit
 from hpcule.victim.published import Kind, Published, publisher
 from hpcule.victim.recipe import read_recipe
 from hpcule.victim.schedule import Schedule

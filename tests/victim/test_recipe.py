@@ -4,7 +4,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES, countermeasure
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, countermeasure
 from hpcule.victim.recipe import Recipe, read_recipe, with_recipe, without_mixture
 
 

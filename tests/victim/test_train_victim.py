@@ -12,9 +12,9 @@ from hpcule.config.errors import UsageError
 from hpcule.victim import train
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import COUNTERMEASURES
+from hpcule.victim.countermeasures.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.published import Published
-from hpcule.victim.purify import PURIFICATIONS
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.run import train_victim

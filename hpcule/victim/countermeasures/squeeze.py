@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Samples
-from hpcule.victim.countermeasures import Applied
+from hpcule.victim.countermeasures.table import Applied
 
 LUMA = (19595, 38470, 7471)
 """Of red, green and blue in 65,536ths (ITU-R BT.601), as Pillow has them."""

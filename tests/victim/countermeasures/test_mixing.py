@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpcule.victim.countermeasures import countermeasure
-from hpcule.victim.mixing import mix
+from hpcule.victim.countermeasures.mixing import mix
+from hpcule.victim.countermeasures.table import countermeasure
 
 PURPOSES = range(60)
 

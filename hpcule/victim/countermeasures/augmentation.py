@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.data.source import Ids
-from hpcule.victim.countermeasures import Applied
-from hpcule.victim.plasma import plasma_brightness, plasma_contrast
-from hpcule.victim.trivial_augment import trivial_augment
+from hpcule.victim.countermeasures.plasma import plasma_brightness, plasma_contrast
+from hpcule.victim.countermeasures.table import Applied
+from hpcule.victim.countermeasures.trivial_augment import trivial_augment
 from hpcule.world.keyed import key, uniform
 
 

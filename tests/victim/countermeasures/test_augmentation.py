@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.victim.augmentation import augment, shuffle_channels
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures.augmentation import augment, shuffle_channels
+from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.world.keyed import uniform
 
 IDS = np.arange(40, dtype=np.int64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.victim.plasma import INTENSITY, ROUGHNESS, clouds, plasma_brightness, plasma_contrast
+from hpcule.victim.countermeasures.plasma import INTENSITY, ROUGHNESS, clouds, plasma_brightness, plasma_contrast
 from hpcule.world.keyed import uniform
 
 IDS = np.arange(20, dtype=np.int64)

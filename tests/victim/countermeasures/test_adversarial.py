@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from toys import ToySource
 
-from hpcule.victim.adversarial import STEPS, attacked, build_adversary
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.adversarial import STEPS, attacked, build_adversary
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 

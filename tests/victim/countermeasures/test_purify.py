@@ -11,9 +11,9 @@ from toys import ToySource
 from hpcule.config.errors import DataError, UsageError
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure
+from hpcule.victim.countermeasures.purify import diffused, purification
+from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.victim.published import Published
-from hpcule.victim.purify import diffused, purification
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 SIZE = 8

@@ -20,7 +20,7 @@ from torch import Tensor
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.source import Ids, Samples
 from hpcule.publish.carry import Publish
-from hpcule.victim.countermeasures import Applied
+from hpcule.victim.countermeasures.table import Applied
 from hpcule.world.keyed import key, normal
 from hpcule.world.torchvision_compat import declare_missing_operators
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from toys import ToySource
 
-from hpcule.victim.projection import fit_directions, project
+from hpcule.victim.countermeasures.projection import fit_directions, project
 from hpcule.victim.published import Published
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.victim.countermeasures import Applied
+from hpcule.victim.countermeasures.table import Applied
 from hpcule.world.keyed import uniform
 
 PROBABILITY = 0.5

@@ -10,8 +10,8 @@ from torch import nn
 from hpcule.craft.parts.adversary import Adversary
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures import countermeasure
-from hpcule.victim.mixing import Mixed
+from hpcule.victim.countermeasures.mixing import Mixed
+from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.world.keyed import key
 
 STEPS = 10

@@ -8,8 +8,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from hpcule.config.errors import UsageError
-from hpcule.victim.countermeasures import Applied, countermeasure
-from hpcule.victim.squeeze import squeeze
+from hpcule.victim.countermeasures.squeeze import squeeze
+from hpcule.victim.countermeasures.table import Applied, countermeasure
 
 
 def samples(shape=(3, 3, 20, 24), dtype=np.uint8):
