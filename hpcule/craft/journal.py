@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from hpcule.craft.method import Step
 from hpcule.store.files import writing
-from hpcule.world.group import World
-from hpcule.world.spent import Spent
+from hpcule.world.group import Spent, World
 
 T = TypeVar("T")
 SECTIONS = ("read", "craft", "write", "finish")

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.source import Samples
-
 SHOWN = 255
 """The brightest level shown."""
 
@@ -44,13 +42,13 @@ class Grid:
         # 1e-9: 255 / 255 * 8 must not become 7 by the last bit of a division.
         return int(epsilon * abs(self.unit) + 1e-9)
 
-    def shown(self, stored: Samples) -> Samples:
+    def shown(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What a viewer shows, uint8, of the same shape."""
         places = np.clip(stored, self.lowest, self.highest).astype(np.int64) - self.lowest
-        levels: Samples = self.table[places]
+        levels: npt.NDArray[Any] = self.table[places]
         return levels
 
-    def moved(self, stored: Samples, levels: npt.NDArray[Any], epsilon: float) -> Samples:
+    def moved(self, stored: npt.NDArray[Any], levels: npt.NDArray[Any], epsilon: float) -> npt.NDArray[Any]:
         """Stored values moved by so many levels shown each, by no more than the budget.
 
         What is padding or no valid value stays as it is, and nothing becomes padding.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from hpcule.data.grid import Grid
+from hpcule.data.grid import Grid
 
 Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcule import __version__
+from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError
 from hpcule.data.source import Ids, Source
 from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
 from hpcule.store.fingerprint import fingerprint
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 

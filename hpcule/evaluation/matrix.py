@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hpcule.config.digest import digest
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept, checkpoints, digests
@@ -17,7 +18,6 @@ from hpcule.evaluation.results import SetName
 from hpcule.measure.linearity import linearity
 from hpcule.measure.ranking import ranking
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published, noise_basis

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from hpcule.config.digest import digest
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.certificate import certify as bounds_of
@@ -19,7 +20,6 @@ from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
 from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from hpcule import __version__
+from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
@@ -26,7 +27,6 @@ from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published, publisher

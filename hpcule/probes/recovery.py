@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from hpcule.config.digest import digest
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.recovery import Batch, recover
 from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.published import Published
 from hpcule.victim.run import train_victim
 from hpcule.victim.schedule import Schedule

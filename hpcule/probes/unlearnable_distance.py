@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from hpcule.config.digest import digest
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
 from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
-from hpcule.study.grid import digest
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
 from hpcule.world.group import World

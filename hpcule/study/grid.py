@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hpcule.config.digest import digest
 from hpcule.config.errors import UsageError
 from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
@@ -194,11 +194,6 @@ def _note_victim(
     key = digest(role, to_tree(victim), recipe, seed, identity, config.data, config.test, config.samples)
     grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts))
     return key
-
-
-def digest(*parts: Any) -> str:
-    """Sixteen hexadecimal digits that stand for plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def find_item(grid: Grid, key: str) -> Craft | Victim:
