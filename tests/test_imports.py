@@ -84,7 +84,7 @@ def test_every_way_to_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "hpcule.cli.main",
         "hpcule.craft",
         "hpcule.store.write.Writer",
-        "hpcule.report.protection",
+        "hpcule.study.report",
     ]
 
 

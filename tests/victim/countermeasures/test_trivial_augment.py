@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpcule.victim.countermeasures.table import trivial_augment as ours
+from hpcule.victim.countermeasures import trivial_augment as ours
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 declare_missing_operators()
