@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment in .venv, made on first use and made anew when the requirements change.
+# Everything runs in a virtual environment in .venv, made on first use and made again when the requirements change.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ help:
 	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
 	@echo "make test          set up everything, then lint, type check and run all tests"
 	@echo "make test-cluster  start a Slurm on this machine (Debian, as root), run the tests that need it, and stop it"
-	@echo "make lint          ruff and mypy alone"
+	@echo "make lint          ruff, mypy and the words of our texts alone"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make bench         run the programs in bench/"
 	@echo "make clean         remove the virtual environment and all caches; results stay"
@@ -36,6 +36,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/words.py --count
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
