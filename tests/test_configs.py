@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcule.cli.main import main
-from hpcule.config.tree import build, load_yaml, merged
+from hpcule.config.tree import build, load_yaml, merged, to_tree
 from hpcule.craft.table import METHODS, configure, find
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.jobs.site import SiteConfig, load_site
@@ -34,13 +33,6 @@ def test_none_is_elsewhere():
     assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM + STUDY + SITE)
 
 
-def test_each_method_has_a_full_and_a_small_run():
-    assert {path.stem for path in CRAFT} >= set(METHODS)
-    # A method without a surrogate has nothing to make smaller.
-    trained = {name for name, method in METHODS.items() if method.facts.needs_surrogate}
-    assert {path.stem for path in CRAFT} >= {f"{name}-small" for name in trained}
-
-
 @pytest.mark.parametrize("path", CRAFT, ids=named)
 def test_craft(path):
     method = max((name for name in METHODS if f"{path.stem}-".startswith(f"{name}-")), key=len)
@@ -54,6 +46,7 @@ def test_craft(path):
         overrides = ["method.encoder=clip-resnet50"]
     if path.stem.endswith("-gpu"):
         overrides = ["world.device=cuda", "precision=bf16", f"method.ghost={config.method.batch}"]
+    assert config != configure(method, "DATA", preset=config.preset, file={}, overrides=[]), "no more than a preset"
     assert config == configure(method, "DATA", preset=config.preset, file={}, overrides=overrides)
     assert find(method).unit(config.method) == {"uc": "cluster", "classwise": "class", "pue": "class"}.get(
         method, unit or "sample"
@@ -97,9 +90,11 @@ def test_the_command_in_its_comment_names_the_file(path):
 
 def test_a_craft_run_reads_its_file(tmp_path, capsys):
     store = tmp_path / "store"
-    arguments = ["craft", "pil", "--data", "digits", "--out", str(store), "--json"]
-    assert main([*arguments, "--config", str(ROOT / "configs/craft/pil-small.yaml"), "--set", "method.steps=1"]) == 0
+    arguments = ["craft", "em", "--data", "digits", "--out", str(store), "--json"]
+    short = ["method.surrogate=convnet", "method.model_steps=1", "method.max_rounds=1", "method.subset=0.1"]
+    overrides = [word for setting in short for word in ("--set", setting)]
+    assert main([*arguments, "--config", str(ROOT / "configs/craft/em-class-small.yaml"), *overrides]) == 0
     written = load_yaml(store / "run" / "config.yaml")
-    expected = configure("pil", "digits", preset="small", file={}, overrides=["method.steps=1"])
-    assert written["method"] == dataclasses.asdict(expected.method)
+    expected = configure("em", "digits", preset="small", file={}, overrides=[*short, "method.unit=class"])
+    assert written["method"] == to_tree(expected.method)
     assert '"reduced": true' in capsys.readouterr().out
