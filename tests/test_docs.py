@@ -38,6 +38,7 @@ PLAIN_CONFIGS: dict[str, Any] = {
 """Of commands whose defaults are those of the configuration."""
 LARGER = ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")
 ROOT = Path(__file__).parents[1]
+METHODS_PAGE = ROOT / "docs" / "methods" / "README.md"
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SETTING = re.compile(r"(?:method|store|world|victim)\.(?!py$)[a-z_]+")
 
@@ -283,12 +284,12 @@ def test_ghosts_and_batches():
         assert written["batch (`method.batch`)"][column] == str(settings["method.batch"])
 
 
-def test_methods_table_of_the_readme():
-    ((heading, rows),) = [table for table in tables(ROOT / "README.md") if table[0][0] == "method"]
+def test_table_of_methods():
+    ((heading, rows),) = [table for table in tables(METHODS_PAGE) if table[0][0] == "method"]
     assert heading == ["method", "what it is", "labels", "cost", "paper"]
     expected = [
         [
-            f"[{method['name']}](docs/methods/{method['name']}.md)",
+            f"[{method['name']}]({method['name']}.md)",
             method["title"],
             "needed" if method["needs_labels"] else "not needed",
             method["cost"],
@@ -297,6 +298,12 @@ def test_methods_table_of_the_readme():
         for method in describe()
     ]
     assert sorted(rows) == sorted(expected)
+
+
+def test_the_readme_is_short_and_counts_the_methods():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 1100
+    assert f"There are {len(METHODS)} methods in all" in text
 
 
 def test_kinds_of_damage():
