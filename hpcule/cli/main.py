@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hpcule import __version__
 from hpcule.cli import (
     certify,
     compare,
@@ -35,6 +34,7 @@ from hpcule.cli import (
     verify,
 )
 from hpcule.config.errors import HpculeError, one_line
+from hpcule.config.version import __version__
 
 VERBS = (
     *(demo, methods, craft, verify, export, inspect, revert, key, train),

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hpcule import __version__
 from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, CraftConfig, LengthConfig
 from hpcule.config.tree import to_tree
+from hpcule.config.version import __version__
 from hpcule.craft.table import METHODS, find
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
-from hpcule import __version__
+from hpcule.config.version import __version__
 from hpcule.data.source import Source
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.evaluate import evaluate

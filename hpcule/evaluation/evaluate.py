@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcule import __version__
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
+from hpcule.config.version import __version__
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles

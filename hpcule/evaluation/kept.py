@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hpcule import __version__
 from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError
+from hpcule.config.version import __version__
 from hpcule.data.source import Ids, Source
 from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
 from hpcule.store.fingerprint import fingerprint

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hpcule import __version__
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import build, to_tree
+from hpcule.config.version import __version__
 from hpcule.data.open import open_source, open_test
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset

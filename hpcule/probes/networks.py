@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from hpcule import __version__
 from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
+from hpcule.config.version import __version__
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept, digests
 from hpcule.measure.accuracy import chance_level, has_learnt

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcule import __version__
 from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.config.version import __version__
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
 from hpcule.report.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
-from hpcule.nets import NETS
+from hpcule.nets import check_network
 from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import (
@@ -102,11 +102,15 @@ def read_recipe(text: str) -> Recipe:
 def _check_network(text: str, network: str | None, steps: list[str]) -> None:
     """Trained weights need an architecture that comes with them; all else is trained from scratch."""
     transfer = next((step for step in steps if step in TRANSFERS), None)
-    valid = ARCHITECTURES if transfer else NETS
     if transfer and network is None:
         raise UsageError(f"recipe {text}: say which trained network, as in {text}@{next(iter(ARCHITECTURES))}")
-    if network is not None and network not in valid:
-        raise UsageError(f"recipe {text}: {unknown('network', network, valid)}")
+    if transfer and network not in ARCHITECTURES:
+        raise UsageError(f"recipe {text}: {unknown('network', network or '', ARCHITECTURES)}")
+    if network is not None and not transfer:
+        try:
+            check_network(network)
+        except UsageError as error:
+            raise UsageError(f"recipe {text}: {error}") from None
 
 
 def check_recipes(names: tuple[str, ...]) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcule import __version__
 from hpcule.config.errors import DataError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import dump_yaml, to_tree
+from hpcule.config.version import __version__
 from hpcule.data.check import check_same_task
 from hpcule.data.open import open_source, open_test
 from hpcule.publish.carry import publishing
