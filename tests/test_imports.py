@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,24 @@ def wrong_directions(path: Path) -> list[str]:
     return found
 
 
+def circle(package: Path) -> list[str]:
+    """Modules of which each imports the next, the first one again at the end; empty if there are none.
+
+    Imports inside functions and under TYPE_CHECKING count.
+    """
+    paths = {".".join(path.relative_to(package.parent).with_suffix("").parts): path for path in package.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    graph = {
+        module: {name if name in modules else name.rpartition(".")[0] for _, name in imported(path)} & set(modules)
+        for module, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
 def test_every_folder_is_a_room() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(LEVELS)
 
@@ -86,6 +106,56 @@ def test_every_way_to_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "hpcule.store.write.Writer",
         "hpcule.study.report",
     ]
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    found = circle(PACKAGE)
+    assert not found, " imports ".join(found)
+
+
+def test_parts_of_methods_import_no_method() -> None:
+    paths = sorted((PACKAGE / "craft" / "parts").glob("*.py"))
+    wrong = [f"{p.name} imports {name}" for p in paths for _, name in imported(p) if ".craft.methods" in name]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_few_methods_import_another() -> None:
+    folder = PACKAGE / "craft" / "methods"
+    arrows = {
+        (path.stem, name.split(".")[3])
+        for path in folder.glob("*.py")
+        for _, name in imported(path)
+        if name.startswith("hpcule.craft.methods.")
+    }
+    assert arrows <= {("em_ops", "em"), ("em_ops", "ops"), ("sem", "rem")}
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from hpcule.craft.first import thing\n",
+        "from . import first\n",
+        "def inside():\n    import hpcule.craft.first\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hpcule.craft.first import thing\n",
+    ],
+)
+def test_a_planted_circle_is_found(back: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "hpcule"
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", package)
+    (package / "craft").mkdir(parents=True)
+    for name in ("__init__", "craft/__init__"):
+        (package / f"{name}.py").touch()
+    (package / "craft" / "first.py").write_text("from hpcule.craft import second\n")
+    (package / "craft" / "second.py").write_text("from hpcule.craft.third import other\n")
+    (package / "craft" / "third.py").write_text("import os\n")
+    assert circle(package) == []
+    (package / "craft" / "third.py").write_text(back)
+    found = circle(package)
+    assert found[0] == found[-1]
+    assert set(found) == {f"hpcule.craft.{name}" for name in ("first", "second", "third")}
+    following = {"first": "second", "second": "third", "third": "first"}
+    ends = [name.rpartition(".")[2] for name in found]
+    assert all(following[one] == other for one, other in pairwise(ends))
 
 
 def test_config_imports_nothing_heavy() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
-from hpcule.craft.parts.two_phase import RateSchedule
+from hpcule.craft.parts.settings import RateSchedule
 from hpcule.data.view import Augment
 
 

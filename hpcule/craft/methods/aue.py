@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
-from hpcule.craft.parts.two_phase import RateSchedule, TwoPhase, TwoPhaseConfig
+from hpcule.craft.parts.settings import RateSchedule, TwoPhaseConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.view import Augment
 
 

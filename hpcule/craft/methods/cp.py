@@ -8,71 +8,48 @@ BYOL.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
-from hpcule.craft.parts import cp_work
+from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.contrastive import (
     ContrastiveClassNoise,
+    ContrastiveConfig,
     ContrastiveSampleNoise,
     ContrastiveSurrogate,
     new_learner,
     two_views,
 )
-from hpcule.craft.parts.two_phase import RateSchedule, TwoPhase, TwoPhaseConfig
-from hpcule.craft.work import Extent, Work
-from hpcule.data.schedule import Ghost
-from hpcule.nets.contrastive import Contrastive
+from hpcule.craft.parts.settings import RateSchedule
+from hpcule.craft.parts.two_phase import TwoPhase
+from hpcule.craft.parts.two_phase_work import FORWARD
+from hpcule.craft.work import Extent, Phase, Walk, Work
+from hpcule.data.schedule import Ghost, ghosts_in_shard
+from hpcule.nets.contrastive import EMBEDDING, Contrastive
+
+TRAINING = {"simclr": 2.0, "moco": 1 + FORWARD, "byol": 2 + 2 * FORWARD}
+"""Passes of a sample's two views through the branches; target branches only go forward."""
+NOISE = {"simclr": 2.0, "moco": 2.0, "byol": 4.0}
+"""The same where gradients flow back to the pixels through all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CPConfig(TwoPhaseConfig):
+class CPConfig(ContrastiveConfig):
     """Defaults are the authors' for CIFAR-10, sample-wise, by SimCLR's loss."""
 
     name: str = "cp"
-    learner: Literal["simclr", "moco", "byol"] = "simclr"
-    """Whose loss is lowered."""
-    ghost: int = 128
-    """Micro-batch, BatchNorm group, and group of negatives."""
     learning_rate: float = 0.5
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     model_epochs: int | None = 1
     schedule: RateSchedule = "cosine"
-    augment: Literal["strong"] = "strong"
-    smallest_crop: float = 0.2
-    """Of a view: share of the image's area."""
     stop_error: float = -1.0
     max_rounds: int = 200
     subset: float = 1.0
-    noise_batches: int = 20
-    """Class-wise: minibatches of a noise phase; the walk through the data continues from round to round."""
-    separation: float = 0.0
-    """Sample-wise: weight of TUE's class separation in the noise phase, beside the mean contrastive loss."""
-    temperature: float = 0.5
-    """Of SimCLR's and MoCo's softmax."""
-    target_momentum: float = 0.99
-    """Of MoCo's and BYOL's second branch."""
-    queue: int = 4096
-    """Keys that are MoCo's negatives."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if not 0 < self.smallest_crop <= 1 or not 0 <= self.target_momentum <= 1:
-            raise ValueError("smallest_crop must be above 0 to 1, target_momentum 0 to 1")
-        if self.ghost < 2:
-            raise ValueError(f"ghost={self.ghost}: at least 2, for it is the group of negatives")
-        if self.temperature <= 0 or min(self.noise_batches, self.queue) < 1:
-            raise ValueError("temperature must be above 0, noise_batches and queue at least 1")
-        if self.separation < 0 or (self.separation and self.unit == "class"):
-            raise ValueError(f"separation={self.separation:g}: at least 0, and 0 class-wise")
-        if self.unit == "class" and (self.noise_steps or 1) > 1:
-            raise ValueError(f"noise_steps={self.noise_steps}: class-wise a batch makes one")
 
     @property
     def default_noise_steps(self) -> int:
@@ -124,13 +101,39 @@ class ContrastivePoisoning(TwoPhase):
 
     @classmethod
     def work(cls, config: CPConfig, extent: Extent) -> Work:
-        """Rounds of passes of two views."""
-        return cp_work.work(config, extent)
+        """As every method of the template, but with two views, branches, and a walk of its own class-wise."""
+        learner = new_learner(config, extent.shape, 0)
+        plain = two_phase_work.work(config, extent, network=learner)
+        model, noise, judged = plain.phases
+        walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
+        if config.unit == "sample":
+            ghosts = extent.own_shards * ghosts_in_shard(extent.samples // extent.shards, config.ghost)
+            noise = replace(noise, calls=noise.calls * ghosts / extent.tiles())
+        else:
+            noise, judged = _in_batches(config, noise, walk), _in_batches(config, judged, walk)
+        checkpoint = plain.checkpoint + 4 * sum(p.numel() for p in learner.parameters() if not p.requires_grad)
+        if config.learner == "moco":
+            keys = 4 * EMBEDDING * walk.samples / walk.batches
+            model = replace(model, sums=3 * model.marks, sum_bytes=(2 * model.sum_bytes + keys) / 3)
+            checkpoint += 4 * EMBEDDING * config.queue
+        phases = (
+            replace(model, passes=TRAINING[config.learner] * model.passes),
+            replace(noise, passes=NOISE[config.learner] * noise.passes),
+            replace(judged, passes=NOISE[config.learner] * judged.passes),
+        )
+        return replace(plain, phases=phases, checkpoint=checkpoint)
 
     @classmethod
     def trial(cls, config: CPConfig, batch: int, workers: int) -> CPConfig:
-        """Two short rounds."""
-        return cp_work.trial(config, batch)
+        """Two rounds of three model steps and of two noise steps or batches."""
+        return replace(
+            two_phase_work.trial(config, batch),
+            learner=config.learner,
+            smallest_crop=config.smallest_crop,
+            separation=config.separation,
+            noise_batches=2,
+            queue=config.queue,
+        )
 
     def make_network(self, seed: int) -> Contrastive:
         """The learner."""
@@ -148,3 +151,12 @@ class ContrastivePoisoning(TwoPhase):
         return two_views(
             images, ghost.ids, self.config, self.problem.seed, "model view", self.batches // self.schedule.steps
         )
+
+
+def _in_batches(config: CPConfig, phase: Phase, walk: Walk) -> Phase:
+    """A phase over whole epochs as one over `noise_batches` a round."""
+    share = config.noise_batches / walk.batches
+    batches = config.max_rounds * config.noise_batches
+    if phase.stage == "round":
+        return replace(phase, passes=share * phase.passes)
+    return replace(phase, marks=batches, calls=batches, sums=batches, passes=share * phase.passes)

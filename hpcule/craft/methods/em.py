@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
-from hpcule.craft.parts.two_phase import TwoPhase, TwoPhaseConfig
+from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 
 
 @dataclass(frozen=True, kw_only=True)

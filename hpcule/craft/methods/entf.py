@@ -19,8 +19,8 @@ from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import OnceTrained, OnceTrainedConfig, RestartedNoise
+from hpcule.craft.parts.settings import RateSchedule
 from hpcule.craft.parts.surrogate import features
-from hpcule.craft.parts.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment

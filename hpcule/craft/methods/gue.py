@@ -26,15 +26,17 @@ from torch.nn import functional
 
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
-from hpcule.craft.parts import gue_work
 from hpcule.craft.parts.levels import to_levels
-from hpcule.craft.work import Extent, Work
+from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
-from hpcule.nets.unet import build_unet
+from hpcule.nets.unet import UNet, build_unet
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key
 from hpcule.world.precision import autocast, place
+
+PLAYED = 3
+"""Passes of a batch in addition to those that lead to theta': F, and g with either theta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,34 @@ class GameUnlearnable(Method):
 
     @classmethod
     def work(cls, config: GUEConfig, extent: Extent) -> Work:
-        """The game, and one forward of the generator."""
-        return gue_work.work(config, extent)
+        """Sums of the follower's gradient for each inner step, of all gradients once a batch; then forwards alone."""
+        _, height, width = extent.shape
+        network = build(
+            config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0
+        )
+        follower = sum(parameter.numel() for parameter in network.parameters())
+        generator = sum(parameter.numel() for parameter in UNet(extent.shape[0]).parameters())
+        walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
+        steps, sums = config.epochs * walk.batches, config.inner_steps + 1
+        game = Phase(
+            stage="game",
+            marks=steps,
+            passes=config.epochs * (config.inner_steps + PLAYED) * walk.busiest(extent.workers),
+            calls=steps,
+            sums=steps * sums,
+            sum_bytes=extent.addend * ((config.inner_steps + 2) * follower + generator + 3) / sums,
+            ranks=extent.workers,
+            busy=min(extent.workers, walk.ghosts_a_batch),
+        )
+        noise = Phase(
+            stage="noise",
+            marks=extent.own_shards,
+            passes=extent.own_samples,
+            calls=extent.tiles(),
+            busy=extent.workers,
+        )
+        # All ids, and an epoch's order of them.
+        return Work(phases=(game, noise), memory=16.0 * extent.samples, checkpoint=4.0 * (follower + generator))
 
     @classmethod
     def trial(cls, config: GUEConfig, batch: int, workers: int) -> GUEConfig:

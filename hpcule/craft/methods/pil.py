@@ -26,8 +26,7 @@ from torch.nn import functional
 
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
-from hpcule.craft.parts.levels import to_levels
-from hpcule.craft.parts.start import uniform_start
+from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
 from hpcule.craft.parts import two_phase_work
-from hpcule.craft.parts.class_noise import ClassNoise
-from hpcule.craft.parts.noise import Noise, SampleNoise
+from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
+from hpcule.craft.parts.settings import TwoPhaseConfig
 from hpcule.craft.parts.surrogate import input_gradient
-from hpcule.craft.parts.two_phase import TwoPhase, TwoPhaseConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.nets.weight_noise import levels, places

@@ -18,10 +18,10 @@ from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
+from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import SampleNoise
-from hpcule.craft.parts.start import uniform_start
+from hpcule.craft.parts.settings import RateSchedule
 from hpcule.craft.parts.surrogate import input_gradient
-from hpcule.craft.parts.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids

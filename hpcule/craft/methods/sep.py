@@ -20,8 +20,8 @@ from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import RestartedNoise
+from hpcule.craft.parts.settings import RateSchedule
 from hpcule.craft.parts.surrogate import evaluate, input_gradient
-from hpcule.craft.parts.two_phase import RateSchedule
 from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardResult, State, Step
-from hpcule.craft.parts.levels import to_levels
+from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.parts.model_free import TILE, ModelFree
 from hpcule.craft.parts.separation import of_centres
-from hpcule.craft.parts.start import uniform_start
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key

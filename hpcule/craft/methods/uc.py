@@ -15,15 +15,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import (
     Event,
     Facts,
@@ -37,18 +38,59 @@ from hpcule.craft.method import (
     Unit,
     finite,
 )
-from hpcule.craft.parts import uc_work
 from hpcule.craft.parts.cluster_delta import ClusterDelta
-from hpcule.craft.parts.cluster_generator import ClusterGenerator
-from hpcule.craft.parts.encoded import Encoded
+from hpcule.craft.parts.cluster_generator import Bound, ClusterGenerator
+from hpcule.craft.parts.encoded import Encoded, EncoderConfig
 from hpcule.craft.parts.kmeans import Integers, kmeans
-from hpcule.craft.parts.uc_config import UCConfig
-from hpcule.craft.work import Extent, Work
+from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.keyed import key
+
+GENERATOR_WEIGHTS = 7_841_411
+"""Parameters for three channels; a checkpoint has Adam's two moments in addition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UCConfig(EncoderConfig, BoundedConfig):
+    """Defaults are the authors' for Oxford-IIIT Pets, but for the encoder."""
+
+    name: str = "uc"
+    epsilon: float = 16.0
+    clusters: int = 10
+    bound: Bound = "clamp"
+    """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
+    direct: bool = False
+    """Signed steps on the deltas themselves, without generators."""
+    step_size: float | None = None
+    """Levels of such a step; None: epsilon / 10."""
+    epochs: int = 50
+    steps: int | None = None
+    """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
+    batch: int = 256
+    learning_rate: float = 1e-4
+    """Adam, cosine to 1e-6 a step."""
+    weight_decay: float = 5e-4
+    """Coupled: added to the gradient."""
+    fit_on: Literal["all", "cluster"] = "all"
+    """Train a cluster's generator on all samples, as the authors' code does, or on its own, as their formula says."""
+    target_offset: int = 1
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if self.clusters < 2:
+            raise ValueError(f"clusters={self.clusters}: at least 2, since each is moved onto another one's centre")
+        if self.target_offset % self.clusters == 0:
+            raise ValueError(f"target_offset={self.target_offset}: must not be a multiple of clusters")
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
+        if self.encoder_size < 32:
+            raise ValueError(f"encoder_size={self.encoder_size}: at least 32")
+        if min(self.batch, self.ghost) < 1 or min(self.epochs, self.steps or 0) < 0:
+            raise ValueError("batch and ghost must be at least 1, epochs and steps at least 0")
 
 
 class UnlearnableClusters(Method):
@@ -113,13 +155,31 @@ class UnlearnableClusters(Method):
 
     @classmethod
     def work(cls, config: UCConfig, extent: Extent) -> Work:
-        """Features, clusters, generators."""
-        return uc_work.work(config, extent)
+        """Features by shard, K-means, and each cluster's generator in one group of ranks."""
+        groups = min(config.clusters, extent.workers)
+        # All ids, an epoch's order of them, and the cluster of every sample.
+        memory = 8.0 * extent.samples * 3
+        checkpoint = 8.0 * extent.samples + groups * 3 * 4 * GENERATOR_WEIGHTS
+        notes = ["K-means is taken to need as many iterations as in the calibration"]
+        if config.fit_on == "cluster":
+            notes.append("clusters are taken to be equally large")
+        phases = (_features(config, extent), _kmeans(config, extent), _generators(config, extent, groups))
+        return Work(phases=phases, memory=memory, checkpoint=checkpoint, shared=config.clusters, notes=tuple(notes))
 
     @classmethod
     def trial(cls, config: UCConfig, batch: int, workers: int) -> UCConfig:
-        """Three steps of a few clusters."""
-        return uc_work.trial(config, batch, workers)
+        """Three steps of at most two clusters a group: the second one shows what a new generator takes."""
+        return type(config)(
+            clusters=min(config.clusters, 2 * workers),
+            encoder=config.encoder,
+            checkpoint=config.checkpoint,
+            encoder_size=config.encoder_size,
+            steps=3,
+            batch=batch,
+            ghost=config.ghost,
+            augment=config.augment,
+            direct=config.direct,
+        )
 
     def run(self) -> Iterator[Event]:
         """Cluster; train the generators; collect their deltas."""
@@ -264,3 +324,52 @@ def _part(cluster: int) -> str:
 
 def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
     return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}
+
+
+def _features(config: UCConfig, extent: Extent) -> Phase:
+    """One forward of every sample; nothing is sent."""
+    return Phase(
+        stage="features",
+        marks=extent.own_shards,
+        passes=extent.own_samples,
+        calls=extent.tiles(config.ghost),
+        busy=extent.workers,
+        kept=True,
+    )
+
+
+def _kmeans(config: UCConfig, extent: Extent) -> Phase:
+    """Distances of own samples to all centres; at the end all ranks gather every sample's cluster."""
+    return Phase(
+        stage="clusters",
+        marks=1,
+        passes=extent.own_samples * config.clusters,
+        calls=0,
+        sums=1,
+        sum_bytes=8 * extent.samples,
+        ranks=extent.workers,
+        busy=extent.workers,
+    )
+
+
+def _generators(config: UCConfig, extent: Extent, groups: int) -> Phase:
+    """The smallest group with most clusters; the ranks of a group share out each batch, and each of them runs the
+    generator itself."""
+    samples = extent.samples if config.fit_on == "all" else math.ceil(extent.samples / config.clusters)
+    walk = Walk.of(samples, min(extent.shards, samples), config.ghost, config.batch)
+    length = config.epochs * walk.batches if config.steps is None else config.steps
+    clusters = -(-config.clusters // groups)
+    steps = clusters * length
+    ranks = extent.workers // groups
+    return Phase(
+        stage="generators",
+        marks=steps,
+        passes=steps * walk.busiest(ranks) / walk.batches,
+        calls=steps,
+        starts=clusters if length else 0,
+        # The gradient, and the loss with the squared norms of single samples' gradients, float64.
+        sums=2 * steps if ranks > 1 else 0,
+        sum_bytes=(extent.addend * extent.values + 16) / 2,
+        ranks=ranks,
+        busy=groups * min(ranks, walk.ghosts_a_batch),
+    )

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Step
-from hpcule.craft.parts.start import uniform_start
+from hpcule.craft.parts.levels import uniform_start
+from hpcule.craft.parts.settings import TwoPhaseConfig
 from hpcule.craft.parts.surrogate import input_gradient
-from hpcule.craft.parts.two_phase import TwoPhase, TwoPhaseConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.world.keyed import key

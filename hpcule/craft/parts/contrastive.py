@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from hpcule.craft.method import finite
 from hpcule.craft.parts import separation
-from hpcule.craft.parts.class_noise import ClassNoise
-from hpcule.craft.parts.noise import Noise, SampleNoise
-from hpcule.craft.parts.start import uniform_start
+from hpcule.craft.parts.levels import uniform_start
+from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
+from hpcule.craft.parts.settings import TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
 from hpcule.data.schedule import Ghost, ghosts_in_shard
 from hpcule.data.source import Ids
@@ -29,11 +30,45 @@ from hpcule.nets.frozen import fold_batch_norms
 from hpcule.world.keyed import key, order
 from hpcule.world.precision import autocast, place
 
-if TYPE_CHECKING:
-    from hpcule.craft.methods.cp import CPConfig
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(TwoPhaseConfig):
+    """Settings of a contrastive learner, and of noise that lowers its loss."""
+
+    learner: Literal["simclr", "moco", "byol"] = "simclr"
+    """Whose loss is lowered."""
+    ghost: int = 128
+    """Micro-batch, BatchNorm group, and group of negatives."""
+    augment: Literal["strong"] = "strong"
+    smallest_crop: float = 0.2
+    """Of a view: share of the image's area."""
+    noise_batches: int = 20
+    """Class-wise: minibatches of a noise phase; the walk through the data continues from round to round."""
+    separation: float = 0.0
+    """Sample-wise: weight of TUE's class separation in the noise phase, beside the mean contrastive loss."""
+    temperature: float = 0.5
+    """Of SimCLR's and MoCo's softmax."""
+    target_momentum: float = 0.99
+    """Of MoCo's and BYOL's second branch."""
+    queue: int = 4096
+    """Keys that are MoCo's negatives."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        if not 0 < self.smallest_crop <= 1 or not 0 <= self.target_momentum <= 1:
+            raise ValueError("smallest_crop must be above 0 to 1, target_momentum 0 to 1")
+        if self.ghost < 2:
+            raise ValueError(f"ghost={self.ghost}: at least 2, for it is the group of negatives")
+        if self.temperature <= 0 or min(self.noise_batches, self.queue) < 1:
+            raise ValueError("temperature must be above 0, noise_batches and queue at least 1")
+        if self.separation < 0 or (self.separation and self.unit == "class"):
+            raise ValueError(f"separation={self.separation:g}: at least 0, and 0 class-wise")
+        if self.unit == "class" and (self.noise_steps or 1) > 1:
+            raise ValueError(f"noise_steps={self.noise_steps}: class-wise a batch makes one")
 
 
-def new_learner(config: CPConfig, shape: tuple[int, int, int], seed: int) -> Contrastive:
+def new_learner(config: ContrastiveConfig, shape: tuple[int, int, int], seed: int) -> Contrastive:
     """The learner of these settings for samples [C, H, W], with weights drawn from `seed`."""
     channels, height, width = shape
     return build_learner(
@@ -48,7 +83,9 @@ def new_learner(config: CPConfig, shape: tuple[int, int, int], seed: int) -> Con
     )
 
 
-def two_views(images: Tensor, ids: Ids, config: CPConfig, seed: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
+def two_views(
+    images: Tensor, ids: Ids, config: ContrastiveConfig, seed: int, *purpose: str | int
+) -> tuple[Tensor, Tensor]:
     """Two independent augmentations of each image [n, C, H, W] in [0, 1]; differentiable.
 
     Args:
@@ -112,7 +149,7 @@ class ContrastiveSurrogate(Surrogate):
 class ContrastiveNoise(Noise):
     """Noise that lowers a contrastive loss of both views, of which gradients flow through every branch."""
 
-    config: CPConfig
+    config: ContrastiveConfig
 
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]

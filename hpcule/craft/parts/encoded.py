@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Problem
-from hpcule.craft.parts.uc_config import UCConfig
 from hpcule.data.augment import CropFlip
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
@@ -22,10 +23,26 @@ from hpcule.world.group import World
 from hpcule.world.precision import autocast, place
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(MethodConfig):
+    """Settings of a frozen encoder, and of how samples get to it."""
+
+    encoder: str = "efficientnet-lite0"
+    """Name of the network; the authors use resnet50, for which torchvision downloads ImageNet weights."""
+    checkpoint: str | None = None
+    """State dict for the encoder; every key must match."""
+    encoder_size: int = 224
+    """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
+    ghost: int = 32
+    """Samples that go through the encoder together."""
+    augment: bool = True
+    """Padded crop and flip of the sample, before delta is added."""
+
+
 class Encoded:
     """The samples of a problem, seen through an encoder that is rewritten here, in place, to be faster."""
 
-    def __init__(self, config: UCConfig, problem: Problem, encoder: Encoder) -> None:
+    def __init__(self, config: EncoderConfig, problem: Problem, encoder: Encoder) -> None:
         self.config = config
         self.problem = problem
         self.encoder = encoder

@@ -1,7 +1,9 @@
-"""From a delta to what is published: on the sample's own grid, within the budget."""
+"""Where deltas begin, and what is published of them: on the sample's own grid, within the budget."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hpcule.data.source import Ids
 from hpcule.store.budget import magnitude
+from hpcule.world.keyed import uniform
+
+
+def uniform_start(purpose: int, ids: Ids, shape: Sequence[int], radius: float) -> Tensor:
+    """Uniform in [-radius, radius), float32 [n, *shape], on the CPU: each id's is the same on every rank."""
+    values = torch.from_numpy(uniform(purpose, ids, prod(shape)))
+    return values.view(len(ids), *shape).mul_(2).sub_(1).mul_(radius)
 
 
 def published(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> Tensor:

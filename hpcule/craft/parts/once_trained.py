@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import SampleNoise
+from hpcule.craft.parts.settings import TwoPhaseConfig
 from hpcule.craft.parts.surrogate import evaluate
-from hpcule.craft.parts.two_phase import TwoPhase, TwoPhaseConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids

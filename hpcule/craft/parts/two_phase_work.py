@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
+from hpcule.craft.parts.settings import TwoPhaseConfig
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
 
-if TYPE_CHECKING:
-    from hpcule.craft.parts.two_phase import TwoPhaseConfig
-
-Config = TypeVar("Config", bound="TwoPhaseConfig")
+Config = TypeVar("Config", bound=TwoPhaseConfig)
 
 FORWARD = 0.5
 """Of a noise pass, which is a forward and a backward to the pixels: counting errors takes the forward alone."""

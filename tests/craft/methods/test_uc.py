@@ -13,9 +13,8 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 from hpcule.config.errors import HpculeError
 from hpcule.craft.cache import Cache
 from hpcule.craft.methods import uc
-from hpcule.craft.methods.uc import UnlearnableClusters
+from hpcule.craft.methods.uc import UCConfig, UnlearnableClusters
 from hpcule.craft.parts.cluster_generator import ClusterGenerator
-from hpcule.craft.parts.uc_config import UCConfig
 from hpcule.data.augment import CropFlip
 from hpcule.data.schedule import Schedule
 from hpcule.nets import generator

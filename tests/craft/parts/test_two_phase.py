@@ -8,7 +8,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import HpculeError
 from hpcule.craft.methods.em import EMConfig, ErrorMinimizing
-from hpcule.craft.parts.class_noise import _stratified
+from hpcule.craft.parts.noise import _stratified
 from hpcule.craft.parts.surrogate import evaluate
 from hpcule.data.schedule import Ghost
 
