@@ -63,7 +63,8 @@ class WorldConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
-    """Threads a worker; None: cores of the node divided by its workers, or 1 where the run is deterministic."""
+    """Threads a worker; None: 1 where the run is deterministic, else OMP_NUM_THREADS, else the node's cores divided by
+    its workers."""
     timeout_seconds: float = 1800.0
     """How long a collective may wait for a rank that does not answer."""
     checkpoint_seconds: float = 120.0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
-from hpcule.world.launcher import Place
+from hpcule.world.launcher import Place, environment_threads
 from hpcule.world.node import NodeSum, share_memory
 
 T = TypeVar("T")
@@ -225,8 +225,10 @@ def _device(place: Place, wanted: str) -> torch.device:
 
 
 def _set_threads(place: Place, threads: int | None, deterministic: bool) -> None:
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads or (1 if deterministic else max(1, cores // place.local_size)))
+    if threads is None:
+        share = max(1, len(os.sched_getaffinity(0)) // place.local_size)
+        threads = 1 if deterministic else environment_threads() or share
+    torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = not deterministic
     torch.backends.cudnn.allow_tf32 = not deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -1,4 +1,4 @@
-"""Where rank, size and address come from: one table a launcher, and nothing else reads the environment."""
+"""Where rank, size, address and threads come from: a table a launcher; nothing else reads the environment."""
 
 from __future__ import annotations
 
@@ -69,6 +69,15 @@ def detect(environ: Mapping[str, str] = os.environ) -> Place:
     if mpi:
         return _mpi(environ)
     return Place("single")
+
+
+def environment_threads(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Number of threads that OMP_NUM_THREADS asks for, read as OpenMP and torch read it, or None.
+
+    OpenMP takes a list, one number a level of nested parallelism, and ignores what is not a positive number.
+    """
+    first = environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None
 
 
 def _is_of_srun(mark: str, environ: Mapping[str, str]) -> bool:

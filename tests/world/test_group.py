@@ -138,7 +138,8 @@ def torch_settings():
 
 @pytest.mark.usefixtures("torch_settings")
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_threads(deterministic):
+def test_threads(deterministic, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     with connected(Place("single"), WorldConfig(device="cpu"), deterministic=deterministic) as world:
         assert torch.get_num_threads() == (1 if deterministic else cores)

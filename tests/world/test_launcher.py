@@ -179,6 +179,48 @@ def doctor(*launch):
     return found
 
 
+CORES = len(os.sched_getaffinity(0))
+THREADS = """
+import torch
+from hpcule.config.run import WorldConfig
+from hpcule.world.group import connected
+from hpcule.world.launcher import Place
+with connected(Place("single"), WorldConfig(device="cpu", threads={threads}), deterministic={deterministic}):
+    print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "threads", "deterministic", "expected"),
+    [
+        (None, None, False, CORES),
+        ("3", None, False, 3),
+        ("3", 2, False, 2),
+        ("3", None, True, 1),
+        ("3", 2, True, 2),
+        ("4,2", None, False, 4),
+        ("0", None, False, CORES),
+        ("many", None, False, CORES),
+    ],
+)
+def test_threads_are_those_of_the_environment_unless_a_setting_says_otherwise(
+    variable, threads, deterministic, expected
+):
+    environ = {name: value for name, value in clean_environ().items() if name != "OMP_NUM_THREADS"}
+    if variable is not None:
+        environ["OMP_NUM_THREADS"] = variable
+    done = run(sys.executable, "-c", THREADS.format(threads=threads, deterministic=deterministic), environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == expected
+
+
+def test_workers_have_the_threads_of_the_environment():
+    words = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2", "--json"]
+    done = run(*words, environ=clean_environ(OMP_NUM_THREADS="3"))
+    assert done.returncode == 0, done.stderr
+    assert [rank["threads"] for rank in json.loads(done.stdout)["ranks"]] == [3, 3]
+
+
 @pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE"])
 def test_an_mpi_of_one_under_a_launcher_of_two_is_refused(variable):
     pytest.importorskip("mpi4py")
