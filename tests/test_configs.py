@@ -12,7 +12,6 @@ from hpcule.cli.main import main
 from hpcule.config.tree import build, load_yaml, merged, to_tree
 from hpcule.craft.table import METHODS, configure, find
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
-from hpcule.jobs.site import SiteConfig, load_site
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import expand
@@ -22,7 +21,6 @@ ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))
 VICTIM = sorted((ROOT / "configs" / "victim").glob("*.yaml"))
 STUDY = sorted((ROOT / "configs" / "study").glob("*.yaml"))
-SITE = sorted((ROOT / "configs" / "site").glob("*.yaml"))
 
 
 def named(path: Path) -> str:
@@ -30,7 +28,7 @@ def named(path: Path) -> str:
 
 
 def test_none_is_elsewhere():
-    assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM + STUDY + SITE)
+    assert sorted((ROOT / "configs").rglob("*.*")) == sorted(CRAFT + VICTIM + STUDY)
 
 
 @pytest.mark.parametrize("path", CRAFT, ids=named)
@@ -70,11 +68,6 @@ def test_study(path):
     factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
     assert len(grid.cells) == math.prod(map(len, factors))
     assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()
-
-
-@pytest.mark.parametrize("path", SITE, ids=named)
-def test_site(path):
-    assert load_site(path.stem) == build(SiteConfig, load_yaml(path))
 
 
 def test_small_victim_is_the_default():

@@ -86,7 +86,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
     add_settings(parser)
     parser.add_argument(
-        "--submit", metavar="SITE", help="hand this command to a batch system: a name under configs/site, or a file"
+        "--submit",
+        metavar="SITE",
+        help="hand this command to a batch system: the name of a site, or a YAML file",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --submit: print the script, submit nothing")
     add_json(parser)

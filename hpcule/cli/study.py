@@ -21,7 +21,7 @@ def add_to(verbs: Any) -> None:
     run_part.set_defaults(run=run)
     submit_part = parts.add_parser("submit", help="hand everything that is not done yet to a batch system")
     _add_file(submit_part)
-    submit_part.add_argument("--site", default="local", metavar="SITE", help="a name under configs/site, or a file")
+    submit_part.add_argument("--site", default="local", metavar="SITE", help="a name, or a YAML file (default: local)")
     submit_part.add_argument("--dry-run", action="store_true", help="print the scripts, submit nothing")
     submit_part.set_defaults(run=submit)
     for name, function, what in (

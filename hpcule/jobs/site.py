@@ -1,17 +1,19 @@
-"""What a batch system wants to know, from a small file a site."""
+"""What a batch system needs to know of a site, from a small YAML file each; some come with the package."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build, load_yaml, unknown
 
-PLACES = (Path("configs/site"), Path(__file__).parents[2] / "configs" / "site")
+SITES = files(__package__) / "sites"
+"""Folder of the site files that come with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +48,28 @@ class SiteConfig:
 
 
 def load_site(name: str) -> SiteConfig:
-    """The site of that name under configs/site, or in that file.
+    """Read a site.
+
+    Args:
+        name: one of `site_names`, or a path that ends in .yaml or .yml.
 
     Raises:
-        UsageError: there is none, or it has a setting that does not exist.
+        UsageError: there is no such site, or its file has an unknown setting or an invalid value.
     """
-    known = {path.stem: path for place in PLACES for path in sorted(place.glob("*.yaml"))}
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else known.get(name)
-    if path is None:
-        raise UsageError(unknown("site", name, known or ["a file that ends in .yaml"]))
+    if Path(name).suffix in (".yaml", ".yml"):
+        return _read(Path(name))
+    if name not in site_names():
+        raise UsageError(unknown("site", name, [*site_names(), "a file that ends in .yaml"]))
+    with as_file(SITES / f"{name}.yaml") as path:
+        return _read(path)
+
+
+def site_names() -> list[str]:
+    """The names of the sites that come with the package, sorted."""
+    return sorted(Path(file.name).stem for file in SITES.iterdir() if file.name.endswith(".yaml"))
+
+
+def _read(path: Path) -> SiteConfig:
     return build(SiteConfig, load_yaml(path), f"{path.name}: ")
 
 

@@ -1,16 +1,45 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import hpcule
 from hpcule.config.errors import UsageError
-from hpcule.jobs.site import check_partition, load_site
+from hpcule.jobs.site import check_partition, load_site, site_names
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(hpcule.__file__).parent
+SITES = sorted((PACKAGE / "jobs" / "sites").iterdir())
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "site").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_packages_sites_are_its_files():
+    assert site_names() == [path.stem for path in SITES]
+    assert "local" in site_names()
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
 def test_every_site_file_is_valid(path):
     assert load_site(path.stem) == load_site(str(path))
+
+
+def test_a_site_is_found_where_only_the_package_is(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "alone" / "hpcule", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "elsewhere").mkdir()
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "alone"), "PYTHONSAFEPATH": "1"}
+    words = ["craft", "classwise", "--data", "digits", "--out", "store", "--submit", "local", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcule", *words],
+        cwd=tmp_path / "elsewhere",
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --partition=debug" in done.stdout
 
 
 @pytest.mark.parametrize(
