@@ -19,6 +19,7 @@ from hpcule.store.files import sha256_file
 from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import Manifest, SourceFacts, plan_shards, write_manifest
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
 from hpcule.study.config import StudyConfig
@@ -31,12 +32,12 @@ def make_store(file: str, *, finished: bool = True) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         store = folder / "store"
         manifest = planned()
-        begin(store, manifest)
+        begin(Vault(store), manifest)
         for index, entry in enumerate(manifest.shards):
             delta = np.full((entry.count, *manifest.sample_shape), 3, np.int8)
-            put(store, manifest, prepare_shard(manifest, index, LABELS[: entry.count], delta=delta))
+            put(Vault(store), manifest, prepare_shard(manifest, index, LABELS[: entry.count], delta=delta))
         if finished:
-            finish(store, manifest)
+            finish(Vault(store), manifest)
         return store / file
 
     return make
@@ -53,9 +54,9 @@ def planned() -> Manifest:
 
 def read_store(folder: Path) -> None:
     """Through the manifest, every shard and every delta."""
-    problems = verify(folder / "store")
+    problems = verify(Vault(folder / "store"))
     assert all("\n" not in str(problem) for problem in problems), problems
-    with StoreReader(folder / "store") as reader:
+    with StoreReader(Vault(folder / "store")) as reader:
         reader.delta(np.arange(reader.manifest.n))
     if problems:
         raise HpculeError(str(problems[0]))
@@ -69,21 +70,21 @@ def read_signed(folder: Path) -> None:
         for entry in planned().shards
     )
     index = sha256_file(store / "index.h5")
-    write_manifest(store, replace(planned(), shards=signed, index_sha256=index, complete=True))
+    write_manifest(Vault(store), replace(planned(), shards=signed, index_sha256=index, complete=True))
     read_store(folder)
 
 
 def read_notes(folder: Path) -> None:
-    done = finished_shards(folder / "store", planned())
+    done = finished_shards(Vault(folder / "store"), planned())
     if len(done) < 2:
         raise HpculeError("begun anew")
-    finish(folder / "store", planned())
+    finish(Vault(folder / "store"), planned())
 
 
 def make_checkpoint(file: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         state = {"weights": torch.arange(20.0), "step": 3, "names": ["a", "b"]}
-        commit(folder, 1, "key", {"shared": save_part(folder, 1, "shared", state)})
+        commit(Vault(folder), 1, "key", {"shared": save_part(Vault(folder), 1, "shared", state)})
         return folder / "run" / "checkpoint-00000001" / file
 
     return make
@@ -91,7 +92,7 @@ def make_checkpoint(file: str) -> Callable[[Path], Path]:
 
 def read_checkpoint(folder: Path) -> None:
     """With its COMMIT as it is."""
-    found = latest(folder, "key")
+    found = latest(Vault(folder), "key")
     if found is None:
         raise HpculeError("no checkpoint")
     for name in found.names:
@@ -100,7 +101,7 @@ def read_checkpoint(folder: Path) -> None:
 
 def read_signed_checkpoint(folder: Path) -> None:
     path = folder / "run" / "checkpoint-00000001" / "shared.pt"
-    commit(folder, 1, "key", {"shared": Part(path.stat().st_size, sha256_file(path))})
+    commit(Vault(folder), 1, "key", {"shared": Part(path.stat().st_size, sha256_file(path))})
     read_checkpoint(folder)
 
 

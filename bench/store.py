@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hpcule.store.behind import WriteBehind
 from hpcule.store.manifest import Manifest, SourceFacts, plan_shards
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish
 
 Array = npt.NDArray[Any]
@@ -50,8 +51,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     def write_store() -> None:
         # Anew in every turn: to replace a file takes the file system longer than to make one.
         store = folder / f"store-{next(turns)}"
-        begin(store, plan)
-        with WriteBehind(store, plan) as writer:
+        begin(Vault(store), plan)
+        with WriteBehind(Vault(store), plan) as writer:
             for shard in range(options.shards):
                 writer.shard(shard, None, delta=delta)
 
@@ -66,7 +67,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     total = options.shards * delta.nbytes
     compare("write", "write + fsync", write_store, write_plain, total, options.runs)
     store_folder, plain = folder / "store-0", folder / "plain"
-    finish(store_folder, plan)
+    finish(Vault(store_folder), plan)
     np.concatenate([delta] * options.shards).tofile(plain)
     mapped = np.memmap(plain, np.int8, "r", 0, (options.shards * len(delta), *shape))
     draws = np.random.default_rng(1)
@@ -84,7 +85,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 
     some = options.batches * options.batch * delta[0].nbytes
     map_take = np.asarray(mapped).__getitem__
-    with StoreReader(store_folder) as store:
+    with StoreReader(Vault(store_folder)) as store:
         compare(
             f"batches of {options.batch}",
             "memory map",

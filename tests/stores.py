@@ -17,6 +17,7 @@ from hpcule.data.source import Source
 from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import fingerprint
 from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards, write_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, prepare_shard, prepare_shared, put
 
 
@@ -117,17 +118,17 @@ def make_store(make_manifest, draw_delta, tmp_path):
         path, planned = tmp_path / name, make_manifest(source, **settings)
         delta = draw_delta(source, planned, seed)
         group = np.random.default_rng(seed).integers(0, planned.groups, planned.n) if planned.groups else None
-        begin(path, planned, key)
+        begin(Vault(path, key), planned)
         for index, entry in enumerate(planned.shards):
             rows = slice(entry.first, entry.first + entry.count)
             labels = source.labels[rows] if source.labels is not None else None
             if group is None:
-                put(path, planned, prepare_shard(planned, index, labels, delta=delta[rows]), key)
+                put(Vault(path, key), planned, prepare_shard(planned, index, labels, delta=delta[rows]))
             else:
-                put(path, planned, prepare_shard(planned, index, labels, group=group[rows]), key)
+                put(Vault(path, key), planned, prepare_shard(planned, index, labels, group=group[rows]))
         if planned.shared:
-            put(path, planned, prepare_shared(planned, delta), key)
-        return path, finish(path, planned, key), delta, group
+            put(Vault(path, key), planned, prepare_shared(planned, delta))
+        return path, finish(Vault(path, key), planned), delta, group
 
     return make
 
@@ -141,7 +142,7 @@ def sign_again():
         shards = tuple(replace(e, **facts) if e.file == file else e for e in manifest.shards)
         shared = replace(manifest.shared, **facts) if manifest.shared and manifest.shared.file == file else None
         signed = replace(manifest, shards=shards, shared=shared or manifest.shared)
-        write_manifest(store, signed)
+        write_manifest(Vault(store), signed)
         return signed
 
     return sign

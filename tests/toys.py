@@ -18,6 +18,7 @@ from hpcule.data.reader import Reader
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.store import checkpoint
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.world.group import World
 from hpcule.world.launcher import Place
 from hpcule.world.signals import StopFlag
@@ -83,8 +84,8 @@ class Outcome:
 def make_store(path: Path, source: Source, world: World, *settings: str) -> StoreReader:
     """A complete store of class-wise random noise."""
     config = configure("classwise", "toys", preset=None, file={}, overrides=["seed=0", *settings])
-    run.craft(config, source, path, world, StopFlag(), resume=True, report=lambda step: None)
-    return StoreReader(path)
+    run.craft(config, source, Vault(path), world, StopFlag(), resume=True, report=lambda step: None)
+    return StoreReader(Vault(path))
 
 
 def measure_toys(measure, config, store, out, world, stop=None):
@@ -96,7 +97,7 @@ def measure_toys(measure, config, store, out, world, stop=None):
         if stop is not None and stop(label, done):
             raise KeyboardInterrupt
 
-    reader = store if isinstance(store, StoreReader) else StoreReader(store)
+    reader = store if isinstance(store, StoreReader) else StoreReader(Vault(store))
     return measure(config, reader, ToySource(120), ToySource(60, seed=1), out, world, report), told
 
 
@@ -134,15 +135,15 @@ def save(method: Method, store: Path) -> None:
     """Write a method's state as a run does, from one rank."""
     (store / "run").mkdir(exist_ok=True)
     state = method.state()
-    parts = {"shared": checkpoint.save_part(store, 1, "shared", state.shared)}
+    parts = {"shared": checkpoint.save_part(Vault(store), 1, "shared", state.shared)}
     for name, part in state.parts.items():
-        parts[name] = checkpoint.save_part(store, 1, name, part)
-    checkpoint.commit(store, 1, "toy run", parts)
+        parts[name] = checkpoint.save_part(Vault(store), 1, name, part)
+    checkpoint.commit(Vault(store), 1, "toy run", parts)
 
 
 def restore(method: Method, store: Path) -> Method:
     """Read it back."""
-    saved = checkpoint.latest(store, "toy run")
+    saved = checkpoint.latest(Vault(store), "toy run")
     assert saved is not None
     method.restore(saved)
     return method

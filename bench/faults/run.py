@@ -35,6 +35,7 @@ import hpcule.craft.run
 import hpcule.store.verify  # noqa: F401
 from hpcule.config.errors import HpculeError
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=24", "method.model_steps=2"]
 ROUNDS = ["method.max_rounds=2", "method.stop_error=0"]
@@ -120,7 +121,7 @@ class Trial:
     def looks_whole(self) -> bool:
         """Whether a reader takes the store."""
         try:
-            with StoreReader(self.store) as reader:
+            with StoreReader(Vault(self.store)) as reader:
                 reader.delta(np.arange(reader.manifest.n))
         except HpculeError:
             return False

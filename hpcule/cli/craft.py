@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcule.cli.options import add_access, add_data, add_preset, add_run, configured
+
+if TYPE_CHECKING:
+    from hpcule.config.run import CraftConfig
+    from hpcule.data.source import Source
+    from hpcule.store.vault import Vault
+    from hpcule.world.group import World
 
 
 def add_to(verbs: Any) -> None:
@@ -29,26 +35,27 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.preparation import check
+    from hpcule.store.vault import Vault
 
     notice = privacy_notice([options.out], strict=options.strict)
-    key = key_of(options)
+    vault = Vault(options.out, key_of(options))
     config, source = configured(options)
     if options.submit:
-        check(config, source, options.out, resume=options.resume, workers=ranks(options), key=key)
+        check(config, source, vault, resume=options.resume, workers=ranks(options))
         submit(options, "craft", "--resume")
         return
     on_all_ranks(
-        lambda world: _craft(options, config, source, world, key),
+        lambda world: _craft(options, config, source, vault, world),
         given=options.given,
         workers=options.workers,
         config=config.world,
         deterministic=config.deterministic,
-        check=lambda workers: check(config, source, options.out, resume=options.resume, workers=workers, key=key),
+        check=lambda workers: check(config, source, vault, resume=options.resume, workers=workers),
         notice=notice,
     )
 
 
-def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any, key: Any) -> None:
+def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vault: Vault, world: World) -> None:
     from hpcule.cli.progress import Progress
     from hpcule.craft.method import Step
     from hpcule.craft.run import craft
@@ -60,7 +67,7 @@ def _craft(options: argparse.Namespace, config: Any, source: Any, world: Any, ke
             note = "".join(f", {name} {value:.4g}" for name, value in step.figures.items())
             progress.update(step.stage, step.done, step.total, note)
 
-        summary = craft(config, source, options.out, world, StopFlag(), resume=options.resume, report=report, key=key)
+        summary = craft(config, source, vault, world, StopFlag(), resume=options.resume, report=report)
     if world.leads:
         print(json.dumps(summary) if options.json else _sentence(summary))
 

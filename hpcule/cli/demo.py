@@ -7,14 +7,16 @@ measured with victims trained on the protected copy, on the clean images and on 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcule.cli.options import add_json, add_out
 from hpcule.config.errors import StoreError
 
 CRAFT = ["image_size=32", "method.epsilon=16", "world.threads=1"]
 EVALUATE = ["victim.network=convnet", "victim.epochs=10", "victim.batch=32", "victim.learning_rate=0.05"]
+
+if TYPE_CHECKING:
+    from hpcule.store.vault import Vault
 
 
 def add_to(verbs: Any) -> None:
@@ -32,15 +34,16 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.craft.table import configure
     from hpcule.data.open import open_source
     from hpcule.evaluation.suites import SUITES, EvaluateConfig
+    from hpcule.store.vault import Vault
 
-    store: Path = options.out / "store"
+    vault = Vault(options.out / "store")
     craft_config = configure("pil", "digits", preset=None, file={}, overrides=CRAFT)
     evaluate_config = build(EvaluateConfig, with_overrides({**SUITES["standard"], "recipes": ["plain"]}, EVALUATE))
     source = open_source("digits", image_size=craft_config.image_size)
     test = open_source("digits:test", image_size=craft_config.image_size)
 
     def work(world: Any) -> None:
-        _demo(options, craft_config, evaluate_config, store, source, test, world)
+        _demo(options, craft_config, evaluate_config, vault, source, test, world)
 
     on_all_ranks(work, given=options.given, workers=None, config=craft_config.world)
 
@@ -49,7 +52,7 @@ def _demo(
     options: argparse.Namespace,
     craft_config: Any,
     evaluate_config: Any,
-    store: Path,
+    vault: Vault,
     source: Any,
     test: Any,
     world: Any,
@@ -64,11 +67,11 @@ def _demo(
         if world.leads and not options.json:
             print(text, flush=True)
 
-    say(f"1. Crafting: PIL on {len(source):,} handwritten digits, 16 of 255 levels, into {store}")
-    craft(craft_config, source, store, world, StopFlag(), resume=True, report=lambda step: None)
-    problems = verify(store, source)
+    say(f"1. Crafting: PIL on {len(source):,} handwritten digits, 16 of 255 levels, into {vault.path}")
+    craft(craft_config, source, vault, world, StopFlag(), resume=True, report=lambda step: None)
+    problems = verify(vault, source)
     if problems:
-        raise StoreError(f"{store}: {problems[0]}; remove {options.out} and run the demo again")
+        raise StoreError(f"{vault.path}: {problems[0]}; remove {options.out} and run the demo again")
     say("2. Verified: every byte, every id, the budget. Now 9 victims: 3 seeds each on clean, noisy, protected images")
-    report(options, evaluate_config, StoreReader(store), source, test, world)
-    say(f"Next: hpcule export {store} --data digits --out published --format folder   (the copy to publish)")
+    report(options, evaluate_config, StoreReader(vault), source, test, world)
+    say(f"Next: hpcule export {vault.path} --data digits --out published --format folder   (the copy to publish)")

@@ -46,7 +46,7 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
-    from hpcule.cli.opened import manifest_of
+    from hpcule.cli.opened import opened_vault
     from hpcule.data.open import list_splits, open_source
     from hpcule.publish.collection import table
     from hpcule.publish.export import export
@@ -54,8 +54,10 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.publish.jpeg import warning
     from hpcule.publish.revert import RECORD
     from hpcule.store.files import private_directory, write_atomically
+    from hpcule.store.manifest import read_manifest
 
-    key, manifest = manifest_of(options)
+    vault = opened_vault(options)
+    manifest = read_manifest(vault)
     source = open_source(options.data, **manifest.opening)
     others = {
         split: open_source(options.data, split, **manifest.opening)
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         if split != source.split
     }
     summary = export(
-        options.store,
+        vault,
         source,
         options.out,
         format=options.format,
@@ -71,7 +73,6 @@ def run(options: argparse.Namespace) -> None:
         compare=compare,
         jpeg_quality=options.jpeg_quality,
         dicom_tags=options.dicom_tags,
-        key=key,
     )
     hashes = hash_list(file_hashes(summary.path))
     private_directory(options.store / "run")

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.errors import UsageError
     from hpcule.publish.hashes import file_hashes, hash_list
     from hpcule.store.files import write_atomically
-    from hpcule.store.manifest import MANIFEST
+    from hpcule.store.vault import MANIFEST
 
     copy: Path = options.copy
     if not copy.exists():

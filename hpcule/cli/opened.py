@@ -6,7 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcule.store.seal import Key
+    from hpcule.store.vault import Vault
 
 
 def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
@@ -30,29 +34,28 @@ def single_file(copy: Path) -> Path:
     return files[0] if len(files) == 1 and files[0].suffix in (".npz", ".h5") else copy
 
 
-def key_of(options: argparse.Namespace) -> Any:
-    """The key that --key names, or None.
+def key_of(options: argparse.Namespace) -> Key | None:
+    """The key that --key names; None without --key.
 
     Raises:
-        HpculeError: it cannot be had.
+        HpculeError: the key cannot be read.
     """
     from hpcule.store.keys import read_key
 
     return read_key(options.key) if options.key else None
 
 
-def manifest_of(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The key of --key, and the manifest of STORE; says on standard error that others may read the store.
+def opened_vault(options: argparse.Namespace) -> Vault:
+    """STORE with the key of --key; warns on standard error if others may read the store.
 
     Raises:
-        HpculeError: one of them cannot be had, or --strict refuses the store.
+        HpculeError: the key cannot be read, or --strict refuses the store.
     """
-    from hpcule.store.manifest import read_manifest
+    from hpcule.store.vault import Vault
 
     if notice := privacy_notice([options.store], strict=options.strict):
         print(f"hpcule: {notice}", file=sys.stderr)
-    key = key_of(options)
-    return key, read_manifest(options.store, key)
+    return Vault(options.store, key_of(options))
 
 
 def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:
@@ -72,9 +75,10 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     from hpcule.data.check import check_same_task
     from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
+    from hpcule.store.vault import Vault
 
     key = key_of(options)
-    stores = [StoreReader(path, key=key) for path in paths]
+    stores = [StoreReader(Vault(path, key)) for path in paths]
     openings = [store.manifest.opening for store in stores]
     if len({(opening["image_size"], opening["tile_size"]) for opening in openings}) > 1:
         raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")

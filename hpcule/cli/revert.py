@@ -26,11 +26,13 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Revert."""
-    from hpcule.cli.opened import manifest_of, single_file
+    from hpcule.cli.opened import opened_vault, single_file
     from hpcule.data.open import list_splits, open_source
     from hpcule.publish.revert import open_copy, revert
+    from hpcule.store.manifest import read_manifest
 
-    key, manifest = manifest_of(options)
+    vault = opened_vault(options)
+    manifest = read_manifest(vault)
     data = single_file(options.data)
     splits = list_splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     originals = open_source(options.originals, **manifest.opening) if options.originals else None
     protected = copies.pop(split)
     altered = altered_files(options.store, options.data)
-    summary = revert(options.store, protected, options.out, other_splits=copies, originals=originals, key=key)
+    summary = revert(vault, protected, options.out, other_splits=copies, originals=originals)
     if options.json:
         print(json.dumps({**vars(summary), "path": str(summary.path), "altered": altered}))
     else:

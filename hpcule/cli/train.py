@@ -27,9 +27,10 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.store.vault import Vault
     from hpcule.victim.single import TrainConfig, train
 
-    key = key_of(options)
+    vault = Vault(options.store, key_of(options)) if options.store else None
     file = load_yaml(options.config) if options.config else {}
     config = build(TrainConfig, with_overrides(file, options.overrides))
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         from hpcule.cli.progress import Progress
 
         with Progress(shown=world.leads) as progress:
-            results = train(config, options.data, options.test, options.store, options.out, world, progress.update, key)
+            results = train(config, options.data, options.test, vault, options.out, world, progress.update)
         if world.leads:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")

@@ -27,16 +27,17 @@ def run(options: argparse.Namespace) -> None:
 
     from hpcule.cli.opened import key_of
     from hpcule.store.manifest import read_manifest
+    from hpcule.store.vault import Vault
     from hpcule.store.verify import verify
 
-    key = key_of(options)
-    manifest = read_manifest(options.store, key)
+    vault = Vault(options.store, key_of(options))
+    manifest = read_manifest(vault)
     source = None
     if options.data:
         from hpcule.data.open import open_source
 
         source = open_source(options.data, **manifest.opening)
-    problems = verify(options.store, source, key)
+    problems = verify(vault, source)
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))
     elif not problems:

@@ -19,15 +19,13 @@ from hpcule.data.source import Source
 from hpcule.data.tiles import Tiles
 from hpcule.store.files import LEFTOVERS, sha256_file
 from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 from hpcule.store.write import RUN, SHARDS
 from hpcule.world.group import World
 
 
-def check(
-    config: CraftConfig, source: Source, store: Path, *, resume: bool, workers: int, key: Key | None = None
-) -> None:
+def check(config: CraftConfig, source: Source, vault: Vault, *, resume: bool, workers: int) -> None:
     """Everything that can be refused before any process starts.
 
     Raises:
@@ -37,12 +35,13 @@ def check(
     """
     check_task(config, source)
     cut_into_shards(config, source, workers)
+    store = vault.path
     if _has_content(store):
-        if not (store / "manifest.json").exists():
+        if not vault.begun:
             raise UsageError(f"{store} is not empty and holds no store: name another folder")
         if not resume:
             raise UsageError(f"{store} is not empty: continue it with --resume, or name another folder")
-        read_manifest(store, key)
+        read_manifest(vault)
 
 
 def check_task(config: CraftConfig, source: Source) -> None:
@@ -127,22 +126,22 @@ def _sha256(checkpoint: Path) -> str:
         raise DataError(f"{checkpoint}: cannot be read: {error.strerror}") from None
 
 
-def is_complete(store: Path, planned: Manifest, world: World, key: Key | None = None) -> bool:
+def is_complete(vault: Vault, planned: Manifest, world: World) -> bool:
     """Compare with the store that is there, if any.
 
     Raises:
         StoreError: it belongs to another run, or is complete but damaged.
     """
-    if not (store / "manifest.json").exists():
+    if not vault.begun:
         return False
-    found = read_manifest(store, key)
+    found = read_manifest(vault)
     if found.run_key != planned.run_key:
-        raise StoreError(f"{store} belongs to another run ({_difference(found, planned)}): name another folder")
+        raise StoreError(f"{vault.path} belongs to another run ({_difference(found, planned)}): name another folder")
     if not found.complete:
         return False
-    problems = verify(store, key=key) if world.leads else []
+    problems = verify(vault) if world.leads else []
     if problems:
-        raise StoreError(f"{store} is complete but damaged: {problems[0]}")
+        raise StoreError(f"{vault.path} is complete but damaged: {problems[0]}")
     return True
 
 

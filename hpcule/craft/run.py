@@ -29,8 +29,8 @@ from hpcule.store.behind import WriteBehind
 from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import combine, shard_digest
 from hpcule.store.lock import StoreLock
-from hpcule.store.manifest import MANIFEST, Manifest, read_manifest
-from hpcule.store.seal import Key, write_file
+from hpcule.store.manifest import Manifest, read_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, finished_shards
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
@@ -42,19 +42,17 @@ Report = Callable[[Step], None]
 def craft(
     config: CraftConfig,
     source: Source,
-    store: Path,
+    vault: Vault,
     world: World,
     stop: StopFlag,
     *,
     resume: bool,
     report: Report,
     cache: Path | None = None,
-    key: Key | None = None,
 ) -> dict[str, Any]:
     """Craft the perturbation of a source into a store, together with all other ranks of `world`.
 
-    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike. With a key it encrypts the
-    store.
+    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
 
     Returns:
         A summary for `--json`: sizes, where the time went, and the largest rank's peak memory.
@@ -63,15 +61,15 @@ def craft(
         StoppedError: asked to stop by a signal; a checkpoint is written.
         StoreError: the store cannot be written, is in use, or belongs to another run.
     """
-    check(config, source, store, resume=resume, workers=world.size, key=key)
-    config = _with_seed(config, store, world, key)
+    check(config, source, vault, resume=resume, workers=world.size)
+    config = _with_seed(config, vault, world)
     cut = cut_into_shards(config, source, world.size)
     # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
     world.barrier()
     clock = Clock(world)
-    private_directory(store)
-    private_directory(store / "run")
-    with StoreLock(store) as lock:
+    private_directory(vault.path)
+    private_directory(vault.path / "run")
+    with StoreLock(vault.path) as lock:
         if world.leads:
             lock.exclusive_then_shared()
         world.barrier()
@@ -82,33 +80,31 @@ def craft(
         fingerprint = clock.measure("read", lambda: _fingerprint(reader, cut, world, labelled))
         bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
         manifest = plan(config, source, cut, fingerprint, bf16)
-        complete = is_complete(store, manifest, world, key)
+        complete = is_complete(vault, manifest, world)
         if not complete:
             kept = Cache(cache / fingerprint[:32] if cache else None)
-            _run(config, reader, store, manifest, world, stop, clock, report, kept, key, bf16=bf16)
-    return _summary(config, store, manifest, world, clock, already_complete=complete)
+            _run(config, reader, vault, manifest, world, stop, clock, report, kept, bf16=bf16)
+    return _summary(config, vault.path, manifest, world, clock, already_complete=complete)
 
 
-def _with_seed(config: CraftConfig, store: Path, world: World, key: Key | None) -> CraftConfig:
+def _with_seed(config: CraftConfig, vault: Vault, world: World) -> CraftConfig:
     """The configuration with a seed: the store's where a run is resumed, else one from the operating system."""
     if config.seed is not None:
         return config
-    begun = world.leads and (store / MANIFEST).exists()
-    seed = (read_manifest(store, key).seed if begun else secrets.randbits(63)) if world.leads else None
+    seed = (read_manifest(vault).seed if vault.begun else secrets.randbits(63)) if world.leads else None
     return dataclasses.replace(config, seed=world.gather(seed)[0])
 
 
 def _run(
     config: CraftConfig,
     reader: Reader,
-    store: Path,
+    vault: Vault,
     manifest: Manifest,
     world: World,
     stop: StopFlag,
     clock: Clock,
     report: Report,
     cache: Cache,
-    key: Key | None,
     *,
     bf16: bool,
 ) -> None:
@@ -122,39 +118,38 @@ def _run(
         exact=config.deterministic,
         autocast=bf16,
         # Only rank 0 reads the shards that an earlier run has finished.
-        done=frozenset(world.gather(finished_shards(store, manifest, key) if world.leads else set())[0]),
+        done=frozenset(world.gather(finished_shards(vault, manifest) if world.leads else set())[0]),
         cache=cache,
     )
     method = find(config.method.name)(config.method, problem)
     # Only now: what a method refuses must leave no store behind.
     world.barrier()
-    if world.leads and not (store / "manifest.json").exists():
-        begin(store, manifest, key)
-        write_file(store, "run/config.yaml", dump_yaml(to_tree(config)).encode(), key)
+    if world.leads and not vault.begun:
+        begin(vault, manifest)
+        vault.write("run/config.yaml", dump_yaml(to_tree(config)).encode())
     world.barrier()
     with (
-        closing(Journal(store, world, clock.sections["craft"])) as journal,
-        WriteBehind(store, manifest, key) as writer,
+        closing(Journal(vault.path, world, clock.sections["craft"])) as journal,
+        WriteBehind(vault, manifest) as writer,
     ):
 
         def note(step: Step) -> None:
             journal.note(step)
             report(step)
 
-        _Loop(method, problem, store, manifest, key, writer, stop, clock, note, config.world.checkpoint_seconds).run()
+        _Loop(method, problem, vault, manifest, writer, stop, clock, note, config.world.checkpoint_seconds).run()
     world.barrier()
     if world.leads:
-        clock.measure("finish", lambda: finish(store, manifest, key))
-        checkpoint.remove_all(store)
+        clock.measure("finish", lambda: finish(vault, manifest))
+        checkpoint.remove_all(vault.path)
 
 
 @dataclass
 class _Loop:
     method: Method
     problem: Problem
-    store: Path
+    vault: Vault
     manifest: Manifest
-    key: Key | None
     writer: WriteBehind
     stop: StopFlag
     clock: Clock
@@ -164,7 +159,7 @@ class _Loop:
 
     def run(self) -> None:
         """Take events until no rank has any left; all ranks agree after each one whether to save or to stop."""
-        saved = checkpoint.latest(self.store, self.manifest.run_key, self.key)
+        saved = checkpoint.latest(self.vault, self.manifest.run_key)
         if saved is not None:
             self.method.restore(saved)
             self.checkpoints = saved.step
@@ -202,12 +197,11 @@ class _Loop:
         state, world = self.method.state(), self.problem.world
         states = {"shared": state.shared, **state.parts} if world.leads else state.parts
         written = {
-            name: checkpoint.save_part(self.store, self.checkpoints, name, part, self.key)
-            for name, part in states.items()
+            name: checkpoint.save_part(self.vault, self.checkpoints, name, part) for name, part in states.items()
         }
         parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
         if world.leads:
-            checkpoint.commit(self.store, self.checkpoints, self.manifest.run_key, parts, self.key)
+            checkpoint.commit(self.vault, self.checkpoints, self.manifest.run_key, parts)
         world.barrier()
 
 

@@ -13,8 +13,8 @@ from hpcule.config.version import __version__
 from hpcule.data.source import Ids, Source
 from hpcule.store.files import private_directory, read_json, sha256_file, to_json, write_atomically
 from hpcule.store.fingerprint import fingerprint
-from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 

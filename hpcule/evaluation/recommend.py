@@ -21,6 +21,7 @@ from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import Results
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
@@ -124,7 +125,7 @@ def recommend(
             continue
         except StoppedError:
             break
-        began, store = time.monotonic(), StoreReader(out / "stores" / name)
+        began, store = time.monotonic(), StoreReader(Vault(out / "stores" / name))
         tell = prefixed(name, report)
         evaluated[name] = evaluate(config.evaluation(), store, samples, test, out / "cells", world, tell)
         longest = max(longest, *world.maximum([time.monotonic() - began]))
@@ -162,7 +163,7 @@ def _craft(
     def progress(step: Step) -> None:
         tell(step.stage, step.done, step.total)
 
-    craft(settings, samples, store, world, stop, resume=True, report=progress)
+    craft(settings, samples, Vault(store), world, stop, resume=True, report=progress)
 
 
 def _any(flag: bool, world: World) -> bool:

@@ -20,6 +20,7 @@ from hpcule.data.source import Source
 from hpcule.planning.calibrate import local_workers
 from hpcule.planning.trial import Trial, start
 from hpcule.store.files import private_directory, to_json, write_atomically
+from hpcule.store.vault import Vault
 
 Kind = Literal["strong", "weak"]
 PARTS = ("compute", "wait", "communication", "storage")
@@ -66,7 +67,7 @@ def measure(
     private_directory(out)
     with tempfile.TemporaryDirectory(prefix="running-", dir=out) as folder:
         load = os.getloadavg()[0]
-        check(config, source, Path(folder) / "store", resume=False, workers=workers)
+        check(config, source, Vault(Path(folder) / "store"), resume=False, workers=workers)
         shards = cut_into_shards(config, source, workers).count
         plan = points(len(source), shards, workers)
         found: dict[Point, list[dict[str, float]]] = {}

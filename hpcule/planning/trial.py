@@ -26,6 +26,7 @@ from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.store.vault import Vault
 from hpcule.world.group import World
 from hpcule.world.launcher import detect
 from hpcule.world.signals import StopFlag
@@ -171,4 +172,4 @@ def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> 
 
 
 def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
-    return craft(config, source, store, world, StopFlag(), resume=False, report=lambda step: None)
+    return craft(config, source, Vault(store), world, StopFlag(), resume=False, report=lambda step: None)

@@ -25,8 +25,8 @@ from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published, publisher

@@ -17,7 +17,7 @@ from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
     from hpcule.publish.deidentify import Policy
@@ -47,7 +47,7 @@ class ExportSummary:
 
 
 def export(
-    store: Path,
+    vault: Vault,
     source: Source,
     out: Path,
     *,
@@ -56,14 +56,13 @@ def export(
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
-    key: Key | None = None,
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
 
     As files, images that the source resizes come back at their own sizes.
 
     Args:
-        store: a complete store.
+        vault: a complete store.
         source: the samples it was made for; of tiles, the images are written that they were cut from.
         out: see `check_out`.
         format: see there.
@@ -71,7 +70,6 @@ def export(
         compare: numbers for the record of an image at its own size.
         jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.publish.jpeg`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
-        key: of an encrypted store.
 
     Raises:
         StoreError: the store is damaged, the source is another one, `out` holds something, the disk is full.
@@ -79,7 +77,7 @@ def export(
         DataError: a sample cannot be read.
     """
     others, files = {split: files_of(other) for split, other in (other_splits or {}).items()}, files_of(source)
-    with StoreReader(store, cache_bytes=0, key=key) as reader:
+    with StoreReader(vault, cache_bytes=0) as reader:
         kind, native = check_out(out, format, files, others), carries(reader, source)
         if files is not source and kind in ("npz", "hdf5"):
             raise UsageError(f"{source.name}: images of their own sizes do not go into {kind}: choose another format")

@@ -22,7 +22,7 @@ from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader, load_labels
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 
 RECORD = "run/export.csv"
 """What became of every file of the last export, in the order of the ids."""
@@ -52,23 +52,21 @@ class RevertSummary:
 
 
 def revert(
-    store: Path,
+    vault: Vault,
     copy: Source,
     out: Path,
     *,
     other_splits: Mapping[str, Source] | None = None,
     originals: Source | None = None,
-    key: Key | None = None,
 ) -> RevertSummary:
     """Take a store's perturbation off the protected samples of a published copy, in the copy's own format.
 
     Args:
-        store: a complete store.
+        vault: a complete store.
         copy: the protected split as it was published, opened at the store's working size.
         out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself.
         other_splits: of the copy, copied unchanged.
         originals: the samples that the store was made for, to compare with.
-        key: of an encrypted store.
 
     Raises:
         StoreError: the store is damaged, the copy is not one of it, `out` holds something, the disk is full.
@@ -80,9 +78,9 @@ def revert(
         raise UsageError(
             f"{copy.kind} files cannot be reverted, as their tags and names were changed: take the originals"
         )
-    with StoreReader(store, key=key) as reader:
+    with StoreReader(vault) as reader:
         if reader.manifest.opening["tile_size"]:
-            raise UsageError(f"{store} is of tiles, which cannot be reverted: take the originals")
+            raise UsageError(f"{vault.path} is of tiles, which cannot be reverted: take the originals")
         kind = check_out(out, None, copy, others)
         if originals is not None:
             require_same_samples(reader.manifest, originals)
@@ -210,7 +208,7 @@ class _Ordered(Source):
         manifest = reader.manifest
         self.name, self.kind, self.split = source.name, source.kind, source.split
         self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
-        found = [load_labels(reader.path, manifest, entry, reader.key) for entry in manifest.shards]
+        found = [load_labels(reader.vault, manifest, entry) for entry in manifest.shards]
         labels = [part for part in found if part is not None]
         self.labels = np.concatenate(labels) if labels else None
         self._source, self._places = source, np.argsort(ids)

@@ -10,8 +10,8 @@ from typing import Any
 from hpcule.config.errors import UsageError
 from hpcule.report import certify_report, distance_report, recovery_report
 from hpcule.store.files import read_json, sha256_file
-from hpcule.store.manifest import MANIFEST
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import MANIFEST
 
 Measured = Mapping[str, Any]
 """The results.json of `hpcule certify`, `distance` or `recover`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from hpcule.store.hdf5 import Array
 from hpcule.store.image import Image
 from hpcule.store.manifest import Manifest
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 from hpcule.store.write import Prepared, prepare_shard, prepare_shared, put
 
 
@@ -25,8 +24,8 @@ class WriteBehind:
     could not be written.
     """
 
-    def __init__(self, store: Path, manifest: Manifest, key: Key | None = None) -> None:
-        self._store, self._manifest, self._key = store, manifest, key
+    def __init__(self, vault: Vault, manifest: Manifest) -> None:
+        self._vault, self._manifest = vault, manifest
         self._thread = ThreadPoolExecutor(1, "hpcule-store")
         self._going: Future[None] | None = None
         self._image, self._other = Image(), Image()
@@ -64,5 +63,5 @@ class WriteBehind:
 
     def _put(self, prepared: Prepared) -> None:
         self.wait()
-        self._going = self._thread.submit(put, self._store, self._manifest, prepared, self._key)
+        self._going = self._thread.submit(put, self._vault, self._manifest, prepared)
         self._image, self._other = self._other, self._image

@@ -15,7 +15,7 @@ import torch
 
 from hpcule.config.errors import StoreError
 from hpcule.store.files import private_directory, sha256_file, to_json, writing
-from hpcule.store.seal import Key, read_file, read_json_file, write_file
+from hpcule.store.vault import Vault
 
 COMMIT = "COMMIT"
 _KEPT = 2
@@ -33,16 +33,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: the step it was taken at and its parts."""
+    """A committed checkpoint of a store: the step it was taken at and its parts."""
 
+    vault: Vault
     step: int
     parts: Mapping[str, Part]
-    folder: Path
-    key: Key | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its parts."""
+        """The names of its parts."""
         return tuple(self.parts)
 
     def load(self, name: str) -> dict[str, Any]:
@@ -52,47 +51,46 @@ class Checkpoint:
             StoreError: the part is damaged.
         """
         assert name in self.names, (name, self.names)
-        path = self.folder / f"{name}.pt"
+        path = self.vault.path / _part(self.step, name)
         try:
             # torch does not compare the checksums of its own format.
             if sha256_file(path) != self.parts[name].sha256:
                 raise ValueError("SHA-256 differs")
-            data = io.BytesIO(read_file(self.folder.parents[1], _part(self.step, name), self.key))
+            data = io.BytesIO(self.vault.read(_part(self.step, name)))
             state = torch.load(data, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever its zip reader and its unpickler do
             raise StoreError(
-                f"checkpoint {path} is damaged: remove the folder {self.folder.name}, then run again with --resume"
+                f"checkpoint {path} is damaged: remove the folder {path.parent.name}, then run again with --resume"
             ) from error
         if not isinstance(state, dict):
-            raise StoreError(f"checkpoint {path} does not hold a state: remove the folder {self.folder.name}")
+            raise StoreError(f"checkpoint {path} does not hold a state: remove the folder {path.parent.name}")
         return state
 
 
-def save_part(store: Path, step: int, name: str, state: Mapping[str, Any], key: Key | None = None) -> Part:
+def save_part(vault: Vault, step: int, name: str, state: Mapping[str, Any]) -> Part:
     """Write one part of the checkpoint at `step`, for `commit` to make it count after all ranks have saved.
 
     Args:
-        store: the store's folder.
+        vault: the store.
         step: where the run is.
         name: letters, digits, "-" and "_"; the same for every number of workers (a shard, or what is shared).
         state: tensors, numbers, strings, and lists and dicts of them: what `torch.load(weights_only=True)` takes.
-        key: that the store is encrypted with.
 
     Raises:
         StoreError: it cannot be written.
     """
     assert _NAME.fullmatch(name), name
-    folder = _folder(store, step)
+    folder = vault.path / _name(step)
     private_directory(folder)
     with writing(folder / COMMIT):
         (folder / COMMIT).unlink(missing_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    written = write_file(store, _part(step, name), buffer.getbuffer(), key)
+    written = vault.write(_part(step, name), buffer.getbuffer())
     return Part(len(written), hashlib.sha256(written).hexdigest())
 
 
-def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part], key: Key | None = None) -> None:
+def commit(vault: Vault, step: int, run_key: str, parts: Mapping[str, Part]) -> None:
     """Declare the checkpoint at `step` with these parts whole, then remove what it makes superfluous.
 
     One process calls it. The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
@@ -101,16 +99,16 @@ def commit(store: Path, step: int, run_key: str, parts: Mapping[str, Part], key:
         StoreError: it cannot be written.
     """
     facts = {name: asdict(part) for name, part in sorted(parts.items())}
-    write_file(store, f"{_name(step)}/{COMMIT}", to_json({"run_key": run_key, "parts": facts}), key)
-    kept = [checkpoint.step for checkpoint in _committed(store, run_key, key) if checkpoint.step <= step][:_KEPT]
-    for other, path in _folders(store):
+    vault.write(f"{_name(step)}/{COMMIT}", to_json({"run_key": run_key, "parts": facts}))
+    kept = [checkpoint.step for checkpoint in _committed(vault, run_key) if checkpoint.step <= step][:_KEPT]
+    for other, path in _folders(vault.path):
         if other < step and other not in kept:
             _remove(path)
 
 
-def latest(store: Path, run_key: str, key: Key | None = None) -> Checkpoint | None:
+def latest(vault: Vault, run_key: str) -> Checkpoint | None:
     """Return the last checkpoint of this run that is whole, or None."""
-    return next(iter(_committed(store, run_key, key)), None)
+    return next(iter(_committed(vault, run_key)), None)
 
 
 def remove_all(store: Path) -> None:
@@ -127,22 +125,18 @@ def _part(step: int, name: str) -> str:
     return f"{_name(step)}/{name}.pt"
 
 
-def _folder(store: Path, step: int) -> Path:
-    return store / _name(step)
-
-
 def _folders(store: Path) -> list[tuple[int, Path]]:
     """(step, folder) of all checkpoints, the latest first."""
     found = [(match, path) for path in (store / "run").glob("*") if (match := _FOLDER.fullmatch(path.name))]
     return sorted(((int(match[1]), path) for match, path in found), reverse=True)
 
 
-def _committed(store: Path, run_key: str, key: Key | None) -> list[Checkpoint]:
+def _committed(vault: Vault, run_key: str) -> list[Checkpoint]:
     """The whole checkpoints of this run, the latest first."""
     checkpoints = []
-    for step, folder in _folders(store):
+    for step, folder in _folders(vault.path):
         try:
-            document = read_json_file(store, f"{_name(step)}/{COMMIT}", key)
+            document = vault.read_json(f"{_name(step)}/{COMMIT}")
             parts = {name: Part(**facts) for name, facts in document["parts"].items()}
             whole = document["run_key"] == run_key and all(
                 _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == part.bytes
@@ -151,7 +145,7 @@ def _committed(store: Path, run_key: str, key: Key | None) -> list[Checkpoint]:
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue
         if whole:
-            checkpoints.append(Checkpoint(step, parts, folder, key))
+            checkpoints.append(Checkpoint(vault, step, parts))
     return checkpoints
 
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError, first_line, one_line
 from hpcule.data.sources.hdf5 import MOST_COMPRESSED
 from hpcule.store.image import Image
-from hpcule.store.seal import Key, SealedFile
+from hpcule.store.seal import SealedFile
+from hpcule.store.vault import Vault
 
 Array = npt.NDArray[Any]
 
@@ -91,15 +92,15 @@ def reading(path: Path) -> Iterator[None]:
         raise DamageError("unreadable", path, f"unreadable ({first_line(error)}): restore it from a copy") from error
 
 
-def open_file(store: Path, name: str, run_key: str, key: Key | None = None) -> h5py.File:
-    """Open a store's file of the run `run_key` for reading, without locks; an encrypted one with its key.
+def open_file(vault: Vault, name: str, run_key: str) -> h5py.File:
+    """Open a store's file of the run `run_key` for reading, without locks.
 
     Raises:
         DamageError: missing, not HDF5, or of another run.
     """
-    path = store / name
+    path = vault.path / name
     with reading(path):
-        opened = path if key is None else SealedFile(path, name, key)
+        opened = path if vault.key is None else SealedFile(path, name, vault.key)
         file = h5py.File(opened, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
     if (found := stored_run_key(file)) != run_key:
         file.close()

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -17,10 +16,10 @@ import numpy as np
 from hpcule.config.errors import StoreError
 from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import to_json
-from hpcule.store.seal import Key, is_sealed, read_json_file, write_file
+from hpcule.store.seal import is_sealed
+from hpcule.store.vault import MANIFEST, Vault
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
 SHARED = "shared.h5"
 
 _CHOICES: Mapping[str, tuple[str | None, ...]] = {
@@ -151,28 +150,28 @@ def plan_shards(n: int, shard_ids: Sequence[tuple[int, int]]) -> tuple[ShardEntr
     return entries
 
 
-def read_manifest(store: Path, key: Key | None = None) -> Manifest:
-    """Read and check the manifest of a store, with its key where it is encrypted.
+def read_manifest(vault: Vault) -> Manifest:
+    """Read and check the manifest of a store.
 
     Raises:
         StoreError: there is no store, or its manifest is not JSON, of a newer schema, incomplete or contradictory; or
             the key is another store's, missing, or not needed.
     """
-    path = store / MANIFEST
+    path = vault.path / MANIFEST
     try:
-        if key is not None and not is_sealed(path):
-            raise StoreError(f"{store} is not encrypted: leave --key out")
-        document = read_json_file(store, MANIFEST, key)
+        if vault.key is not None and not is_sealed(path):
+            raise StoreError(f"{vault.path} is not encrypted: leave --key out")
+        document = vault.read_json(MANIFEST)
         if type(document.get("schema")) is int and document["schema"] > SCHEMA:
             raise StoreError(
-                f"{store} has schema {document['schema']}, written by a newer hpcule; "
+                f"{vault.path} has schema {document['schema']}, written by a newer hpcule; "
                 f"this one reads schema {SCHEMA}: update hpcule"
             )
         manifest = _parse(document)
         _check(manifest)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
-            f"no store in {store}: {MANIFEST} is not there; name the folder that `hpcule craft --out` wrote"
+            f"no store in {vault.path}: {MANIFEST} is not there; name the folder that `hpcule craft --out` wrote"
         ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -182,10 +181,10 @@ def read_manifest(store: Path, key: Key | None = None) -> Manifest:
     return manifest
 
 
-def write_manifest(store: Path, manifest: Manifest, key: Key | None = None) -> None:
+def write_manifest(vault: Vault, manifest: Manifest) -> None:
     """Write manifest.json atomically, readable by its owner only, and encrypted where there is a key."""
     _check(manifest)
-    write_file(store, MANIFEST, to_json(asdict(manifest)), key)
+    vault.write(MANIFEST, to_json(asdict(manifest)))
 
 
 def _shard_name(index: int, total: int) -> str:

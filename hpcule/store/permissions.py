@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from hpcule.store.manifest import MANIFEST
+from hpcule.store.vault import MANIFEST
 
 _OTHERS = 0o077
 """Of group and world; where a folder has an access control list, its mask stands in the bits of the group."""

@@ -17,7 +17,7 @@ from hpcule.config.errors import StoreError
 from hpcule.store.hdf5 import Array, DamageError, dataset, open_file, reading
 from hpcule.store.manifest import Manifest, ShardEntry, read_manifest
 from hpcule.store.rows import MappedRows
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 
 Ids = npt.NDArray[np.int64]
 
@@ -38,14 +38,14 @@ class ShardContents:
     group: npt.NDArray[np.int64] | None
 
 
-def load_shard(store: Path, manifest: Manifest, entry: ShardEntry, key: Key | None = None) -> ShardContents:
+def load_shard(vault: Vault, manifest: Manifest, entry: ShardEntry) -> ShardContents:
     """Read a shard whole and check its run, layout, ids and groups.
 
     Raises:
         DamageError: it is not what the manifest says.
     """
-    path = store / entry.file
-    with open_file(store, entry.file, manifest.run_key, key) as file, reading(path):
+    path = vault.path / entry.file
+    with open_file(vault, entry.file, manifest.run_key) as file, reading(path):
         ids = _checked_ids(file, entry)
         labels = _labels(file, entry)
         if manifest.unit == "sample":
@@ -56,28 +56,26 @@ def load_shard(store: Path, manifest: Manifest, entry: ShardEntry, key: Key | No
         return ShardContents(entry.first, ids, labels, None, _checked_group(file, manifest, entry))
 
 
-def load_labels(
-    store: Path, manifest: Manifest, entry: ShardEntry, key: Key | None = None
-) -> npt.NDArray[np.int64] | None:
+def load_labels(vault: Vault, manifest: Manifest, entry: ShardEntry) -> npt.NDArray[np.int64] | None:
     """Read the labels int64 [n] of a shard, or None where it has none.
 
     Raises:
         DamageError: it is not what the manifest says.
     """
-    path = store / entry.file
-    with open_file(store, entry.file, manifest.run_key, key) as file, reading(path):
+    path = vault.path / entry.file
+    with open_file(vault, entry.file, manifest.run_key) as file, reading(path):
         return _labels(file, entry)
 
 
-def load_shared(store: Path, manifest: Manifest, key: Key | None = None) -> Array:
+def load_shared(vault: Vault, manifest: Manifest) -> Array:
     """Read the perturbations [groups, C, H, W] that samples share.
 
     Raises:
         DamageError: shared.h5 is not what the manifest says.
     """
     assert manifest.shared is not None
-    path = store / manifest.shared.file
-    with open_file(store, manifest.shared.file, manifest.run_key, key) as file, reading(path):
+    path = vault.path / manifest.shared.file
+    with open_file(vault, manifest.shared.file, manifest.run_key) as file, reading(path):
         found: Array = dataset(file, "delta", (manifest.groups, *manifest.sample_shape), manifest.delta_dtype)[()]
     return found
 
@@ -87,17 +85,16 @@ class StoreReader:
 
     Rows are copied from the mapped files. Shards that are compressed or encrypted are kept in memory until
     `cache_bytes` are used, first come first served; nothing is ever evicted, so that random access to a store of any
-    size cannot make the cache churn. Others of them are read by runs of consecutive ids. An encrypted store is read
-    with its key.
+    size cannot make the cache churn. Others of them are read by runs of consecutive ids.
 
     Raises:
         StoreError: there is no store, it is not complete, shards are missing, or the key is wrong.
     """
 
-    def __init__(self, path: Path, *, cache_bytes: int = 1 << 30, key: Key | None = None) -> None:
-        self.path = path
-        self.key = key
-        self.manifest = read_manifest(path, key)
+    def __init__(self, vault: Vault, *, cache_bytes: int = 1 << 30) -> None:
+        self.vault = vault
+        self.path = path = vault.path
+        self.manifest = read_manifest(vault)
         if not self.manifest.complete:
             raise StoreError(
                 f"store {path} is not complete: run `hpcule craft {self.manifest.method}` with the same settings, "
@@ -135,7 +132,7 @@ class StoreReader:
         Raises:
             StoreError: it is not what the manifest says.
         """
-        return load_shard(self.path, self.manifest, self.manifest.shards[index], self.key)
+        return load_shard(self.vault, self.manifest, self.manifest.shards[index])
 
     def delta(self, ids: Ids) -> Array:
         """Return the perturbations [n, C, H, W] of any ids in any order, in levels and in `manifest.delta_dtype`.
@@ -147,7 +144,7 @@ class StoreReader:
         if (groups := self.group(ids)) is not None:
             return self.shared_delta[groups]
         out = np.empty((len(ids), *self.manifest.sample_shape), self.manifest.delta_dtype)
-        if self.manifest.compression is None and self.key is None:
+        if self.manifest.compression is None and self.vault.key is None:
             self._mapped.copy(ids, out)
             return out
         owners = np.searchsorted(self._firsts, ids, side="right") - 1
@@ -177,7 +174,7 @@ class StoreReader:
     @cached_property
     def shared_delta(self) -> Array:
         """The perturbations [groups, C, H, W] that samples share; without the clip."""
-        return load_shared(self.path, self.manifest, self.key)
+        return load_shared(self.vault, self.manifest)
 
     @cached_property
     def _groups(self) -> npt.NDArray[np.int64]:
@@ -214,7 +211,7 @@ class StoreReader:
                 self._datasets.pop(oldest, None)
                 self._open.pop(oldest).close()
             entry = self.manifest.shards[index]
-            file = open_file(self.path, entry.file, self.manifest.run_key, self.key)
+            file = open_file(self.vault, entry.file, self.manifest.run_key)
             self._open[index] = file
             with reading(self.path / entry.file):
                 _checked_ids(file, entry)

@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.store.files import check_json_size, parse_json, write_atomically
 from hpcule.store.random_access import RandomAccess
 
 if TYPE_CHECKING:
@@ -138,46 +137,6 @@ class SealedFile(RandomAccess):
                 raise ValueError("changed since it was encrypted, or another file's contents") from None
             self._held = number
         return self._segment
-
-
-def sealed(data: bytes | memoryview, file: str, key: Key | None) -> bytes | memoryview:
-    """The bytes of a store's file as they are written: encrypted where there is a key."""
-    return data if key is None else key.seal(data, file)
-
-
-def write_file(store: Path, file: str, data: bytes | memoryview, key: Key | None) -> bytes | memoryview:
-    """Write a file of a store atomically, sealed where there is a key, and return the bytes that were written.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    written = sealed(data, file, key)
-    write_atomically(store / file, written)
-    return written
-
-
-def read_file(store: Path, file: str, key: Key | None) -> bytes:
-    """Read a file of a store, whole.
-
-    Raises:
-        StoreError: it is encrypted and there is no key, or another one.
-        ValueError: there is a key and the file is not encrypted, or damaged.
-        OSError: it cannot be read.
-    """
-    if key is None:
-        if is_sealed(store / file):
-            raise StoreError(f"{store} is encrypted: name its key with --key")
-        return (store / file).read_bytes()
-    with SealedFile(store / file, file, key) as opened:
-        data = bytearray(opened.size)
-        opened.readinto(data)
-    return bytes(data)
-
-
-def read_json_file(store: Path, file: str, key: Key | None) -> dict[str, Any]:
-    """Read a JSON object of a store; raises as `read_file` and `read_json`."""
-    check_json_size(store / file)
-    return parse_json(read_file(store, file, key))
 
 
 def is_sealed(path: Path) -> bool:

@@ -15,10 +15,10 @@ from hpcule.store.files import sha256_file
 from hpcule.store.fingerprint import blocks, has_same_samples
 from hpcule.store.hdf5 import Array, DamageError
 from hpcule.store.index import INDEX, index_error
-from hpcule.store.manifest import MANIFEST, Manifest, ShardEntry, SharedEntry, read_manifest
+from hpcule.store.manifest import Manifest, ShardEntry, SharedEntry, read_manifest
 from hpcule.store.permissions import exposed_paths
 from hpcule.store.read import StoreReader, load_labels, load_shard, load_shared
-from hpcule.store.seal import Key
+from hpcule.store.vault import MANIFEST, Vault
 from hpcule.store.write import SHARDS
 
 _SPECIFIC = ("other run", "ids", "group", "budget")
@@ -44,35 +44,35 @@ class Problem:
         return one_line(f"{self.file}: {self.message}")
 
 
-def verify(store: Path, source: Source | None = None, key: Key | None = None) -> list[Problem]:
+def verify(vault: Vault, source: Source | None = None) -> list[Problem]:
     """Check every file of a store; with the source it was made for, also that the two belong together.
-
-    An encrypted store is checked with its key. It has no index, which would be of use to nobody.
 
     The source is compared only with a store that is itself sound.
 
     Raises:
         DataError: a sample of the source cannot be read.
     """
+    store = vault.path
     try:
-        manifest = read_manifest(store, key)
+        manifest = read_manifest(vault)
     except StoreError as error:
         return [Problem("manifest", MANIFEST, str(error))]
     if not manifest.complete:
         absent = sum(not (store / entry.file).is_file() for entry in manifest.shards)
         message = f"the run has not ended, {absent} of {len(manifest.shards)} shards are missing: craft with --resume"
         return [Problem("incomplete", MANIFEST, message)]
-    problems = [found for entry in manifest.files if (found := _file_problem(store, manifest, entry, key)) is not None]
-    if key is None and (reason := index_error(store, manifest)) is not None:
+    problems = [found for entry in manifest.files if (found := _file_problem(vault, manifest, entry)) is not None]
+    # An encrypted store has no index: nothing but hpcule could read what it leads to.
+    if vault.key is None and (reason := index_error(store, manifest)) is not None:
         problems.append(Problem("index", INDEX, reason))
     problems += _extra_files(store, manifest)
     if source is not None and not problems:
-        problems += _source_problems(store, manifest, source, key)
+        problems += _source_problems(vault, manifest, source)
     return problems + _loose_permissions(store)
 
 
-def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry, key: Key | None) -> Problem | None:
-    path = store / entry.file
+def _file_problem(vault: Vault, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
+    path = vault.path / entry.file
     try:
         size = path.stat().st_size
         changed = size != entry.bytes or sha256_file(path) != entry.sha256
@@ -80,7 +80,7 @@ def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEnt
         return Problem("missing", entry.file, "missing: restore it from a copy, or craft the store again")
     except OSError as error:
         return Problem("unreadable", entry.file, f"unreadable ({error.strerror})")
-    damage = _contents_problem(store, manifest, entry, key)
+    damage = _contents_problem(vault, manifest, entry)
     if damage is not None and (damage.kind in _SPECIFIC or not changed):
         return damage
     if size != entry.bytes:
@@ -91,13 +91,11 @@ def _file_problem(store: Path, manifest: Manifest, entry: ShardEntry | SharedEnt
     return None
 
 
-def _contents_problem(
-    store: Path, manifest: Manifest, entry: ShardEntry | SharedEntry, key: Key | None
-) -> Problem | None:
+def _contents_problem(vault: Vault, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Problem | None:
     try:
         if isinstance(entry, SharedEntry):
-            return _over_budget(manifest, entry.file, load_shared(store, manifest, key), 0, "group")
-        delta = load_shard(store, manifest, entry, key).delta
+            return _over_budget(manifest, entry.file, load_shared(vault, manifest), 0, "group")
+        delta = load_shard(vault, manifest, entry).delta
     except DamageError as damage:
         return Problem(damage.kind, entry.file, damage.message)
     return _over_budget(manifest, entry.file, delta, entry.first, "sample") if delta is not None else None
@@ -129,13 +127,13 @@ def _loose_permissions(store: Path) -> list[Problem]:
     return [Problem("permissions", file, f"mode {mode:04o}{others}, others may read it: chmod -R go= {store}")]
 
 
-def _source_problems(store: Path, manifest: Manifest, source: Source, key: Key | None) -> Iterator[Problem]:
+def _source_problems(vault: Vault, manifest: Manifest, source: Source) -> Iterator[Problem]:
     """Yield the first way in which the source is not the one that the store was made for."""
     facts, made_for = (len(source), source.shape, source.levels), (manifest.n, manifest.sample_shape, manifest.levels)
     if facts != made_for:
         yield Problem("source", MANIFEST, f"made for (N, shape, levels) {made_for}, {source.name} has {facts}")
         return
-    with StoreReader(store, cache_bytes=0, key=key) as reader:
+    with StoreReader(vault, cache_bytes=0) as reader:
         if manifest.labelled and (problem := _label_problem(reader, source)) is not None:
             yield problem
         elif not has_same_samples(manifest, source):
@@ -148,7 +146,7 @@ def _source_problems(store: Path, manifest: Manifest, source: Source, key: Key |
 
 def _label_problem(reader: StoreReader, source: Source) -> Problem | None:
     for entry in reader.manifest.shards:
-        stored = load_labels(reader.path, reader.manifest, entry, reader.key)
+        stored = load_labels(reader.vault, reader.manifest, entry)
         if (stored is None) != (source.labels is None):
             has = "no labels" if stored is None else "labels"
             return Problem("labels", entry.file, f"has {has}, unlike {source.name}")

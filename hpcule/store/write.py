@@ -19,8 +19,8 @@ from hpcule.store.files import LEFTOVERS, private_directory, sha256_file, to_jso
 from hpcule.store.hdf5 import Array, build_image
 from hpcule.store.image import Image
 from hpcule.store.index import INDEX, build_index
-from hpcule.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from hpcule.store.seal import Key, read_json_file, sealed, write_file
+from hpcule.store.manifest import Manifest, read_manifest, write_manifest
+from hpcule.store.vault import Vault
 
 RUN = "run"
 SHARDS = "shards"
@@ -49,22 +49,22 @@ class _SideCar:
     sha256: str
 
 
-def begin(store: Path, manifest: Manifest, key: Key | None = None) -> None:
+def begin(vault: Vault, manifest: Manifest) -> None:
     """Create the folders and write the manifest of a run that has still to be done; also before a resume.
 
-    Call it in one process before any other writes: what killed writers left behind is removed. With a key, every file
-    of the store is encrypted, here and in all that follows.
+    Call it in one process before any other writes: what killed writers left behind is removed.
 
     Raises:
         StoreError: the folder cannot be written, or holds another run.
     """
     assert not manifest.complete
+    store = vault.path
     for folder in (store, store / SHARDS, store / RUN):
         private_directory(folder)
-    if (store / MANIFEST).exists() and read_manifest(store, key).run_key != manifest.run_key:
+    if vault.begun and read_manifest(vault).run_key != manifest.run_key:
         raise StoreError(f"{store} holds another run: repeat its settings to go on, or choose another --out")
     _remove_leftovers(store)
-    write_manifest(store, manifest, key)
+    write_manifest(vault, manifest)
 
 
 def prepare_shard(
@@ -112,32 +112,32 @@ def prepare_shared(manifest: Manifest, delta: Array, image: Image | None = None)
     return _prepare(manifest, manifest.shared.file, _SHARED_NOTE, {"delta": delta}, image)
 
 
-def put(store: Path, manifest: Manifest, prepared: Prepared, key: Key | None = None) -> None:
+def put(vault: Vault, manifest: Manifest, prepared: Prepared) -> None:
     """Write a file, and beside it the note that makes it count as finished.
 
     Raises:
         StoreError: one of them cannot be written.
     """
-    data = sealed(prepared.image, prepared.file, key)
+    data = vault.sealed(prepared.image, prepared.file)
     with ThreadPoolExecutor(1) as beside:
         # What the disk takes, and the processor.
         digest = beside.submit(hashlib.sha256, data)
-        write_atomically(store / prepared.file, data)
+        write_atomically(vault.path / prepared.file, data)
     note = _SideCar(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
-    write_file(store, prepared.note, to_json(vars(note)), key)
+    vault.write(prepared.note, to_json(vars(note)))
 
 
-def finished_shards(store: Path, manifest: Manifest, key: Key | None = None) -> set[int]:
+def finished_shards(vault: Vault, manifest: Manifest) -> set[int]:
     """Return the numbers of the shards that this run has written whole: the file has the noted size and SHA-256."""
     return {
         index
         for index, entry in enumerate(manifest.shards)
-        if (note := _read_note(store, manifest, entry.file, _shard_note(index), key)) is not None
-        and sha256_file(store / entry.file) == note.sha256
+        if (note := _read_note(vault, manifest, entry.file, _shard_note(index))) is not None
+        and sha256_file(vault.path / entry.file) == note.sha256
     }
 
 
-def finish(store: Path, manifest: Manifest, key: Key | None = None) -> Manifest:
+def finish(vault: Vault, manifest: Manifest) -> Manifest:
     """Write index.h5, then the complete manifest, and return it; call it in one process, after all have written.
 
     An encrypted store has no index: nothing but hpcule could read what it leads to.
@@ -145,8 +145,9 @@ def finish(store: Path, manifest: Manifest, key: Key | None = None) -> Manifest:
     Raises:
         StoreError: files are missing; all of them are named.
     """
-    found = [_read_note(store, manifest, e.file, _shard_note(i), key) for i, e in enumerate(manifest.shards)]
-    shared = _read_note(store, manifest, manifest.shared.file, _SHARED_NOTE, key) if manifest.shared else None
+    store = vault.path
+    found = [_read_note(vault, manifest, e.file, _shard_note(i)) for i, e in enumerate(manifest.shards)]
+    shared = _read_note(vault, manifest, manifest.shared.file, _SHARED_NOTE) if manifest.shared else None
     missing = [entry.file for entry, note in zip(manifest.shards, found, strict=True) if note is None]
     if manifest.shared and shared is None:
         missing.append(manifest.shared.file)
@@ -156,7 +157,7 @@ def finish(store: Path, manifest: Manifest, key: Key | None = None) -> Manifest:
     labelled = {note.labelled for note in notes}
     if len(labelled) > 1:
         raise StoreError(f"the notes in {store / RUN} contradict each other: remove its shard-*.json, then --resume")
-    index = None if key else build_index(manifest, labelled.pop())
+    index = None if vault.key else build_index(manifest, labelled.pop())
     complete = replace(
         manifest,
         index_sha256=hashlib.sha256(index).hexdigest() if index else None,
@@ -169,7 +170,7 @@ def finish(store: Path, manifest: Manifest, key: Key | None = None) -> Manifest:
     _remove_leftovers(store)
     if index:
         write_atomically(store / INDEX, index)
-    write_manifest(store, complete, key)
+    write_manifest(vault, complete)
     return complete
 
 
@@ -194,11 +195,11 @@ def _prepare(manifest: Manifest, file: str, note: str, datasets: Mapping[str, Ar
     return Prepared(file, note, "label" in datasets, data)
 
 
-def _read_note(store: Path, manifest: Manifest, file: str, note: str, key: Key | None) -> _SideCar | None:
+def _read_note(vault: Vault, manifest: Manifest, file: str, note: str) -> _SideCar | None:
     """Return the side-car of a file of this run that has the noted size, or None."""
     try:
-        found = _SideCar(**read_json_file(store, note, key))
-        size = (store / file).stat().st_size
+        found = _SideCar(**vault.read_json(note))
+        size = (vault.path / file).stat().st_size
     except (OSError, ValueError, TypeError):
         return None
     whole = found.labelled in (True, False)

@@ -18,6 +18,7 @@ from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
@@ -72,7 +73,7 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
         summary = run_craft(
             craft.config,
             source,
-            folder.store(craft.key),
+            Vault(folder.store(craft.key)),
             world,
             StopFlag(),
             resume=True,
@@ -112,7 +113,7 @@ def _train(
     folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Callable[[int, int], None]
 ) -> dict[str, Any]:
     craft = folder.best(victim.crafts) if victim.crafts else None
-    reader = StoreReader(folder.store(craft)) if craft else None
+    reader = StoreReader(Vault(folder.store(craft))) if craft else None
     size = reader.manifest.working_size if reader else config.working_size
     source, test = _source(config.data, size, config.subset), _test(config.data, config.test, size)
     check_same_task(source, test)

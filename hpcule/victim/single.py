@@ -18,7 +18,7 @@ from hpcule.publish.carry import publishing
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.store.seal import Key
+from hpcule.store.vault import Vault
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published, clean
 from hpcule.victim.run import train_victim
@@ -38,20 +38,17 @@ def train(
     config: TrainConfig,
     data: str,
     test: str | None,
-    store: Path | None,
+    vault: Vault | None,
     out: Path,
     world: World,
     report: Callable[[str, int, int], None],
-    key: Key | None = None,
 ) -> dict[str, Any]:
-    """Train a victim on DATA, as published through `store` if given, and write results.json and config.yaml to `out`.
-
-    An encrypted store is read with its key.
+    """Train a victim on DATA, or on DATA as a store protects it, and write results.json and config.yaml to `out`.
 
     Raises:
         DataError: there are no labels, or training and test samples do not belong to one task.
     """
-    reader = StoreReader(store, key=key) if store else None
+    reader = StoreReader(vault) if vault else None
     opening = reader.manifest.opening if reader else {}
     source, test_source = open_source(data, **opening), open_test(data, test, **opening)
     check_same_task(source, test_source)
@@ -73,7 +70,7 @@ def train(
         "kind": "train",
         "hpcule": __version__,
         "data": source.name,
-        "protected": store is not None,
+        "protected": vault is not None,
         "workers": world.size,
         "last": result.last.test,
         "best": result.best.test,

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
 from hpcule.world.launcher import free_port
 
 SMOKE = ["--preset", "smoke", "--set", "method.epochs=1"]
@@ -168,7 +169,7 @@ def test_resuming_a_complete_store_verifies_it(tmp_path, run):
     code, out, _ = run("craft", "pil", "--data", data, "--out", store, *SMOKE, "--resume")
     assert code == 0
     assert "nothing to do" in out
-    shard = store / read_manifest(store).shards[0].file
+    shard = store / read_manifest(Vault(store)).shards[0].file
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
     code, _, err = run("craft", "pil", "--data", data, "--out", store, *SMOKE, "--resume")
     assert code == 1
@@ -223,7 +224,7 @@ def test_full_disk_then_resume(tmp_path, small_disk, run):
     code, _, err = run(*words)
     assert code == 1
     assert_one_line(err, ["disk full", "--resume"])
-    assert not read_manifest(small_disk / "store").complete
+    assert not read_manifest(Vault(small_disk / "store")).complete
     assert not list((small_disk / "store").rglob("*.tmp*"))
     subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
     assert run(*words, "--resume")[0] == 0

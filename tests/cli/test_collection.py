@@ -14,6 +14,7 @@ from PIL import Image
 from hpcule.data.open import open_source
 from hpcule.publish.carry import publishing
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 SIZES = {"x/big one.png": (3000, 2000), "x/small.png": (20, 31)}
 GREY, COLOUR = "L", "RGB"
@@ -133,7 +134,7 @@ def test_victims_see_what_is_published(mixed, published):
     copied = open_source(str(copy), image_size=32)
     numbers = {copied.file_name(sample): sample for sample in range(len(copied))}
     ids = np.arange(len(source))
-    with StoreReader(copy.parent / "store") as store:
+    with StoreReader(Vault(copy.parent / "store")) as store:
         seen = publishing(store, source)(ids, source.read(ids))
     order = np.array([numbers[records[source.file_name(sample)]["published"]] for sample in ids])
     assert np.array_equal(seen, copied.read(order))

@@ -17,6 +17,7 @@ from hpcule.store.keys import read_key
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.seal import is_sealed
+from hpcule.store.vault import Vault
 
 EM = ["method.ghost=10", "method.surrogate=convnet", "method.batch=48", "method.model_steps=3", "method.max_rounds=2"]
 RUNS = {
@@ -39,14 +40,14 @@ def key(run, tmp_path):
 
 
 def deltas(store, key=None):
-    with StoreReader(store, key=read_key(str(key)) if key else None) as reader:
+    with StoreReader(Vault(store, read_key(str(key)) if key else None)) as reader:
         return reader.delta(np.arange(reader.manifest.n))
 
 
 def check_sealed(store, key):
     opened = [path for path in store.rglob("*") if path.is_file() and not is_sealed(path)]
     assert all(path.name.startswith(PLAIN_BY_NATURE) for path in opened), opened
-    manifest = read_manifest(store, read_key(str(key)))
+    manifest = read_manifest(Vault(store, read_key(str(key))))
     needles = {"run key": manifest.run_key.encode(), "seed": f"seed: {manifest.seed}".encode()}
     assert leaks(store, needles) == set()
 

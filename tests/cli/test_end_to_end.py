@@ -13,6 +13,7 @@ from PIL import Image
 
 from hpcule.data.open import open_source
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 SETTINGS = ["victim.network=convnet", "victim.batch=32", "world.threads=1"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -123,7 +124,7 @@ def test_export_publishes_the_protected_samples_only(format, digits_store, tmp_p
     copy = open_source(str(place if format == "folder" else next(place.iterdir())), "train")
     clean = open_source("digits", image_size=32)
     ids = np.arange(1437, dtype=np.int64)
-    published = StoreReader(digits_store).published(ids, clean.read(ids))
+    published = StoreReader(Vault(digits_store)).published(ids, clean.read(ids))
     if format == "folder":  # ids follow the file names, class by class
         order = np.argsort(clean.labels, kind="stable")
         published, labels = published[order], clean.labels[order]

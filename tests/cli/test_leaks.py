@@ -25,6 +25,7 @@ from hpcule.data.open import open_source
 from hpcule.evaluation.pictures import choose_samples, delta_picture
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 PATIENT = "Muster^Erika"
 """Planted beside the samples. Names of classes and files are published, and are the owner's to look at."""
@@ -154,13 +155,13 @@ def crafted(request, tmp_path_factory):
 
 def needles(data, store):
     """By name, what nobody may find."""
-    seed = read_manifest(store).seed
+    seed = read_manifest(Vault(store)).seed
     found = {
         "seed, decimal": str(seed).encode(),
         "seed, hexadecimal": f"{seed:x}".encode(),
         "seed, little-endian": seed.to_bytes(8, "little"),
         "seed, big-endian": seed.to_bytes(8, "big"),
-        "run key": read_manifest(store).run_key.encode(),
+        "run key": read_manifest(Vault(store)).run_key.encode(),
         "patient": PATIENT.encode(),
         "patient, UTF-16": PATIENT.encode("utf-16-le"),
         "folder": str(data.parent.parent).encode(),
@@ -172,7 +173,7 @@ def needles(data, store):
 
 def deltas(store):
     """Of each sample a piece of its delta that occurs nowhere else, in the orders and types that files have."""
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         delta = reader.delta(np.arange(reader.manifest.n))
     found = {}
     for sample, one in enumerate(delta):
@@ -211,7 +212,9 @@ def test_every_search_finds_what_it_looks_for(crafted):
     found = leaks(store, needles(data, store))
     in_store = {name for name, _ in found}
     assert {place for name, place in found if name.startswith("seed")} == {"manifest.json", "run/config.yaml"}
-    wanted = {name for name in deltas(store) if name.endswith(f"planes, {read_manifest(store).delta_dtype.str[1:]}")}
+    wanted = {
+        name for name in deltas(store) if name.endswith(f"planes, {read_manifest(Vault(store)).delta_dtype.str[1:]}")
+    }
     assert {"seed, decimal", "run key"} <= in_store
     assert len(wanted) in (0, COUNT)
     assert wanted <= in_store
@@ -301,7 +304,7 @@ def test_a_report_shows_the_deltas_of_its_pictures_and_leaks_nothing_else(crafte
 def pictured(store, page):
     """Deltas as the report would show them."""
     factor = int(re.search(r"delta × (\d+)", page)[1])
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         delta = reader.delta(np.arange(reader.manifest.n))
     return {
         f"picture {sample}": telling(delta_picture(one, factor, 255).transpose(1, 2, 0).ravel()).tobytes()

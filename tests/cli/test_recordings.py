@@ -9,6 +9,7 @@ import pytest
 
 from hpcule.data.open import open_source
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 TINY = ["--set", "victim.epochs=2", "--set", "victim.batch=32", "--set", "world.threads=1"]
 PATCH = ["--set", "method.region=600", "--set", "seed=1"]
@@ -79,7 +80,7 @@ def test_the_copy_is_what_the_store_says_and_tells_nothing_else(run, small_wavs,
     assert "131 protected samples" in out
     clean, copy = (open_source(str(folder)) for folder in (small_wavs, tmp_path / "copy"))
     ids = np.arange(131)
-    published = StoreReader(store).published(ids, clean.read(ids))
+    published = StoreReader(Vault(store)).published(ids, clean.read(ids))
     np.testing.assert_array_equal(copy.read(ids), published)
     assert (published != clean.read(ids)).any(axis=(1, 2, 3)).all()
     tests = [open_source(str(folder), "test").read(np.arange(40)) for folder in (small_wavs, tmp_path / "copy")]

@@ -17,6 +17,7 @@ import pytest
 from hpcule.cli.main import main
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 # 131 samples in 7 shards, batches of 48 and ghosts of 10: nothing divides anything.
 COMMON = ["deterministic=true", "store.shards=7"]
@@ -96,7 +97,7 @@ def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    manifest = read_manifest(store)
+    manifest = read_manifest(Vault(store))
     assert manifest.complete
     return {entry.file: (store / entry.file).read_bytes() for entry in manifest.files}
 
@@ -137,7 +138,7 @@ def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_
     finished = command(*line(name, data_of(name), tmp_path / "store", workers))
     assert finished.returncode == 0, finished.stderr
     assert contents(tmp_path / "store") == contents(alone(name))
-    delta = StoreReader(tmp_path / "store").delta(np.arange(131))
+    delta = StoreReader(Vault(tmp_path / "store")).delta(np.arange(131))
     assert delta.any(axis=(1, 2, 3)).mean() > 0.9  # not the same because both are empty
 
 
@@ -148,7 +149,7 @@ def test_without_a_seed_a_method_without_a_surrogate_draws_one_and_keeps_it(smal
         finished = command(*words, "--set", "method.cell=4")
         assert finished.returncode == 0, finished.stderr
     assert "nothing to do" in finished.stdout
-    seeds = {read_manifest(store).seed for store in stores}
+    seeds = {read_manifest(Vault(store)).seed for store in stores}
     assert len(seeds) == 2
     assert 0 not in seeds
     assert contents(stores[0]) != contents(stores[1])
@@ -189,7 +190,7 @@ def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone,
         assert "killed by SIGKILL" in errors
         assert "Traceback" not in errors
     wait_until_gone(words[-1], str(store))
-    assert not read_manifest(store).complete
+    assert not read_manifest(Vault(store)).complete
     if victims == "one rank":
         finished = command(*line(name, data_of(name), store, 3))
         assert finished.returncode == 0, finished.stderr

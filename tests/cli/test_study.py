@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 
 STUDY = """
@@ -41,7 +42,7 @@ def test_every_cell_is_done_and_every_store_is_whole(finished, run):
     assert [(cell["state"], cell["share"]) for cell in json.loads(out)] == [("done", 1.0)] * 4
     stores = list((folder / "out" / "crafts").iterdir())
     assert len(stores) == 4
-    assert not [problem for store in stores for problem in verify(store)]
+    assert not [problem for store in stores for problem in verify(Vault(store))]
     assert not list((folder / "out" / "running").iterdir())
 
 
@@ -165,7 +166,7 @@ def test_methods_side_by_side_on_some_of_the_samples(tmp_path, run):
     rows = read_rows(tmp_path)
     assert [row["variant"] for row in rows] == ["pil", "pixel"]
     assert rows[0]["clean_last"] == rows[1]["clean_last"]
-    manifests = [read_manifest(store) for store in (tmp_path / "out" / "crafts").iterdir()]
+    manifests = [read_manifest(Vault(store)) for store in (tmp_path / "out" / "crafts").iterdir()]
     assert {(manifest.n, manifest.norm, manifest.epsilon) for manifest in manifests} == {
         (150, "linf", 8),
         (150, "l0", 2),

@@ -14,6 +14,7 @@ from hpcule.data.resize import to_planes
 from hpcule.publish.carry import publishing
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 TILES = ["--set", "tile_size=16", "--set", "world.threads=1"]
 
@@ -54,7 +55,7 @@ def test_images_come_back_whole(run, folder, tmp_path, method):
     said = done(run("export", store, "--data", folder, "--out", copy))
     assert "Wrote 12 protected samples" in said
     assert "unchanged: they are not protected" not in said.replace("copied unchanged: they are not protected", "")
-    manifest = read_manifest(store)
+    manifest = read_manifest(Vault(store))
     assert manifest.n > 12
     changes = []
     for clean in sorted((folder / "train").rglob("*.*")):
@@ -74,7 +75,7 @@ def test_victims_see_the_tiles_of_what_is_published(run, folder, tmp_path):
     done(run("export", store, "--data", folder, "--out", copy))
     source, published = open_source(str(folder), tile_size=16), open_source(str(copy), tile_size=16)
     ids = np.random.default_rng(0).permutation(len(source))
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, source)(ids, source.read(ids))
     np.testing.assert_array_equal(seen, published.read(ids))
 

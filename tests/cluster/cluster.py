@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = Path(os.environ.get("HPCULE_LOCAL_CLUSTER", "/var/lib/hpcule-local-cluster"))
@@ -45,7 +46,7 @@ def saved(store: Path) -> bool:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    manifest = read_manifest(store)
+    manifest = read_manifest(Vault(store))
     assert manifest.complete
     return {entry.file: (store / entry.file).read_bytes() for entry in manifest.files}
 

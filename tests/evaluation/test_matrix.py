@@ -14,6 +14,7 @@ from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.matrix import Matrix, MatrixCell, Task
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.training_data import TrainingData
 
@@ -107,7 +108,7 @@ def test_a_damaged_file_is_named(store, tmp_path, alone):
 
 
 def train_on_ranks(world, store, folder):
-    found, told = train(make_task(StoreReader(store)), folder, world)
+    found, told = train(make_task(StoreReader(Vault(store))), folder, world)
     return {str(cell): result["last"] for cell, result in found.items()}, told
 
 

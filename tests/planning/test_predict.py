@@ -10,6 +10,7 @@ from hpcule.planning.calibrate import Calibration, Rate
 from hpcule.planning.footprint import store_bytes
 from hpcule.planning.machine import Machine
 from hpcule.planning.predict import predict, sum_seconds
+from hpcule.store.vault import Vault
 
 STAGES = ("surrogate", "noise", "model", "round", "features", "clusters", "generators", "search", "coefficients")
 STAGES += ("kernels", "game", "separation")
@@ -141,7 +142,7 @@ def test_the_store_is_as_large_as_a_real_one_says(tmp_path, alone):
 
     source = toys.ToySource(240)
     config = configured("pil", "method.epochs=1", "method.steps=1", "store.shards=2")
-    craft(config, source, tmp_path / "store", alone, StopFlag(), resume=False, report=lambda step: None)
+    craft(config, source, Vault(tmp_path / "store"), alone, StopFlag(), resume=False, report=lambda step: None)
     real = sum(path.stat().st_size for path in (tmp_path / "store" / "shards").iterdir())
     extent = extent_of(1, samples=240, shards=2, shape=(3, 8, 8), classes=3)
     planned = store_bytes(config, extent, find("pil").work(config.method, extent))

@@ -22,6 +22,7 @@ from hpcule.publish.carry import publishing
 from hpcule.publish.deidentify import POLICIES
 from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 EPSILON = 8
 SMALL = 20_000
@@ -62,7 +63,7 @@ def published(folder: Path, make_store, data: Path, policy="basic-deidentify", *
     source = DicomSource(data, "train", image_size=16)
     store, *_ = make_store(source, name=f"store-{folder.name}", working_size=16, applied_at="working", **settings)
     others = {"test": DicomSource(data, "test", image_size=16)}
-    summary = export(store, source, folder, other_splits=others, dicom_tags=policy)
+    summary = export(Vault(store), source, folder, other_splits=others, dicom_tags=policy)
     return source, store, folder, summary
 
 
@@ -120,7 +121,7 @@ def test_victims_see_what_is_published(tmp_path, make_store, policy):
     source, store, copy, _ = published(tmp_path / "copy", make_store, data, policy)
     again = DicomSource(copy, "train", image_size=16)
     ids = np.arange(len(source))
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, source)(ids, source.read(ids))
     assert np.array_equal(seen, again.read(ids))
     assert (seen != source.read(ids)).any((1, 2, 3)).all()
@@ -217,7 +218,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, make_store, format, settings):
     source = DicomSource(data, "train", image_size=16)
     store, *_ = make_store(source, working_size=16, applied_at="working", **settings)
     with pytest.raises(UsageError, match="npz or hdf5"):
-        export(store, source, tmp_path / "copy", format=format)
+        export(Vault(store), source, tmp_path / "copy", format=format)
     assert not (tmp_path / "copy").exists()
 
 
@@ -251,7 +252,7 @@ def test_all_sample_files_come_back_valid(tmp_path, make_store, policy, most):
     source = DicomSource(data, "all", image_size=16, skip_unreadable=True)
     assert len(source.files) > 30
     store, *_ = make_store(source, working_size=16, applied_at="working")
-    summary = export(store, source, tmp_path / "copy", dicom_tags=policy)
+    summary = export(Vault(store), source, tmp_path / "copy", dicom_tags=policy)
     again = DicomSource(tmp_path / "copy", "all", image_size=16)
     assert again.frames.tolist() == source.frames.tolist()
     for number, record in enumerate(summary.records):

@@ -15,6 +15,7 @@ from PIL import Image
 import hpcule.store.fingerprint as fingerprint_module
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.publish.export import export
+from hpcule.store.vault import Vault
 
 KINDS = [{}, {"norm": "l2", "epsilon": 40.0}, {"unit": "class", "groups": 3}]
 
@@ -58,7 +59,7 @@ def png(path):
 def test_arrays(make_source, make_store, tmp_path, settings, dtype, format, ending):
     source = make_source(dtype=dtype)
     store, manifest, delta, group = make_store(source, **settings)
-    summary = export(store, source, tmp_path / "out", format=format)
+    summary = export(Vault(store), source, tmp_path / "out", format=format)
     assert tree(tmp_path / "out") == [f"toys-protected{ending}"]
     path = tmp_path / "out" / f"toys-protected{ending}"
     found = load(path)
@@ -78,7 +79,7 @@ def test_splits_are_laid_out_like_medmnist(make_source, make_store, tmp_path, fo
     test = make_source(7, shape=(1, 6, 5), seed=5, split="test")
     store, _, delta, _ = make_store(source)
     path = tmp_path / ("out.npz" if format == "npz" else "out.h5")
-    summary = export(store, source, path, other_splits={"test": test})
+    summary = export(Vault(store), source, path, other_splits={"test": test})
     assert summary.copied == {"test": 7}
     found = load(path)
     assert set(found) == {"train_images", "train_labels", "test_images", "test_labels"}
@@ -92,7 +93,7 @@ def test_splits_are_laid_out_like_medmnist(make_source, make_store, tmp_path, fo
 def test_unlabelled_arrays(make_source, make_store, tmp_path, format):
     source = make_source(classes=0)
     store, *_ = make_store(source)
-    export(store, source, tmp_path / "out", format=format)
+    export(Vault(store), source, tmp_path / "out", format=format)
     (path,) = (tmp_path / "out").iterdir()
     assert set(load(path)) == {"images"}
 
@@ -101,14 +102,14 @@ def test_the_default_format_is_the_sources_own(make_source, make_store, tmp_path
     for kind, expected in {"idx": "npz", "npz": "npz", "hdf5": "hdf5", "folder": "folder"}.items():
         source = make_source(kind=kind)
         store, *_ = make_store(source, name=f"store-{kind}")
-        assert export(store, source, tmp_path / kind).format == expected
+        assert export(Vault(store), source, tmp_path / kind).format == expected
 
 
 @pytest.mark.parametrize("settings", KINDS)
 def test_folder_by_class(make_source, make_store, tmp_path, settings):
     source = make_source()
     store, _, delta, group = make_store(source, **settings)
-    export(store, source, tmp_path / "out", format="folder")
+    export(Vault(store), source, tmp_path / "out", format="folder")
     assert tree(tmp_path / "out") == sorted(f"class{source.labels[i]}/{i:06d}.png" for i in range(50))
     for sample, image in enumerate(protected(source, delta, group)):
         found = png(tmp_path / "out" / f"class{source.labels[sample]}" / f"{sample:06d}.png")
@@ -122,7 +123,7 @@ def test_folder_by_class(make_source, make_store, tmp_path, settings):
 def test_png_modes(make_source, make_store, tmp_path, channels, dtype, mode):
     source = make_source(6, shape=(channels, 6, 5), dtype=dtype, classes=0)
     store, _, delta, _ = make_store(source, shards=2)
-    export(store, source, tmp_path / "out", format="folder")
+    export(Vault(store), source, tmp_path / "out", format="folder")
     assert tree(tmp_path / "out") == [f"{i:06d}.png" for i in range(6)]
     for sample, image in enumerate(protected(source, delta, None)):
         with Image.open(tmp_path / "out" / f"{sample:06d}.png") as opened:
@@ -136,7 +137,7 @@ def test_what_png_cannot_hold(make_source, make_store, tmp_path, channels, dtype
     source = make_source(6, shape=(channels, 6, 5), dtype=dtype)
     store, *_ = make_store(source, shards=2)
     with pytest.raises(UsageError, match=f"PNG cannot hold {channels} channels of {np.dtype(dtype)}"):
-        export(store, source, tmp_path / "out", format="folder")
+        export(Vault(store), source, tmp_path / "out", format="folder")
 
 
 def test_the_sources_own_folders_and_names(make_source, make_store, tmp_path):
@@ -145,7 +146,7 @@ def test_the_sources_own_folders_and_names(make_source, make_store, tmp_path):
     source = make_source(kind="folder", files=files, split="train")
     test = make_source(2, kind="folder", files=["cat/t.jpg", "dog/t.jpg"], seed=3)
     store, _, delta, _ = make_store(source)
-    summary = export(store, source, tmp_path / "out", other_splits={"test": test})
+    summary = export(Vault(store), source, tmp_path / "out", other_splits={"test": test})
     expected = ["cat/a", "cat/a-2", "cat/A", "cat/a-2-2", "dog/1.2", "dog/sub/x", "dog/no_ending"]
     expected += [f"dog/{i}" for i in range(7, 50)]
     assert tree(tmp_path / "out") == sorted(
@@ -162,14 +163,14 @@ def test_no_file_outside_the_folder(make_source, make_store, tmp_path, name):
     source = make_source(kind="folder", files=[name] * 50)
     store, *_ = make_store(source)
     with pytest.raises(StoreError, match="leads out of the folder"):
-        export(store, source, tmp_path / "out" / "deep")
+        export(Vault(store), source, tmp_path / "out" / "deep")
     assert tree(tmp_path / "out") == []
 
 
 def test_hostile_class_names(make_source, make_store, tmp_path):
     source = make_source(classes=6, class_names=("T-shirt/top", "..", "", "T-shirt-top", "t-SHIRT\\top", "\0"))
     store, *_ = make_store(source)
-    export(store, source, tmp_path / "out", format="folder")
+    export(Vault(store), source, tmp_path / "out", format="folder")
     folders = ["T-shirt-top", "unnamed", "unnamed-2", "T-shirt-top-2", "t-SHIRT-top-3", "-"]
     assert tree(tmp_path / "out") == sorted(f"{folders[source.labels[i]]}/{i:06d}.png" for i in range(50))
 
@@ -180,7 +181,7 @@ def test_nothing_leads_back(make_source, make_store, tmp_path):
     secrets = [manifest.run_key.encode(), b"4711", str(tmp_path).encode(), b"pil", b"delta", b"epsilon"]
     for format in ("folder", "npz", "hdf5", "webdataset"):
         out = tmp_path / f"out-{format}"
-        export(store, source, out, format=format)
+        export(Vault(store), source, out, format=format)
         for path in out.rglob("*.*"):
             data = path.read_bytes()
             assert not [secret for secret in secrets if secret in data], path
@@ -202,10 +203,10 @@ def test_two_exports_at_different_times_give_the_same_bytes(make_source, make_st
     source = make_source(8)
     store, *_ = make_store(source, shards=2)
     for format in ("npz", "hdf5", "folder", "webdataset"):
-        export(store, source, tmp_path / "one" / format, format=format)
+        export(Vault(store), source, tmp_path / "one" / format, format=format)
     time.sleep(1.1)
     for format in ("npz", "hdf5", "folder", "webdataset"):
-        export(store, source, tmp_path / "two" / format, format=format)
+        export(Vault(store), source, tmp_path / "two" / format, format=format)
     names = tree(tmp_path / "one")
     assert names == tree(tmp_path / "two")
     assert len(names) == 12
@@ -224,7 +225,7 @@ def test_what_is_there_stays(make_source, make_store, tmp_path, name):
     else:
         out.write_bytes(b"mine")
     with pytest.raises(StoreError, match=f"{name} is not empty"):
-        export(store, source, out)
+        export(Vault(store), source, out)
     assert tree(tmp_path / "out") == ["file"] if name == "out" else out.read_bytes() == b"mine"
 
 
@@ -232,7 +233,7 @@ def test_an_empty_folder_is_taken(make_source, make_store, tmp_path):
     source = make_source()
     store, *_ = make_store(source)
     (tmp_path / "out").mkdir()
-    export(store, source, tmp_path / "out")
+    export(Vault(store), source, tmp_path / "out")
     assert tree(tmp_path / "out") == ["toys-protected.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
@@ -246,7 +247,7 @@ def test_another_source_is_refused(make_source, make_store, tmp_path, change):
     elif change == "label":
         other.labels[0] += 1
     with pytest.raises(StoreError, match="these are not the samples the store was made for"):
-        export(store, other, tmp_path / "out")
+        export(Vault(store), other, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
@@ -254,9 +255,9 @@ def test_wrong_use(make_source, make_store, tmp_path):
     source = make_source()
     store, *_ = make_store(source)
     with pytest.raises(UsageError, match="format gif is unknown: folder, wav, webdataset, dicom, nifti, npz, hdf5"):
-        export(store, source, tmp_path / "out", format="gif")
+        export(Vault(store), source, tmp_path / "out", format="gif")
     with pytest.raises(UsageError, match=r"out\.h5 ends like hdf5, but the format is npz"):
-        export(store, source, tmp_path / "out.h5", format="npz")
+        export(Vault(store), source, tmp_path / "out.h5", format="npz")
 
 
 @pytest.mark.parametrize("format", ["npz", "hdf5", "folder", "webdataset"])
@@ -268,7 +269,7 @@ def test_a_damaged_shard_ends_the_export_and_nothing_is_left(make_source, make_s
     data[data.index(delta[40].tobytes())] ^= 1
     path.write_bytes(data)
     with pytest.raises(StoreError, match=re.escape(manifest.shards[3].file)):
-        export(store, source, tmp_path / "out", format=format)
+        export(Vault(store), source, tmp_path / "out", format=format)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
@@ -281,7 +282,7 @@ def test_the_budget_is_checked_on_what_is_published(make_source, make_store, tmp
     with h5py.File(store / file, "r+") as opened:
         opened["delta"][0] = 9 if manifest.norm == "linf" else 100
     with pytest.raises(StoreError, match=r"sample \d+ is changed by .* levels \(L.*\), .* are allowed"):
-        export(store, source, tmp_path / "out")
+        export(Vault(store), source, tmp_path / "out")
 
 
 @pytest.mark.parametrize("left", [1 << 20, 0])
@@ -296,7 +297,7 @@ def test_a_full_disk(make_source, make_store, small_disk, format, left):
     before = tree(small_disk)
     for out in (small_disk / "out", small_disk / "deep" / "out"):
         with pytest.raises(StoreError) as caught:
-            export(store, source, out, format=format)
+            export(Vault(store), source, out, format=format)
         assert str(caught.value) == (
             f"disk full while writing out (needs 2 MiB in {out.parent}): free space, then run again"
         )
@@ -309,7 +310,7 @@ def test_memory_does_not_grow_with_the_number(make_source, make_store, tmp_path,
     source = make_source(4000, shape=(3, 32, 32))
     store, *_ = make_store(source, shards=8)
     tracemalloc.start()
-    export(store, source, tmp_path / "out", format=format)
+    export(Vault(store), source, tmp_path / "out", format=format)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < source.samples.nbytes / 4

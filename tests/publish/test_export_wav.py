@@ -8,6 +8,7 @@ import pytest
 from hpcule.config.errors import UsageError
 from hpcule.data.open import open_source
 from hpcule.publish.export import export
+from hpcule.store.vault import Vault
 
 LENGTHS = [30, 12, 1, 25, 30, 7]
 
@@ -41,7 +42,7 @@ def read(path):
 
 def test_protected_recordings_are_written_bit_exact_and_at_their_own_length(recordings, store, tmp_path):
     path, delta = store
-    summary = export(path, recordings, tmp_path / "out")
+    summary = export(Vault(path), recordings, tmp_path / "out")
     assert (summary.format, summary.protected) == ("wav", 6)
     clean = recordings.read(np.arange(6)).astype(np.int64) - 32768
     for sample in range(6):
@@ -59,7 +60,7 @@ def test_protected_recordings_are_written_bit_exact_and_at_their_own_length(reco
 def test_other_splits_are_copied_unchanged(recordings, store, tmp_path):
     other = open_source(str(tmp_path / "clean"))
     other.split = "test"
-    export(store[0], recordings, tmp_path / "out", other_splits={"test": other})
+    export(Vault(store[0]), recordings, tmp_path / "out", other_splits={"test": other})
     copied = [read(tmp_path / "out" / "test" / other.file_name(sample)) for sample in range(6)]
     originals = [read(tmp_path / "clean" / other.file_name(sample)) for sample in range(6)]
     for copy, original in zip(copied, originals, strict=True):
@@ -70,7 +71,7 @@ def test_other_splits_are_copied_unchanged(recordings, store, tmp_path):
 def test_recordings_as_arrays(recordings, store, tmp_path, format):
     path, delta = store
     out = tmp_path / f"out.{'npz' if format == 'npz' else 'h5'}"
-    export(path, recordings, out)
+    export(Vault(path), recordings, out)
     samples = open_source(str(out)).read(np.arange(6))
     np.testing.assert_array_equal(samples, recordings.read(np.arange(6)).astype(np.int64) + delta)
 
@@ -79,8 +80,8 @@ def test_formats_that_cannot_hold_them(recordings, store, make_source, make_stor
     with pytest.raises(
         UsageError, match="PNG holds images, and these are recordings: choose the format wav or webdataset or npz or"
     ):
-        export(store[0], recordings, tmp_path / "out", format="folder")
+        export(Vault(store[0]), recordings, tmp_path / "out", format="folder")
     images = make_source()
     path = make_store(images, name="other")[0]
     with pytest.raises(UsageError, match="WAV files hold recordings, and these are images: choose the format folder"):
-        export(path, images, tmp_path / "out", format="wav")
+        export(Vault(path), images, tmp_path / "out", format="wav")

@@ -12,6 +12,7 @@ from hpcule.data.sources.nifti import NiftiSource
 from hpcule.publish.carry import publishing
 from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 EPSILON = 8
 SECRET = b"Mustermann"
@@ -50,7 +51,7 @@ def test_volumes_come_back(tmp_path, make_store, policy):
     data = collection(tmp_path / "data")
     source = NiftiSource(data, "all", image_size=8)
     store, *_ = make_store(source, working_size=8, applied_at="working")
-    summary = export(store, source, tmp_path / "copy", dicom_tags=policy)
+    summary = export(Vault(store), source, tmp_path / "copy", dicom_tags=policy)
     assert [record.file for record in summary.records] == ["a/mustermann.nii", "a/deep/x.nii.gz", "b/y.nii"]
     names = [record.published for record in summary.records]
     kept = [record.file for record in summary.records]
@@ -68,7 +69,7 @@ def test_volumes_come_back(tmp_path, make_store, policy):
         assert SECRET not in (gzip.decompress(raw) if record.published.endswith(".gz") else raw)
     again = NiftiSource(tmp_path / "copy", "all", image_size=8)
     ids = np.arange(len(source))
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, source)(ids, source.read(ids))
     numbers = [again.files.index(name) for name in names]
     order = np.concatenate([again.of_file(number) for number in numbers])

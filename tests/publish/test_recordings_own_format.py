@@ -15,6 +15,7 @@ from hpcule.data.open import open_source
 from hpcule.publish.carry import publishing
 from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 FILES = {
     "a/0.wav": ("PCM_U8", 1),
@@ -54,7 +55,7 @@ def hpcule(*words):
 @pytest.mark.parametrize("epsilon", [700.0, 65535.0])
 def test_rate_width_channels_and_format_are_kept(mixed, make_store, tmp_path, epsilon):
     store, _, delta, _ = make_store(mixed, epsilon=epsilon, shards=2)
-    export(store, mixed, tmp_path / "copy")
+    export(Vault(store), mixed, tmp_path / "copy")
     for sample, (name, (subtype, channels)) in enumerate(FILES.items()):
         info = soundfile.info(tmp_path / "copy" / name)
         assert (info.subtype, info.channels, info.samplerate) == (subtype, channels, 16000)
@@ -70,9 +71,9 @@ def test_rate_width_channels_and_format_are_kept(mixed, make_store, tmp_path, ep
 
 def test_victims_see_what_is_published(mixed, make_store, tmp_path):
     store, *_ = make_store(mixed, epsilon=65535.0, shards=2)
-    export(store, mixed, tmp_path / "copy")
+    export(Vault(store), mixed, tmp_path / "copy")
     copy, ids = open_source(str(tmp_path / "copy")), np.arange(len(mixed))
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, mixed)(ids, mixed.read(ids))
     np.testing.assert_array_equal(seen, copy.read(ids))
     assert (seen != mixed.read(ids)).any(axis=(1, 2, 3)).all()
@@ -81,14 +82,14 @@ def test_victims_see_what_is_published(mixed, make_store, tmp_path):
 def test_clipped_recordings_are_published_as_long_as_they_are_seen(mixed, make_store, tmp_path):
     source = open_source(str(tmp_path / "clean"), image_size=50)
     store, *_ = make_store(source, epsilon=700.0, shards=2)
-    export(store, source, tmp_path / "copy")
+    export(Vault(store), source, tmp_path / "copy")
     assert {soundfile.info(tmp_path / "copy" / name).frames for name in FILES} == {50}
 
 
 def test_tar_shards_hold_the_same_files(mixed, make_store, tmp_path):
     store, *_ = make_store(mixed, epsilon=700.0, shards=2)
     for format in ("wav", "webdataset"):
-        export(store, mixed, tmp_path / format, format=format)
+        export(Vault(store), mixed, tmp_path / format, format=format)
     with tarfile.open(tmp_path / "webdataset" / "000000.tar") as archive:
         for sample, name in enumerate(FILES):
             data = archive.extractfile(f"{sample:06d}{PurePosixPath(name).suffix}").read()
@@ -97,7 +98,7 @@ def test_tar_shards_hold_the_same_files(mixed, make_store, tmp_path):
 
 def test_other_splits_are_copied_bit_for_bit(mixed, make_store, tmp_path):
     store, *_ = make_store(mixed, epsilon=700.0, shards=2)
-    export(store, mixed, tmp_path / "copy", other_splits={"test": open_source(str(tmp_path / "clean"))})
+    export(Vault(store), mixed, tmp_path / "copy", other_splits={"test": open_source(str(tmp_path / "clean"))})
     for name in FILES:
         np.testing.assert_array_equal(levels(tmp_path / "copy" / "test" / name), levels(tmp_path / "clean" / name))
 

@@ -17,6 +17,7 @@ from hpcule.publish import webdataset
 from hpcule.publish.carry import published_native
 from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 
 def members(folder, shards):
@@ -37,7 +38,7 @@ def test_samples_and_class_numbers(make_source, make_store, tmp_path, monkeypatc
     monkeypatch.setattr(webdataset, "SAMPLES", 20)
     source, test = make_source(split="train"), make_source(7, seed=5, split="test")
     store, _, delta, _ = make_store(source)
-    export(store, source, tmp_path / "out", format="webdataset", other_splits={"test": test})
+    export(Vault(store), source, tmp_path / "out", format="webdataset", other_splits={"test": test})
     shards = [f"train-{number:06d}.tar" for number in range(3)]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*shards, "test-000000.tar", "classes.json"}
     assert json.loads((tmp_path / "out" / "classes.json").read_text()) == ["class0", "class1", "class2"]
@@ -56,7 +57,7 @@ def test_shards_keep_to_a_size_unless_a_sample_is_larger(make_source, make_store
     store, *_ = make_store(source)
     for limit, expected in ((5000, 10), (1, 50)):
         monkeypatch.setattr(webdataset, "BYTES", limit)
-        export(store, source, tmp_path / str(limit), format="webdataset")
+        export(Vault(store), source, tmp_path / str(limit), format="webdataset")
         shards = sorted(path.name for path in (tmp_path / str(limit)).iterdir())
         assert len(shards) == expected
         assert list(members(tmp_path / str(limit), shards)) == [f"{i:06d}.png" for i in range(50)]
@@ -65,7 +66,7 @@ def test_shards_keep_to_a_size_unless_a_sample_is_larger(make_source, make_store
 def test_members_tell_neither_time_nor_owner(make_source, make_store, tmp_path):
     source = make_source(8)
     store, *_ = make_store(source, shards=2)
-    export(store, source, tmp_path / "out", format="webdataset")
+    export(Vault(store), source, tmp_path / "out", format="webdataset")
     with tarfile.open(tmp_path / "out" / "000000.tar") as archive:
         facts = {(one.mtime, one.uid, one.gid, one.uname, one.gname, one.mode) for one in archive}
     assert facts == {(0, 0, 0, "", "", 0o644)}
@@ -79,11 +80,11 @@ def test_images_of_a_folder_at_their_own_sizes(make_store, tmp_path):
         Image.fromarray(pixels).save(folder / f"{number}.png")
     source = FolderSource(folder, "all", image_size=16)
     store, *_ = make_store(source, shards=2)
-    summary = export(store, source, tmp_path / "out", format="webdataset")
+    summary = export(Vault(store), source, tmp_path / "out", format="webdataset")
     assert summary.largest == 8
     found = members(tmp_path / "out", ["000000.tar"])
     assert image(found["000002.png"]).shape == (22, 30, 4)
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         for sample in range(6):
             expected = published_native(reader, source, sample, source.native(sample)).pixels.transpose(1, 2, 0)
             np.testing.assert_array_equal(image(found[f"{sample:06d}.png"])[..., :3], expected)
@@ -93,7 +94,7 @@ def test_recordings(make_source, make_store, tmp_path):
     source = make_source(shape=(1, 1, 90), dtype=np.uint16)
     source.rate = 8000
     store, _, delta, _ = make_store(source)
-    export(store, source, tmp_path / "out", format="webdataset")
+    export(Vault(store), source, tmp_path / "out", format="webdataset")
     found = members(tmp_path / "out", ["000000.tar"])
     signal, rate = soundfile.read(io.BytesIO(found["000049.wav"]), dtype="int16")
     assert rate == 8000
@@ -106,7 +107,7 @@ def test_the_library_reads_it(make_source, make_store, tmp_path):
     library = pytest.importorskip("webdataset")
     source = make_source()
     store, _, delta, _ = make_store(source)
-    export(store, source, tmp_path / "out", format="webdataset")
+    export(Vault(store), source, tmp_path / "out", format="webdataset")
     shards = str(tmp_path / "out" / "000000.tar")
     pairs = list(library.WebDataset(shards, shardshuffle=False).decode("rgb8").to_tuple("png", "cls"))
     gc.collect()  # the library leaves its files open

@@ -8,6 +8,7 @@ import pytest
 
 from hpcule.config.errors import StoreError
 from hpcule.store.behind import WriteBehind
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, finished_shards
 
 
@@ -20,8 +21,8 @@ def contents(store):
 def test_the_store_is_the_one_that_is_written_file_by_file(settings, make_source, make_manifest, make_store, tmp_path):
     source, planned = make_source(), make_manifest(make_source(), **settings)
     store, _, delta, group = make_store(source, **settings)
-    begin(tmp_path / "other", planned)
-    with WriteBehind(tmp_path / "other", planned) as writer:
+    begin(Vault(tmp_path / "other"), planned)
+    with WriteBehind(Vault(tmp_path / "other"), planned) as writer:
         for index, entry in enumerate(planned.shards):
             rows = slice(entry.first, entry.first + entry.count)
             given = delta[rows].copy() if group is None else group[rows].copy()
@@ -30,20 +31,20 @@ def test_the_store_is_the_one_that_is_written_file_by_file(settings, make_source
             given[...] = 99
         if group is not None:
             writer.shared(delta)
-    finish(tmp_path / "other", planned)
+    finish(Vault(tmp_path / "other"), planned)
     assert contents(tmp_path / "other") == contents(store)
 
 
 def test_what_was_given_is_there_after_a_wait(make_source, make_manifest, draw_delta, tmp_path):
     source, planned = make_source(), make_manifest(make_source())
     delta = draw_delta(source, planned)
-    begin(tmp_path, planned)
-    with WriteBehind(tmp_path, planned) as writer:
+    begin(Vault(tmp_path), planned)
+    with WriteBehind(Vault(tmp_path), planned) as writer:
         for index, entry in enumerate(planned.shards[:3]):
             rows = slice(entry.first, entry.first + entry.count)
             writer.shard(index, source.labels[rows], delta=delta[rows])
             writer.wait()
-            assert finished_shards(tmp_path, planned) == set(range(index + 1))
+            assert finished_shards(Vault(tmp_path), planned) == set(range(index + 1))
         writer.wait()
 
 
@@ -51,9 +52,9 @@ def test_the_next_file_or_the_end_tells_what_befell_one(make_source, make_manife
     source, planned = make_source(), make_manifest(make_source())
     delta, store = draw_delta(source, planned), tmp_path / "store"
     first, second = (slice(entry.first, entry.first + entry.count) for entry in planned.shards[:2])
-    begin(store, planned)
+    begin(Vault(store), planned)
     shutil.rmtree(store / "shards")
-    writer = WriteBehind(store, planned)
+    writer = WriteBehind(Vault(store), planned)
     writer.shard(0, source.labels[first], delta=delta[first])
     with pytest.raises(StoreError, match="00000-of"):
         writer.shard(1, source.labels[second], delta=delta[second])
@@ -65,11 +66,11 @@ def test_an_error_of_the_owner_is_not_hidden_by_one_of_the_disk(make_source, mak
     source, planned = make_source(), make_manifest(make_source())
     delta, store = draw_delta(source, planned), tmp_path / "store"
     rows = slice(planned.shards[0].first, planned.shards[0].first + planned.shards[0].count)
-    begin(store, planned)
+    begin(Vault(store), planned)
     shutil.rmtree(store / "shards")
 
     def fail():
-        with WriteBehind(store, planned) as writer:
+        with WriteBehind(Vault(store), planned) as writer:
             writer.shard(0, source.labels[rows], delta=delta[rows])
             raise ZeroDivisionError
 

@@ -5,6 +5,7 @@ import torch
 
 from hpcule.config.errors import StoreError
 from hpcule.store.checkpoint import commit, latest, remove_all, save_part
+from hpcule.store.vault import Vault
 
 KEY = "a" * 32
 
@@ -16,9 +17,9 @@ def store(tmp_path):
 
 def save(store, step, names=("shared", "shard-00000"), key=KEY):
     states = {name: {"step": step, "name": name, "x": torch.full((3,), step), "list": [{"a": 1.5}]} for name in names}
-    parts = {name: save_part(store, step, name, state) for name, state in states.items()}
+    parts = {name: save_part(Vault(store), step, name, state) for name, state in states.items()}
     if key is not None:
-        commit(store, step, key, parts)
+        commit(Vault(store), step, key, parts)
 
 
 def folders(store):
@@ -27,7 +28,7 @@ def folders(store):
 
 def test_round_trip(store):
     save(store, 12)
-    found = latest(store, KEY)
+    found = latest(Vault(store), KEY)
     assert found.step == 12
     assert sorted(found.names) == ["shard-00000", "shared"]
     for name in found.names:
@@ -37,7 +38,7 @@ def test_round_trip(store):
 
 
 def test_nothing_there(store):
-    assert latest(store, KEY) is None
+    assert latest(Vault(store), KEY) is None
     remove_all(store)
 
 
@@ -55,11 +56,11 @@ def test_the_last_two_are_kept_and_abandoned_ones_go(store):
     save(store, 10, key=None)
     save(store, 4)
     assert folders(store) == ["checkpoint-00000003", "checkpoint-00000004", "checkpoint-00000010"]
-    assert latest(store, KEY).step == 4
+    assert latest(Vault(store), KEY).step == 4
     save(store, 10)
     save(store, 123456789)
     assert folders(store) == ["checkpoint-00000010", "checkpoint-123456789"]
-    assert latest(store, KEY).step == 123456789
+    assert latest(Vault(store), KEY).step == 123456789
     (store / "run" / "log.jsonl").touch()
     remove_all(store)
     assert folders(store) == ["log.jsonl"]
@@ -89,7 +90,7 @@ def test_what_is_not_whole_is_passed_over(store, damage):
         note.write_text(note.read_text().replace("shared", "../checkpoint-00000001/shared"))
     else:
         save(store, 2, ["shared"], key=None)  # the same size as before
-    assert latest(store, KEY).step == 1
+    assert latest(Vault(store), KEY).step == 1
 
 
 @pytest.mark.parametrize("damage", ["zeros", "one bit of a tensor"])
@@ -104,7 +105,7 @@ def test_a_damaged_part_is_named(store, damage):
         image[image.index(values)] ^= 2
     part.write_bytes(image)
     with pytest.raises(StoreError, match=r"shared\.pt is damaged: remove the folder checkpoint-00000001"):
-        latest(store, KEY).load("shared")
+        latest(Vault(store), KEY).load("shared")
 
 
 def test_a_part_that_would_run_code_is_refused(store, tmp_path):
@@ -112,14 +113,14 @@ def test_a_part_that_would_run_code_is_refused(store, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "made"), "w"))
 
-    commit(store, 1, KEY, {"shared": save_part(store, 1, "shared", {"x": Hostile()})})
+    commit(Vault(store), 1, KEY, {"shared": save_part(Vault(store), 1, "shared", {"x": Hostile()})})
     with pytest.raises(StoreError, match=r"shared\.pt is damaged"):
-        latest(store, KEY).load("shared")
+        latest(Vault(store), KEY).load("shared")
     assert not (tmp_path / "made").exists()
 
 
 def test_a_full_disk(small_disk):
     save(small_disk / "store", 1)
     with pytest.raises(StoreError, match=r"disk full while writing shared\.pt"):
-        save_part(small_disk / "store", 2, "shared", {"x": torch.zeros(1 << 20)})
-    assert latest(small_disk / "store", KEY).step == 1
+        save_part(Vault(small_disk / "store"), 2, "shared", {"x": torch.zeros(1 << 20)})
+    assert latest(Vault(small_disk / "store"), KEY).step == 1

@@ -10,13 +10,15 @@ import sys
 import time
 
 from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 
 WRITER = """
 import pickle, sys
 from pathlib import Path
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
-store, arguments = Path(sys.argv[1]), Path(sys.argv[2])
+store, arguments = Vault(Path(sys.argv[1])), Path(sys.argv[2])
 manifest, labels, delta = pickle.loads(arguments.read_bytes())
 print("ready", flush=True)
 begin(store, manifest)
@@ -58,14 +60,14 @@ def test_killed_writers(make_source, make_manifest, draw_delta, tmp_path):
             time.sleep(draw.uniform(0, 0.8 * duration))
             process.kill()
         kills += process.returncode == -9
-        if (killed / "manifest.json").exists() and read_manifest(killed).complete:
+        if (killed / "manifest.json").exists() and read_manifest(Vault(killed)).complete:
             assert contents(killed) == expected
             shutil.rmtree(killed)
         elif (killed / "manifest.json").exists():
-            assert [problem.kind for problem in verify(killed)] == ["incomplete"]
+            assert [problem.kind for problem in verify(Vault(killed))] == ["incomplete"]
     assert kills >= 2
     with start(killed, arguments) as process:
         process.stdout.read()
     assert process.returncode == 0
     assert contents(killed) == expected
-    assert verify(killed, source) == []
+    assert verify(Vault(killed), source) == []

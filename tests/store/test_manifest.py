@@ -8,6 +8,7 @@ import pytest
 
 from hpcule.config.errors import StoreError
 from hpcule.store.manifest import SharedEntry, plan_shards, read_manifest, write_manifest
+from hpcule.store.vault import Vault
 
 
 @pytest.fixture
@@ -18,13 +19,13 @@ def planned(make_source, make_manifest):
 def test_round_trip(tmp_path, planned, make_source, make_manifest):
     shared = make_manifest(make_source(classes=0), unit="cluster", groups=5, applied_at="working", working_size=64)
     for manifest in (planned, shared, replace(planned, epsilon=8, compression="gzip", seed=2**80)):
-        write_manifest(tmp_path, manifest)
-        assert read_manifest(tmp_path) == manifest
-        assert read_manifest(tmp_path).run_key == manifest.run_key
+        write_manifest(Vault(tmp_path), manifest)
+        assert read_manifest(Vault(tmp_path)) == manifest
+        assert read_manifest(Vault(tmp_path)).run_key == manifest.run_key
 
 
 def test_the_manifest_is_private(tmp_path, planned):
-    write_manifest(tmp_path, planned)
+    write_manifest(Vault(tmp_path), planned)
     assert (tmp_path / "manifest.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -120,12 +121,12 @@ def damage(document, path, value):
     ],
 )
 def test_hostile_content_is_refused(tmp_path, planned, path, value, message):
-    write_manifest(tmp_path, planned)
+    write_manifest(Vault(tmp_path), planned)
     document = json.loads((tmp_path / "manifest.json").read_text())
     damage(document, path, value)
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(StoreError) as caught:
-        read_manifest(tmp_path)
+        read_manifest(Vault(tmp_path))
     assert message in str(caught.value)
     assert str(tmp_path / "manifest.json") in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,24 +136,24 @@ def test_shared_file_must_be_the_known_one(tmp_path, make_source, make_manifest)
     manifest = make_manifest(make_source(), unit="class", groups=3)
     for shared in (None, SharedEntry("../shared.h5", 3), SharedEntry("shared.h5", 4)):
         with pytest.raises(ValueError, match=r"shared does not name shared\.h5 with 3 perturbations"):
-            write_manifest(tmp_path, replace(manifest, shared=shared))
+            write_manifest(Vault(tmp_path), replace(manifest, shared=shared))
 
 
 def test_no_store(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "gone", tmp_path / "file"):
         with pytest.raises(StoreError, match="no store in"):
-            read_manifest(path)
+            read_manifest(Vault(path))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": NaN}'])
 def test_not_a_manifest(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
-        read_manifest(tmp_path)
+        read_manifest(Vault(tmp_path))
 
 
 def test_a_newer_schema(tmp_path):
     (tmp_path / "manifest.json").write_text('{"schema": 2, "new": true}')
     with pytest.raises(StoreError, match="schema 2, written by a newer hpcule; this one reads schema 1: update hpcule"):
-        read_manifest(tmp_path)
+        read_manifest(Vault(tmp_path))

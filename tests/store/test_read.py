@@ -9,6 +9,7 @@ import pytest
 from hpcule.config.errors import StoreError
 from hpcule.store.manifest import write_manifest
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin
 
 CACHES = [0, 3000, 1 << 30]
@@ -31,7 +32,7 @@ def test_random_round_trips(make_source, make_store, settings, dtype, cache):
     store, manifest, delta, group = make_store(source, shards=5, **settings)
     full = delta if group is None else delta[group]
     rng = np.random.default_rng(0)
-    with StoreReader(store, cache_bytes=cache) as reader:
+    with StoreReader(Vault(store), cache_bytes=cache) as reader:
         for count in (0, 1, 5, 40, 83, 200):
             ids = rng.integers(0, 83, count)
             found = reader.delta(ids)
@@ -54,7 +55,7 @@ def test_random_round_trips(make_source, make_store, settings, dtype, cache):
 def test_shard_contents(make_source, make_store, settings):
     source = make_source(83)
     store, manifest, delta, group = make_store(source, shards=5, **settings)
-    with StoreReader(store) as reader:
+    with StoreReader(Vault(store)) as reader:
         for index, entry in enumerate(manifest.shards):
             shard = reader.shard(index)
             rows = slice(entry.first, entry.first + entry.count)
@@ -71,14 +72,14 @@ def test_shard_contents(make_source, make_store, settings):
 
 def test_unlabelled_shards(make_source, make_store):
     store, *_ = make_store(make_source(classes=0))
-    assert StoreReader(store).shard(0).labels is None
+    assert StoreReader(Vault(store)).shard(0).labels is None
 
 
 @pytest.mark.parametrize("shards", [1, 7])
 def test_the_virtual_master_shows_the_same(make_source, make_store, shards):
     source = make_source(83)
     store, *_ = make_store(source, shards=shards)
-    with StoreReader(store) as reader, h5py.File(store / "index.h5", "r", locking=False) as file:
+    with StoreReader(Vault(store)) as reader, h5py.File(store / "index.h5", "r", locking=False) as file:
         ids = np.arange(83)
         np.testing.assert_array_equal(file["id"], ids)
         np.testing.assert_array_equal(file["label"], source.labels)
@@ -103,7 +104,7 @@ def test_few_files_stay_open(make_source, make_store, monkeypatch):
     monkeypatch.setattr("hpcule.store.read._OPEN_FILES", 2)
     source = make_source(40)
     store, _, delta, _ = make_store(source, shards=10)
-    with StoreReader(store, cache_bytes=0) as reader:
+    with StoreReader(Vault(store), cache_bytes=0) as reader:
         for seed in range(3):
             ids = np.random.default_rng(seed).permutation(40)
             np.testing.assert_array_equal(reader.delta(ids), delta[ids])
@@ -113,9 +114,9 @@ def test_few_files_stay_open(make_source, make_store, monkeypatch):
 
 
 def test_an_incomplete_store_says_how_to_resume(make_source, make_manifest, tmp_path):
-    begin(tmp_path / "store", make_manifest(make_source()))
+    begin(Vault(tmp_path / "store"), make_manifest(make_source()))
     with pytest.raises(StoreError, match=r"is not complete: run `hpcule craft pil` .* and --resume"):
-        StoreReader(tmp_path / "store")
+        StoreReader(Vault(tmp_path / "store"))
 
 
 def test_missing_files_are_named(make_source, make_store):
@@ -124,7 +125,7 @@ def test_missing_files_are_named(make_source, make_store):
         (store / file).unlink()
     message = r"lacks shards/00001-of-00004\.h5, shards/00003-of-00004\.h5, shared\.h5"
     with pytest.raises(StoreError, match=message):
-        StoreReader(store)
+        StoreReader(Vault(store))
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -134,7 +135,7 @@ def test_a_shard_of_another_run_is_not_read(make_source, make_store, cache):
     other, *_ = make_store(source, name="other", seed=2, epsilon=4.0)
     file = manifest.shards[2].file
     (store / file).write_bytes((other / file).read_bytes())
-    reader = StoreReader(store, cache_bytes=cache)
+    reader = StoreReader(Vault(store), cache_bytes=cache)
     reader.delta(np.arange(25))
     with pytest.raises(StoreError, match=r"00002-of-00004\.h5: belongs to another run"):
         reader.delta(np.arange(50))
@@ -148,7 +149,7 @@ def test_a_flipped_byte_in_a_delta_is_not_read(make_source, make_store, cache):
     data[data.index(delta[3].tobytes()) + 5] ^= 1
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"00000-of-00004\.h5: unreadable"):
-        StoreReader(store, cache_bytes=cache).delta(np.array([3]))
+        StoreReader(Vault(store), cache_bytes=cache).delta(np.array([3]))
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,8 @@ def test_a_foreign_hdf5_file_cannot_lead_elsewhere(make_source, make_store, tmp_
         # All chunks claim to be there, in a file of some kilobytes.
         shape = (1_000_000_000, *shape[1:])
         claimed = replace(manifest.shards[0], count=10**9)
-        write_manifest(store, replace(manifest, n=10**9, shards=(claimed,)))
-        manifest = StoreReader(store).manifest
+        write_manifest(Vault(store), replace(manifest, n=10**9, shards=(claimed,)))
+        manifest = StoreReader(Vault(store)).manifest
     path = store / manifest.shards[0].file
     with h5py.File(path, "r+") as file:
         del file["delta"]
@@ -191,8 +192,8 @@ def test_a_foreign_hdf5_file_cannot_lead_elsewhere(make_source, make_store, tmp_
             del file["id"]
             file.create_dataset("id", (10**9,), np.int64, chunks=(10**9 // 10,), compression="gzip")
             file.create_dataset("delta", shape, np.int8, chunks=(10**6, *shape[1:]), compression="gzip")
-    reader = StoreReader(store)
+    reader = StoreReader(Vault(store))
     with pytest.raises(StoreError, match=r"not stored in the file itself|is not fully there"):
         reader.delta(np.arange(3))
     with pytest.raises(StoreError, match=r"not stored in the file itself|is not fully there"):
-        StoreReader(store, cache_bytes=0).delta(np.arange(3))
+        StoreReader(Vault(store), cache_bytes=0).delta(np.arange(3))

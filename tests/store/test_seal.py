@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hpcule.config.errors import StoreError
-from hpcule.store.seal import HEADER, SEGMENT, TAG, Key, SealedFile, is_sealed, read_file, write_file
+from hpcule.store.seal import HEADER, SEGMENT, TAG, Key, SealedFile, is_sealed
+from hpcule.store.vault import Vault
 
 KEY, OTHER = Key(bytes(range(32))), Key(bytes(32))
 NAME = "shards/x.h5"
@@ -25,7 +26,7 @@ def sealed(tmp_path):
     def write(size, name=NAME):
         data = np.random.default_rng(size).bytes(size)
         (tmp_path / "shards").mkdir(exist_ok=True)
-        write_file(tmp_path, name, data, KEY)
+        Vault(tmp_path, KEY).write(name, data)
         return data, tmp_path / name
 
     return write
@@ -47,7 +48,7 @@ def by_hand(sealed: bytes) -> bytes:
 @pytest.mark.parametrize("size", SIZES)
 def test_what_was_sealed_is_read_back(sealed, tmp_path, size):
     data, path = sealed(size)
-    assert read_file(tmp_path, NAME, KEY) == data
+    assert Vault(tmp_path, KEY).read(NAME) == data
     assert by_hand(path.read_bytes()) == data
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -104,7 +105,7 @@ def test_any_change_is_refused(sealed, tmp_path, change):
     path.write_bytes(CHANGES[change](path.read_bytes()))
     # Another salt or mark is another key's.
     with pytest.raises((ValueError, StoreError)):
-        read_file(tmp_path, NAME, KEY)
+        Vault(tmp_path, KEY).read(NAME)
 
 
 def test_files_cannot_take_each_others_place(sealed, tmp_path):
@@ -112,23 +113,23 @@ def test_files_cannot_take_each_others_place(sealed, tmp_path):
     _, other = sealed(100, "shards/y.h5")
     other.replace(tmp_path / NAME)
     with pytest.raises(ValueError, match="another file's contents"):
-        read_file(tmp_path, NAME, KEY)
+        Vault(tmp_path, KEY).read(NAME)
 
 
 def test_wrong_keys(sealed, tmp_path):
     data, path = sealed(100)
     with pytest.raises(StoreError, match="another key than the one given"):
-        read_file(tmp_path, NAME, OTHER)
+        Vault(tmp_path, OTHER).read(NAME)
     with pytest.raises(StoreError, match="is encrypted: name its key with --key"):
-        read_file(tmp_path, NAME, None)
-    write_file(tmp_path, "plain", data, None)
+        Vault(tmp_path).read(NAME)
+    Vault(tmp_path).write("plain", data)
     assert is_sealed(path)
     assert not is_sealed(tmp_path / "plain")
-    assert read_file(tmp_path, "plain", None) == data
+    assert Vault(tmp_path).read("plain") == data
     with pytest.raises(ValueError, match="not an encrypted file"):
-        read_file(tmp_path, "plain", KEY)
+        Vault(tmp_path, KEY).read("plain")
     with pytest.raises(FileNotFoundError):
-        read_file(tmp_path, "absent", KEY)
+        Vault(tmp_path, KEY).read("absent")
 
 
 def test_a_key_is_in_no_message():

@@ -14,6 +14,7 @@ from hpcule.store.hdf5 import DamageError
 from hpcule.store.manifest import MANIFEST, read_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.seal import Key, is_sealed
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 from hpcule.store.write import begin, finished_shards, prepare_shard, put
 
@@ -32,10 +33,10 @@ def both(request, make_source, make_store):
 
 def test_the_contents_are_the_same(both):
     source, plain, sealed = both
-    assert read_manifest(plain).run_key == read_manifest(sealed, KEY).run_key
+    assert read_manifest(Vault(plain)).run_key == read_manifest(Vault(sealed, KEY)).run_key
     everything, some = np.arange(len(source)), np.random.default_rng(0).integers(0, len(source), 99)
     for cache in (0, 1 << 20):
-        with StoreReader(plain) as clear, StoreReader(sealed, key=KEY, cache_bytes=cache) as reader:
+        with StoreReader(Vault(plain)) as clear, StoreReader(Vault(sealed, KEY), cache_bytes=cache) as reader:
             for ids in (everything, some):
                 assert np.array_equal(reader.delta(ids), clear.delta(ids))
                 assert np.array_equal(reader.published(ids, source.read(ids)), clear.published(ids, source.read(ids)))
@@ -62,38 +63,38 @@ def test_nothing_of_them_can_be_seen(make_source, make_manifest, make_store):
 
 def test_the_manifest_counts_the_bytes_that_are_there(both):
     _, _, sealed = both
-    for entry in read_manifest(sealed, KEY).files:
+    for entry in read_manifest(Vault(sealed, KEY)).files:
         assert entry.bytes == (sealed / entry.file).stat().st_size
         assert entry.sha256 == sha256_file(sealed / entry.file)
 
 
 def test_verify(both):
     source, _, sealed = both
-    assert verify(sealed, source, KEY) == []
-    shard = sealed / read_manifest(sealed, KEY).shards[1].file
+    assert verify(Vault(sealed, KEY), source) == []
+    shard = sealed / read_manifest(Vault(sealed, KEY)).shards[1].file
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-100] + bytes(100))
-    assert [(problem.kind, problem.file) for problem in verify(sealed, source, KEY)] == [
+    assert [(problem.kind, problem.file) for problem in verify(Vault(sealed, KEY), source)] == [
         ("checksum", str(shard.relative_to(sealed)))
     ]
     with (
         pytest.raises(DamageError, match=r"unreadable .changed since it was encrypted"),
-        StoreReader(sealed, key=KEY) as reader,
+        StoreReader(Vault(sealed, KEY)) as reader,
     ):
         reader.shard(1)
     shard.write_bytes(whole[:-1])
-    assert [problem.kind for problem in verify(sealed, source, KEY)] == ["size"]
+    assert [problem.kind for problem in verify(Vault(sealed, KEY), source)] == ["size"]
     shard.unlink()
-    assert [problem.kind for problem in verify(sealed, source, KEY)] == ["missing"]
+    assert [problem.kind for problem in verify(Vault(sealed, KEY), source)] == ["missing"]
 
 
 def test_another_files_contents(both):
     """Also for somebody who could write a manifest that fits."""
     _, _, sealed = both
-    manifest = read_manifest(sealed, KEY)
+    manifest = read_manifest(Vault(sealed, KEY))
     first, second = manifest.shards[:2]
     (sealed / second.file).write_bytes((sealed / first.file).read_bytes())
-    with pytest.raises(DamageError, match="another file's contents"), StoreReader(sealed, key=KEY) as reader:
+    with pytest.raises(DamageError, match="another file's contents"), StoreReader(Vault(sealed, KEY)) as reader:
         reader.shard(1)
 
 
@@ -101,13 +102,13 @@ def test_another_files_contents(both):
 def test_wrong_keys(both, use):
     _, plain, sealed = both
     for store, key, message in (
-        (sealed, {}, "sealed is encrypted: name its key with --key"),
-        (sealed, {"key": OTHER}, "is encrypted with another key than the one given"),
-        (plain, {"key": KEY}, "plain is not encrypted: leave --key out"),
+        (sealed, None, "sealed is encrypted: name its key with --key"),
+        (sealed, OTHER, "is encrypted with another key than the one given"),
+        (plain, KEY, "plain is not encrypted: leave --key out"),
     ):
         with pytest.raises(StoreError, match=message):
-            use(store, **key)
-    (problem,) = verify(sealed, key=OTHER)
+            use(Vault(store, key))
+    (problem,) = verify(Vault(sealed, OTHER))
     assert "another key" in problem.message
 
 
@@ -116,35 +117,39 @@ def test_a_damaged_manifest(both):
     whole = (sealed / MANIFEST).read_bytes()
     (sealed / MANIFEST).write_bytes(whole[:-1])
     with pytest.raises(StoreError, match=r"manifest.json is damaged \(changed since it was encrypted"):
-        read_manifest(sealed, KEY)
+        read_manifest(Vault(sealed, KEY))
 
 
 def test_a_run_goes_on_with_its_key_alone(make_source, make_manifest, draw_delta, tmp_path):
     source = make_source()
     planned = make_manifest(source)
     delta = draw_delta(source, planned)
-    begin(tmp_path / "store", planned, KEY)
+    begin(Vault(tmp_path / "store", KEY), planned)
     for index in (0, 2):
         rows = slice(planned.shards[index].first, planned.shards[index].first + planned.shards[index].count)
-        put(tmp_path / "store", planned, prepare_shard(planned, index, source.labels[rows], delta=delta[rows]), KEY)
-    assert finished_shards(tmp_path / "store", planned, KEY) == {0, 2}
+        put(
+            Vault(tmp_path / "store", KEY),
+            planned,
+            prepare_shard(planned, index, source.labels[rows], delta=delta[rows]),
+        )
+    assert finished_shards(Vault(tmp_path / "store", KEY), planned) == {0, 2}
     for key in (None, OTHER):
         with pytest.raises(StoreError, match="is encrypted"):
-            begin(tmp_path / "store", planned, key)
+            begin(Vault(tmp_path / "store", key), planned)
 
 
 def test_checkpoints(tmp_path):
     (tmp_path / "run").mkdir()
     state = {"weights": torch.arange(5.0), "note": "a telling text"}
-    part = checkpoint.save_part(tmp_path, 3, "shared", state, KEY)
-    checkpoint.commit(tmp_path, 3, "some run key", {"shared": part}, KEY)
+    part = checkpoint.save_part(Vault(tmp_path, KEY), 3, "shared", state)
+    checkpoint.commit(Vault(tmp_path, KEY), 3, "some run key", {"shared": part})
     assert leaks(tmp_path, {"note": b"telling", "run key": b"some run key", "weights": b"weights"}) == set()
-    saved = checkpoint.latest(tmp_path, "some run key", KEY)
+    saved = checkpoint.latest(Vault(tmp_path, KEY), "some run key")
     assert torch.equal(saved.load("shared")["weights"], state["weights"])
     for key in (None, OTHER):
         with pytest.raises(StoreError, match="is encrypted"):
-            checkpoint.latest(tmp_path, "some run key", key)
-    path = saved.folder / "shared.pt"
+            checkpoint.latest(Vault(tmp_path, key), "some run key")
+    path = tmp_path / "run" / "checkpoint-00000003" / "shared.pt"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match="is damaged: remove the folder checkpoint-00000003"):
         saved.load("shared")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hpcule.store.manifest import write_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 from hpcule.store.write import begin
 
@@ -14,8 +15,8 @@ SHARD = "shards/00002-of-00004.h5"
 KINDS = [{}, {"norm": "l2", "epsilon": 30.0}, {"unit": "cluster", "groups": 4}, {"compression": "gzip"}]
 
 
-def only_problem(*arguments):
-    found = verify(*arguments)
+def only_problem(store, source=None):
+    found = verify(Vault(store), source)
     assert len(found) == 1, found
     assert "\n" not in found[0].message
     return found[0]
@@ -37,8 +38,8 @@ def edit(store, name, row, value, file=SHARD):
 def test_a_sound_store(make_source, make_store, settings, classes):
     source = make_source(classes=classes)
     store, *_ = make_store(source, **settings)
-    assert verify(store) == []
-    assert verify(store, source) == []
+    assert verify(Vault(store)) == []
+    assert verify(Vault(store), source) == []
 
 
 def test_no_store(tmp_path):
@@ -46,7 +47,7 @@ def test_no_store(tmp_path):
 
 
 def test_incomplete(make_source, make_manifest, tmp_path):
-    begin(tmp_path / "store", make_manifest(make_source()))
+    begin(Vault(tmp_path / "store"), make_manifest(make_source()))
     problem = only_problem(tmp_path / "store")
     assert (problem.kind, problem.file) == ("incomplete", "manifest.json")
     assert "4 of 4 shards are missing" in problem.message
@@ -88,7 +89,7 @@ def test_a_flipped_byte_anywhere(make_source, make_store):
         assert problem.file == SHARD
         assert problem.kind == "checksum" or (problem.kind == "other run" and name <= position < key + 32), position
         (store / SHARD).write_bytes(whole)
-    assert verify(store) == []
+    assert verify(Vault(store)) == []
 
 
 @pytest.mark.parametrize("settings", KINDS)
@@ -128,7 +129,7 @@ def test_l2_budget(make_source, make_store, sign_again):
     row[0, 0, :2] = 24, 18
     edit(store, "delta", 4, row)
     sign_again(store, manifest, SHARD)
-    assert verify(store) == []
+    assert verify(Vault(store)) == []
     row[0, 0, 2] = 8
     edit(store, "delta", 4, row)
     sign_again(store, manifest, SHARD)
@@ -141,7 +142,7 @@ def test_a_pixel_that_is_free(make_source, make_store, sign_again):
     store, manifest, *_ = make_store(make_source(), free_pixels=1)
     edit(store, "delta", (4, slice(None), 2, 3), 255)
     sign_again(store, manifest, SHARD)
-    assert [problem.kind for problem in verify(store)] == []
+    assert [problem.kind for problem in verify(Vault(store))] == []
     edit(store, "delta", (4, 1, 0, 0), 9)
     sign_again(store, manifest, SHARD)
     assert "sample 29 is changed by 9 levels (L-infinity), 8 are allowed beside 1 free" in only_problem(store).message
@@ -165,7 +166,7 @@ def test_shards_in_each_others_place(make_source, make_store, sign_again):
     one.rename(store / "aside")
     two.rename(one)
     (store / "aside").rename(two)
-    assert [problem.kind for problem in verify(store)] == ["ids", "ids"]
+    assert [problem.kind for problem in verify(Vault(store))] == ["ids", "ids"]
 
 
 @pytest.mark.parametrize("value", [-1, 4])
@@ -281,7 +282,7 @@ def test_each_damage_has_one_message(make_source, make_store):
     flip(files[1], 3000)
     edit(store, "delta", (0, 0, 0, 0), -9)
     files[3].write_bytes(b"")
-    assert [problem.kind for problem in verify(store)] == ["missing", "checksum", "budget", "size"]
+    assert [problem.kind for problem in verify(Vault(store))] == ["missing", "checksum", "budget", "size"]
 
 
 @pytest.mark.parametrize("settings", KINDS)
@@ -315,7 +316,7 @@ def test_clean_plus_delta_off_the_grid(make_source, make_store, sign_again, pixe
     store, manifest, *_ = make_store(source)
     edit(store, "delta", (4, 0, 0, 0), value)
     sign_again(store, manifest, SHARD)
-    assert verify(store) == []
+    assert verify(Vault(store)) == []
     problem = only_problem(store, source)
     assert (problem.kind, problem.file) == ("grid", SHARD)
     assert f"sample 29: clean + delta reaches {pixel + value}, off the grid 0..255" in problem.message
@@ -324,5 +325,5 @@ def test_clean_plus_delta_off_the_grid(make_source, make_store, sign_again, pixe
 def test_an_edited_budget_is_another_run(make_source, make_store):
     """Whoever loosens epsilon in the manifest loses the tie to the shards."""
     store, manifest, *_ = make_store(make_source())
-    write_manifest(store, replace(manifest, epsilon=9.0))
-    assert {problem.kind for problem in verify(store)} == {"other run"}
+    write_manifest(Vault(store), replace(manifest, epsilon=9.0))
+    assert {problem.kind for problem in verify(Vault(store))} == {"other run"}

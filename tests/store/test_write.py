@@ -11,6 +11,7 @@ import pytest
 from hpcule.config.errors import StoreError
 from hpcule.store.files import sha256_file
 from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, finished_shards, prepare_shard, prepare_shared, put
 
 
@@ -35,7 +36,7 @@ def test_everything_is_private(make_source, make_store):
 def test_the_files_of_a_shard(make_source, make_store):
     source = make_source(200, shape=(3, 64, 64))
     store, manifest, delta, _ = make_store(source, shards=2, compression="gzip")
-    assert read_manifest(store) == manifest
+    assert read_manifest(Vault(store)) == manifest
     with h5py.File(store / manifest.shards[1].file, "r") as file:
         assert set(file) == {"id", "label", "delta"}
         np.testing.assert_array_equal(file["id"], np.arange(100, 200))
@@ -77,29 +78,29 @@ def test_the_manifest_says_incomplete_until_the_end(make_source, make_manifest, 
     source = make_source()
     planned = make_manifest(source, shards=2)
     store = tmp_path / "store"
-    begin(store, planned)
-    assert read_manifest(store) == planned
-    put(store, planned, prepare_shard(planned, 0, source.labels[:25], delta=draw_delta(source, planned)[:25]))
-    assert read_manifest(store) == planned
+    begin(Vault(store), planned)
+    assert read_manifest(Vault(store)) == planned
+    put(Vault(store), planned, prepare_shard(planned, 0, source.labels[:25], delta=draw_delta(source, planned)[:25]))
+    assert read_manifest(Vault(store)) == planned
 
 
 def test_finish_names_every_missing_file(make_source, make_manifest, tmp_path):
     source = make_source()
     planned = make_manifest(source, shards=4, unit="class", groups=3)
-    begin(tmp_path / "store", planned)
-    put(tmp_path / "store", planned, prepare_shard(planned, 1, source.labels[12:25], group=source.labels[12:25]))
+    begin(Vault(tmp_path / "store"), planned)
+    put(Vault(tmp_path / "store"), planned, prepare_shard(planned, 1, source.labels[12:25], group=source.labels[12:25]))
     with pytest.raises(StoreError) as caught:
-        finish(tmp_path / "store", planned)
+        finish(Vault(tmp_path / "store"), planned)
     for file in ("shards/00000-of-00004.h5", "shards/00002-of-00004.h5", "shards/00003-of-00004.h5", "shared.h5"):
         assert file in str(caught.value)
     assert "00001-of-00004" not in str(caught.value)
     assert "--resume" in str(caught.value)
-    assert not read_manifest(tmp_path / "store").complete
+    assert not read_manifest(Vault(tmp_path / "store")).complete
 
 
 def test_finished_shards(make_source, make_store):
     store, manifest, *_ = make_store(make_source(), shards=6)
-    assert finished_shards(store, manifest) == {0, 1, 2, 3, 4, 5}
+    assert finished_shards(Vault(store), manifest) == {0, 1, 2, 3, 4, 5}
     (store / manifest.shards[0].file).unlink()
     with (store / manifest.shards[1].file).open("r+b") as file:
         file.truncate(100)
@@ -110,37 +111,37 @@ def test_finished_shards(make_source, make_store):
         file.write(bytes([byte ^ 1]))
     (store / "run/shard-00003.json").unlink()
     (store / "run/shard-00004.json").write_text("[]")
-    assert finished_shards(store, manifest) == {5}
-    assert finished_shards(store, replace(manifest, seed=1)) == set()
+    assert finished_shards(Vault(store), manifest) == {5}
+    assert finished_shards(Vault(store), replace(manifest, seed=1)) == set()
 
 
 def test_a_note_of_another_shard_does_not_count(make_source, make_store):
     store, manifest, *_ = make_store(make_source(48), shards=2)
     note = json.loads((store / "run/shard-00000.json").read_text())
     (store / "run/shard-00001.json").write_text(json.dumps(note))
-    assert finished_shards(store, manifest) == {0}
+    assert finished_shards(Vault(store), manifest) == {0}
 
 
 def test_notes_that_contradict_each_other(make_source, make_manifest, draw_delta, tmp_path):
     source, store = make_source(48), tmp_path / "store"
     planned = make_manifest(source, shards=2)
     delta = draw_delta(source, planned)
-    begin(store, planned)
+    begin(Vault(store), planned)
     for index, labels in enumerate((source.labels[:24], None)):
-        put(store, planned, prepare_shard(planned, index, labels, delta=delta[24 * index : 24 * index + 24]))
+        put(Vault(store), planned, prepare_shard(planned, index, labels, delta=delta[24 * index : 24 * index + 24]))
     with pytest.raises(StoreError, match=r"contradict each other: remove its shard-\*\.json"):
-        finish(store, planned)
+        finish(Vault(store), planned)
     note = json.loads((store / "run/shard-00001.json").read_text())
     (store / "run/shard-00001.json").write_text(json.dumps({**note, "labelled": {}}))
-    assert finished_shards(store, planned) == {0}
+    assert finished_shards(Vault(store), planned) == {0}
 
 
 def test_begin_removes_what_a_killed_writer_left(make_source, make_manifest, tmp_path):
     store, planned = tmp_path / "store", make_manifest(make_source())
-    begin(store, planned)
+    begin(Vault(store), planned)
     leftover = store / "shards" / ".00000-of-00004.h5.abcd.partial"
     leftover.write_bytes(b"half")
-    begin(store, planned)
+    begin(Vault(store), planned)
     assert not leftover.exists()
 
 
@@ -148,17 +149,17 @@ def test_finish_removes_what_a_killed_writer_left(make_source, make_store):
     store, manifest, *_ = make_store(make_source())
     for folder in (store, store / "shards", store / "run"):
         (folder / ".x.h5.abcd.partial").touch()
-    finish(store, manifest)
+    finish(Vault(store), manifest)
     assert not list(store.rglob("*.partial"))
 
 
 def test_begin_keeps_its_hands_off_another_run(make_source, make_store):
     store, manifest, *_ = make_store(make_source())
     with pytest.raises(StoreError, match="store holds another run"):
-        begin(store, replace(manifest, seed=1, complete=False))
-    assert read_manifest(store) == manifest
-    begin(store, replace(manifest, complete=False))
-    assert finish(store, manifest) == manifest
+        begin(Vault(store), replace(manifest, seed=1, complete=False))
+    assert read_manifest(Vault(store)) == manifest
+    begin(Vault(store), replace(manifest, complete=False))
+    assert finish(Vault(store), manifest) == manifest
 
 
 @pytest.mark.parametrize("wrong", ["dtype", "shape", "budget", "labels", "group", "both"])
@@ -166,7 +167,7 @@ def test_what_a_method_may_not_hand_over(make_source, make_manifest, draw_delta,
     source = make_source()
     shared = wrong == "group"
     planned = make_manifest(source, shards=1, **({"unit": "class", "groups": 3} if shared else {}))
-    begin(tmp_path / "store", planned)
+    begin(Vault(tmp_path / "store"), planned)
     delta, labels, group = draw_delta(source, planned), source.labels, None
     if wrong == "dtype":
         delta = delta.astype(np.int16)
@@ -181,28 +182,28 @@ def test_what_a_method_may_not_hand_over(make_source, make_manifest, draw_delta,
     else:
         group = labels
     with pytest.raises(AssertionError):
-        put(tmp_path / "store", planned, prepare_shard(planned, 0, labels, delta=delta, group=group))
+        put(Vault(tmp_path / "store"), planned, prepare_shard(planned, 0, labels, delta=delta, group=group))
     assert list((tmp_path / "store" / "shards").iterdir()) == []
 
 
 def test_shared_perturbations_keep_the_budget(make_source, make_manifest, draw_delta, tmp_path):
     source = make_source()
     planned = make_manifest(source, unit="class", groups=3, norm="l2", epsilon=20.0)
-    begin(tmp_path / "store", planned)
+    begin(Vault(tmp_path / "store"), planned)
     delta = draw_delta(source, planned)
-    put(tmp_path / "store", planned, prepare_shared(planned, delta))
+    put(Vault(tmp_path / "store"), planned, prepare_shared(planned, delta))
     with pytest.raises(AssertionError, match="position 0"):
-        put(tmp_path / "store", planned, prepare_shared(planned, delta * 2))
+        put(Vault(tmp_path / "store"), planned, prepare_shared(planned, delta * 2))
 
 
 def test_a_full_disk_while_a_shard_is_written(make_source, make_manifest, draw_delta, small_disk):
     source = make_source(1000, shape=(3, 32, 32))
     planned = make_manifest(source, shards=4)
     store = small_disk / "store"
-    begin(store, planned)
+    begin(Vault(store), planned)
     delta = draw_delta(source, planned)
-    put(store, planned, prepare_shard(planned, 0, source.labels[:250], delta=delta[:250]))
+    put(Vault(store), planned, prepare_shard(planned, 0, source.labels[:250], delta=delta[:250]))
     with pytest.raises(StoreError, match=r"disk full while writing 00001-of-00004.h5 \(needs 1 MiB in .*/shards\)"):
-        put(store, planned, prepare_shard(planned, 1, source.labels[250:500], delta=delta[250:500]))
-    assert finished_shards(store, planned) == {0}
+        put(Vault(store), planned, prepare_shard(planned, 1, source.labels[250:500], delta=delta[250:500]))
+    assert finished_shards(Vault(store), planned) == {0}
     assert [path.name for path in (store / "shards").iterdir()] == ["00000-of-00004.h5"]

@@ -7,6 +7,7 @@ from toys import ToySource
 
 from hpcule.store.manifest import Manifest, SharedEntry, SourceFacts, plan_shards
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, prepare_shard, prepare_shared, put
 from hpcule.victim.published import BLOCK, Published, clean, noise_basis, random_noise
 
@@ -42,16 +43,16 @@ def make_store(tmp_path):
             shared=SharedEntry("shared.h5", groups) if groups else None,
             complete=False,
         )
-        begin(path, manifest)
+        begin(Vault(path), manifest)
         for number, entry in enumerate(manifest.shards):
             rows = slice(entry.first, entry.first + entry.count)
             delta = None if groups else deltas[rows].astype(manifest.delta_dtype)
             group = source.labels[rows] if groups else None
-            put(path, manifest, prepare_shard(manifest, number, source.labels[rows], delta=delta, group=group))
+            put(Vault(path), manifest, prepare_shard(manifest, number, source.labels[rows], delta=delta, group=group))
         if groups:
-            put(path, manifest, prepare_shared(manifest, deltas.astype(manifest.delta_dtype)))
-        finish(path, manifest)
-        return StoreReader(path)
+            put(Vault(path), manifest, prepare_shared(manifest, deltas.astype(manifest.delta_dtype)))
+        finish(Vault(path), manifest)
+        return StoreReader(Vault(path))
 
     return make
 

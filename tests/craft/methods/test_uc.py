@@ -19,6 +19,7 @@ from hpcule.data.augment import CropFlip
 from hpcule.data.schedule import Schedule
 from hpcule.nets import generator
 from hpcule.nets.encoder import load_encoder
+from hpcule.store.vault import Vault
 from hpcule.world.keyed import key
 
 SMALL = {"epsilon": 16.5, "clusters": 3, "batch": 18, "ghost": 7, "steps": 3, "learning_rate": 1e-3, "augment": False}
@@ -355,10 +356,10 @@ def begin_on(world, settings, store, stop_after):
         craft(method, stop_after=stop_after)
     state = method.state()
     states = {"shared": state.shared, **state.parts} if world.leads else state.parts
-    written = {name: checkpoint.save_part(store, 1, name, part) for name, part in states.items()}
+    written = {name: checkpoint.save_part(Vault(store), 1, name, part) for name, part in states.items()}
     parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
     if world.leads:
-        checkpoint.commit(store, 1, "toy run", parts)
+        checkpoint.commit(Vault(store), 1, "toy run", parts)
 
 
 def test_what_three_ranks_began_one_ends(trio, alone, tmp_path):
