@@ -7,7 +7,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format bench clean fashion-mnist
+.PHONY: help demo test test-cluster lint format docs bench clean fashion-mnist
 
 help:
 	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-cluster  start a Slurm on this machine (Debian, as root), run the tests that need it, and stop it"
 	@echo "make lint          ruff, mypy and the words of our texts alone"
 	@echo "make format        let ruff format the code and fix what it can"
+	@echo "make docs          build the documentation site into site/, and fail on any warning"
 	@echo "make bench         run the programs in bench/"
 	@echo "make clean         remove the virtual environment and all caches; results stay"
 	@echo "PYTHON=... names another interpreter (3.11 or newer)"
@@ -42,11 +43,14 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/installed
 	@for program in $(sort $(wildcard bench/*.py)); do echo "$$program"; $(BIN)/python "$$program" || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/created:
@@ -58,6 +62,10 @@ $(VENV)/created:
 $(VENV)/installed: $(REQUIREMENTS) | $(VENV)/created
 	$(PIP) torch torchvision
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # deepspeed has no wheels; its source builds in seconds, since it compiles operators on first use (DS_BUILD_OPS=0).
