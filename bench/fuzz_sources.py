@@ -20,7 +20,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import set_pixel_data
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.publish.dicom import DicomWriter
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
@@ -40,7 +40,7 @@ def read_source(folder: Path) -> None:
     """All samples and labels of the data in a folder, or of the file that is alone in it."""
     files = list(folder.iterdir())
     alone = len(files) == 1 and files[0].suffix in (".npz", ".h5")
-    source = open_source(str(files[0] if alone else folder))
+    source = Opening().source(str(files[0] if alone else folder))
     samples = source.read(np.arange(len(source)))
     assert samples.shape == (len(source), *source.shape), samples.shape
     assert samples.dtype == source.dtype, samples.dtype
@@ -122,7 +122,7 @@ def make_dicom(syntax: str, frames: int = 1, **tags: object) -> Callable[[Path],
 def read_dicom(folder: Path) -> None:
     """All frames, and the file as it would be published."""
     read_source(folder)
-    source = open_source(str(folder))
+    source = Opening().source(str(folder))
     with tempfile.TemporaryDirectory() as copy:
         writer = DicomWriter("basic-deidentify", lambda native: 8)
         list(writer.write(Path(copy), "", source, lambda sample, native: native, lambda before, after: {}))

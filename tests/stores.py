@@ -63,7 +63,7 @@ def make_manifest() -> Callable[..., Manifest]:
         planned = Manifest(
             hpcule="0.1.0",
             method="pil",
-            config={"method": {"epsilon": epsilon}},
+            config={"method": {"epsilon": epsilon}, "image_size": settings.get("working_size")},
             seed=4711,
             source=facts,
             epsilon=epsilon,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpcule.cli.options import add_access, add_data, add_preset, add_run, configured
 
 if TYPE_CHECKING:
-    from hpcule.config.run import CraftConfig
+    from hpcule.craft.config import CraftConfig
     from hpcule.data.source import Source
     from hpcule.store.vault import Vault
     from hpcule.world.group import World

@@ -32,15 +32,13 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build, with_overrides
     from hpcule.craft.table import configure
-    from hpcule.data.open import open_source
     from hpcule.evaluation.suites import SUITES, EvaluateConfig
     from hpcule.store.vault import Vault
 
     vault = Vault(options.out / "store")
     craft_config = configure("pil", "digits", preset=None, file={}, overrides=CRAFT)
     evaluate_config = build(EvaluateConfig, with_overrides({**SUITES["standard"], "recipes": ["plain"]}, EVALUATE))
-    source = open_source("digits", image_size=craft_config.image_size)
-    test = open_source("digits:test", image_size=craft_config.image_size)
+    source, test = craft_config.source("digits"), craft_config.test("digits", None)
 
     def work(world: Any) -> None:
         _demo(options, craft_config, evaluate_config, vault, source, test, world)

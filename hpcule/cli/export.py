@@ -46,8 +46,10 @@ def add_to(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export."""
+    from dataclasses import replace
+
     from hpcule.cli.opened import opened_vault
-    from hpcule.data.open import list_splits, open_source
+    from hpcule.data.opening import list_splits
     from hpcule.publish.collection import table
     from hpcule.publish.export import export
     from hpcule.publish.hashes import EXPORTED, file_hashes, hash_list
@@ -58,12 +60,9 @@ def run(options: argparse.Namespace) -> None:
 
     vault = opened_vault(options)
     manifest = read_manifest(vault)
-    source = open_source(options.data, **manifest.opening)
-    others = {
-        split: open_source(options.data, split, **manifest.opening)
-        for split in list_splits(options.data)
-        if split != source.split
-    }
+    source = manifest.opening.source(options.data)
+    whole = replace(manifest.opening, subset=None)
+    others = {split: whole.source(options.data, split) for split in list_splits(options.data) if split != source.split}
     summary = export(
         vault,
         source,

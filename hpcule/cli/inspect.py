@@ -59,7 +59,7 @@ def describe(copy: Path) -> dict[str, Any]:
     What hpcule cannot read as samples has the reason under `unreadable` instead.
     """
     from hpcule.config.errors import HpculeError
-    from hpcule.data.open import list_splits
+    from hpcule.data.opening import list_splits
 
     try:
         opened = {split: _open(copy, split) for split in list_splits(str(copy))}
@@ -83,13 +83,13 @@ def _open(copy: Path, split: str) -> tuple[Any, list[int] | None]:
     import numpy as np
 
     from hpcule.config.errors import DataError
-    from hpcule.data.open import open_source
+    from hpcule.data.opening import Opening
 
     try:
-        source = open_source(str(copy), split)
+        source = Opening().source(str(copy), split)
     except DataError:
         # Perhaps images of different sizes, which can be opened only at a common one.
-        return open_source(str(copy), split, image_size=32), None
+        return Opening(image_size=32).source(str(copy), split), None
     same = source.rate is None or len(np.unique(source.lengths(np.arange(len(source))))) == 1
     return source, list(source.shape) if same else None
 

@@ -68,22 +68,26 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     """Several stores of the same samples, their source, and the test set of --data and --test.
 
     Raises:
-        HpculeError: one of them cannot be read, the stores look at the samples in different sizes, or the test set is
+        HpculeError: one of them cannot be read, the stores open the samples in different ways, or the test set is
             of another task.
     """
+    from dataclasses import replace
+
     from hpcule.config.errors import UsageError
     from hpcule.data.check import check_same_task
-    from hpcule.data.open import open_source, open_test
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
 
     key = key_of(options)
     stores = [StoreReader(Vault(path, key)) for path in paths]
     openings = [store.manifest.opening for store in stores]
-    if len({(opening["image_size"], opening["tile_size"]) for opening in openings}) > 1:
-        raise UsageError("the stores were made at different image sizes, and victims learn at one: compare like stores")
-    opening = {**openings[0], "skip_unreadable": any(one["skip_unreadable"] for one in openings)}
-    source = open_source(options.data, **opening)
-    test = open_test(options.data, options.test, **opening)
+    skipping = any(opening.skip_unreadable for opening in openings)
+    if len({replace(opening, skip_unreadable=skipping) for opening in openings}) > 1:
+        raise UsageError(
+            "the stores were crafted on samples of different sizes, or on different ones "
+            f"({', '.join(map(str, dict.fromkeys(openings)))}): compare stores of the same samples"
+        )
+    opening = replace(openings[0], skip_unreadable=skipping)
+    source, test = opening.source(options.data), opening.test(options.data, options.test)
     check_same_task(source, test)
     return stores, source, test

@@ -67,14 +67,13 @@ def configured(options: argparse.Namespace) -> tuple[Any, Any]:
     from hpcule.config.tree import load_yaml, merged
     from hpcule.craft.strength import epsilon
     from hpcule.craft.table import configure
-    from hpcule.data.open import open_source
 
     def settled(file: Mapping[str, Any]) -> Any:
         return configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
 
     file = load_yaml(options.config) if options.config else {}
     config = settled(file)
-    source = open_source(config.data, **config.opening)
+    source = config.source(config.data)
     if options.strength:
         budget = epsilon(options.strength, options.method, source)
         config = settled(merged(file, {"method": {"epsilon": budget}}))

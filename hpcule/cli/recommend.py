@@ -25,14 +25,13 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
-    from hpcule.data.open import open_source, open_test
     from hpcule.evaluation.recommend import RecommendConfig
 
     if options.budget <= 0:
         raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
     file = load_yaml(options.config) if options.config else {}
     config = build(RecommendConfig, with_overrides(file, options.overrides))
-    source, test = open_source(options.data), open_test(options.data, options.test)
+    source, test = config.source(options.data), config.test(options.data, options.test)
     check_same_task(source, test)
 
     def work(world: Any) -> None:

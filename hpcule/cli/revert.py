@@ -27,7 +27,7 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Revert."""
     from hpcule.cli.opened import opened_vault, single_file
-    from hpcule.data.open import list_splits, open_source
+    from hpcule.data.opening import list_splits
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     splits = list_splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
     copies = {name: open_copy(manifest, data, name) for name in splits}
-    originals = open_source(options.originals, **manifest.opening) if options.originals else None
+    originals = manifest.opening.source(options.originals) if options.originals else None
     protected = copies.pop(split)
     altered = altered_files(options.store, options.data)
     summary = revert(vault, protected, options.out, other_splits=copies, originals=originals)

@@ -137,15 +137,12 @@ def report(options: argparse.Namespace) -> None:
 
 def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
     from hpcule.config.tree import build, load_yaml
-    from hpcule.data.open import open_source
-    from hpcule.data.subset import Subset
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
 
     config = build(StudyConfig, load_yaml(options.file))
-    whole = open_source(config.data, image_size=config.working_size)
-    samples = len(Subset(whole, config.subset) if config.subset else whole)
+    samples = len(config.opening.source(config.data))
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:

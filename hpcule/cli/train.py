@@ -27,18 +27,21 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
-    from hpcule.victim.single import TrainConfig, train
+    from hpcule.victim.single import TrainConfig, opening_of, train
 
-    vault = Vault(options.store, key_of(options)) if options.store else None
     file = load_yaml(options.config) if options.config else {}
     config = build(TrainConfig, with_overrides(file, options.overrides))
+    store = StoreReader(Vault(options.store, key_of(options))) if options.store else None
+    opening = opening_of(config, store)
+    source, test = opening.source(options.data), opening.test(options.data, options.test)
 
     def work(world: Any) -> None:
         from hpcule.cli.progress import Progress
 
         with Progress(shown=world.leads) as progress:
-            results = train(config, options.data, options.test, vault, options.out, world, progress.update)
+            results = train(config, source, test, store, options.out, world, progress.update)
         if world.leads:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")

@@ -34,9 +34,7 @@ def run(options: argparse.Namespace) -> None:
     manifest = read_manifest(vault)
     source = None
     if options.data:
-        from hpcule.data.open import open_source
-
-        source = open_source(options.data, **manifest.opening)
+        source = manifest.opening.source(options.data)
     problems = verify(vault, source)
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))

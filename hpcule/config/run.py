@@ -1,9 +1,9 @@
-"""The settings of a craft run."""
+"""Settings that several configurations have in common: of methods, stores and the machine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 BUDGETS = "valid are 1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
 LENGTHS = "valid are at least 1 level and at most half of the distance from black to white (255 means 1.0)"
@@ -78,61 +78,3 @@ class WorldConfig:
             raise ValueError(f"threads={self.threads}: at least 1")
         if self.timeout_seconds <= 0:
             raise ValueError(f"timeout_seconds={self.timeout_seconds:g}: must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CraftConfig:
-    """One craft run: one file of this decides the result, whoever runs it and on however many workers."""
-
-    data: str
-    """DATA: a path or a name, with an optional `:SPLIT`."""
-    method: MethodConfig
-    preset: Preset = "paper"
-    """Where the method's defaults come from; results of small and smoke are marked `reduced`."""
-    seed: int | None = None
-    """None: 0 for a method with a surrogate; one without has no other secret, and draws its seed from the operating
-    system, or takes it from the store that is resumed."""
-    deterministic: bool = False
-    """The same bytes for every number of workers, launcher, kill and resume."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 is autocast; auto takes it where the device has fast instructions for it."""
-    image_size: int | None = None
-    """Resize every sample to this height and width first, and publish at that size."""
-    tile_size: int | None = None
-    """Cut every image into tiles of this height and width, each a sample, and publish whole images as they were."""
-    clip_length: int | None = None
-    """Cut and pad every recording to so many samples first, and publish at most those; None: as long as the longest."""
-    skip_unreadable: bool = False
-    """Leave out files that cannot be decoded instead of failing."""
-    budget_unit: Literal["window", "stored"] = "window"
-    """What a level of the budget is in DICOM and NIfTI: 1/255 of the display window, or one stored grey level."""
-    store: StoreConfig = field(default_factory=StoreConfig)
-    world: WorldConfig = field(default_factory=WorldConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed={self.seed}: valid are 0 to 2^63 - 1")
-        if self.image_size is not None and not 4 <= self.image_size <= 4096:
-            raise ValueError(f"image_size={self.image_size}: valid are 4 to 4096")
-        if self.clip_length is not None and not 1 <= self.clip_length <= 2**31:
-            raise ValueError(f"clip_length={self.clip_length}: valid are 1 to 2^31")
-        if self.tile_size is not None and not 4 <= self.tile_size <= 4096:
-            raise ValueError(f"tile_size={self.tile_size}: valid are 4 to 4096")
-        given = [name for name in ("image_size", "tile_size", "clip_length") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"{' and '.join(given)}: image_size and tile_size are for images, clip_length for recordings; "
-                "give one of them"
-            )
-
-    @property
-    def working_size(self) -> int | None:
-        """What samples are made as large, or as long, as."""
-        return self.image_size or self.tile_size or self.clip_length
-
-    @property
-    def opening(self) -> dict[str, Any]:
-        """What `open_source` is told besides the data."""
-        size = None if self.tile_size else self.working_size
-        return {"image_size": size, "tile_size": self.tile_size, "skip_unreadable": self.skip_unreadable}

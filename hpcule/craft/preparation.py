@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from hpcule.config.errors import DataError, StoreError, UsageError
-from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, CraftConfig, LengthConfig
+from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, LengthConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import METHODS, find
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
@@ -50,14 +51,10 @@ def check_task(config: CraftConfig, source: Source) -> None:
     Raises:
         DataError: the method is for images and these are recordings or the other way round; it needs labels and the
             source has none, or a single class.
-        UsageError: a budget beyond the source's grid, or a size of the other kind of samples.
+        UsageError: a budget beyond the source's grid, or tiles of a method that bounds whole images.
     """
     facts = find(config.method.name).facts
     kind = "images" if source.rate is None else "audio"
-    wrong = config.clip_length if kind == "images" else config.image_size
-    if wrong is not None:
-        given, noun = ("clip_length", "images") if kind == "images" else ("image_size", "recordings")
-        raise UsageError(f"{given}={wrong}: {source.name} holds {noun}; image_size is for images, clip_length for WAV")
     if facts.data != kind:
         others = ", ".join(name for name, method in METHODS.items() if method.facts.data == kind)
         raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import StoppedError
-from hpcule.config.run import CraftConfig
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.craft.cache import Cache
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
 from hpcule.craft.preparation import check, cut_into_shards, is_complete, plan

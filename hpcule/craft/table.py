@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig, Preset
+from hpcule.config.run import Preset
 from hpcule.config.tree import build, merged, unknown, with_overrides
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.method import Method
 from hpcule.craft.methods.aap import AugmentedAdversarial
 from hpcule.craft.methods.ar import Autoregressive

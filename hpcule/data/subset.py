@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.tiles import Tiles
 
 
 class Subset(Source):
@@ -47,6 +48,23 @@ class Subset(Source):
         """See `Source.native`."""
         return self.source.native(int(self._ids[sample]))
 
+    def native_size(self, sample: int) -> tuple[int, int] | None:
+        """See `Source.native_size`."""
+        return self.source.native_size(int(self._ids[sample]))
+
     def recording(self, sample: int) -> Recording | None:
         """See `Source.recording`."""
         return self.source.recording(int(self._ids[sample]))
+
+
+def at_most(source: Source, samples: int) -> tuple[Source, int | None]:
+    """At most this number of samples, spread evenly, and the `subset` of an opening that takes the same.
+
+    Of tiles, whole images are taken, in proportion. Where the source has no more samples, it is returned with None.
+    """
+    if len(source) <= samples:
+        return source, None
+    if not isinstance(source, Tiles):
+        return Subset(source, samples), samples
+    images = max(2, samples * len(source.images) // len(source))
+    return Tiles(Subset(source.images, images), source.shape[1]), images

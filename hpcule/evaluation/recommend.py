@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
-from hpcule.config.run import CraftConfig, Preset, WorldConfig
+from hpcule.config.run import Preset, WorldConfig
 from hpcule.config.tree import to_tree, unknown
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.method import Step
 from hpcule.craft.run import craft
 from hpcule.craft.table import METHODS, configure
+from hpcule.data.opening import Opening
 from hpcule.data.source import Source
-from hpcule.data.subset import Subset
+from hpcule.data.subset import at_most
 from hpcule.evaluation.comparison import Comparison, Report, prefixed, protects, summarise
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
@@ -34,21 +36,24 @@ CANDIDATES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendConfig:
-    """Who takes part, and how they are measured."""
+class RecommendConfig(Opening):
+    """How the samples are opened, which methods take part, and how they are measured."""
 
     methods: tuple[str, ...] = CANDIDATES
     """In the order in which they are tried: those at the end may not be reached."""
     preset: Preset = "small"
     samples: int = 3000
-    """Crafted for and trained on, at most."""
+    """Number of samples to craft for and train on, spread evenly over the data; all where there are fewer."""
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(network="resnet-tiny", steps=600))
     recipes: tuple[str, ...] = ("plain", "grayscale", "jpeg-10")
     seeds: tuple[int, ...] = (0,)
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
-        """Check names."""
+        """Check ranges and names."""
+        super().__post_init__()
+        if self.subset is not None:
+            raise ValueError(f"subset={self.subset}: recommend takes samples={self.samples} of the data; set samples")
         for name in self.methods:
             if name not in METHODS:
                 raise UsageError(unknown("method", name, METHODS))
@@ -101,7 +106,7 @@ def recommend(
         config: who takes part, and how they are measured.
         minutes: the budget.
         data: how the source is called on the command line.
-        source: all clean samples, labelled.
+        source: all clean samples, labelled, opened as the configuration says.
         test: clean test samples of the same task.
         out: the stores go to its folder `stores`, the victims' results to `cells`.
         world: its ranks craft together, and share out the victims.
@@ -112,14 +117,15 @@ def recommend(
         StoppedError: stopped by a signal.
     """
     end = time.monotonic() + 60 * minutes
-    samples = Subset(source, min(config.samples, len(source)))
+    samples, subset = at_most(source, config.samples)
+    opening = replace(config.opening, subset=subset)
     evaluated: dict[str, tuple[Results, Pictures]] = {}
     refused: dict[str, str] = {}
     waiting, stop, longest = list(config.methods), Deadline(), 0.0
     while waiting and not _any(bool(stop), world):
         name = waiting[0]
         try:
-            _craft(config, name, data, samples, out / "stores" / name, world, stop, report)
+            _craft(config, name, data, opening, samples, out / "stores" / name, world, stop, report)
         except (DataError, UsageError) as error:
             refused[waiting.pop(0)] = str(error)
             continue
@@ -150,13 +156,14 @@ def _craft(
     config: RecommendConfig,
     name: str,
     data: str,
+    opening: Opening,
     samples: Source,
     store: Path,
     world: World,
     stop: Deadline,
     report: Report,
 ) -> None:
-    file = {"world": to_tree(config.world)}
+    file = {"world": to_tree(config.world), **to_tree(opening)}
     settings: CraftConfig = configure(name, data, preset=config.preset, file=file, overrides=[])
     tell = prefixed(name, report)
 

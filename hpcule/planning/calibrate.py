@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from hpcule.config.run import CraftConfig, WorldConfig
+from hpcule.config.run import WorldConfig
 from hpcule.config.tree import build, to_tree
 from hpcule.config.version import __version__
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.journal import SECTIONS
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase, Work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcule.config.run import CraftConfig
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Work
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.work import Extent, Phase
 from hpcule.planning.calibrate import Calibration
 

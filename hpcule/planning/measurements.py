@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build
+from hpcule.craft.config import CraftConfig
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import Calibration, calibrate, settings_of
 from hpcule.planning.victim_trial import VictimCalibration, VictimTrial, calibrate_victim, victim_settings

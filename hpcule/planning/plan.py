@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.preparation import check_task
-from hpcule.data.open import open_source, open_test
+from hpcule.data.opening import Opening
 from hpcule.data.source import Source
-from hpcule.data.subset import Subset
 from hpcule.planning.calibrate import local_workers
 from hpcule.planning.machine import LARGEST_SAMPLES, Machine
 from hpcule.planning.measurements import Measurements
@@ -79,20 +79,22 @@ def plan_craft(
 
 def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> StudyPlan:
     """All crafts and victims of a study. What crafts have in common and a study keeps is counted once."""
-    size = config.working_size
-    source = open_source(config.data, image_size=size)
-    source = Subset(source, config.subset) if config.subset else source
-    tests = len(open_test(config.data, config.test, image_size=size))
-    grid = expand(config, len(source))
+
+    @cache
+    def opened(opening: Opening) -> tuple[Source, int]:
+        """The samples, and the number of test samples."""
+        return opening.source(config.data), len(opening.test(config.data, config.test))
+
+    grid = expand(config, len(opened(config.opening)[0]))
     crafts: list[Prediction] = []
     for craft in grid.crafts.values():
         # The study's workers, which craft one store after another, have the study's device and threads.
         world = replace(craft.config.world, device=config.world.device, threads=config.world.threads)
         settings = replace(craft.config, world=world)
+        source, _ = opened(settings.opening)
         crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=bool(crafts)))
-    samples = config.samples or len(source)
     seconds = [
-        _victim_seconds(config, victim, source, samples, tests, machine, known) for victim in grid.victims.values()
+        _victim_seconds(config, victim, *opened(victim.opening), machine, known) for victim in grid.victims.values()
     ]
     longest = max(sum(seconds[rank :: machine.workers]) for rank in range(min(machine.workers, len(seconds))))
     crafting = sum(craft.wall_seconds - craft.start_seconds for craft in crafts)
@@ -121,16 +123,16 @@ def _victim_seconds(
     config: StudyConfig,
     victim: Victim,
     source: Source,
-    samples: int,
     tests: int,
     machine: Machine,
     known: Measurements,
 ) -> float:
     """One victim by itself, beside others on the same node."""
-    size = config.working_size
-    trial = VictimTrial(victim=victim.config, data=config.data, test=config.test, image_size=size, world=config.world)
+    trial = VictimTrial(
+        victim=victim.config, data=config.data, test=config.test, opening=victim.opening, world=config.world
+    )
     local = local_workers(config.world, machine.workers_per_node)
-    return known.victim(trial, source, local).seconds(victim.config, samples, tests)
+    return known.victim(trial, source, local).seconds(victim.config, config.samples or len(source), tests)
 
 
 def _study_limits(crafts: Sequence[Prediction], victims: int, machine: Machine) -> list[str]:

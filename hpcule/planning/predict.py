@@ -12,7 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hpcule.config.run import CraftConfig
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase
 from hpcule.planning.calibrate import Calibration, Rate

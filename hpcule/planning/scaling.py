@@ -12,9 +12,9 @@ from statistics import median
 from typing import Any, Literal
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.preparation import check, cut_into_shards
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import local_workers

@@ -16,12 +16,11 @@ from typing import Any, Literal
 import torch
 
 from hpcule.config.errors import UsageError, WorkerError
-from hpcule.config.run import CraftConfig
 from hpcule.config.tree import to_tree
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.run import craft
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk
-from hpcule.data.open import open_source
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
@@ -94,7 +93,7 @@ def from_tree(tree: dict[str, Any]) -> Trial:
 def perform(trial: Trial, folder: Path, world: World) -> None:
     """Do it, on all ranks together, and write results.json."""
     config = trial.config
-    source = open_source(config.data, **config.opening)
+    source = config.source(config.data)
     if trial.kind == "calibrate":
         runs = _calibrate(trial, source, folder, world)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import build, to_tree
 from hpcule.config.version import __version__
-from hpcule.data.open import open_source, open_test
+from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
 from hpcule.planning.calibrate import Measured, Observation, fit
@@ -36,7 +36,7 @@ class VictimTrial:
     victim: VictimConfig
     data: str
     test: str | None
-    image_size: int | None
+    opening: Opening
     world: WorldConfig
 
 
@@ -85,8 +85,8 @@ def victim_from_tree(tree: dict[str, Any]) -> VictimTrial:
 
 def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     """Train three times on every rank: once to warm up, once mostly training, once mostly testing."""
-    source = open_source(trial.data, image_size=trial.image_size)
-    test = open_test(trial.data, trial.test, image_size=trial.image_size)
+    source = trial.opening.source(trial.data)
+    test = trial.opening.test(trial.data, trial.test)
     resident = trial.world.resident_mebibytes * 2**20
     train = Published(Subset(source, min(len(source), BATCHES * trial.victim.batch)), resident=resident)
     sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.publish.carry import carried, carries
 from hpcule.publish.collection import Record
@@ -79,7 +79,7 @@ def revert(
             f"{copy.kind} files cannot be reverted, as their tags and names were changed: take the originals"
         )
     with StoreReader(vault) as reader:
-        if reader.manifest.opening["tile_size"]:
+        if reader.manifest.opening.tile_size:
             raise UsageError(f"{vault.path} is of tiles, which cannot be reverted: take the originals")
         kind = check_out(out, None, copy, others)
         if originals is not None:
@@ -252,11 +252,15 @@ def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
     """A split of a published copy, images in folders with their own sizes behind the store's working size.
 
     Raises:
-        HpculeError: see `open_source`.
+        HpculeError: see `Opening.source`.
     """
-    # All recordings had one length, whatever the longest one of a copy is.
-    length = manifest.sample_shape[2] if manifest.source.kind == "wav" else manifest.working_size
-    return open_source(str(copy), split, image_size=length if copy.is_dir() else None)
+    opening = Opening()
+    if copy.is_dir() and manifest.source.kind == "wav":
+        # All recordings had one length, whatever the longest one of a copy is.
+        opening = Opening(clip_length=manifest.sample_shape[2])
+    elif copy.is_dir():
+        opening = Opening(image_size=manifest.working_size)
+    return opening.source(str(copy), split)
 
 
 def read_records(store: Path) -> list[Record]:

@@ -7,13 +7,15 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import StoreError, UsageError
+from hpcule.config.tree import build
+from hpcule.data.opening import Opening
 from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import to_json
 from hpcule.store.seal import is_sealed
@@ -116,15 +118,15 @@ class Manifest:
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    @property
-    def opening(self) -> dict[str, Any]:
-        """What `open_source` is told besides the data."""
-        tiled = bool(self.config.get("tile_size"))
-        return {
-            "image_size": None if tiled else self.working_size,
-            "tile_size": self.working_size if tiled else None,
-            "skip_unreadable": bool(self.config.get("skip_unreadable")),
-        }
+    @cached_property
+    def opening(self) -> Opening:
+        """How the samples were opened; settings that an older version did not have yet are at their defaults.
+
+        Raises:
+            UsageError: the configuration was changed, and no such opening is valid.
+        """
+        names = {field.name for field in fields(Opening)}
+        return build(Opening, {name: value for name, value in self.config.items() if name in names})
 
     @property
     def budget(self) -> Budget:
@@ -276,6 +278,12 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"free_pixels is {manifest.free_pixels} and norm {manifest.norm}")
     if (manifest.working_size is not None) != (manifest.applied_at == "working"):
         raise ValueError(f"applied_at is {manifest.applied_at} and working_size {manifest.working_size}")
+    try:
+        opened_at = manifest.opening.working_size
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    if opened_at != manifest.working_size:
+        raise ValueError(f"working_size is {manifest.working_size}, and its configuration says {opened_at}")
     if (manifest.unit == "sample") != (manifest.groups == 0) or manifest.groups < 0:
         raise ValueError(f"unit is {manifest.unit} and groups {manifest.groups}")
     planned = replace(manifest.shared, bytes=None, sha256=None) if manifest.shared else None

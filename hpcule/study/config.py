@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from hpcule.config.run import Preset, WorldConfig
-from hpcule.config.tree import merged
+from hpcule.config.tree import build, merged
 from hpcule.craft.table import find
+from hpcule.data.opening import Opening
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import check_recipes
 
@@ -52,10 +53,17 @@ class StudyConfig:
     world: WorldConfig = field(default_factory=WorldConfig)
 
     @property
-    def working_size(self) -> int | None:
-        """What the crafts make samples as large, or as long, as."""
-        size: int | None = self.craft.get("image_size") or self.craft.get("clip_length")
-        return size
+    def opening(self) -> Opening:
+        """How the crafts of the first cell open the data.
+
+        Raises:
+            UsageError: a setting of `craft` is out of range.
+        """
+        first = self.variant(next(iter(self.variants), None)).craft
+        varied = {name.removeprefix("craft."): values[0] for name, values in self.factors.items()}
+        names = {field.name for field in fields(Opening)}
+        own = {name: value for name, value in {**first, **varied}.items() if name in names}
+        return replace(build(Opening, own, "craft."), subset=self.subset)
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
@@ -64,8 +72,10 @@ class StudyConfig:
                 raise ValueError(f"variants.{name}.{unknown_names[0]}: valid are method, preset, craft")
         for variant in self.variants:
             find(self.variant(variant).method)
-        if any(self.variant(name).craft.get("tile_size") for name in (None, *self.variants)):
-            raise ValueError("craft.tile_size: studies are of whole images; take craft.image_size")
+        if "craft.subset" in self.factors or any(
+            "subset" in self.variant(name).craft for name in (None, *self.variants)
+        ):
+            raise ValueError("craft.subset: all cells of a study have the same samples; set the study's own subset")
         find(self.method)
         check_recipes(self.recipes)
         for name in ("rates", "recipes", "seeds"):
@@ -76,8 +86,7 @@ class StudyConfig:
             raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors above 0, rising")
         if self.craft_target is not None and not 0 < self.craft_target < 1:
             raise ValueError(f"craft_target={self.craft_target:g}: a share of the first loss, above 0 and below 1")
-        if self.subset is not None and self.subset < 1:
-            raise ValueError(f"subset={self.subset}: at least 1")
+        Opening(subset=self.subset)
         for name, values in self.factors.items():
             if not name.startswith(("craft.", "victim.")):
                 raise ValueError(f"factors.{name}: a factor is a setting below craft. or victim.")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from hpcule.config.digest import digest
 from hpcule.config.errors import UsageError
-from hpcule.config.run import CraftConfig
 from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import configure, find
+from hpcule.data.opening import Opening
 from hpcule.study.config import Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import read_recipe, with_recipe, without_mixture
@@ -42,7 +43,8 @@ class Craft:
 @dataclass(frozen=True)
 class Victim:
     """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
-    best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples."""
+    best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples. `opening` is
+    that of the crafts."""
 
     key: str
     role: Role
@@ -50,6 +52,7 @@ class Victim:
     seed: int
     recipe: str
     crafts: tuple[str, ...]
+    opening: Opening
 
     @property
     def title(self) -> str:
@@ -116,25 +119,26 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
     made = tuple(_note_craft(grid, craft) for craft in crafts)
     untrained = _untrained(craft)
     basis = (_note_craft(grid, untrained),) if untrained else made[:1]
-    seed, recipe = point["seed"], point["recipe"]
+    seed, recipe, opening = point["seed"], point["recipe"], craft.opening
     victims: dict[Role, str] = {
-        "protected": _note_victim(grid, "protected", victim, seed, recipe, made, made, config),
-        "clean": _note_victim(grid, "clean", victim, seed, without_mixture(recipe), (), "", config),
+        "protected": _note_victim(grid, "protected", victim, seed, recipe, made, made, config, opening),
+        "clean": _note_victim(grid, "clean", victim, seed, without_mixture(recipe), (), "", config, opening),
         # The noise depends on who shares a delta and on the budget, not on how the method was trained.
-        "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config),
+        "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config, opening),
     }
     if read_recipe(recipe).share is not None:
-        victims["part"] = _note_victim(grid, "part", victim, seed, recipe, (), "", config)
+        victims["part"] = _note_victim(grid, "part", victim, seed, recipe, (), "", config, opening)
     if config.matched_noise:
-        victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config)
+        victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config, opening)
     if untrained:
-        victims["untrained"] = _note_victim(grid, "untrained", victim, seed, recipe, basis, basis, config)
+        victims["untrained"] = _note_victim(grid, "untrained", victim, seed, recipe, basis, basis, config, opening)
     grid.cells.append(Cell(len(grid.cells), point, made, victims))
 
 
 def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[CraftConfig]:
     """One craft, or one for each learning rate to choose from."""
-    plain = configure(config.method, config.data, preset=config.preset, file=config.craft, overrides=overrides)
+    file = {**config.craft, "subset": config.subset}
+    plain = configure(config.method, config.data, preset=config.preset, file=file, overrides=overrides)
     method: Any = plain.method
     if rate == "constant":
         return [plain]
@@ -190,9 +194,11 @@ def _note_victim(
     crafts: tuple[str, ...],
     identity: Any,
     config: StudyConfig,
+    opening: Opening,
 ) -> str:
-    key = digest(role, to_tree(victim), recipe, seed, identity, config.data, config.test, config.samples)
-    grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts))
+    training = (to_tree(victim), recipe, seed, identity)
+    key = digest(role, *training, config.data, config.test, to_tree(opening), config.samples)
+    grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts, opening))
     return key
 
 

@@ -13,9 +13,8 @@ from hpcule.craft.method import Step
 from hpcule.craft.run import craft as run_craft
 from hpcule.craft.table import find
 from hpcule.data.check import check_same_task
-from hpcule.data.open import open_source, open_test
+from hpcule.data.opening import Opening
 from hpcule.data.source import Source
-from hpcule.data.subset import Subset
 from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -69,10 +68,9 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
             beat.note(step.stage, step.done, step.total)
 
     try:
-        source = _source(craft.config.data, craft.config.working_size, config.subset)
         summary = run_craft(
             craft.config,
-            source,
+            _source(craft.config.data, craft.config.opening),
             Vault(folder.store(craft.key)),
             world,
             StopFlag(),
@@ -114,8 +112,7 @@ def _train(
 ) -> dict[str, Any]:
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(Vault(folder.store(craft))) if craft else None
-    size = reader.manifest.working_size if reader else config.working_size
-    source, test = _source(config.data, size, config.subset), _test(config.data, config.test, size)
+    source, test = _source(config.data, victim.opening), _test(config.data, config.test, victim.opening)
     check_same_task(source, test)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
@@ -140,11 +137,10 @@ def _train(
 
 
 @lru_cache(maxsize=2)
-def _source(data: str, size: int | None, subset: int | None) -> Source:
-    whole = open_source(data, image_size=size)
-    return whole if subset is None else Subset(whole, subset)
+def _source(data: str, opening: Opening) -> Source:
+    return opening.source(data)
 
 
 @lru_cache(maxsize=2)
-def _test(data: str, test: str | None, size: int | None) -> Source:
-    return open_test(data, test, image_size=size)
+def _test(data: str, test: str | None, opening: Opening) -> Source:
+    return opening.test(data, test)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.publish.carry import publishing
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -130,8 +130,8 @@ def test_the_record_says_what_else_changed(published):
 
 def test_victims_see_what_is_published(mixed, published):
     copy, records = published
-    source = open_source(str(mixed), image_size=32, skip_unreadable=True)
-    copied = open_source(str(copy), image_size=32)
+    source = Opening(image_size=32, skip_unreadable=True).source(str(mixed))
+    copied = Opening(image_size=32).source(str(copy))
     numbers = {copied.file_name(sample): sample for sample in range(len(copied))}
     ids = np.arange(len(source))
     with StoreReader(Vault(copy.parent / "store")) as store:

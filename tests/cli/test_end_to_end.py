@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 
@@ -121,8 +121,8 @@ def test_export_publishes_the_protected_samples_only(format, digits_store, tmp_p
     assert "1,437 protected" in out
     assert "360 samples of split 'test' were copied unchanged" in out
     place = tmp_path / "published"
-    copy = open_source(str(place if format == "folder" else next(place.iterdir())), "train")
-    clean = open_source("digits", image_size=32)
+    copy = Opening().source(str(place if format == "folder" else next(place.iterdir())), "train")
+    clean = Opening(image_size=32).source("digits")
     ids = np.arange(1437, dtype=np.int64)
     published = StoreReader(Vault(digits_store)).published(ids, clean.read(ids))
     if format == "folder":  # ids follow the file names, class by class

@@ -21,7 +21,7 @@ from dicoms import item, write_dicom
 from leaks import leaks
 from PIL import Image, PngImagePlugin
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.evaluation.pictures import choose_samples, delta_picture
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
@@ -298,7 +298,7 @@ def test_a_report_shows_the_deltas_of_its_pictures_and_leaks_nothing_else(crafte
     assert "seed" not in json.dumps(json.loads((out / "results.json").read_text())["protection"])
     if name == "npz":
         shown = {int(found[0].split()[1]) for found in leaks(out, pictured(store, page))}
-        assert shown == set(choose_samples(open_source(str(data)).labels, 8).tolist())
+        assert shown == set(choose_samples(Opening().source(str(data)).labels, 8).tolist())
 
 
 def pictured(store, page):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 
@@ -78,12 +78,12 @@ def test_the_copy_is_what_the_store_says_and_tells_nothing_else(run, small_wavs,
     code, out, errors = run("export", store, "--data", small_wavs, "--out", tmp_path / "copy")
     assert code == 0, errors
     assert "131 protected samples" in out
-    clean, copy = (open_source(str(folder)) for folder in (small_wavs, tmp_path / "copy"))
+    clean, copy = (Opening().source(str(folder)) for folder in (small_wavs, tmp_path / "copy"))
     ids = np.arange(131)
     published = StoreReader(Vault(store)).published(ids, clean.read(ids))
     np.testing.assert_array_equal(copy.read(ids), published)
     assert (published != clean.read(ids)).any(axis=(1, 2, 3)).all()
-    tests = [open_source(str(folder), "test").read(np.arange(40)) for folder in (small_wavs, tmp_path / "copy")]
+    tests = [Opening().source(str(folder), "test").read(np.arange(40)) for folder in (small_wavs, tmp_path / "copy")]
     np.testing.assert_array_equal(*tests)
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
     assert len(files) == 171
@@ -95,7 +95,7 @@ def test_clip_length_is_kept_with_the_store(run, small_wavs, tmp_path):
     assert run(*words, *PATCH)[0] == 0
     assert run("verify", tmp_path / "store", "--data", small_wavs)[0] == 0
     assert run("export", tmp_path / "store", "--data", small_wavs, "--out", tmp_path / "copy")[0] == 0
-    copy = open_source(str(tmp_path / "copy"))
+    copy = Opening().source(str(tmp_path / "copy"))
     assert copy.shape == (1, 1, 500)
     assert set(copy.lengths(np.arange(131))) == {500}
 

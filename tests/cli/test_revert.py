@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 
 MIXED = {
     "x/photo.jpg": (61, 47),
@@ -144,7 +144,7 @@ def samples(path, size, native):
     """All protected samples [C, H, W] in the order of their files, `native`: each at its own size."""
     files = list(path.iterdir()) if path.is_dir() else []
     whole = files[0] if len(files) == 1 and files[0].suffix in (".npz", ".h5") else path
-    source = open_source(str(whole), image_size=size)
+    source = Opening(image_size=size).source(str(whole))
     if native:
         return [source.native(sample).pixels for sample in range(len(source))]
     return list(source.read(np.arange(len(source))))

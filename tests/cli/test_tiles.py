@@ -9,7 +9,7 @@ import pytest
 from dicoms import noise, write_dicom
 from PIL import Image
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.data.resize import to_planes
 from hpcule.publish.carry import publishing
 from hpcule.store.manifest import read_manifest
@@ -73,7 +73,7 @@ def test_victims_see_the_tiles_of_what_is_published(run, folder, tmp_path):
     store, copy = tmp_path / "store", tmp_path / "copy"
     done(run("craft", "pil", "--preset", "smoke", "--data", folder, "--out", store, *TILES))
     done(run("export", store, "--data", folder, "--out", copy))
-    source, published = open_source(str(folder), tile_size=16), open_source(str(copy), tile_size=16)
+    source, published = Opening(tile_size=16).source(str(folder)), Opening(tile_size=16).source(str(copy))
     ids = np.random.default_rng(0).permutation(len(source))
     with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, source)(ids, source.read(ids))
@@ -140,8 +140,15 @@ def test_no_copy_without_files_and_no_way_back(run, folder, tmp_path):
     assert code != 0
 
 
-def test_studies_are_of_whole_images(run, tmp_path):
-    (tmp_path / "study.yaml").write_text("name: a\ndata: digits\nmethod: pil\ncraft: {tile_size: 16}\n")
-    code, _, err = run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out")
-    assert "craft.tile_size: studies are of whole images" in err
-    assert code != 0
+def test_victims_of_a_study_train_on_tiles(run, folder, tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        f"name: tiles\ndata: {folder}\nmethod: classwise\ncraft: {{tile_size: 16}}\nseeds: [0]\n"
+        "victim: {network: convnet, epochs: 1, batch: 16}\nworld: {threads: 1}\n"
+    )
+    done(run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out"))
+    (store,) = (tmp_path / "out" / "stores").iterdir()
+    assert read_manifest(store).n == len(Opening(tile_size=16).source(str(folder)))
+    victims = [json.loads(path.read_text()) for path in (tmp_path / "out" / "results").glob("*.json")]
+    trained = [victim for victim in victims if victim["kind"] == "victim"]
+    assert {victim["role"] for victim in trained} == {"protected", "noise", "clean"}
+    assert {victim["samples"] for victim in trained} == {read_manifest(store).n}

@@ -1,8 +1,9 @@
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.run import BoundedConfig, CraftConfig, LengthConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, LengthConfig, MethodConfig
 from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
+from hpcule.craft.config import CraftConfig
 
 
 def craft_tree(**settings):

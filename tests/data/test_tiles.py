@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import UsageError
-from hpcule.data.open import open_source, open_test
+from hpcule.data.opening import Opening
 
 SIZES = {"a/large.png": (50, 33), "a/one tile.png": (16, 16), "b/narrow.png": (5, 40), "b/turned.jpg": (30, 20)}
 """Width and height of files; the last is turned by EXIF."""
@@ -32,7 +32,7 @@ def pictures(tmp_path):
 
 def test_every_pixel_is_in_one_tile_and_what_lies_beyond_mirrors(pictures):
     seen, folder = pictures
-    source = open_source(str(folder), tile_size=16)
+    source = Opening(tile_size=16).source(str(folder))
     tiles = source.read(np.arange(len(source)))
     number = 0
     for label, (name, whole) in zip([0, 0, 1, 1], seen.items(), strict=True):
@@ -55,7 +55,7 @@ def mirrored(place, size):
 
 
 def test_tiles_in_any_order_are_the_same(pictures):
-    source = open_source(str(pictures[1]), tile_size=16)
+    source = Opening(tile_size=16).source(str(pictures[1]))
     everything = source.read(np.arange(len(source)))
     ids = np.random.default_rng(1).permutation(np.repeat(np.arange(len(source)), 2))
     np.testing.assert_array_equal(source.read(ids), everything[ids])
@@ -63,7 +63,7 @@ def test_tiles_in_any_order_are_the_same(pictures):
 
 def test_tiles_join_to_their_image(pictures):
     seen, folder = pictures
-    source = open_source(str(folder), tile_size=16)
+    source = Opening(tile_size=16).source(str(folder))
     for image, whole in enumerate(seen.values()):
         ids = source.of_image(image)
         np.testing.assert_array_equal(source.joined(image, source.read(ids)), whole)
@@ -74,15 +74,15 @@ def test_sizes_are_read_without_decoding(pictures):
     _, folder = pictures
     whole = (folder / "a" / "large.png").read_bytes()
     (folder / "a" / "large.png").write_bytes(whole[: len(whole) // 2])
-    assert len(open_source(str(folder), tile_size=16)) == 20
+    assert len(Opening(tile_size=16).source(str(folder))) == 20
 
 
 def test_other_data_have_no_tiles(tmp_path):
     np.savez(tmp_path / "data.npz", images=np.zeros((4, 32, 32, 3), np.uint8), labels=np.arange(4))
     with pytest.raises(UsageError, match=r"tile_size=16: data is no folder of images"):
-        open_source(str(tmp_path / "data.npz"), tile_size=16)
+        Opening(tile_size=16).source(str(tmp_path / "data.npz"))
 
 
 def test_test_samples_are_cut_too(pictures):
-    test = open_test(str(pictures[1]), str(pictures[1]) + ":all", tile_size=16)
+    test = Opening(tile_size=16).test(str(pictures[1]), str(pictures[1]) + ":all")
     assert test.shape == (3, 16, 16)

@@ -108,7 +108,8 @@ def test_stored_values_keep_the_budget(tmp_path, make_store, policy):
 
 
 def test_a_budget_in_stored_values(tmp_path, make_store):
-    data, config = collection(tmp_path / "data"), {"method": {"epsilon": EPSILON}, "budget_unit": "stored"}
+    data = collection(tmp_path / "data")
+    config = {"method": {"epsilon": EPSILON}, "budget_unit": "stored", "image_size": 16}
     _, _, _, summary = published(tmp_path / "copy", make_store, data, config=config)
     assert (
         max(int(record.numbers["largest_stored_change"]) for record in summary.records if record.protected) == EPSILON

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.publish.export import export
 from hpcule.store.vault import Vault
 
@@ -24,7 +24,7 @@ def recordings(tmp_path):
             file.setparams((1, 2, 11025, 0, "NONE", ""))
             file.writeframes(rng.integers(-(2**15), 2**15, length).astype("<i2").tobytes())
         path.write_bytes(path.read_bytes() + b"LIST\x0a\x00\x00\x00Jane Doe\x00\x00")
-    return open_source(str(tmp_path / "clean"))
+    return Opening().source(str(tmp_path / "clean"))
 
 
 @pytest.fixture
@@ -52,13 +52,13 @@ def test_protected_recordings_are_written_bit_exact_and_at_their_own_length(reco
         np.testing.assert_array_equal(published, (clean + delta)[sample, 0, 0, :length])
         assert (tmp_path / "out" / name).stat().st_size == 44 + 2 * length  # a header, the samples, nothing else
     assert (np.abs(delta).max(axis=(1, 2, 3)) > 0).all()
-    again = open_source(str(tmp_path / "out"))
+    again = Opening().source(str(tmp_path / "out"))
     np.testing.assert_array_equal(again.read(np.arange(6)), clean + delta + 32768)
     np.testing.assert_array_equal(again.labels, recordings.labels)
 
 
 def test_other_splits_are_copied_unchanged(recordings, store, tmp_path):
-    other = open_source(str(tmp_path / "clean"))
+    other = Opening().source(str(tmp_path / "clean"))
     other.split = "test"
     export(Vault(store[0]), recordings, tmp_path / "out", other_splits={"test": other})
     copied = [read(tmp_path / "out" / "test" / other.file_name(sample)) for sample in range(6)]
@@ -72,7 +72,7 @@ def test_recordings_as_arrays(recordings, store, tmp_path, format):
     path, delta = store
     out = tmp_path / f"out.{'npz' if format == 'npz' else 'h5'}"
     export(Vault(path), recordings, out)
-    samples = open_source(str(out)).read(np.arange(6))
+    samples = Opening().source(str(out)).read(np.arange(6))
     np.testing.assert_array_equal(samples, recordings.read(np.arange(6)).astype(np.int64) + delta)
 
 

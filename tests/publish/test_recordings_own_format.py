@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.publish.carry import publishing
 from hpcule.publish.export import export
 from hpcule.store.read import StoreReader
@@ -36,7 +36,7 @@ def mixed(tmp_path):
         path = tmp_path / "clean" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.uniform(-0.9, 0.9, (60 + number, channels)), 16000, subtype=subtype)
-    return open_source(str(tmp_path / "clean"))
+    return Opening().source(str(tmp_path / "clean"))
 
 
 def levels(file):
@@ -72,7 +72,7 @@ def test_rate_width_channels_and_format_are_kept(mixed, make_store, tmp_path, ep
 def test_victims_see_what_is_published(mixed, make_store, tmp_path):
     store, *_ = make_store(mixed, epsilon=65535.0, shards=2)
     export(Vault(store), mixed, tmp_path / "copy")
-    copy, ids = open_source(str(tmp_path / "copy")), np.arange(len(mixed))
+    copy, ids = Opening().source(str(tmp_path / "copy")), np.arange(len(mixed))
     with StoreReader(Vault(store)) as reader:
         seen = publishing(reader, mixed)(ids, mixed.read(ids))
     np.testing.assert_array_equal(seen, copy.read(ids))
@@ -80,7 +80,7 @@ def test_victims_see_what_is_published(mixed, make_store, tmp_path):
 
 
 def test_clipped_recordings_are_published_as_long_as_they_are_seen(mixed, make_store, tmp_path):
-    source = open_source(str(tmp_path / "clean"), image_size=50)
+    source = Opening(clip_length=50).source(str(tmp_path / "clean"))
     store, *_ = make_store(source, epsilon=700.0, shards=2)
     export(Vault(store), source, tmp_path / "copy")
     assert {soundfile.info(tmp_path / "copy" / name).frames for name in FILES} == {50}
@@ -98,7 +98,7 @@ def test_tar_shards_hold_the_same_files(mixed, make_store, tmp_path):
 
 def test_other_splits_are_copied_bit_for_bit(mixed, make_store, tmp_path):
     store, *_ = make_store(mixed, epsilon=700.0, shards=2)
-    export(Vault(store), mixed, tmp_path / "copy", other_splits={"test": open_source(str(tmp_path / "clean"))})
+    export(Vault(store), mixed, tmp_path / "copy", other_splits={"test": Opening().source(str(tmp_path / "clean"))})
     for name in FILES:
         np.testing.assert_array_equal(levels(tmp_path / "copy" / "test" / name), levels(tmp_path / "clean" / name))
 

@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.sources.dicom import DicomSource, holds_dicom
 from hpcule.data.subset import Subset
 
@@ -38,7 +38,7 @@ def test_a_window_shows_what_the_standard_says(tmp_path, case):
     dataset = write_dicom(tmp_path / "data" / "a.dcm", pixels, **tags)
     dataset.WindowCenter = np.ravel(dataset.WindowCenter)[0]
     dataset.WindowWidth = np.ravel(dataset.WindowWidth)[0]
-    source = open_source(str(tmp_path / "data"))
+    source = Opening().source(str(tmp_path / "data"))
     assert (source.kind, source.name, source.shape, source.levels) == ("dicom", "dicom", (1, 9, 7), 255)
     expected = [[shown(int(value), dataset) for value in row] for row in pixels]
     # A value that lies between two levels may go to either by the last bit of a sum.
@@ -129,10 +129,10 @@ def test_classes_are_first_folders_at_any_depth(tmp_path):
     (tmp_path / "train" / "well" / "notes.txt").write_text("no image")
     assert holds_dicom(tmp_path)
     assert list_splits(str(tmp_path)) == ("train", "test")
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     assert source.files == ["sick/a.dcm", "sick/s1/b.dcm", "well/s/t/1.2.840.7"]
     assert (source.labels.tolist(), source.class_names) == ([0, 0, 1], ("sick", "well"))
-    assert open_source(str(tmp_path), "test").labels.tolist() == [1]
+    assert Opening().source(str(tmp_path), "test").labels.tolist() == [1]
     assert Subset(source, 2).native(1).pixels.shape == (1, 4, 4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.sources.folder import FolderSource
 
 
@@ -28,7 +28,7 @@ def put(tmp_path, make_images):
 
 
 def opened(folder, **options):
-    return open_source(str(folder), **options)
+    return Opening(**options).source(str(folder))
 
 
 def refusal(folder, **options):
@@ -63,7 +63,7 @@ def test_classes_are_numbered_over_all_splits(tmp_path, put):
         put(name)
     assert list_splits(str(tmp_path)) == ("train", "val", "test")
     assert opened(tmp_path).labels.tolist() == [1, 2]
-    test = opened(tmp_path, default_split="test")
+    test = Opening().test(str(tmp_path), None)
     assert (test.labels.tolist(), test.class_names) == ([2], ("bird", "cat", "dog"))
     assert test.file_name(0) == "dog/1.png"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.sources.hdf5 import Hdf5Source
 
 
@@ -18,7 +18,7 @@ def path(tmp_path):
 
 def refusal(path):
     with pytest.raises(DataError) as caught:
-        open_source(str(path))
+        Opening().source(str(path))
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
     return str(caught.value)
@@ -35,7 +35,7 @@ def test_data_stay_in_the_file(path, make_images):
     images = make_images(9, 4, 4)
     write(path, images)
     assert list_splits(str(path)) == ("all",)
-    source = open_source(str(path))
+    source = Opening().source(str(path))
     with h5py.File(path, "r+", locking=False) as file:
         file["images"][3] = 77
     assert source.labels is None
@@ -93,7 +93,7 @@ def test_flipped_byte_is_found(path, make_images):
     at = content.index(images[25].tobytes())
     content[at] ^= 1
     path.write_bytes(content)
-    source = open_source(str(path))
+    source = Opening().source(str(path))
     assert np.array_equal(source.read(np.arange(10))[:, 0], images[:10])
     with pytest.raises(DataError, match=r"set\.h5 is damaged \("):
         source.read(np.array([29]))
@@ -216,7 +216,7 @@ def test_channels_must_be_last_or_said_to_be_first(path, make_images):
     assert "8 channels; valid is [n, H, W] or [n, H, W, C]" in refusal(path)
     with h5py.File(path, "r+") as file:
         file["images"].attrs["layout"] = np.bytes_("NCHW")
-    assert open_source(str(path)).shape == (3, 8, 8)
+    assert Opening().source(str(path)).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.sources.idx import open_idx
 
 
@@ -27,7 +27,7 @@ def test_only_one_split_is_there(tmp_path):
     write(tmp_path, (0, 0, 8, 3, 2, 3, 4), bytes(24), "t10k-images-idx3-ubyte")
     assert list_splits(str(tmp_path)) == ("test",)
     with pytest.raises(DataError, match="no split 'train', only test"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))
 
 
 @pytest.mark.parametrize("opened", [open, gzip.open])
@@ -46,13 +46,13 @@ def test_damaged_files(tmp_path, header, payload, message, opened):
     name = "train-images-idx3-ubyte" + (".gz" if opened is gzip.open else "")
     write(tmp_path, header, payload, name, opened)
     with pytest.raises(DataError, match=f"{name}.*({message})"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))
 
 
 def test_empty_file(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").touch()
     with pytest.raises(DataError, match="begins with nothing"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.9])
@@ -61,17 +61,17 @@ def test_truncated_gz(tmp_path, make_images, keep):
     write(tmp_path, (0, 0, 8, 3, 50, 8, 8), make_images(50, 8, 8).tobytes(), path.name, gzip.open)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     with pytest.raises(DataError, match=r"ubyte\.gz is damaged"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))
 
 
 def test_no_gz_at_all(tmp_path):
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"plain")
     with pytest.raises(DataError, match=r"ubyte\.gz is damaged"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))
 
 
 def test_labels_that_do_not_match(tmp_path):
     write(tmp_path, (0, 0, 8, 3, 2, 3, 4), bytes(24))
     write(tmp_path, (0, 0, 8, 1, 3), bytes(3), "train-labels-idx1-ubyte")
     with pytest.raises(DataError, match="labels that do not match: 3 labels for 2 images"):
-        open_source(str(tmp_path))
+        Opening().source(str(tmp_path))

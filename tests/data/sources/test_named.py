@@ -9,13 +9,13 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import list_splits, open_source
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.sources.named import NAMES, short_name
 
 
 def test_digits():
     digits = load_digits()
-    train, test = open_source("digits"), open_source("digits:test")
+    train, test = Opening().source("digits"), Opening().source("digits:test")
     assert list_splits("digits") == ("train", "test")
     assert (len(train), len(test), train.shape) == (1437, 360, (1, 8, 8))
     assert np.concatenate([train.labels, test.labels]).tolist() == digits.target.tolist()
@@ -26,7 +26,7 @@ def test_digits():
 
 def test_digits_has_no_val():
     with pytest.raises(DataError, match="digits:val has no split 'val', only train, test"):
-        open_source("digits:val")
+        Opening().source("digits:val")
 
 
 @pytest.mark.parametrize("name", ["medmnist:pneumonia", "medmnist:pneumoniamnist"])
@@ -35,7 +35,7 @@ def test_medmnist_is_found_in_root(tmp_path, make_images, name):
     labels = {f"{split}_labels": np.arange(5)[:, None] % 2 for split in ("train", "val", "test")}
     np.savez_compressed(tmp_path / "pneumoniamnist.npz", **arrays, **labels)
     assert list_splits(name, root=tmp_path) == ("train", "val", "test")
-    source = open_source(f"{name}:val", root=tmp_path)
+    source = Opening().source(f"{name}:val", root=tmp_path)
     assert (source.name, source.kind, source.split) == ("pneumoniamnist", "npz", "val")
     assert np.array_equal(source.read(np.arange(5))[:, 0], arrays["val_images"])
 
@@ -44,21 +44,21 @@ def test_medmnist_is_found_where_its_package_keeps_it(tmp_path, make_images, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".medmnist").mkdir()
     np.savez(tmp_path / ".medmnist" / "bloodmnist.npz", train_images=make_images(5, 28, 28, 3))
-    assert open_source("medmnist:blood", root=tmp_path / "root").shape == (3, 28, 28)
+    assert Opening().source("medmnist:blood", root=tmp_path / "root").shape == (3, 28, 28)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("medmnist") is not None, reason="medmnist is installed")
 def test_medmnist_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(DataError, match=r'octmnist\.npz is not in .*root: .*pip install "hpcule\[medmnist\]"'):
-        open_source("medmnist:oct", root=tmp_path / "root")
+        Opening().source("medmnist:oct", root=tmp_path / "root")
 
 
 def test_multi_label_set_is_refused(tmp_path, make_images):
     images, labels = make_images(5, 28, 28), np.zeros((5, 14), np.uint8)
     np.savez(tmp_path / "chestmnist.npz", train_images=images, train_labels=labels)
     with pytest.raises(DataError, match=r"chestmnist\.npz .*14 labels a sample"):
-        open_source("medmnist:chest", root=tmp_path)
+        Opening().source("medmnist:chest", root=tmp_path)
 
 
 def test_short_names():
@@ -79,7 +79,7 @@ def test_fashion_mnist_in_root(tmp_path, make_images):
     images = make_images(6, 28, 28)
     with gzip.open(folder / "t10k-images-idx3-ubyte.gz", "wb") as file:
         file.write(struct.pack(">4B3I", 0, 0, 8, 3, 6, 28, 28) + images.tobytes())
-    source = open_source("fashion-mnist:test", root=tmp_path)
+    source = Opening().source("fashion-mnist:test", root=tmp_path)
     assert (source.name, source.kind) == ("fashion-mnist", "idx")
     assert np.array_equal(source.read(np.arange(6))[:, 0], images)
 
@@ -87,12 +87,12 @@ def test_fashion_mnist_in_root(tmp_path, make_images):
 @pytest.mark.usefixtures("no_system_fashion_mnist")
 def test_fashion_mnist_absent(tmp_path):
     with pytest.raises(DataError, match="apt-get install dataset-fashion-mnist"):
-        open_source("fashion-mnist", root=tmp_path)
+        Opening().source("fashion-mnist", root=tmp_path)
 
 
 def test_fashion_mnist_of_the_system(tmp_path):
     try:
-        train, test = (open_source(f"fashion-mnist:{split}", root=tmp_path) for split in ("train", "test"))
+        train, test = (Opening().source(f"fashion-mnist:{split}", root=tmp_path) for split in ("train", "test"))
     except DataError as error:
         pytest.skip(str(error))
     assert (len(train), len(test), train.shape) == (60_000, 10_000, (1, 28, 28))
@@ -128,7 +128,7 @@ def write_cifar(root, monkeypatch):
 
 def test_cifar10_by_name_and_by_path(tmp_path, monkeypatch):
     train_images, test_images, test_labels = write_cifar(tmp_path, monkeypatch)
-    train, test = open_source("cifar10", root=tmp_path), open_source(f"{tmp_path}:test")
+    train, test = Opening().source("cifar10", root=tmp_path), Opening().source(f"{tmp_path}:test")
     assert np.array_equal(train.read(np.arange(25)), train_images)
     assert np.array_equal(test.read(np.arange(5)), test_images)
     assert test.labels.tolist() == test_labels
@@ -147,9 +147,9 @@ def test_cifar10_is_not_unpickled_when_altered(tmp_path, monkeypatch):
     with pytest.raises(
         DataError, match=r"cifar-10-batches-py is not there or not whole; unpack cifar-10-python\.tar\.gz"
     ):
-        open_source("cifar10", root=tmp_path)
+        Opening().source("cifar10", root=tmp_path)
 
 
 def test_cifar10_absent(tmp_path):
     with pytest.raises(DataError, match=f"cifar-10-batches-py is not there.* into {tmp_path}"):
-        open_source("cifar10", root=tmp_path)
+        Opening().source("cifar10", root=tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.data.sources.nifti import NiftiSource, holds_volumes
 
 
@@ -36,7 +36,7 @@ def test_slices_are_samples_with_the_second_axis_down(tmp_path, ending, kind):
     values = noise(5, 7, 3)
     write(tmp_path / "data" / "sick" / "deep" / f"a{ending}", values, window=(0, 255), kind=kind)
     write(tmp_path / "data" / "well" / f"b{ending}", values[:, :, :1], window=(0, 255), kind=kind)
-    source = open_source(str(tmp_path / "data"))
+    source = Opening().source(str(tmp_path / "data"))
     assert (source.kind, source.name, len(source), source.shape) == ("nifti", "nifti", 4, (1, 7, 5))
     assert source.labels.tolist() == [0, 0, 0, 1]
     assert source.class_names == ("sick", "well")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.open import open_source
+from hpcule.data.opening import Opening
 from hpcule.data.sources.npz import open_npz
 
 
@@ -84,7 +84,7 @@ def test_archive_behind_other_bytes(tmp_path, make_images):
 def refused(path, **arrays):
     np.savez(path, **arrays)
     with pytest.raises(DataError) as caught:
-        open_source(str(path))
+        Opening().source(str(path))
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
     return str(caught.value)
@@ -157,7 +157,7 @@ def test_bad_labels(tmp_path, labels, message):
 @pytest.mark.parametrize("labels", [np.array([0.0, 2.0, 1.0]), np.array([[0], [2], [1]], np.uint8)])
 def test_whole_numbers_of_any_type_are_labels(tmp_path, labels):
     np.savez(tmp_path / "x.npz", images=np.zeros((3, 4, 4), np.uint8), labels=labels)
-    source = open_source(str(tmp_path / "x.npz"))
+    source = Opening().source(str(tmp_path / "x.npz"))
     assert source.labels.tolist() == [0, 2, 1]
     assert source.class_names == ("0", "1", "2")
 
@@ -169,7 +169,7 @@ def test_members_of_other_names(tmp_path):
 def test_no_zip_file(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"x\.npz is not a whole npz file"):
-        open_source(str(tmp_path / "x.npz"))
+        Opening().source(str(tmp_path / "x.npz"))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -178,7 +178,7 @@ def test_truncated_file(tmp_path, make_images, save):
     content = (tmp_path / "x.npz").read_bytes()
     (tmp_path / "x.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"x\.npz is not a whole npz file"):
-        open_source(str(tmp_path / "x.npz"))
+        Opening().source(str(tmp_path / "x.npz"))
 
 
 def test_flipped_byte_in_a_deflated_member(tmp_path, make_images):
@@ -187,7 +187,7 @@ def test_flipped_byte_in_a_deflated_member(tmp_path, make_images):
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.npz: images is damaged"):
-        open_source(str(tmp_path / "x.npz"))
+        Opening().source(str(tmp_path / "x.npz"))
 
 
 def write_member(path, shape, payload, compression):
@@ -203,7 +203,7 @@ def write_member(path, shape, payload, compression):
 def test_header_that_does_not_fit_the_file(tmp_path, shape, compression):
     write_member(tmp_path / "x.npz", shape, bytes(32), compression)
     with pytest.raises(DataError, match=r"x\.npz: images is (\d+ bytes, its header says|damaged)"):
-        open_source(str(tmp_path / "x.npz"))
+        Opening().source(str(tmp_path / "x.npz"))
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x93NUMPY\x09\x00", b"\x93NUMPY\x01\x00\x05\x00{'a'}", b"not numpy"])
@@ -211,4 +211,4 @@ def test_member_that_is_no_array(tmp_path, payload):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("images.npy", payload)
     with pytest.raises(DataError, match=r"x\.npz: images"):
-        open_source(str(tmp_path / "x.npz"))
+        Opening().source(str(tmp_path / "x.npz"))

@@ -8,7 +8,7 @@ import soundfile
 
 from hpcule.config.errors import DataError
 from hpcule.data.check import check_same_task
-from hpcule.data.open import list_splits, open_source, open_test
+from hpcule.data.opening import Opening, list_splits
 from hpcule.data.subset import Subset
 
 _FORMAT = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 8000, 32000, 4, 32)
@@ -38,7 +38,7 @@ def put(tmp_path):
 
 def refusal(folder, **options):
     with pytest.raises(DataError) as caught:
-        open_source(str(folder), **options)
+        Opening(**options).source(str(folder))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -51,7 +51,7 @@ def test_samples_are_shifted_up_and_padded_with_silence(tmp_path, put):
     extremes = [-32768, -1, 0, 1, 32767]
     put("a/0.wav", signal=extremes)
     long = put("b/0.wav", 9)
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     assert (source.kind, source.rate, source.levels, source.shape) == ("wav", 8000, 65535, (1, 1, 9))
     samples = everything(source)
     assert samples.dtype == np.uint16
@@ -65,7 +65,7 @@ def test_ids_follow_class_and_file_names_and_all_splits_have_one_length(tmp_path
         put(name, length)
     (tmp_path / "train" / "a" / "notes.txt").touch()
     assert list_splits(str(tmp_path)) == ("train", "test")
-    train, test = open_source(str(tmp_path)), open_test(str(tmp_path), None)
+    train, test = Opening().source(str(tmp_path)), Opening().test(str(tmp_path), None)
     assert [train.file_name(sample) for sample in range(2)] == ["a/1.wav", "b/2.wav"]
     assert (train.class_names, train.labels.tolist(), test.labels.tolist()) == (("a", "b", "c"), [0, 1], [1, 2])
     assert train.shape == test.shape == (1, 1, 11)
@@ -74,7 +74,7 @@ def test_ids_follow_class_and_file_names_and_all_splits_have_one_length(tmp_path
 
 def test_clip_length_pads_and_cuts(tmp_path, put):
     long, short = put("a/long.wav", 30), put("a/short.wav", 5)
-    source = open_source(str(tmp_path), image_size=8)
+    source = Opening(clip_length=8).source(str(tmp_path))
     assert source.shape == (1, 1, 8)
     assert source.lengths(np.arange(2)).tolist() == [8, 5]
     samples = everything(source)[:, 0, 0].astype(int) - 32768
@@ -84,7 +84,7 @@ def test_clip_length_pads_and_cuts(tmp_path, put):
 
 def test_files_alone_have_no_labels(tmp_path, put):
     put("1.wav")
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     assert source.labels is source.class_names is None
     assert source.file_name(0) == "1.wav"
 
@@ -95,7 +95,7 @@ def test_fsdd_has_labels_and_splits_in_its_names(tmp_path, put, inner):
     for number, name in enumerate(names):
         put(inner + name, 10 + number)
     assert list_splits(str(tmp_path)) == ("train", "test")
-    train, test = open_source(str(tmp_path)), open_test(str(tmp_path), None)
+    train, test = Opening().source(str(tmp_path)), Opening().test(str(tmp_path), None)
     assert [train.file_name(s) for s in range(3)] == ["0/0_bob_12.wav", "7/7_ann_49.wav", "7/7_ann_5.wav"]
     assert [test.file_name(s) for s in range(3)] == ["0/0_bob_3.wav", "7/7_ann_0.wav", "7/7_ann_4.wav"]
     assert train.labels.tolist() == test.labels.tolist() == [0, 1, 1]
@@ -107,7 +107,7 @@ def test_fsdd_has_labels_and_splits_in_its_names(tmp_path, put, inner):
 def test_a_subset_keeps_lengths_and_rate(tmp_path, put):
     for length in range(1, 7):
         put(f"{length}.wav", length)
-    subset = Subset(open_source(str(tmp_path)), 3)
+    subset = Subset(Opening().source(str(tmp_path)), 3)
     assert subset.lengths(np.arange(3)).tolist() == [1, 3, 5]
     assert subset.rate == 8000
 
@@ -153,13 +153,13 @@ def test_a_damaged_header_is_found_at_once_or_the_file_left_out(tmp_path, put, k
     kept = put("b/1.wav")
     damage(tmp_path / "a" / "0.wav", kind)
     assert "a/0.wav cannot be decoded (" in refusal(tmp_path)
-    source = open_source(str(tmp_path), skip_unreadable=True)
+    source = Opening(skip_unreadable=True).source(str(tmp_path))
     assert source.skipped == ("a/0.wav",)
     assert source.labels.tolist() == [1]
     assert (everything(source)[0, 0, 0].astype(int) - 32768 == kept).all()
     damage(tmp_path / "b" / "1.wav", kind)
     with pytest.raises(DataError, match="none of the 2 recordings can be decoded"):
-        open_source(str(tmp_path), skip_unreadable=True)
+        Opening(skip_unreadable=True).source(str(tmp_path))
 
 
 def test_a_cut_file_is_no_silence(tmp_path, put):
@@ -167,8 +167,8 @@ def test_a_cut_file_is_no_silence(tmp_path, put):
     put("a/1.wav", 20)
     damage(tmp_path / "a" / "0.wav", "cut")
     with pytest.raises(DataError, match=r"a/0.wav cannot be decoded \(17 samples where its header says 20\)"):
-        everything(open_source(str(tmp_path)))
-    assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.wav",)
+        everything(Opening().source(str(tmp_path)))
+    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.wav",)
 
 
 def test_a_header_that_claims_more_than_the_file_could_hold(tmp_path, put):
@@ -178,12 +178,12 @@ def test_a_header_that_claims_more_than_the_file_could_hold(tmp_path, put):
     content[40:44] = (2**31 - 2).to_bytes(4, "little")
     (tmp_path / "a" / "0.wav").write_bytes(content)
     assert "its header promises 1073741823 samples" in refusal(tmp_path)
-    assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.wav",)
+    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.wav",)
 
 
 def test_a_file_that_changes_meanwhile(tmp_path, put):
     put("0.wav", 20)
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     put("0.wav", 10)
     with pytest.raises(DataError, match="changed while it was in use: start again"):
         everything(source)
@@ -200,7 +200,7 @@ def test_another_rate_or_length_is_another_task(tmp_path, put):
     put("a/x/0.wav", 20)
     put("b/x/0.wav", 20, rate=16000)
     put("c/x/0.wav", 30)
-    first, other_rate, longer = (open_source(str(tmp_path / name)) for name in "abc")
+    first, other_rate, longer = (Opening().source(str(tmp_path / name)) for name in "abc")
     with pytest.raises(DataError, match="a has 8000 samples a second and b has 16000 samples a second"):
         check_same_task(first, other_rate)
     with pytest.raises(DataError, match="30 samples, not 20; put both into one folder, below train and test"):
@@ -210,7 +210,7 @@ def test_another_rate_or_length_is_another_task(tmp_path, put):
 def test_independent_readers_agree(tmp_path, put):
     put("a/0.wav", 1000)
     expected, rate = soundfile.read(tmp_path / "a" / "0.wav", dtype="int16")
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     assert rate == source.rate
     assert (everything(source)[0, 0, 0].astype(int) - 32768 == expected).all()
 
@@ -219,7 +219,7 @@ def test_flac_stands_beside_wav(tmp_path, put):
     put("b/0.wav", 20)
     (tmp_path / "a").mkdir()
     soundfile.write(tmp_path / "a" / "0.flac", signal := signal_of(30), 8000, subtype="PCM_16")
-    source = open_source(str(tmp_path))
+    source = Opening().source(str(tmp_path))
     assert [source.file_name(sample) for sample in range(2)] == ["a/0.flac", "b/0.wav"]
     assert (everything(source)[0, 0, 0].astype(int) - 32768 == signal).all()
     assert source.recording(0).format == "flac"
@@ -227,16 +227,16 @@ def test_flac_stands_beside_wav(tmp_path, put):
     whole = (tmp_path / "a" / "0.flac").read_bytes()
     (tmp_path / "a" / "0.flac").write_bytes(whole[:-20])
     with pytest.raises(DataError, match=r"a/0.flac cannot be decoded \("):
-        everything(open_source(str(tmp_path)))
-    assert open_source(str(tmp_path), skip_unreadable=True).skipped == ("a/0.flac",)
+        everything(Opening().source(str(tmp_path)))
+    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.flac",)
 
 
 def test_real_recordings(real_data, tmp_path):
     folder = real_data("fsdd/recordings")
-    train, test = open_source(str(folder)), open_test(str(folder), None)
+    train, test = Opening().source(str(folder)), Opening().test(str(folder), None)
     assert (len(train), len(test), train.rate, train.class_count) == (2700, 300, 8000, 10)
     assert np.bincount(train.labels).tolist() == [270] * 10
     assert train.shape == test.shape == (1, 1, 18262)
     assert not (train.read(np.arange(0, 2700, 300)) == 32768).all(axis=(1, 2, 3)).any()
     shutil.copytree(folder.parent, tmp_path / "copy")
-    assert open_source(str(tmp_path / "copy")).file_name(0) == train.file_name(0)
+    assert Opening().source(str(tmp_path / "copy")).file_name(0) == train.file_name(0)

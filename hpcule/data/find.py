@@ -1,0 +1,116 @@
+"""What DATA names, as a user writes it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcule.config.errors import UsageError
+from hpcule.data.source import Source
+from hpcule.data.sources.dicom import DicomSource, dicom_splits, holds_dicom
+from hpcule.data.sources.folder import FolderSource, folder_splits
+from hpcule.data.sources.hdf5 import Hdf5Source, hdf5_splits
+from hpcule.data.sources.idx import idx_splits, open_idx
+from hpcule.data.sources.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10, open_named, short_name
+from hpcule.data.sources.nifti import NiftiSource, holds_volumes, nifti_splits
+from hpcule.data.sources.npz import npz_splits, open_npz
+from hpcule.data.sources.wav import WavSource, holds_recordings, wav_splits
+
+_ROOT = Path("~/.cache/hpcule/data")
+
+
+class Found(NamedTuple):
+    """What DATA names.
+
+    Attributes:
+        splits: lists its splits, some of train, val, test, or "all".
+        open: opens one of them.
+        split: the split that DATA itself names behind its colon, if any.
+    """
+
+    splits: Callable[[], tuple[str, ...]]
+    open: Callable[[str], Source]
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the files of a folder are read: at one height and width, or length, and without those that are damaged."""
+
+    image_size: int | None = None
+    clip_length: int | None = None
+    skip_unreadable: bool = False
+
+
+def find_data(data: str, reading: Reading, root: Path | None = None) -> Found:
+    """Find what DATA names.
+
+    Args:
+        data: a path (npz, HDF5, folder of images, of DICOM, NIfTI, WAV, FLAC or IDX files, or with
+            cifar-10-batches-py) or a name (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT`
+            behind it. What exists as a path is one.
+        reading: how files of a folder are read; arrays and named sets are opened as they are.
+        root: where named sets are kept; default ~/.cache/hpcule/data.
+
+    Raises:
+        UsageError: nothing has this path or name.
+    """
+    root = (root or _ROOT).expanduser()
+    before, colon, behind = data.rpartition(":")
+    for text, split in ((data, None), *([(before, behind)] if colon else [])):
+        path, name = Path(text).expanduser(), short_name(text)
+        if text and _exists(path):
+            return _at_path(path, reading)._replace(split=split)
+        if name in NAMES:
+            return Found(partial(named_splits, name, root), partial(open_named, name, root), split)
+    raise UsageError(_unknown(data))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a name, or in a folder that may not be looked into
+        return False
+
+
+def _at_path(path: Path, reading: Reading) -> Found:
+    """Look what kind of data is there."""
+    size, skip = reading.image_size, reading.skip_unreadable
+    if path.is_dir():
+        if (path / CIFAR10_FOLDER).is_dir():
+            return Found(lambda: ("train", "test"), partial(open_cifar10, path))
+        if idx_splits(path):
+            return Found(partial(idx_splits, path), partial(open_idx, path))
+        if holds_dicom(path):
+            frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip)
+            return Found(partial(dicom_splits, path), frames)
+        if holds_volumes(path):
+            slices = partial(NiftiSource, path, image_size=size, skip_unreadable=skip)
+            return Found(partial(nifti_splits, path), slices)
+        if holds_recordings(path):
+            recordings = partial(WavSource, path, clip_length=reading.clip_length, skip_unreadable=skip)
+            return Found(partial(wav_splits, path), recordings)
+        opened = partial(FolderSource, path, image_size=size, skip_unreadable=skip)
+        return Found(partial(folder_splits, path), opened)
+    if not path.is_file():  # a named pipe would be waited for
+        raise UsageError(f"{path} is neither a file nor a folder")
+    if path.suffix.lower() == ".npz":
+        return Found(partial(npz_splits, path), partial(open_npz, path))
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return Found(partial(hdf5_splits, path), partial(Hdf5Source, path))
+    folders = "a folder of images, DICOM, NIfTI, WAV, FLAC or IDX files"
+    raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or {folders}")
+
+
+def _unknown(data: str) -> str:
+    try:
+        neighbours = [str(path) for path in Path(data).expanduser().parent.iterdir()]
+    except OSError:
+        neighbours = []
+    near = difflib.get_close_matches(data, [*NAMES, *neighbours], n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"no file, folder or data set '{data}'{hint} Valid are a path, {', '.join(NAMES)}; DATA:SPLIT names a split"
