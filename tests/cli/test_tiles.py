@@ -146,9 +146,9 @@ def test_victims_of_a_study_train_on_tiles(run, folder, tmp_path):
         "victim: {network: convnet, epochs: 1, batch: 16}\nworld: {threads: 1}\n"
     )
     done(run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out"))
-    (store,) = (tmp_path / "out" / "stores").iterdir()
+    (store,) = (tmp_path / "out" / "crafts").iterdir()
     assert read_manifest(store).n == len(Opening(tile_size=16).source(str(folder)))
-    victims = [json.loads(path.read_text()) for path in (tmp_path / "out" / "results").glob("*.json")]
+    victims = [json.loads(path.read_text()) for path in (tmp_path / "out" / "done").glob("*.json")]
     trained = [victim for victim in victims if victim["kind"] == "victim"]
     assert {victim["role"] for victim in trained} == {"protected", "noise", "clean"}
-    assert {victim["samples"] for victim in trained} == {read_manifest(store).n}
+    assert {victim["steps"] for victim in trained} == {-(-read_manifest(store).n // 16)}
