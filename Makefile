@@ -7,7 +7,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format docs bench clean fashion-mnist
+.PHONY: help demo test test-cluster lint format docs pages bench clean fashion-mnist
 
 help:
 	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint          ruff, mypy and the words of our texts alone"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make docs          build the documentation site into site/, and fail on any warning"
+	@echo "make pages         refresh all generated pages"
 	@echo "make bench         run the programs in bench/"
 	@echo "make clean         remove the virtual environment and all caches; results stay"
 	@echo "PYTHON=... names another interpreter (3.11 or newer)"
@@ -45,6 +46,10 @@ format: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Tables of the documentation, and what the package knows of the records in docs/studies.
+pages: $(VENV)/installed
+	$(BIN)/python tools/pages.py
 
 bench: $(VENV)/installed
 	@for program in $(sort $(wildcard bench/*.py)); do echo "$$program"; $(BIN)/python "$$program" || exit 1; done

@@ -295,7 +295,7 @@ def test_table_of_methods():
             method["cost"],
             method["paper"],
         ]
-        for method in describe()
+        for method in describe()[0]
     ]
     assert sorted(rows) == sorted(expected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from hpcule.cli.options import add_json
@@ -20,7 +21,9 @@ def run(options: argparse.Namespace) -> None:
     """Print the table."""
     from hpcule.craft.table import describe
 
-    rows = describe()
+    rows, broken = describe()
+    for line in broken:
+        print(f"hpcule: {line}", file=sys.stderr)
     if options.json:
         print(json.dumps(rows, indent=2))
         return

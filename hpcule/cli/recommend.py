@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
@@ -43,10 +44,13 @@ def run(options: argparse.Namespace) -> None:
 def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any, world: Any) -> None:
     from hpcule.cli.compare import write
     from hpcule.cli.progress import Progress
+    from hpcule.craft.table import usable
     from hpcule.evaluation.recommend import recommend
     from hpcule.report.comparison import print_comparison
     from hpcule.report.recommend_report import paragraphs
 
+    for line in usable()[1] if world.leads else ():
+        print(f"hpcule: {line}", file=sys.stderr)
     with Progress(shown=world.leads) as progress:
         tournament, compared, each = recommend(
             config, options.budget, options.data, source, test, options.out, world, progress.update

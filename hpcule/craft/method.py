@@ -40,7 +40,8 @@ class Facts:
     needs_labels: bool
     bounded: bool
     needs_surrogate: bool
-    robust: str
+    claimed: str
+    """What its authors report that it withstands; what hpcule has measured is in `hpcule.craft.measured`."""
     paper: str
     cost: str
     """Passes (one forward and one backward) through the surrogate for each sample, paper preset."""

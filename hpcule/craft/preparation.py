@@ -14,7 +14,7 @@ from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, LengthConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.table import METHODS, find
+from hpcule.craft.table import find, usable
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.data.tiles import Tiles
@@ -56,7 +56,7 @@ def check_task(config: CraftConfig, source: Source) -> None:
     facts = find(config.method.name).facts
     kind = "images" if source.rate is None else "audio"
     if facts.data != kind:
-        others = ", ".join(name for name, method in METHODS.items() if method.facts.data == kind)
+        others = ", ".join(name for name, method in usable()[0].items() if method.facts.data == kind)
         raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
     labelled = find(config.method.name).needs_labels(config.method)
     if labelled and source.labels is None:

@@ -1,65 +1,73 @@
-"""The table of methods, and how a craft run's configuration is put together."""
+"""The table of methods, built in and installed, and how a craft run's configuration is put together."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
-from hpcule.config.errors import UsageError
+from hpcule.config.errors import HpculeError, UsageError, one_line
 from hpcule.config.run import Preset
 from hpcule.config.tree import build, merged, unknown, with_overrides
-from hpcule.craft.config import CraftConfig
-from hpcule.craft.method import Method
-from hpcule.craft.methods.aap import AugmentedAdversarial
-from hpcule.craft.methods.ar import Autoregressive
-from hpcule.craft.methods.aue import AugmentedUnlearnable
-from hpcule.craft.methods.beo import BayesError
-from hpcule.craft.methods.classwise import Classwise
-from hpcule.craft.methods.cp import ContrastivePoisoning
-from hpcule.craft.methods.cuda import Convolution
-from hpcule.craft.methods.em import ErrorMinimizing
-from hpcule.craft.methods.em_ops import ErrorMinimizingShortcut
-from hpcule.craft.methods.entf import EntangledFeatures
-from hpcule.craft.methods.gue import GameUnlearnable
-from hpcule.craft.methods.hypo import Hypocritical
-from hpcule.craft.methods.lsp import LSP
-from hpcule.craft.methods.ops import OnePixelShortcut
-from hpcule.craft.methods.pil import PIL
-from hpcule.craft.methods.poscuda import PositionalConvolution
-from hpcule.craft.methods.pue import ProvablyUnlearnable
-from hpcule.craft.methods.rem import RobustErrorMinimizing
-from hpcule.craft.methods.sem import StableErrorMinimizing
-from hpcule.craft.methods.sep import SelfEnsemble
-from hpcule.craft.methods.tap import TargetedAdversarial
-from hpcule.craft.methods.tue import TransferableUnlearnable
-from hpcule.craft.methods.uc import UnlearnableClusters
+from hpcule.craft.measured import sentences
 
-METHODS: Mapping[str, type[Method]] = {
-    "em": ErrorMinimizing,
-    "pil": PIL,
-    "uc": UnlearnableClusters,
-    "aue": AugmentedUnlearnable,
-    "aap": AugmentedAdversarial,
-    "tap": TargetedAdversarial,
-    "hypo": Hypocritical,
-    "pue": ProvablyUnlearnable,
-    "rem": RobustErrorMinimizing,
-    "sem": StableErrorMinimizing,
-    "sep": SelfEnsemble,
-    "entf": EntangledFeatures,
-    "beo": BayesError,
-    "cp": ContrastivePoisoning,
-    "gue": GameUnlearnable,
-    "ar": Autoregressive,
-    "classwise": Classwise,
-    "cuda": Convolution,
-    "lsp": LSP,
-    "ops": OnePixelShortcut,
-    "em-ops": ErrorMinimizingShortcut,
-    "tue": TransferableUnlearnable,
-    "poscuda": PositionalConvolution,
+if TYPE_CHECKING:
+    from hpcule.craft.config import CraftConfig
+    from hpcule.craft.method import Method
+
+GROUP = "hpcule.methods"
+"""Entry points of installed packages that offer a method each: the name, and the class."""
+BUILT_IN: Mapping[str, str] = {
+    "em": "em:ErrorMinimizing",
+    "pil": "pil:PIL",
+    "uc": "uc:UnlearnableClusters",
+    "aue": "aue:AugmentedUnlearnable",
+    "aap": "aap:AugmentedAdversarial",
+    "tap": "tap:TargetedAdversarial",
+    "hypo": "hypo:Hypocritical",
+    "pue": "pue:ProvablyUnlearnable",
+    "rem": "rem:RobustErrorMinimizing",
+    "sem": "sem:StableErrorMinimizing",
+    "sep": "sep:SelfEnsemble",
+    "entf": "entf:EntangledFeatures",
+    "beo": "beo:BayesError",
+    "cp": "cp:ContrastivePoisoning",
+    "gue": "gue:GameUnlearnable",
+    "ar": "ar:Autoregressive",
+    "classwise": "classwise:Classwise",
+    "cuda": "cuda:Convolution",
+    "lsp": "lsp:LSP",
+    "ops": "ops:OnePixelShortcut",
+    "em-ops": "em_ops:ErrorMinimizingShortcut",
+    "tue": "tue:TransferableUnlearnable",
+    "poscuda": "poscuda:PositionalConvolution",
 }
+"""Module below `hpcule.craft.methods`, and class."""
+
+
+class Methods(Mapping[str, "type[Method]"]):
+    """Methods by name. Its names are known without an import; a method is imported when it is asked for.
+
+    Raises:
+        HpculeError: the package that offers the method is broken; on access to the method, not to its name.
+    """
+
+    def __getitem__(self, name: str) -> type[Method]:
+        return _load(name, *_offers()[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in _offers()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_offers())
+
+    def __len__(self) -> int:
+        return len(_offers())
+
+
+METHODS = Methods()
 
 
 def find(name: str) -> type[Method]:
@@ -67,10 +75,73 @@ def find(name: str) -> type[Method]:
 
     Raises:
         UsageError: there is none.
+        HpculeError: the package that offers it is broken.
     """
     if name not in METHODS:
         raise UsageError(unknown("method", name, METHODS))
     return METHODS[name]
+
+
+def usable() -> tuple[dict[str, type[Method]], list[str]]:
+    """All methods that can be imported, by name, and one line for each that cannot."""
+    found, broken = {}, []
+    for name in METHODS:
+        try:
+            found[name] = METHODS[name]
+        except HpculeError as error:
+            broken.append(str(error))
+    return found, broken
+
+
+@cache
+def _offers() -> dict[str, list[EntryPoint]]:
+    """Whatever is offered under each name: one entry, or several that clash."""
+    modules = f"{__package__}.methods"
+    offers = {name: [EntryPoint(name, f"{modules}.{place}", GROUP)] for name, place in BUILT_IN.items()}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        offers.setdefault(entry.name, []).append(entry)
+    return offers
+
+
+def _load(name: str, entry: EntryPoint, *others: EntryPoint) -> type[Method]:
+    """The class behind an entry point.
+
+    Raises:
+        HpculeError: several packages offer this name; the class cannot be imported, or is no complete method.
+    """
+    package = _package(entry)
+    if others:
+        packages = ", ".join([package, *map(_package, others)])
+        raise HpculeError(f"method '{name}' is offered several times, by {packages}: uninstall all but one")
+    try:
+        found: object = entry.load()
+    except Exception as error:
+        if name in BUILT_IN:
+            raise
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise HpculeError(
+            f"method '{name}' of {package} cannot be imported ({reason}): update or uninstall it"
+        ) from error
+    return _checked(found, f"method '{name}' of {package}: {entry.value}")
+
+
+def _checked(found: object, what: str) -> type[Method]:
+    """The same object, if it is a class with all that a method needs."""
+    from hpcule.craft.method import Method
+
+    remedy = "docs/plug-ins.md says what a method needs"
+    if not isinstance(found, type) or not issubclass(found, Method):
+        raise HpculeError(f"{what} is no subclass of hpcule.craft.method.Method; {remedy}")
+    parts = [part for part in ("facts", "config_class", "presets") if not hasattr(found, part)]
+    parts += sorted(found.__abstractmethods__)
+    if parts:
+        raise HpculeError(f"{what} lacks {', '.join(parts)}; {remedy}")
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    """Who offers a method, for a message."""
+    return f"the package {entry.dist.name}" if entry.dist else "hpcule itself"
 
 
 def configure(
@@ -81,6 +152,8 @@ def configure(
     Raises:
         UsageError: an unknown method, preset or setting, or a value out of range.
     """
+    from hpcule.craft.config import CraftConfig
+
     method = find(name)
     tree = with_overrides(merged({"method": {"name": name}}, file), overrides)
     chosen = preset or tree.get("preset", "paper")
@@ -99,6 +172,11 @@ def configure(
     return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
 
 
-def describe() -> list[dict[str, Any]]:
-    """One row a method: name, the survey's seven facts, cost, paper, weaknesses."""
-    return [{"name": name, **dataclasses.asdict(method.facts)} for name, method in METHODS.items()]
+def describe() -> tuple[list[dict[str, Any]], list[str]]:
+    """One row a method that can be imported: its name, facts and measurements; and one line for each that cannot."""
+    methods, broken = usable()
+    rows = [
+        {"name": name, **dataclasses.asdict(method.facts), "measured": sentences(name)}
+        for name, method in methods.items()
+    ]
+    return rows, broken

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
+from hpcule.craft.measured import sentences
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
@@ -165,11 +165,11 @@ def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts) -> Resu
 
 def _protection(store: StoreReader) -> Protection:
     manifest = store.manifest
-    facts = dataclasses.asdict(find(manifest.method).facts)
+    facts = find(manifest.method).facts
     settings = {name: value for name, value in manifest.config["method"].items() if name != "checkpoint"}
     return {
         "method": manifest.method,
-        "title": facts["title"],
+        "title": facts.title,
         "unit": manifest.unit,
         "groups": manifest.groups,
         "epsilon": manifest.epsilon,
@@ -180,10 +180,17 @@ def _protection(store: StoreReader) -> Protection:
         "n": manifest.n,
         "settings": settings,
         "facts": {
-            name: facts[name]
-            for name in ("data", "task", "intent", "needs_labels", "bounded", "needs_surrogate", "robust")
-        }
-        | {"paper": facts["paper"], "weaknesses": facts["weaknesses"]},  # type: ignore[typeddict-item]
+            "data": facts.data,
+            "task": facts.task,
+            "intent": facts.intent,
+            "needs_labels": facts.needs_labels,
+            "bounded": facts.bounded,
+            "needs_surrogate": facts.needs_surrogate,
+            "claimed": facts.claimed,
+            "measured": sentences(manifest.method),
+            "paper": facts.paper,
+            "weaknesses": facts.weaknesses,
+        },
     }
 
 

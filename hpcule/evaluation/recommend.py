@@ -11,9 +11,10 @@ from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.run import Preset, WorldConfig
 from hpcule.config.tree import to_tree, unknown
 from hpcule.craft.config import CraftConfig
+from hpcule.craft.measured import cost_order
 from hpcule.craft.method import Step
 from hpcule.craft.run import craft
-from hpcule.craft.table import METHODS, configure
+from hpcule.craft.table import METHODS, configure, usable
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.data.subset import at_most
@@ -28,18 +29,19 @@ from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
-CANDIDATES = (
-    *("pil", "tue", "ops", "lsp", "cuda", "ar", "classwise", "pue", "em-ops", "em", "tap", "hypo"),
-    *("entf", "sep", "sem", "aap", "aue", "beo", "gue", "rem", "cp"),
-)
-"""Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
+
+def candidates() -> tuple[str, ...]:
+    """Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
+    methods, _ = usable()
+    fit = [name for name, method in methods.items() if method.facts.data == "images"]
+    return tuple(sorted((name for name in fit if not methods[name].facts.needs_checkpoint), key=cost_order))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendConfig(Opening):
     """How the samples are opened, which methods take part, and how they are measured."""
 
-    methods: tuple[str, ...] = CANDIDATES
+    methods: tuple[str, ...] = field(default_factory=candidates)
     """In the order in which they are tried: those at the end may not be reached."""
     preset: Preset = "small"
     samples: int = 3000

@@ -82,7 +82,8 @@ class Gain(TypedDict):
 
 
 class Facts(TypedDict):
-    """The seven facts by which the literature tells methods apart, and where they are known two more."""
+    """The seven facts by which the literature distinguishes methods: of robustness, what the authors claim and what was
+    measured. Two more where they are known."""
 
     data: str
     task: str
@@ -90,7 +91,8 @@ class Facts(TypedDict):
     needs_labels: bool
     bounded: bool
     needs_surrogate: bool
-    robust: str
+    claimed: str
+    measured: Sequence[str]
     paper: NotRequired[str]
     weaknesses: NotRequired[str]
 

@@ -11,7 +11,7 @@ from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
-from hpcule.evaluation.recommend import CANDIDATES, Deadline, RecommendConfig, recommend
+from hpcule.evaluation.recommend import Deadline, RecommendConfig, candidates, recommend
 from hpcule.report.recommend_report import paragraphs
 from hpcule.victim.config import VictimConfig
 
@@ -37,7 +37,15 @@ def hold(world, out, minutes=10.0, **changes):
 
 def test_candidates_are_all_methods_for_images_that_need_no_checkpoint():
     fit = {name for name, method in METHODS.items() if method.facts.data == "images"}
-    assert set(CANDIDATES) == {name for name in fit if not METHODS[name].facts.needs_checkpoint}
+    found = candidates()
+    assert len(found) == len(set(found))
+    assert set(found) == {name for name in fit if not METHODS[name].facts.needs_checkpoint}
+
+
+def test_cheap_candidates_come_first_and_among_those_what_protects():
+    order = {name: number for number, name in enumerate(candidates())}
+    assert order["pil"] < order["lsp"] < order["em"] < order["rem"]
+    assert order["tue"] < order["classwise"]
 
 
 def test_every_method_is_crafted_and_measured_on_a_subset(alone, tmp_path):

@@ -41,10 +41,11 @@ class AugmentedAdversarial(Adversarial):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, grayscale, contrastive learners; undone by JPEG and adversarial training",
+        claimed="crops, flips, grayscale, contrastive training",
         paper="arXiv 2402.04010",
         cost="40 training and 250 noise passes",
-        weaknesses="victims learn the wrong label rather than nothing; weakens with every clean sample",
+        weaknesses="victims learn the wrong label rather than nothing; weakens with every clean sample; "
+        "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = AAPConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -53,10 +53,11 @@ class Autoregressive(OfOneLength[ARConfig]):
         needs_labels=True,
         bounded=True,
         needs_surrogate=False,
-        robust="crops, flips, cutout, mixing; undone by JPEG, strong augmentation and adversarial training",
+        claimed="crops, flips, cutout, mixing",
         paper="arXiv 2206.03693",
         cost="no surrogate: 27 multiply-adds a value",
-        weaknesses="single values move by 40 levels and more; whoever finds the nine coefficients finds the class",
+        weaknesses="single values move by 40 levels and more; whoever finds the nine coefficients finds the class; "
+        "undone by JPEG, strong augmentation and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = ARConfig
     root_mean_square = 255 / math.sqrt(3072)

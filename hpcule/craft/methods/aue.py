@@ -52,10 +52,11 @@ class AugmentedUnlearnable(TwoPhase):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, contrastive learners; undone by JPEG and adversarial training",
+        claimed="crops, flips, contrastive training",
         paper="arXiv 2402.04010",
         cost="60 training and 300 noise passes",
-        weaknesses="class-wise noise is found by averaging a class; sample-wise weakens with every clean sample",
+        weaknesses="class-wise noise is found by averaging a class; sample-wise weakens with every clean sample; "
+        "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = AUEConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

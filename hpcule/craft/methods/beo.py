@@ -87,7 +87,7 @@ class BayesError(Method):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="published for mixtures with clean samples; nothing measured with hpcule yet",
+        claimed="mixtures with clean samples",
         paper="arXiv 2511.08191",
         cost="5,700 training and 190 noise passes, 190 forwards, and 190 times the kernel of all pairs of samples",
         weaknesses="by far the dearest; about 67 % left on CIFAR-10; the estimate is no certificate",

@@ -50,10 +50,11 @@ class Classwise(ModelFree[ClasswiseConfig]):
         needs_labels=True,
         bounded=True,
         needs_surrogate=False,
-        robust="nothing that moves or averages pixels: crops, JPEG, projection",
+        claimed="nothing: it is the baseline of others",
         paper="arXiv 2101.04898",
         cost="no surrogate: one random image a class",
-        weaknesses="found by averaging a class; gone with random crops, unless its squares are large",
+        weaknesses="found by averaging a class; gone with random crops, unless its squares are large; "
+        "undone by whatever moves or averages pixels: crops, JPEG, projection",
     )
     config_class: ClassVar[type[MethodConfig]] = ClasswiseConfig
 

@@ -73,10 +73,11 @@ class ContrastivePoisoning(TwoPhase):
         needs_labels=False,
         bounded=True,
         needs_surrogate=True,
-        robust="SimCLR's augmentation; sample-wise it does little to supervised victims",
+        claimed="contrastive training by SimCLR, MoCo v2 and BYOL with their augmentations",
         paper="arXiv 2202.11202",
         cost="SimCLR: 400 training and 2,000 noise passes; class-wise 410 and 410",
-        weaknesses="expensive; made for one learner, and weaker on others; class-wise found by averaging a class",
+        weaknesses="expensive; made for one learner, and weaker on others; class-wise found by averaging a class; "
+        "sample-wise it does little to supervised victims",
     )
     config_class: ClassVar[type[MethodConfig]] = CPConfig
     presets: ClassVar[Mapping[str, Settings]] = {

@@ -55,10 +55,11 @@ class Convolution(SampleWise[CUDAConfig]):
         needs_labels=True,
         bounded=False,
         needs_surrogate=False,
-        robust="crops, flips, adversarial training; undone by random displacement (COIN), and by sharpening with a DCT",
+        claimed="crops, flips, adversarial training",
         paper="arXiv 2303.04278",
         cost="no surrogate: one 3 x 3 convolution",
-        weaknesses="visible: about 19 dB; whoever learns the filters can invert them",
+        weaknesses="visible: about 19 dB; whoever learns the filters can invert them; "
+        "undone by random displacement (COIN) and by sharpening with a DCT",
     )
     config_class: ClassVar[type[MethodConfig]] = CUDAConfig
 

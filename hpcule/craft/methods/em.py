@@ -34,10 +34,11 @@ class ErrorMinimizing(TwoPhase):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops and flips; undone by JPEG, grayscale and adversarial training",
+        claimed="crops and flips",
         paper="arXiv 2101.04898",
         cost="20 noise passes and about 0.1 training passes a round, about 10 rounds; class-wise 0.2 noise passes",
-        weaknesses="class-wise noise is found by averaging a class; sample-wise weakens with every clean sample",
+        weaknesses="class-wise noise is found by averaging a class; sample-wise weakens with every clean sample; "
+        "undone by JPEG, grayscale and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = EMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -41,10 +41,10 @@ class ErrorMinimizingShortcut(ErrorMinimizing):
     facts: ClassVar[Facts] = dataclasses.replace(
         ErrorMinimizing.facts,
         title="EM+OPS: error-minimising noise and a one-pixel shortcut",
-        robust="adversarial training, crops, flips; undone by what undoes both",
+        claimed="adversarial training, crops, flips",
         paper="arXiv 2205.12141",
         cost="20 noise passes and about 0.1 training passes a round, about 10 rounds; one look at every place a class",
-        weaknesses="the pixel is seen by eye, and found by comparing pixels within a class",
+        weaknesses="the pixel is seen by eye, and found by comparing pixels within a class; undone by what undoes both",
     )
     config_class: ClassVar[type[MethodConfig]] = EMOPSConfig
     config: EMOPSConfig

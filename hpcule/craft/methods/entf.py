@@ -88,10 +88,11 @@ class EntangledFeatures(AdversariallyTrained, OnceTrained):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="adversarial training, crops, flips; weaker than others against plain training",
+        claimed="adversarial training, crops, flips",
         paper="arXiv 2301.13838",
         cost="100 training, 1,000 adversary's and 300 noise passes",
-        weaknesses="the surrogate is dear; against adversarial training as wide as its own budget it loses some",
+        weaknesses="the surrogate is dear; against adversarial training as wide as its own budget it loses some; "
+        "weaker than others against plain training",
     )
     config_class: ClassVar[type[MethodConfig]] = EntFConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -96,10 +96,10 @@ class GameUnlearnable(Method):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="nothing measured with hpcule yet",
+        claimed="a generator trained on a part of the samples protects the others too",
         paper="arXiv 2401.17523",
         cost="650 training passes, and 50 through a small U-Net",
-        weaknesses="the deltas are a function of the images, which a thief with some clean ones could learn to undo",
+        weaknesses="the deltas are a function of the images, which an attacker with some clean ones can learn to undo",
     )
     config_class: ClassVar[type[MethodConfig]] = GUEConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

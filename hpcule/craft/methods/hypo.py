@@ -42,7 +42,7 @@ class Hypocritical(Adversarial):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="little: made to mislead judgement of a model, not to protect",
+        claimed="nothing: made to mislead the judgement of a model, not to protect",
         paper="arXiv 2102.04716",
         cost="40 training and 100 noise passes",
         weaknesses="weak: 70 % on CIFAR-10 in APBench; undone by JPEG",

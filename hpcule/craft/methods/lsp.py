@@ -55,10 +55,11 @@ class LSP(OfOneLength[LSPConfig]):
         needs_labels=True,
         bounded=True,
         needs_surrogate=False,
-        robust="short training; undone by grayscale, JPEG, strong augmentation and projection",
+        claimed="other architectures",
         paper="arXiv 2111.00898",
         cost="no surrogate: one product of a point with a small matrix a sample",
-        weaknesses="weak at high resolution; single values move by up to three times the root mean square",
+        weaknesses="weak at high resolution; single values move by up to three times the root mean square; "
+        "undone by grayscale, JPEG, strong augmentation and projection",
     )
     config_class: ClassVar[type[MethodConfig]] = LSPConfig
     root_mean_square = 6.0

@@ -60,10 +60,11 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
         needs_labels=True,
         bounded=True,
         needs_surrogate=False,
-        robust="adversarial training, grayscale; undone by cutout, CutMix, JPEG, median filters and projection",
+        claimed="adversarial training, grayscale",
         paper="arXiv 2205.12141",
         cost="no surrogate: one pass over the samples, and one look at every place a class",
-        weaknesses="seen by eye, and found by comparing pixels within a class",
+        weaknesses="seen by eye, and found by comparing pixels within a class; "
+        "undone by cutout, CutMix, JPEG, median filters and projection",
     )
     config_class: ClassVar[type[MethodConfig]] = OPSConfig
 

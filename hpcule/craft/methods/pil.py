@@ -80,10 +80,11 @@ class PIL(Method):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, cutout, CutMix; partly undone by JPEG and by projecting out the linear map",
+        claimed="crops, flips, cutout, CutMix, JPEG",
         paper="arXiv 2601.19967",
         cost="30 training and 30 noise passes, all through a linear map: about 4 million multiply-adds a CIFAR image",
-        weaknesses="nearly the same delta within a class (cosine 0.97): averaging or projection removes most of it",
+        weaknesses="nearly the same delta within a class (cosine 0.97): averaging or projection removes most of it; "
+        "partly undone by JPEG and by projecting out the linear map",
     )
     config_class: ClassVar[type[MethodConfig]] = PILConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {"epochs": 10}, "smoke": {"epochs": 5, "steps": 20}}

@@ -70,10 +70,11 @@ class PositionalConvolution(SampleWise[PosCUDAConfig]):
         needs_labels=True,
         bounded=False,
         needs_surrogate=False,
-        robust="not known; random shifts and crops move the patch",
+        claimed="other features (MFCC, raw audio) and other architectures",
         paper="arXiv 2401.02135",
         cost="no surrogate: one short convolution",
-        weaknesses="networks on raw waveforms hardly notice a short patch; whoever finds a class's position can cut it",
+        weaknesses="networks on raw waveforms hardly notice a short patch; whoever finds a class's place can cut it; "
+        "random shifts and crops move the patch",
     )
     config_class: ClassVar[type[MethodConfig]] = PosCUDAConfig
 

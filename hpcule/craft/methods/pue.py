@@ -99,10 +99,11 @@ class ProvablyUnlearnable(TwoPhase):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="recovery by a little clean data, crops and flips; undone by JPEG, grayscale and adversarial training",
+        claimed="recovery by a little clean data, crops and flips",
         paper="arXiv 2405.03316",
         cost="a round: 20 minibatches with 501 training passes, and 51 noise passes; class-wise 10",
-        weaknesses="class-wise noise is found by averaging a class; certificates hold near to one surrogate only",
+        weaknesses="class-wise noise is found by averaging a class; certificates hold near to one surrogate only; "
+        "undone by JPEG, grayscale and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = PUEConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -110,10 +110,11 @@ class RobustErrorMinimizing(AdversariallyTrained):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, adversarial training of small radius; undone by grayscale and JPEG",
+        claimed="crops, flips, adversarial training of small radius",
         paper="arXiv 2203.14533",
         cost="about 140 training and 7,600 noise passes",
-        weaknesses="the dearest of its family; adversarial training as wide as its own budget undoes it",
+        weaknesses="the dearest of its family; adversarial training as wide as its own budget undoes it; "
+        "undone by grayscale and JPEG",
     )
     config_class: ClassVar[type[MethodConfig]] = REMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -33,9 +33,9 @@ class StableErrorMinimizing(RobustErrorMinimizing):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, adversarial training of small radius; undone by grayscale and JPEG",
+        claimed="crops, flips, adversarial training of small radius",
         paper="arXiv 2311.13091",
         cost="about 140 training and 700 noise passes",
-        weaknesses="adversarial training as wide as its own budget undoes it",
+        weaknesses="adversarial training as wide as its own budget undoes it; undone by grayscale and JPEG",
     )
     config_class: ClassVar[type[MethodConfig]] = SEMConfig

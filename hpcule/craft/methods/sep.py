@@ -128,10 +128,11 @@ class SelfEnsemble(Adversarial):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, cutout, CutMix, other architectures; undone by adversarial training",
+        claimed="crops, flips, cutout, CutMix, other architectures",
         paper="arXiv 2211.12005",
         cost="120 training and 900 noise passes",
-        weaknesses="victims learn the wrong label rather than nothing; all checkpoints stay in memory",
+        weaknesses="victims learn the wrong label rather than nothing; all checkpoints stay in memory; "
+        "undone by adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = SEPConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -45,10 +45,11 @@ class TargetedAdversarial(Adversarial):
         needs_labels=True,
         bounded=True,
         needs_surrogate=True,
-        robust="crops, flips, grayscale; undone by JPEG and adversarial training",
+        claimed="crops, flips, grayscale",
         paper="arXiv 2106.10807",
         cost="40 training and 2,000 noise passes",
-        weaknesses="victims learn the wrong label rather than nothing; weakens with every clean sample",
+        weaknesses="victims learn the wrong label rather than nothing; weakens with every clean sample; "
+        "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = TAPConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

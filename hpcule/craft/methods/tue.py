@@ -59,10 +59,11 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         needs_labels=True,
         bounded=True,
         needs_surrogate=False,
-        robust="as class-wise noise: nothing that moves or averages pixels",
+        claimed="supervised and contrastive training, other datasets",
         paper="arXiv 2210.10114",
         cost="no surrogate: some tens of sums of the deltas",
-        weaknesses="nearly one pattern a class, found by averaging a class",
+        weaknesses="nearly one pattern a class, found by averaging a class; "
+        "undone by whatever moves or averages pixels, as class-wise noise",
     )
     config_class: ClassVar[type[MethodConfig]] = TUEConfig
     presets: ClassVar[Mapping[str, Settings]] = {"small": {}, "smoke": {"steps": 100}}

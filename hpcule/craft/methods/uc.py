@@ -104,10 +104,11 @@ class UnlearnableClusters(Method):
         needs_labels=False,
         bounded=True,
         needs_surrogate=True,
-        robust="published at 224 pixels and many victim steps; at 32 pixels no better than a random pattern a cluster",
+        claimed="other labels than the owner's, other architectures, at 224 pixels and many victim steps",
         paper="arXiv 2301.01217",
         cost="50 noise passes a cluster through the encoder, and one forward for the features",
-        weaknesses="protects only as far as clusters predict the thief's labels; a shared delta can be averaged out",
+        weaknesses="protects only as far as clusters predict an attacker's labels; a shared delta can be averaged out; "
+        "at 32 pixels no better than a random pattern a cluster",
         needs_checkpoint=True,
     )
     config_class: ClassVar[type[MethodConfig]] = UCConfig

@@ -1,0 +1,68 @@
+"""What was measured of the methods: rows that `make pages` derives from the result records in docs/studies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TypedDict
+
+ROWS = "measured.json"
+
+
+class Row(TypedDict):
+    """Mean accuracies in [0, 1] on clean test samples of victims of one store, over seeds."""
+
+    method: str
+    record: str
+    """File with the cells, below the root of the repository."""
+    variant: str
+    """How the record calls the method with these settings."""
+    data: str
+    samples: int
+    preset: str
+    network: str
+    recipe: str
+    seeds: int
+    protected: float
+    noise: float
+    """Control: random noise instead of the perturbation."""
+    clean: float
+    """Control: clean samples."""
+    craft_seconds: float
+
+
+@cache
+def rows() -> Sequence[Row]:
+    """All rows, in the order of records and of their cells."""
+    found: list[Row] = json.loads(files("hpcule.craft").joinpath(ROWS).read_text())
+    return found
+
+
+def sentences(method: str) -> list[str]:
+    """One sentence for each store and network that was measured; none where nothing was measured."""
+    own = [row for row in rows() if row["method"] == method]
+    groups = groupby(own, key=lambda row: (row["record"], row["variant"], row["network"]))
+    return [_sentence(list(group)) for _, group in groups]
+
+
+def cost_order(method: str) -> tuple[float, float]:
+    """Sorts methods: crafting time in whole minutes, then what is left of accuracy; those without a record last."""
+    plain = [row for row in rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"]
+    return min(((row["craft_seconds"] // 60, row["protected"]) for row in plain), default=(float("inf"), 1.0))
+
+
+def _sentence(group: Sequence[Row]) -> str:
+    first = group[0]
+    figures = ", ".join(
+        f"{row['recipe']} {100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f} %"
+        for row in group
+    )
+    variant = "" if first["variant"].lower() == first["method"] else f"{first['variant']}, "
+    seeds = "1 seed" if first["seeds"] == 1 else f"{first['seeds']} seeds"
+    return (
+        f"{variant}protected / random noise / clean: {figures}; {first['samples']:,} samples of {first['data']}, "
+        f"{first['network']}, preset {first['preset']}, {seeds} ({first['record']})"
+    )
