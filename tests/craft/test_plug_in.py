@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +61,7 @@ def test_the_documented_package_runs_through_all_commands(site, tmp_path):
     store, size = tmp_path / "store", ["--set", "image_size=16"]
     overrides = [*size, "--set", "method.period=3", "--set", "store.shards=4"]
     done(site, "craft", "stripes", "--data", "digits", "--out", store, "--workers", 2, *overrides)
-    reader = StoreReader(store)
+    reader = StoreReader(Vault(store))
     assert reader.manifest.method == "stripes"
     assert reader.manifest.config["method"] == {"name": "stripes", "epsilon": 8.0, "period": 3}
     delta = reader.delta(np.arange(reader.manifest.n))
