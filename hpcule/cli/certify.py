@@ -17,6 +17,6 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Certify."""
     from hpcule.probes.certify import CertifyConfig, certify
-    from hpcule.report.certify_report import print_certificate, write_certificate
+    from hpcule.report.probes import print_certificate, write_probe
 
-    run_measure(options, "certify", CertifyConfig, certify, print_certificate, write_certificate)
+    run_measure(options, "certify", CertifyConfig, certify, print_certificate, write_probe)

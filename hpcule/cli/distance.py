@@ -17,6 +17,6 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure."""
     from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
-    from hpcule.report.distance_report import print_distance, write_distance
+    from hpcule.report.probes import print_distance, write_probe
 
-    run_measure(options, "distance", DistanceConfig, measure_distance, print_distance, write_distance)
+    run_measure(options, "distance", DistanceConfig, measure_distance, print_distance, write_probe)

@@ -41,10 +41,10 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
-    from hpcule.report.panels import read_measures
+    from hpcule.report.probes import read_probes
 
     store, source, test = store_and_data(options)
-    config, measures = configured(options, source), read_measures(options.measures, store)
+    config, measures = configured(options, source), read_probes(options.measures, store)
 
     def work(world: Any) -> None:
         report(options, config, store, source, test, world, measures)

@@ -45,9 +45,8 @@ def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any,
     from hpcule.cli.compare import write
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
-    from hpcule.evaluation.recommend import recommend
+    from hpcule.evaluation.recommend import advice, recommend
     from hpcule.report.comparison import print_comparison
-    from hpcule.report.recommend_report import paragraphs
 
     for line in usable()[1] if world.leads else ():
         print(f"hpcule: {line}", file=sys.stderr)
@@ -57,6 +56,6 @@ def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any,
         )
     if not world.leads:
         return
-    results, notes = {**compared, **tournament}, paragraphs(tournament, options.data)
+    results, notes = {**compared, **tournament}, advice(tournament, options.data)
     write(options.out, config.evaluation(), results, each, notes)
     tell(options, results, lambda: print_comparison(compared, notes))

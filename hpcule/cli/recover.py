@@ -17,6 +17,6 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Attack."""
     from hpcule.probes.recovery import RecoveryConfig, measure_recovery
-    from hpcule.report.recovery_report import print_recovery, write_recovery
+    from hpcule.report.probes import print_recovery, write_probe
 
-    run_measure(options, "recover", RecoveryConfig, measure_recovery, print_recovery, write_recovery)
+    run_measure(options, "recover", RecoveryConfig, measure_recovery, print_recovery, write_probe)

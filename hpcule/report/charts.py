@@ -1,11 +1,14 @@
-"""Small charts as inline SVG: bars with intervals and dots, stacked bars, curves over epochs, series over a factor.
+"""Small charts as inline SVG: bars with intervals and dots, stacked bars, curves over epochs, series over a factor,
+lines over logarithmic axes.
 
 Colours, fonts and line styles are the page's: the elements carry classes ("clean", "noise", "protected"), and the style
-sheet of the report gives them their looks in light, in dark and on paper. All values are shares in [0, 1].
+sheet of the report gives them their looks in light, in dark and on paper. All values are shares in [0, 1], except on
+logarithmic axes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -61,6 +64,27 @@ class Series:
     label: str
     values: Sequence[float | None]
     intervals: Sequence[Sequence[float] | None]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value above 0 with its interval; an open end of the interval is None."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """Marks of one kind, joined by a line, or a curve without marks; the label stands at its end."""
+
+    label: str
+    style: int
+    """0, 1, 2, ...: colour and dashes in the style sheet."""
+    marks: Sequence[Mark]
+    curve: bool = False
 
 
 def bar_chart(title: str, description: str, bars: Sequence[Bar], chance: float) -> str:
@@ -136,6 +160,35 @@ def series_chart(
         # Side by side by a few points, so that intervals do not hide each other.
         shift = 5 * (number - (len(series) - 1) / 2)
         _draw_series(top, line, [LEFT + room * (index + 0.5) + shift for index in range(len(axis))])
+    return tostring(top, encoding="unicode")
+
+
+def log_chart(title: str, description: str, x_label: str, lines: Sequence[LogLine]) -> str:
+    """Lines over two logarithmic axes; returns an `svg` element. There must be a mark."""
+    marks = [mark for line in lines for mark in line.marks]
+    across = _log_scale([mark.x for mark in marks], LEFT, LEFT + PLOT_WIDTH)
+    values = [value for mark in marks for value in (mark.y, mark.low or mark.y, mark.high or mark.y)]
+    upwards = _log_scale(values, TOP + PLOT_HEIGHT, TOP)
+    top = root(title, description)
+    for value in _log_ticks([mark.x for mark in marks]):
+        add_text(top, "tick", across(value), HEIGHT - BOTTOM + 16, f"{value:.3g}", anchor="middle")
+    add_text(top, "tick", WIDTH - RIGHT, HEIGHT - 2, x_label, anchor="end")
+    for value in _log_ticks(values):
+        add_line(top, "grid", LEFT, upwards(value), WIDTH - RIGHT, upwards(value))
+        add_text(top, "tick", LEFT - 7, upwards(value) + 4, f"{value:.3g}", anchor="end")
+    for line in lines:
+        last = line.marks[-1]
+        add_text(top, "tick", across(last.x) + 7, upwards(last.y) + 4, line.label)
+        group = SubElement(top, "g")
+        SubElement(group, "title").text = f"{line.label}: " + ", ".join(f"{m.y:.4g} at {m.x:g}" for m in line.marks)
+        path = " ".join(f"{at(across(mark.x))},{at(upwards(mark.y))}" for mark in line.marks)
+        kind = f"line-{line.style % 5}"
+        SubElement(group, "polyline", {"class": f"curve {'fit' if line.curve else 'mean'} {kind}", "points": path})
+        for mark in () if line.curve else line.marks:
+            x = across(mark.x)
+            ends = (mark.low or mark.y, mark.high or mark.y)
+            add_line(group, f"curve {kind}", x, upwards(ends[0]), x, upwards(ends[1]))
+            SubElement(group, "circle", {"class": f"dot {kind}", "cx": at(x), "cy": at(upwards(mark.y)), "r": "3"})
     return tostring(top, encoding="unicode")
 
 
@@ -231,3 +284,30 @@ def add_text(parent: Element, style: str, x: float, y: float, text: str, anchor:
 def at(value: float) -> str:
     """A coordinate."""
     return f"{value:.2f}"
+
+
+@dataclass(frozen=True)
+class _LogScale:
+    first: float
+    last: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        if self.first == self.last:
+            return (self.start + self.end) / 2
+        share = math.log(value / self.first) / math.log(self.last / self.first)
+        return self.start + (self.end - self.start) * share
+
+
+def _log_scale(values: Sequence[float], start: float, end: float) -> _LogScale:
+    return _LogScale(min(values), max(values), start, end)
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Powers of ten and, over less than two decades, 2 and 5 times them, within the values' range."""
+    low, high = min(values), max(values)
+    factors = (1, 2, 5) if high < 100 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in found if low <= value <= high] or [low, high]

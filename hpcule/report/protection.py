@@ -22,18 +22,20 @@ from hpcule.evaluation.results import (
     Results,
     SetName,
     Victim,
+    VictimSet,
     left,
     noun,
     percent,
     percent_range,
+    victims,
     whole_recipes,
     worst_recipe,
 )
-from hpcule.report.charts import Bar, Curve, bar_chart, line_chart
-from hpcule.report.mixtures import mixtures
+from hpcule.report.charts import Bar, Curve, Series, bar_chart, line_chart, series_chart
 from hpcule.report.page import environment
-from hpcule.report.panels import Measured, panels
+from hpcule.report.probes import ProbeResults, panels
 from hpcule.store.files import write_atomically
+from hpcule.victim.recipe import read_recipe, without_mixture
 
 BAR_LABELS = {
     "clean": "clean control",
@@ -44,7 +46,7 @@ BAR_LABELS = {
 MOST_CLASS_NAMES = 12
 
 
-def write_report(results: Results, pictures: Pictures, path: Path, measures: Sequence[Measured] = ()) -> None:
+def write_report(results: Results, pictures: Pictures, path: Path, measures: Sequence[ProbeResults] = ()) -> None:
     """Write the report, readable by its owner alone; it needs no network, no script and no other file.
 
     Args:
@@ -59,7 +61,7 @@ def write_report(results: Results, pictures: Pictures, path: Path, measures: Seq
     write_atomically(path, render(results, pictures, measures).encode())
 
 
-def render(results: Results, pictures: Pictures, measures: Sequence[Measured] = ()) -> str:
+def render(results: Results, pictures: Pictures, measures: Sequence[ProbeResults] = ()) -> str:
     """The page as text."""
     # Recordings are shown as pictures of 8 bits.
     levels = 255 if "rate" in results["data"] else results["protection"]["levels"]
@@ -235,6 +237,42 @@ def _mean_points(seeds: list[Victim], part: Literal["test", "train"]) -> list[tu
         for epoch, value in line:
             values[epoch].append(value)
     return [(epoch, fmean(found)) for epoch, found in sorted(values.items()) if len(found) == len(seeds)]
+
+
+def mixtures(results: Results) -> list[Markup]:
+    """A chart for every recipe that was trained on mixtures and also on protected samples alone."""
+    return [
+        Markup(_mixture_chart(recipe, mixed))
+        for recipe in results["recipes"]
+        if (mixed := [other for other in results["recipes"] if _is_mixture_of(other["name"], recipe["name"])])
+    ]
+
+
+def _is_mixture_of(name: str, whole: str) -> bool:
+    return read_recipe(name).mix is not None and without_mixture(name) == whole
+
+
+def _mixture_chart(recipe: Recipe, mixed: Sequence[Recipe]) -> str:
+    mixed = sorted(mixed, key=lambda other: other["gain"]["share"])
+    axis = ["0%", *(f"{100 * other['gain']['share']:g}%" for other in mixed), "100%"]
+    clean, parts = victims(recipe, "clean"), [victims(one, "part") for one in mixed]
+    protected = [victims(one, "protected") for one in (*mixed, recipe)]
+    series = [
+        _mixture_series("clean", "all clean", [clean] * len(axis)),
+        _mixture_series("protected", "mixture", [clean, *protected]),
+        _mixture_series("part", "its clean part alone", [clean, *parts, None]),
+    ]
+    described = "; ".join(
+        f"{line.label} {', '.join('none' if value is None else percent(value) for value in line.values)}"
+        for line in series
+    )
+    title = f"Accuracy over the protected share, {recipe['title']}"
+    return series_chart(title, f"{', '.join(axis)}: {described}.", axis, series, None)
+
+
+def _mixture_series(kind: SetName, label: str, sets: Sequence[VictimSet | None]) -> Series:
+    values = [None if entry is None else entry["mean"] for entry in sets]
+    return Series(kind, label, values, [None if entry is None else entry["interval"] for entry in sets])
 
 
 def _settings(results: Results) -> list[tuple[str, str]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -15,13 +17,36 @@ from hpcule.config.version import __version__
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
 from hpcule.report.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
-from hpcule.report.study_variants import VARIANT, headings, variant_rows
 from hpcule.store.files import write_atomically
-from hpcule.study.collect import RANDOM, ROLES, Point, Row, points
+from hpcule.study.collect import RANDOM, ROLES, Point, Row, grouped, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
 from hpcule.study.grid import Grid, Role, name_of
 from hpcule.study.paired import Comparison, holm
+
+VARIANT = "variant"
+SHOWN: tuple[Role, ...] = ("clean", "noise", "protected")
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """One point, over its valid seeds; accuracies in [0, 1].
+
+    Attributes:
+        values: of the factors.
+        accuracies: mean by role, on clean test samples.
+        trained: mean on the protected training set as published: low where no shortcut was found yet.
+        below: clean control minus protected.
+        seconds: of the longest craft; one that was interrupted counts its last part alone.
+        peak: MiB of the largest worker.
+    """
+
+    values: Sequence[Any]
+    accuracies: Sequence[tuple[Role, float]]
+    trained: float
+    below: float
+    seconds: float
+    peak: float
 
 
 def factor_names(config: StudyConfig) -> list[str]:
@@ -54,7 +79,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             sections=[
                 (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
             ],
-            variant_headings=headings(),
+            variant_headings=[ROLES[role] for role in SHOWN],
             variants=variant_rows(rows, factors) if VARIANT in factors else [],
             answers=told,
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
@@ -156,3 +181,21 @@ def _series(role: Role, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Ser
         return None
     means = [summary.mean if summary else None for summary in found]
     return Series(role, ROLES[role], means, [summary.interval if summary else None for summary in found])
+
+
+def variant_rows(rows: Sequence[Row], factors: Sequence[str]) -> list[VariantRow]:
+    """A row for every point that has a valid seed, those that protect most first."""
+    found = []
+    for group in grouped([row for row in rows if not row["invalid"]], factors):
+        means = {role: fmean(row[f"{role}_last"] for row in group) for role in SHOWN}
+        found.append(
+            VariantRow(
+                [group[0][name] for name in factors],
+                list(means.items()),
+                fmean(row["protected_train"] for row in group),
+                means["clean"] - means["protected"],
+                max(row["craft_seconds"] for row in group),
+                max(row["peak_memory_mebibytes"] for row in group),
+            )
+        )
+    return sorted(found, key=lambda row: -row.below)

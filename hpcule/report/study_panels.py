@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcule.report.log_svg import LogLine, Mark, log_chart
+from hpcule.report.charts import LogLine, Mark, log_chart
 from hpcule.study.collect import Row
 from hpcule.study.critical_batch import steps_to_target
 from hpcule.study.grid import Grid, Role, name_of

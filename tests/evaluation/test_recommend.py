@@ -11,8 +11,7 @@ from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
-from hpcule.evaluation.recommend import Deadline, RecommendConfig, candidates, recommend
-from hpcule.report.recommend_report import paragraphs
+from hpcule.evaluation.recommend import Deadline, RecommendConfig, advice, candidates, recommend
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=4, batch=30, learning_rate=0.05, precision="fp32")
@@ -62,7 +61,7 @@ def test_the_first_is_measured_and_the_others_wait_for_a_larger_budget(alone, tm
     tournament, compared, _ = hold(alone, tmp_path, minutes=1e-9)
     assert [row["name"] for row in compared["stores"]] == ["classwise"]
     assert tournament["unreached"] == ["pil"]
-    assert "Not reached" in " ".join(paragraphs(tournament, "toys"))
+    assert "Not reached" in " ".join(advice(tournament, "toys"))
     again, compared, told = hold(alone, tmp_path)
     assert again["unreached"] == []
     assert not any(label.startswith("classwise") for label in told)
@@ -102,7 +101,7 @@ def test_methods_that_cannot_take_the_samples_are_named(alone, tmp_path):
     tournament, compared, _ = hold(alone, tmp_path, methods=("poscuda", "classwise"))
     assert [row["name"] for row in compared["stores"]] == ["classwise"]
     assert "poscuda" in tournament["refused"]
-    assert "poscuda cannot take these samples" in " ".join(paragraphs(tournament, "toys"))
+    assert "poscuda cannot take these samples" in " ".join(advice(tournament, "toys"))
     with pytest.raises(DataError, match="no method can take these samples"):
         hold(alone, tmp_path, methods=("poscuda",))
 

@@ -12,7 +12,13 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.probes.certify import BLOCK, CertifyConfig, certify
-from hpcule.report.certify_report import claims, print_certificate, reading, warnings, write_certificate
+from hpcule.report.probes import (
+    certificate_claims,
+    certificate_reading,
+    certificate_warnings,
+    print_certificate,
+    write_probe,
+)
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(
@@ -117,7 +123,7 @@ def test_damaged_weights_are_named(alone, store, tmp_path):
 
 
 def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, capsys):
-    write_certificate(undisturbed, tmp_path / "report.html")
+    write_probe(undisturbed, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for text in ("<svg", "clean control", "bounds most of them, not each", "Hoeffding"):
         assert text in page
@@ -125,18 +131,18 @@ def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, ca
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
     print_certificate(undisturbed)
     assert "protected" in capsys.readouterr().out
-    assert "at least 70.0% of the draws" in reading(undisturbed)
-    assert len(claims(undisturbed)) == 3
-    assert warnings(undisturbed) == []
+    assert "at least 70.0% of the draws" in certificate_reading(undisturbed)
+    assert len(certificate_claims(undisturbed)) == 3
+    assert certificate_warnings(undisturbed) == []
 
 
 def test_bounds_that_say_nothing_are_called_so(undisturbed):
     chance = undisturbed["data"]["chance"]
     low = undisturbed | {"clean": undisturbed["clean"] | {"quantile": chance + 0.01}}
-    assert "say nothing about the protection" in warnings(low)[0]
-    assert warnings(undisturbed | {"status": "invalid"})[0].startswith("INVALID")
+    assert "say nothing about the protection" in certificate_warnings(low)[0]
+    assert certificate_warnings(undisturbed | {"status": "invalid"})[0].startswith("INVALID")
     settings = undisturbed["settings"] | {"deviation": 0.5}
-    assert "certified with 0.5" in warnings(undisturbed | {"settings": settings})[0]
+    assert "certified with 0.5" in certificate_warnings(undisturbed | {"settings": settings})[0]
 
 
 def test_noise_leaves_no_trace_on_the_weights(alone, store, undisturbed, tmp_path):

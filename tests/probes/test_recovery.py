@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.probes.networks import Networks
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
-from hpcule.report.recovery_report import claims, print_recovery, warnings, write_recovery
+from hpcule.report.probes import print_recovery, recovery_claims, recovery_warnings, write_probe
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=20, batch=24, learning_rate=0.05, precision="fp32")
@@ -75,12 +75,12 @@ def test_a_stopped_attack_goes_on_where_it_was(alone, store, undisturbed, tmp_pa
 def test_the_page_and_the_table_show_both_rows(undisturbed, tmp_path, capsys):
     print_recovery(undisturbed)
     assert "protected" in capsys.readouterr().out
-    write_recovery(undisturbed, tmp_path / "report.html")
+    write_probe(undisturbed, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "a new network" in page
-    assert "90 protected samples and 30 clean ones" in " ".join(claims(undisturbed))
-    assert warnings(undisturbed) == []
-    assert "INVALID" in warnings({**undisturbed, "status": "invalid"})[0]
+    assert "90 protected samples and 30 clean ones" in " ".join(recovery_claims(undisturbed))
+    assert recovery_warnings(undisturbed) == []
+    assert "INVALID" in recovery_warnings({**undisturbed, "status": "invalid"})[0]
 
 
 @pytest.mark.parametrize("settings", [{"share": 1.0}, {"etas": []}, {"etas": [0.0]}, {"epochs": 0}])

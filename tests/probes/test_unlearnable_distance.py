@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.measure.sharpness import unlearnable_distance
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance, probe_ids
-from hpcule.report.distance_report import claims, print_distance, warnings, write_distance
+from hpcule.report.probes import distance_claims, distance_warnings, print_distance, write_probe
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=10, batch=30, learning_rate=0.05, precision="fp32")
@@ -103,7 +103,7 @@ def test_wrong_settings_are_refused():
 
 def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, capsys):
     results = undisturbed | {"probing_seconds": 3.0, "training_seconds": 2.0}
-    write_distance(results, tmp_path / "report.html")
+    write_probe(results, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for text in ("Unlearnable Distance", "clean control", "linear.weight", "no accuracy"):
         assert text in page
@@ -111,5 +111,5 @@ def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, ca
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
     print_distance(results)
     assert "Unlearnable Distance" in capsys.readouterr().out
-    assert len(claims(results)) == 3
-    assert warnings(results | {"status": "invalid"})[0].startswith("INVALID")
+    assert len(distance_claims(results)) == 3
+    assert distance_warnings(results | {"status": "invalid"})[0].startswith("INVALID")

@@ -13,7 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.probes.certify import CertifyConfig, certify
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
-from hpcule.report.panels import CONTEXTS, panels, read_measures
+from hpcule.report.probes import CONTEXTS, panels, read_probes
 from hpcule.report.protection import render
 from hpcule.store.files import to_json
 from hpcule.victim.config import VictimConfig
@@ -42,7 +42,7 @@ def folders(store, tmp_path_factory):
 
 
 def test_every_measure_is_a_panel_with_its_caveats(store, folders, results, pictures):
-    measures = read_measures([folders["recover"], folders["certify"], folders["distance"]], store)
+    measures = read_probes([folders["recover"], folders["certify"], folders["distance"]], store)
     shown = panels(measures)
     distance = f"Unlearnable Distance {measures[2]['distance']:.3f}"
     assert [panel.context["title"] for panel in shown] == ["Certificate", distance, "Recovery attack"]
@@ -59,16 +59,16 @@ def test_every_measure_is_a_panel_with_its_caveats(store, folders, results, pict
 def test_results_of_another_store_are_refused(store, folders, tmp_path):
     other = make_store(tmp_path / "other", ToySource(120), toys.alone(), "method.epsilon=48")
     with pytest.raises(UsageError, match="was measured on another store"):
-        read_measures([folders["certify"]], other)
+        read_probes([folders["certify"]], other)
 
 
 def test_what_is_no_measure_is_refused(store, folders, tmp_path):
     with pytest.raises(UsageError, match=r"--with .*absent: .* cannot be read .* name an output folder"):
-        read_measures([tmp_path / "absent"], store)
+        read_probes([tmp_path / "absent"], store)
     results = json.loads((folders["certify"] / "results.json").read_text())
     (tmp_path / "results.json").write_text(json.dumps({**results, "kind": "evaluate"}))
     with pytest.raises(UsageError, match="holds results of kind 'evaluate'"):
-        read_measures([tmp_path], store)
+        read_probes([tmp_path], store)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):
-        read_measures([tmp_path], store)
+        read_probes([tmp_path], store)
