@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.cli.evaluate import SUITES, SUITES_HELP, configured
-from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
 
 
 def add_to(verbs: Any) -> None:
@@ -20,6 +20,7 @@ def add_to(verbs: Any) -> None:
     add_test(parser)
     parser.add_argument("--suite", choices=SUITES, default="quick", help=SUITES_HELP)
     add_out(parser, "hpcule-runs/compare", "results.json, report.html and the reports of the stores go here")
+    add_figures(parser)
     add_run(parser)
     parser.set_defaults(run=run)
 
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
 
+    check_figures(options)
     stores, source, test = stores_and_data(options.stores, options)
     named = {store.path.resolve().name: store for store in stores}
     if len(named) < len(stores):
@@ -53,6 +55,11 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
     if not world.leads:
         return
     write(options.out, config, results, each)
+    if options.figures:
+        from hpcule.report.canvas import write_figures
+        from hpcule.report.figures import comparison_figures
+
+        write_figures(comparison_figures(results), options.out / "figures", options.figures)
     tell(options, results, lambda: print_comparison(results))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
 
 SUITES = ("quick", "standard", "full")
 SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, 5 seeds, field's schedule"
@@ -33,6 +33,7 @@ def add_to(verbs: Any) -> None:
         help="show what hpcule certify, distance or recover found of this store, too; may be repeated",
     )
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
+    add_figures(parser)
     add_run(parser)
     parser.set_defaults(run=run)
 
@@ -43,11 +44,17 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.submit import run_or_submit
     from hpcule.report.probes import read_probes
 
+    check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = configured(options, source), read_probes(options.measures, store)
 
     def work(world: Any) -> None:
-        report(options, config, store, source, test, world, measures)
+        results = report(options, config, store, source, test, world, measures)
+        if results is not None and options.figures:
+            from hpcule.report.canvas import write_figures
+            from hpcule.report.figures import evaluation_figures
+
+            write_figures(evaluation_figures(results), options.out / "figures", options.figures)
 
     run_or_submit(options, "evaluate", work, config.world, [options.store])
 
@@ -69,8 +76,8 @@ def report(
     test: Any,
     world: Any,
     measures: Sequence[Any] = (),
-) -> None:
-    """Train the victims; rank 0 prints the table and writes the report."""
+) -> Any:
+    """Train the victims; rank 0 prints the table, writes the report and returns the results, other ranks None."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.evaluate import evaluate
     from hpcule.report.table import print_results
@@ -78,9 +85,10 @@ def report(
     with Progress(shown=world.leads) as progress:
         results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
-        return
+        return None
     write(options.out, config, results, pictures, measures)
     tell(options, results, lambda: print_results(results))
+    return results
 
 
 def write(out: Path, config: Any, results: Any, pictures: Any, measures: Sequence[Any] = ()) -> None:

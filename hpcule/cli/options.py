@@ -98,6 +98,27 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
+def add_figures(parser: argparse.ArgumentParser) -> None:
+    """Declare `--figures`."""
+    parser.add_argument(
+        "--figures",
+        choices=("pdf", "svg", "png"),
+        help="also write the figures of the report for a paper, under DIR/figures (needs the extra `figures`)",
+    )
+
+
+def check_figures(options: argparse.Namespace) -> None:
+    """Check that what `--figures` asks for can be drawn, before anything that takes time.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    if options.figures:
+        from hpcule.report.canvas import require_matplotlib
+
+        require_matplotlib()
+
+
 def tell(options: argparse.Namespace, results: Mapping[str, Any], show: Callable[[], None]) -> None:
     """Print results as JSON where --json asks for it, else as `show` does, and where the report is."""
     if options.json:

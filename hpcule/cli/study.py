@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hpcule.cli.options import add_json, positive
+from hpcule.cli.options import add_figures, add_json, check_figures, positive
 
 
 def add_to(verbs: Any) -> None:
@@ -33,6 +33,8 @@ def add_to(verbs: Any) -> None:
         part.add_argument("folder", type=Path, metavar="DIR")
         if name == "status":
             add_json(part)
+        if name == "report":
+            add_figures(part)
         part.set_defaults(run=function)
     item = parts.add_parser("item", help="do one craft or victim: what a job of `submit` runs")
     item.add_argument("folder", type=Path, metavar="DIR")
@@ -130,9 +132,10 @@ def collect(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the table and the page."""
+    """Write the table and the page, and figures if they are asked for."""
+    check_figures(options)
     _open(options.folder)
-    _write(options.folder)
+    _write(options.folder, options.figures)
 
 
 def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
@@ -159,7 +162,7 @@ def _open(path: Path) -> tuple[Any, Any, Any]:
     return folder, config, expand(config, folder.samples())
 
 
-def _write(path: Path) -> None:
+def _write(path: Path, figures: Any = None) -> None:
     from hpcule.report.study import write_study_report
     from hpcule.study.collect import rows, write_rows
 
@@ -169,3 +172,11 @@ def _write(path: Path) -> None:
     told = write_study_report(config, grid, found, folder.result, path / "report.html")
     print("\n".join(told))
     print(f"Report: {path / 'report.html'}")
+    if figures:
+        from hpcule.report.canvas import write_figures
+        from hpcule.report.figures import study_figures
+        from hpcule.report.study import factor_names
+        from hpcule.report.study_panels import noise_scales
+
+        drawn = study_figures(found, factor_names(config), noise_scales(found, grid, folder.result))
+        write_figures(drawn, path / "figures", figures)

@@ -211,12 +211,17 @@ def _bars(recipe: Recipe, results: Results) -> str:
     )
 
 
-def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) -> str:
-    """Every seed thin, and the mean over the seeds thick."""
+def set_curves(recipe: Recipe, part: Literal["test", "train"]) -> list[Curve]:
+    """Accuracy over epochs of a recipe's victims: for each training set, every seed and the mean over the seeds."""
     curves = []
     for entry in recipe["sets"]:
         curves += [Curve(entry["set"], points) for points in _points(entry["seeds"], part)]
         curves.append(Curve(entry["set"], _mean_points(entry["seeds"], part), mean=True))
+    return curves
+
+
+def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) -> str:
+    curves = set_curves(recipe, part)
     ends = ", ".join(f"{BAR_LABELS[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
     where, chance = "the training set as published", None
     if part == "test":

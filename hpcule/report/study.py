@@ -16,7 +16,7 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.config.version import __version__
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
-from hpcule.report.study_panels import Panel, Result, costs, noise_panels, target_panels, title_of
+from hpcule.report.study_panels import Panel, Result, costs, noise_panels, noise_scales, target_panels, title_of
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import RANDOM, ROLES, Point, Row, grouped, points
 from hpcule.study.config import StudyConfig
@@ -85,7 +85,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
             targets=target_panels(rows, factors),
             # By batch size: of several methods it would say little.
-            noise=[] if VARIANT in factors else noise_panels(rows, grid, result),
+            noise=[] if VARIANT in factors else noise_panels(noise_scales(rows, grid, result)),
             costs=[] if VARIANT in factors else costs(rows),
             settings=dump_yaml(to_tree(config)),
         )
@@ -160,19 +160,36 @@ def _points(lead: Comparison) -> str:
 
 
 def _panels(name: str, factors: Sequence[str], found: Sequence[Point], chance: float) -> list[Panel]:
+    panels = []
+    for lines in accuracy_lines(name, factors, found):
+        description = f"Accuracy on clean test samples over {name_of(name)}, {lines.title}."
+        axis = [str(value) for value in lines.axis]
+        chart = series_chart(f"{name_of(name)}, {lines.title}", description, axis, lines.series, chance)
+        panels.append(Panel(lines.title, Markup(chart)))
+    return panels
+
+
+@dataclass(frozen=True)
+class AccuracyLines:
+    """Accuracy over the values of one factor, at one value of everything else: a series for each role."""
+
+    title: str
+    axis: Sequence[Any]
+    series: Sequence[Series]
+
+
+def accuracy_lines(name: str, factors: Sequence[str], found: Sequence[Point]) -> list[AccuracyLines]:
+    """Means and intervals over the factor called `name`, for every combination of the others."""
     others = [other for other in factors if other != name]
     axis = list(dict.fromkeys(point.factors[name] for point in found))
     levels = [list(dict.fromkeys(point.factors[other] for point in found)) for other in others]
-    panels = []
+    lines = []
     for combination in itertools.product(*levels):
         fixed = dict(zip(others, combination, strict=True))
         chosen = {point.factors[name]: point for point in found if fixed.items() <= point.factors.items()}
-        title = title_of(fixed) or "all cells"
-        description = f"Accuracy on clean test samples over {name_of(name)}, {title}."
         series = [line for role in ROLES if (line := _series(role, axis, chosen))]
-        chart = series_chart(f"{name_of(name)}, {title}", description, [str(v) for v in axis], series, chance)
-        panels.append(Panel(title, Markup(chart)))
-    return panels
+        lines.append(AccuracyLines(title_of(fixed) or "all cells", axis, series))
+    return lines
 
 
 def _series(role: Role, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Series | None:

@@ -53,14 +53,15 @@ def target_panels(rows: Sequence[Row], factors: Sequence[str]) -> list[Panel]:
     panels = []
     for found in target_steps(rows, factors):
         title = ", ".join(filter(None, [found.who, title_of(found.where)]))
-        lines = _target_lines(found)
+        lines = target_lines(found)
         if lines:
             chart = log_chart(title, f"Steps to target over {name_of(found.factor)}.", "batch", lines)
             panels.append(Panel(title, Markup(chart), found.sentence()))
     return panels
 
 
-def _target_lines(found: TargetSteps) -> list[LogLine]:
+def target_lines(found: TargetSteps) -> list[LogLine]:
+    """Geometric means of the steps over seeds, with their range, and the fitted curve; empty if no seed got there."""
     marks = []
     for batch, seeds in found.steps.items():
         reached = [steps for steps in seeds if steps is not None]
@@ -74,31 +75,43 @@ def _target_lines(found: TargetSteps) -> list[LogLine]:
     return lines
 
 
-def noise_panels(rows: Sequence[Row], grid: Grid, result: Result) -> list[Panel]:
-    """The gradient noise scale by quarter of a run: a line for each batch size."""
+@dataclass(frozen=True)
+class NoiseScales:
+    """Gradient noise scales of one kind of training, by quarter of the run: a line for each batch size.
+
+    Marks are geometric means over seeds and clusters with their range; quarters that are not identifiable are counted
+    in `missing` and left out.
+    """
+
+    who: str
+    batch: str
+    lines: list[LogLine]
+    missing: int
+    quarters: int
+
+
+def noise_scales(rows: Sequence[Row], grid: Grid, result: Result) -> list[NoiseScales]:
+    """The noise scales that were measured while crafting, and of victims on protected and on clean samples."""
     crafts = {(row["craft"], row["craft_batch"]) for row in rows}
-    panels = [_noise_panel("while crafting", "craft batch", crafts, result)]
+    found = [_noise_scales("while crafting", "craft batch", crafts, result)]
     roles: list[tuple[Role, str]] = [("protected", "of victims on protected samples"), ("clean", "of clean controls")]
-    for role, title in roles:
+    for role, who in roles:
         keys = {(key, grid.victims[key].config.batch) for row in rows if (key := grid.cells[row["cell"]].victims[role])}
-        panels.append(_noise_panel(title, "victim batch", keys, result))
-    return [panel for panel in panels if panel]
+        found.append(_noise_scales(who, "victim batch", keys, result))
+    return [scales for scales in found if scales.lines]
 
 
-def _noise_panel(title: str, what: str, keys: set[tuple[str, int]], result: Result) -> Panel | None:
-    """Dots are geometric means over seeds and clusters, bars their range; what is not identifiable is left out."""
+def _noise_scales(who: str, batch_name: str, keys: set[tuple[str, int]], result: Result) -> NoiseScales:
     values: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    missing = periods = 0
+    missing = quarters = 0
     for key, batch in keys:
-        for period in ((result(key) or {}).get("noise_scales") or [])[1:]:
-            periods += 1
-            if period["noise_scale"] is None:
+        for quarter in ((result(key) or {}).get("noise_scales") or [])[1:]:
+            quarters += 1
+            if quarter["noise_scale"] is None:
                 missing += 1
             else:
-                middle = (period["first_step"] + period["last_step"]) / 2 + 1
-                values[batch][middle].append(period["noise_scale"])
-    if not values:
-        return None
+                middle = (quarter["first_step"] + quarter["last_step"]) / 2 + 1
+                values[batch][middle].append(quarter["noise_scale"])
     lines = []
     for number, batch in enumerate(sorted(values)):
         marks = [
@@ -106,9 +119,20 @@ def _noise_panel(title: str, what: str, keys: set[tuple[str, int]], result: Resu
             for middle, found in sorted(values[batch].items())
         ]
         lines.append(LogLine(str(batch), number, marks))
-    note = f"{missing} of {periods} quarters were not identifiable and are left out." if missing else ""
-    chart = log_chart(f"Gradient noise scale {title}", f"Noise scale in samples over steps, by {what}.", "step", lines)
-    return Panel(f"{title}, by {what}", Markup(chart), note)
+    return NoiseScales(who, batch_name, lines, missing, quarters)
+
+
+def noise_panels(found: Sequence[NoiseScales]) -> list[Panel]:
+    """A chart for each kind of training."""
+    panels = []
+    for scales in found:
+        note = ""
+        if scales.missing:
+            note = f"{scales.missing} of {scales.quarters} quarters were not identifiable and are left out."
+        title, what = f"Gradient noise scale {scales.who}", f"Noise scale in samples over steps, by {scales.batch}."
+        chart = Markup(log_chart(title, what, "step", scales.lines))
+        panels.append(Panel(f"{scales.who}, by {scales.batch}", chart, note))
+    return panels
 
 
 def costs(rows: Sequence[Row]) -> list[Cost]:
