@@ -29,6 +29,7 @@ LEVELS = {
     "planning": 8,
     "jobs": 8,
     "report": 9,
+    "interface": 10,
     "cli": 10,
 }
 HEAVY = {"torch", "torchvision", "numpy", "h5py", "scipy", "sklearn", "PIL", "mpi4py"}
@@ -163,7 +164,8 @@ def test_config_imports_nothing_heavy() -> None:
         assert not {name.partition(".")[0] for _, name in imported(path)} & HEAVY, path.name
 
 
-def test_the_command_line_starts_without_torch() -> None:
-    code = "import sys, hpcule.cli.main; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["hpcule", "hpcule.cli.main"])
+def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({HEAVY} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

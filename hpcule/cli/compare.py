@@ -65,13 +65,13 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
 
 def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] = ()) -> None:
     """Write results.json, report.html with the notes at its top, and the report of every store."""
-    from hpcule.cli.evaluate import write as write_one
     from hpcule.report.comparison import write_comparison
+    from hpcule.report.protection import write_evaluation
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     for folder in (out, out / "reports"):
         private_directory(folder)
     for name, (evaluated, pictures) in each.items():
-        write_one(out / "reports" / name, config, evaluated, pictures)
+        write_evaluation(out / "reports" / name, config, evaluated, pictures)
     write_atomically(out / "results.json", to_json(dict(results)))
     write_comparison(results, out / "report.html", notes)

@@ -80,24 +80,13 @@ def report(
     """Train the victims; rank 0 prints the table, writes the report and returns the results, other ranks None."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.evaluate import evaluate
+    from hpcule.report.protection import write_evaluation
     from hpcule.report.table import print_results
 
     with Progress(shown=world.leads) as progress:
         results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return None
-    write(options.out, config, results, pictures, measures)
+    write_evaluation(options.out, config, results, pictures, measures)
     tell(options, results, lambda: print_results(results))
     return results
-
-
-def write(out: Path, config: Any, results: Any, pictures: Any, measures: Sequence[Any] = ()) -> None:
-    """Write results.json, config.yaml and report.html."""
-    from hpcule.config.tree import dump_yaml, to_tree
-    from hpcule.report.protection import write_report
-    from hpcule.store.files import private_directory, to_json, write_atomically
-
-    private_directory(out)
-    write_atomically(out / "results.json", to_json(dict(results)))
-    write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
-    write_report(results, pictures, out / "report.html", measures)

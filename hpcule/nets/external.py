@@ -207,7 +207,7 @@ def _timm(name: str) -> Factory:
     try:
         import timm
     except ImportError:
-        raise UsageError(f"network timm:{name} needs timm: pip install 'hpcule[clip]'") from None
+        raise UsageError(f"network timm:{name} needs timm: pip install timm") from None
     if not timm.is_model(name):
         near = timm.list_models(f"{name[:4]}*") or timm.list_models("resnet*")
         raise UsageError(unknown("network of timm", name, near[:100]))

@@ -12,6 +12,7 @@ from typing import Literal
 import yaml
 from markupsafe import Markup
 
+from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.evaluation.claims import claims, grade, verdict, warnings
 from hpcule.evaluation.distance import Row, distance, learnt_features, linear_victims, structure
 from hpcule.evaluation.pictures import Pictures, gain, thinning, triplets
@@ -31,10 +32,11 @@ from hpcule.evaluation.results import (
     whole_recipes,
     worst_recipe,
 )
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.report.charts import Bar, Curve, Series, bar_chart, line_chart, series_chart
 from hpcule.report.page import environment
 from hpcule.report.probes import ProbeResults, panels
-from hpcule.store.files import write_atomically
+from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.victim.recipe import read_recipe, without_mixture
 
 BAR_LABELS = {
@@ -44,6 +46,16 @@ BAR_LABELS = {
     "part": "clean part alone",
 }
 MOST_CLASS_NAMES = 12
+
+
+def write_evaluation(
+    out: Path, config: EvaluateConfig, results: Results, pictures: Pictures, measures: Sequence[ProbeResults] = ()
+) -> None:
+    """Write results.json, config.yaml and report.html of an evaluation into a private folder."""
+    private_directory(out)
+    write_atomically(out / "results.json", to_json(dict(results)))
+    write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
+    write_report(results, pictures, out / "report.html", measures)
 
 
 def write_report(results: Results, pictures: Pictures, path: Path, measures: Sequence[ProbeResults] = ()) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Sequence
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 
 
-class StopFlag:
-    """Set by TERM, USR1 or USR2: whichever a batch system sends before it takes the node away."""
+OF_BATCH_SYSTEMS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What batch systems send before they take the node away."""
 
-    def __init__(self) -> None:
+
+class StopFlag:
+    """Set by a signal: whichever a batch system sends. Without any signals, it is never set."""
+
+    def __init__(self, signals: Sequence[signal.Signals] = OF_BATCH_SYSTEMS) -> None:
         self.name = ""
         self._pid = os.getpid()
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        for number in signals:
             signal.signal(number, self._note)
 
     def __bool__(self) -> bool:

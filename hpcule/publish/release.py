@@ -1,0 +1,113 @@
+"""A protected copy of DATA with all of its splits, and what the store keeps about it: hash list and record of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hpcule.data.opening import list_splits
+from hpcule.data.source import Native, Source
+from hpcule.measure.visibility import linf, psnr, ssim
+from hpcule.publish.carry import files_of
+from hpcule.publish.collection import Record, table
+from hpcule.publish.export import ExportSummary, export
+from hpcule.publish.hashes import EXPORTED, file_hashes, hash_list
+from hpcule.publish.jpeg import warning
+from hpcule.publish.revert import RECORD
+from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.manifest import read_manifest
+from hpcule.store.vault import Vault
+
+if TYPE_CHECKING:
+    from hpcule.publish.deidentify import Policy
+
+
+@dataclass(frozen=True)
+class Release:
+    """A copy that was written.
+
+    Attributes:
+        summary: what was published.
+        digest: SHA-256 of the hash list of its files, in hexadecimal digits.
+        warning: how much of the perturbation JPEG took away, for people; "" where nothing is to be said.
+    """
+
+    summary: ExportSummary
+    digest: str
+    warning: str
+
+
+def release(
+    vault: Vault,
+    data: str,
+    out: Path,
+    *,
+    format: str | None = None,
+    jpeg_quality: int | None = None,
+    dicom_tags: Policy = "basic-deidentify",
+) -> Release:
+    """Export the protected split of DATA and, unchanged, its other splits; note in the store what was written.
+
+    Args:
+        vault: a complete store.
+        data: what it was made for: a path or a name.
+        out: see `hpcule.publish.copy.check_out`.
+        format: see there.
+        jpeg_quality: see `hpcule.publish.export.export`.
+        dicom_tags: see there.
+
+    Raises:
+        StoreError, UsageError, DataError: see `hpcule.publish.export.export`.
+    """
+    manifest = read_manifest(vault)
+    source = manifest.opening.source(data)
+    whole = replace(manifest.opening, subset=None)
+    others = {split: whole.source(data, split) for split in list_splits(data) if split != source.split}
+    summary = export(
+        vault,
+        source,
+        out,
+        format=format,
+        other_splits=others,
+        compare=compare,
+        jpeg_quality=jpeg_quality,
+        dicom_tags=dicom_tags,
+    )
+    hashes = hash_list(file_hashes(summary.path))
+    private_directory(vault.path / "run")
+    write_atomically(vault.path / EXPORTED, hashes)
+    if summary.records:
+        write_atomically(vault.path / RECORD, table([*summary.records, *left_out(source, others)]))
+    numbers = [record.numbers for record in summary.records if record.protected]
+    lost = warning(numbers, jpeg_quality, manifest.epsilon) if jpeg_quality else None
+    return Release(summary, sha256(hashes).hexdigest(), lost or "")
+
+
+def compare(clean: Native, published: Native) -> dict[str, str]:
+    """Size, PSNR and SSIM of an image at its own size."""
+    height, width = clean.pixels.shape[1:]
+    before, after = (torch.from_numpy(np.array(image.pixels))[None] for image in (clean, published))
+    return {
+        "width": str(width),
+        "height": str(height),
+        "largest_change": str(int(linf(before, after))),
+        "psnr_db": f"{float(psnr(before, after, 255)):.2f}",
+        "ssim": f"{float(ssim(before, after, 255)):.4f}",
+    }
+
+
+def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
+    """Records of the files that cannot be decoded."""
+    everything = {"" if source.split == "all" else source.split: source, **others}
+    everything = {split: files_of(one) for split, one in everything.items()}
+    return [
+        Record(split, file, "", False, "cannot be decoded: left out", {})
+        for split, one in everything.items()
+        for file in getattr(one, "skipped", ())
+    ]

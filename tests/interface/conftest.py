@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hpcule
+
+QUICK = {"world.threads": 1}
+"""Settings of every craft here."""
+
+
+@pytest.fixture(autouse=True)
+def private_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """TMPDIR of each test, to see what is left there."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def make_images(count: int, size: int, channels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [count, size, size, channels] whose brightness tells the class, of 3, and labels."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = generator.normal(60 + 60 * labels[:, None, None, None], 25, (count, size, size, channels))
+    return images.clip(0, 255).round().astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def colours() -> tuple[np.ndarray, np.ndarray]:
+    """70 images uint8 [70, 12, 12, 3] and labels."""
+    return make_images(70, 12, 3, seed=1)
+
+
+@pytest.fixture(scope="session")
+def colour_npz(tmp_path_factory: pytest.TempPathFactory, colours: tuple[np.ndarray, np.ndarray]) -> Path:
+    path = tmp_path_factory.mktemp("data") / "colours.npz"
+    tests = make_images(30, 12, 3, seed=2)
+    np.savez(path, train_images=colours[0], train_labels=colours[1], test_images=tests[0], test_labels=tests[1])
+    return path
+
+
+@pytest.fixture(scope="session")
+def colour_store(tmp_path_factory: pytest.TempPathFactory, colour_npz: Path) -> Path:
+    """A store of model-free perturbations by class for `colour_npz`."""
+    path = tmp_path_factory.mktemp("stores") / "colours"
+    hpcule.craft("lsp", data=colour_npz, out=path, seed=3, settings=QUICK)
+    return path
