@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interface_data import make_images
 
 import hpcule
 
@@ -19,14 +20,6 @@ def private_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
     return folder
-
-
-def make_images(count: int, size: int, channels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [count, size, size, channels] whose brightness tells the class, of 3, and labels."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    images = generator.normal(60 + 60 * labels[:, None, None, None], 25, (count, size, size, channels))
-    return images.clip(0, 255).round().astype(np.uint8), labels
 
 
 @pytest.fixture(scope="session")
