@@ -112,7 +112,7 @@ def craft(
     from hpcule.craft.preparation import check
     from hpcule.interface.handover import handed_over
     from hpcule.interface.settings import nested
-    from hpcule.interface.stores import vault_of
+    from hpcule.store.keys import vault_of
 
     if workers < 1:
         raise UsageError(f"workers={workers}: at least 1")

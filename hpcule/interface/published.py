@@ -18,11 +18,11 @@ from hpcule.data.source import Source
 from hpcule.interface.handover import named, write_npz
 from hpcule.publish.carry import carries, files_of, published_native, publishing
 from hpcule.store.fingerprint import require_same_samples
+from hpcule.store.keys import vault_of
 from hpcule.store.read import StoreReader
 
 if TYPE_CHECKING:
     from hpcule.interface.handover import Data, Labels
-    from hpcule.interface.stores import Store
 
 
 class PublishedDataset(Dataset[tuple[Any, int]]):
@@ -45,14 +45,15 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
 
     def __init__(
         self,
-        store: Store,
+        store: Path,
         data: Data,
         *,
         labels: Labels | None = None,
         transform: Callable[[Any], Any] | None = None,
+        key: str | Path | None = None,
     ) -> None:
         """Open the data and compare them with what the store was made for; see `Store.published`."""
-        self._store, self.transform = store, transform
+        self._store, self._key, self.transform = store.absolute(), key, transform
         self._folder: TemporaryDirectory[str] | None = None
         if isinstance(data, str | Path):
             self._data = named(data, labels, "data")
@@ -100,7 +101,7 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
         """The files, opened once a process: handles do not survive a fork."""
         process = os.getpid()
         if process not in self._opened:
-            reader = StoreReader(self._store.vault)
+            reader = StoreReader(vault_of(self._store, self._key))
             self._opened[process] = reader, reader.manifest.opening.source(self._data)
         return self._opened[process]
 

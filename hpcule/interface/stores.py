@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError
 from hpcule.interface.handover import handed_over
 from hpcule.interface.process import log
-from hpcule.store.keys import read_key
+from hpcule.store.keys import vault_of
 from hpcule.store.manifest import Manifest, read_manifest
 from hpcule.store.permissions import exposed
 from hpcule.store.read import StoreReader
@@ -106,7 +106,7 @@ class Store:
         """
         from hpcule.interface.published import PublishedDataset
 
-        return PublishedDataset(self, data, labels=labels, transform=transform)
+        return PublishedDataset(self.path, data, labels=labels, transform=transform, key=self.key)
 
     @property
     def vault(self) -> Vault:
@@ -129,16 +129,6 @@ def open_store(path: str | Path, *, key: str | Path | None = None) -> Store:
     if notice := exposed(folder):
         log.warning("%s", notice)
     return Store(folder, key, manifest=read_manifest(vault_of(folder, key)))
-
-
-def vault_of(path: Path, key: str | Path | None) -> Vault:
-    """A store's folder with the key that is kept in a file or in `keyring:NAME`.
-
-    Raises:
-        UsageError: the key cannot be read.
-        StoreError: others may read its file.
-    """
-    return Vault(path, read_key(str(key)) if key is not None else None)
 
 
 def export(

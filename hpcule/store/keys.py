@@ -12,6 +12,7 @@ from types import ModuleType
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.store.files import storage_error
 from hpcule.store.seal import KEY_BYTES, Key
+from hpcule.store.vault import Vault
 
 KEYRING = "keyring:"
 _SERVICE = "hpcule"
@@ -68,6 +69,16 @@ def read_key(place: str) -> Key:
     if mode & 0o077:
         raise StoreError(f"others may read the key {path} (mode {mode:04o}): chmod go= {path}")
     return _decoded(text, place)
+
+
+def vault_of(path: Path, key: str | Path | None) -> Vault:
+    """A store's folder with the key that is kept in a file or in `keyring:NAME`.
+
+    Raises:
+        UsageError: the key cannot be read.
+        StoreError: others may read its file.
+    """
+    return Vault(path, read_key(str(key)) if key is not None else None)
 
 
 def _decoded(text: str, place: str) -> Key:
