@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-BUDGETS = "valid are 1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
-LENGTHS = "valid are at least 1 level and at most half of the distance from black to white (255 means 1.0)"
+from hpcule.config.ranges import check_ranges, keep_ranges, setting
+
+BUDGETS = "1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
+LENGTHS = "at least 1 level and at most half of the distance from black to white (255 means 1.0)"
 Preset = Literal["paper", "small", "smoke"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """What every method has; each method extends it beside its own code."""
+    """Settings of every method; each method extends them in its own module."""
 
+    removed: ClassVar[tuple[str, ...]] = ()
+    """Settings of earlier versions that had no effect and are gone."""
     name: str
+    """Name of the method."""
+
+    def __init_subclass__(cls) -> None:
+        """Keep the ranges of settings whose defaults a subclass changes."""
+        super().__init_subclass__()
+        keep_ranges(cls)
+
+    def __post_init__(self) -> None:
+        """Check ranges; a subclass adds the rules that connect several settings."""
+        check_ranges(self)
 
     def resolved(self) -> Self:
         """The same settings with every default that depends on other settings written out."""
@@ -23,28 +37,18 @@ class MethodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundedConfig(MethodConfig):
-    """Of a method that changes no value by more than its budget (L-infinity)."""
+    """Settings of a method that changes no value by more than its budget (L-infinity)."""
 
-    epsilon: float = 8.0
+    epsilon: float = setting(8.0, at_least=1, at_most=32767, words=BUDGETS)
     """Budget in levels of the sample's own grid: 8 means 8/255 for 8-bit images."""
-
-    def __post_init__(self) -> None:
-        """Check the budget's range; the samples' grid may narrow it further."""
-        if not 1 <= self.epsilon <= 32767:
-            raise ValueError(f"epsilon={self.epsilon:g}: {BUDGETS}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthConfig(MethodConfig):
-    """Of a method that bounds the Euclidean length of the change (L2)."""
+    """Settings of a method that bounds the Euclidean length of the change (L2)."""
 
-    epsilon: float | None = None
+    epsilon: float | None = setting(None, at_least=1, words=LENGTHS)
     """Budget in levels; None: the method's root mean square a value, whatever the size of the samples."""
-
-    def __post_init__(self) -> None:
-        """Check the budget's range; the samples' size may narrow it further."""
-        if self.epsilon is not None and self.epsilon < 1:
-            raise ValueError(f"epsilon={self.epsilon:g}: {LENGTHS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +66,16 @@ class WorldConfig:
     """How the run uses the machine; never part of the result."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
+    threads: int | None = setting(None, at_least=1)
     """Threads a worker; None: 1 where the run is deterministic, else OMP_NUM_THREADS, else the node's cores divided by
     its workers."""
-    timeout_seconds: float = 1800.0
+    timeout_seconds: float = setting(1800.0, above=0)
     """How long a collective may wait for a rank that does not answer."""
-    checkpoint_seconds: float = 120.0
+    checkpoint_seconds: float = setting(120.0, at_least=0)
     """Least time between two checkpoints."""
-    resident_mebibytes: int = 1024
+    resident_mebibytes: int = setting(1024, at_least=0)
     """Samples stay in memory up to this size a worker; beyond it they are read again each time."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads={self.threads}: at least 1")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds={self.timeout_seconds:g}: must be above 0")
+        check_ranges(self)

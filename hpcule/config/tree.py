@@ -33,6 +33,8 @@ def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cast(Any, cls))]
     for key in tree:
+        if key in getattr(cls, "removed", ()):
+            raise UsageError(f"{prefix}{key}: earlier versions had this setting, without any effect: leave it out")
         if key not in names:
             raise UsageError(unknown("setting", prefix + str(key), [prefix + name for name in names]))
     values = {key: _convert(hints[key], value, prefix + key) for key, value in tree.items()}

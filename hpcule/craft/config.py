@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import MethodConfig, Preset, StoreConfig, WorldConfig
 from hpcule.data.opening import Opening
 
@@ -18,7 +19,7 @@ class CraftConfig(Opening):
     method: MethodConfig
     preset: Preset = "paper"
     """Where the method's defaults come from; results of small and smoke are marked `reduced`."""
-    seed: int | None = None
+    seed: int | None = setting(None, at_least=0, below=2**63, words="0 to 2^63 - 1")
     """None: 0 for a method with a surrogate; one without has no other secret, and draws its seed from the operating
     system, or takes it from the store that is resumed."""
     deterministic: bool = False
@@ -33,5 +34,4 @@ class CraftConfig(Opening):
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed={self.seed}: valid are 0 to 2^63 - 1")
+        check_ranges(self)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.cache import Cache
 from hpcule.craft.work import Extent, Work, tile_rows
 from hpcule.data.partition import Partition
@@ -23,8 +23,9 @@ from hpcule.store.budget import Budget
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 
+Config = TypeVar("Config", bound=MethodConfig)
 Settings = Mapping[str, Any]
-"""Of a method, by name."""
+"""Settings of a method by name."""
 Unit = Literal["sample", "class", "cluster"]
 """What one delta is shared by."""
 
@@ -157,7 +158,7 @@ class Saved(Protocol):
         ...
 
 
-class Method(ABC):
+class Method(ABC, Generic[Config]):
     """A way to craft perturbations. It knows nothing of files, command lines or launchers."""
 
     facts: ClassVar[Facts]
@@ -170,42 +171,43 @@ class Method(ABC):
     """The figure of its steps that crafting lowers."""
 
     @abstractmethod
-    def __init__(self, config: Any, problem: Problem) -> None: ...
+    def __init__(self, config: Config, problem: Problem) -> None: ...
 
     @classmethod
-    def unit(cls, config: Any) -> Unit:
+    def unit(cls, config: Config) -> Unit:
         """What one delta is shared by."""
         return "sample"
 
     @classmethod
-    def budget(cls, config: Any, shape: tuple[int, int, int], levels: int) -> Budget:
+    def budget(cls, config: Config, shape: tuple[int, int, int], levels: int) -> Budget:
         """How far it may change a sample of that shape on a grid of so many levels."""
+        assert isinstance(config, BoundedConfig)
         return Budget("linf", config.epsilon)
 
     @classmethod
-    def untrained(cls, config: Any) -> Any | None:
+    def untrained(cls, config: Config) -> Config | None:
         """The same settings but for its training, which is left out: a control for what training adds. None where a
         method has nothing that could be published untrained."""
         return None
 
     @classmethod
-    def needs_labels(cls, config: Any) -> bool:
+    def needs_labels(cls, config: Config) -> bool:
         """Whether these settings look at labels; the facts tell it of the defaults."""
         return cls.facts.needs_labels
 
     @classmethod
-    def groups(cls, config: Any, source: Source) -> int:
+    def groups(cls, config: Config, source: Source) -> int:
         """How many shared deltas there are; 0 where each sample has its own."""
         return 0
 
     @classmethod
     @abstractmethod
-    def work(cls, config: Any, extent: Extent) -> Work:
+    def work(cls, config: Config, extent: Extent) -> Work:
         """What a run of that extent does on its busiest rank: the cost model that `hpcule plan` puts seconds to."""
 
     @classmethod
     @abstractmethod
-    def trial(cls, config: Any, batch: int, workers: int) -> Any:
+    def trial(cls, config: Config, batch: int, workers: int) -> Config:
         """Settings for a run of a few steps with this batch, whose steps cost what those of `config` cost; what the
         cost does not depend on is left at its default, so that runs that cost alike have one trial."""
 

@@ -64,13 +64,13 @@ def check_task(config: CraftConfig, source: Source) -> None:
     if labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
-        raise UsageError(f"method.epsilon={config.method.epsilon:g}: {BUDGETS}")
+        raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {BUDGETS}")
     budget = find(config.method.name).budget(config.method, source.shape, source.levels)
     if isinstance(source, Tiles) and (budget.norm != "linf" or budget.free_pixels):
         raise UsageError(f"tile_size: {config.method.name} has a budget of whole images, not of values: leave it out")
     longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
     if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
-        raise UsageError(f"method.epsilon={config.method.epsilon:g}: {LENGTHS}")
+        raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {LENGTHS}")
 
 
 def cut_into_shards(config: CraftConfig, source: Source, workers: int) -> Partition:
@@ -147,6 +147,8 @@ def _difference(found: Manifest, planned: Manifest) -> str:
         seen = _flat(found.config).get(name)
         if seen != wanted:
             return f"its {name} is {seen}, now {wanted}"
+    if gone := sorted(_flat(found.config).keys() - _flat(planned.config).keys()):
+        return f"it was begun by a version of hpcule that had the setting {gone[0]}"
     if found.source.fingerprint != planned.source.fingerprint:
         return "it was made for other samples or labels"
     return (

@@ -146,7 +146,7 @@ def _run(
 
 @dataclass
 class _Loop:
-    method: Method
+    method: Method[Any]
     problem: Problem
     vault: Vault
     manifest: Manifest

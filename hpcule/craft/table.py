@@ -47,14 +47,14 @@ BUILT_IN: Mapping[str, str] = {
 """Module below `hpcule.craft.methods`, and class."""
 
 
-class Methods(Mapping[str, "type[Method]"]):
+class Methods(Mapping[str, "type[Method[Any]]"]):
     """Methods by name. Its names are known without an import; a method is imported when it is asked for.
 
     Raises:
         HpculeError: the package that offers the method is broken; on access to the method, not to its name.
     """
 
-    def __getitem__(self, name: str) -> type[Method]:
+    def __getitem__(self, name: str) -> type[Method[Any]]:
         return _load(name, *_offers()[name])
 
     def __contains__(self, name: object) -> bool:
@@ -70,7 +70,7 @@ class Methods(Mapping[str, "type[Method]"]):
 METHODS = Methods()
 
 
-def find(name: str) -> type[Method]:
+def find(name: str) -> type[Method[Any]]:
     """The method of that name.
 
     Raises:
@@ -82,7 +82,7 @@ def find(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def usable() -> tuple[dict[str, type[Method]], list[str]]:
+def usable() -> tuple[dict[str, type[Method[Any]]], list[str]]:
     """All methods that can be imported, by name, and one line for each that cannot."""
     found, broken = {}, []
     for name in METHODS:
@@ -103,7 +103,7 @@ def _offers() -> dict[str, list[EntryPoint]]:
     return offers
 
 
-def _load(name: str, entry: EntryPoint, *others: EntryPoint) -> type[Method]:
+def _load(name: str, entry: EntryPoint, *others: EntryPoint) -> type[Method[Any]]:
     """The class behind an entry point.
 
     Raises:
@@ -125,7 +125,7 @@ def _load(name: str, entry: EntryPoint, *others: EntryPoint) -> type[Method]:
     return _checked(found, f"method '{name}' of {package}: {entry.value}")
 
 
-def _checked(found: object, what: str) -> type[Method]:
+def _checked(found: object, what: str) -> type[Method[Any]]:
     """The same object, if it is a class with all that a method needs."""
     from hpcule.craft.method import Method
 

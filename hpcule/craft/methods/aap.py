@@ -30,7 +30,7 @@ class AAPConfig(AdversarialConfig):
     strength: float = 0.4
 
 
-class AugmentedAdversarial(Adversarial):
+class AugmentedAdversarial(Adversarial[AAPConfig]):
     """Adversarial examples of a surrogate that has seen strong augmentation."""
 
     facts: ClassVar[Facts] = Facts(

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import torch
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import LengthConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.autoregression import find_coefficients, generate
@@ -28,18 +29,10 @@ class ARConfig(LengthConfig):
     """Defaults are the authors' for 32 x 32."""
 
     name: str = "ar"
-    crop: int = 4
-    """First rows and columns of a pattern that are left out; 2 at 224 x 224."""
-    response: float | None = None
+    crop: int = setting(4, at_least=2)
+    """First rows and columns of a pattern that are left out, at least the two random ones; 2 at 224 x 224."""
+    response: float | None = setting(None, at_least=0)
     """Smallest answer of a class's filter to another's patterns, at 32 x 32. None: 10 up to 10 classes, else 3."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.crop < 2:
-            raise ValueError(f"crop={self.crop}: at least 2, for two rows and columns are random")
-        if self.response is not None and self.response < 0:
-            raise ValueError(f"response={self.response:g}: must be at least 0")
 
 
 class Autoregressive(OfOneLength[ARConfig]):

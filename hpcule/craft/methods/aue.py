@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
-from hpcule.craft.parts.settings import RateSchedule, TwoPhaseConfig
+from hpcule.craft.parts.settings import AlternatingConfig, RateSchedule
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AUEConfig(TwoPhaseConfig):
+class AUEConfig(AlternatingConfig):
     """Defaults are the authors' for CIFAR-10; they take strength 1.0 for CIFAR-100."""
 
     name: str = "aue"
@@ -37,11 +37,11 @@ class AUEConfig(TwoPhaseConfig):
 
     @property
     def default_noise_steps(self) -> int:
-        """Five a round sample-wise, and one a batch class-wise."""
+        """Five steps a round sample-wise, and one a batch class-wise."""
         return 5 if self.unit == "sample" else 1
 
 
-class AugmentedUnlearnable(TwoPhase):
+class AugmentedUnlearnable(TwoPhase[AUEConfig]):
     """EM through strong augmentation."""
 
     facts: ClassVar[Facts] = Facts(

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, State, Step
 from hpcule.craft.parts import two_phase_work
@@ -40,35 +41,23 @@ class BEOConfig(BoundedConfig):
 
     name: str = "beo"
     surrogate: str = "resnet18"
-    outer_steps: int = 190
+    outer_steps: int = setting(190, at_least=1)
     """Surrogates, each trained from scratch and followed by one step of all deltas. The code has 2000, and 2 for
     showing; 190 are those of which it is known what came out."""
-    epochs: int = 30
-    """Of each surrogate."""
-    batch: int = 128
-    ghost: int = 32
+    epochs: int = setting(30, at_least=1)
+    """Passes over all samples of each surrogate's training."""
+    batch: int = setting(128, at_least=1)
+    ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
-    learning_rate: float = 0.1
+    learning_rate: float = setting(0.1, above=0)
     """Cosine to 0 within an outer step."""
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bandwidth: float = 0.3
-    """Of the kernel, where the largest magnitude of a feature is 1."""
-    step_size: float | None = None
+    momentum: float = setting(0.9, at_least=0)
+    weight_decay: float = setting(5e-4, at_least=0)
+    bandwidth: float = setting(0.3, above=0)
+    """Bandwidth of the kernel, where the largest magnitude of a feature is 1."""
+    step_size: float | None = setting(None, above=0)
     """Levels that Adam moves a value at most, or little more; None: a thousandth of the grid at a budget of 8/255, in
     proportion to the budget, but at least so much that all steps together can go twice as far as the budget."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if min(self.outer_steps, self.epochs, self.batch, self.ghost) < 1:
-            raise ValueError("outer_steps, epochs, batch and ghost must be at least 1")
-        if self.learning_rate <= 0 or min(self.momentum, self.weight_decay) < 0:
-            raise ValueError("learning_rate must be above 0, momentum and weight_decay at least 0")
-        if self.bandwidth <= 0:
-            raise ValueError(f"bandwidth={self.bandwidth:g}: must be above 0")
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
 
     def resolved(self) -> Self:
         """Write out the step."""
@@ -76,7 +65,7 @@ class BEOConfig(BoundedConfig):
         return replace(self, step_size=self.step_size or least * self.epsilon)
 
 
-class BayesError(Method):
+class BayesError(Method[BEOConfig]):
     """Ascend the estimated Bayes error, with a surrogate that is trained anew for each step."""
 
     facts: ClassVar[Facts] = Facts(

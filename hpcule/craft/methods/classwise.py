@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
 from hpcule.craft.parts.model_free import Integers, ModelFree
@@ -29,14 +30,8 @@ class ClasswiseConfig(BoundedConfig):
     pattern: Literal["uniform", "regions", "patches"] = "uniform"
     """uniform in the budget; regions: squares of one value, -epsilon or epsilon; patches: one such square of uniform
     values, repeated."""
-    size: int = 8
+    size: int = setting(8, at_least=1)
     """Pixels along the side of a square."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: at least 1")
 
 
 class Classwise(ModelFree[ClasswiseConfig]):

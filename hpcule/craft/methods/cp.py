@@ -62,7 +62,7 @@ class CPConfig(ContrastiveConfig):
         return (0.02 if self.unit == "sample" and self.learner == "byol" else 0.1) * self.epsilon
 
 
-class ContrastivePoisoning(TwoPhase):
+class ContrastivePoisoning(TwoPhase[CPConfig]):
     """Noise that makes two views of a sample easy to tell from all others."""
 
     facts: ClassVar[Facts] = Facts(
@@ -93,7 +93,6 @@ class ContrastivePoisoning(TwoPhase):
     }
 
     surrogate_class = ContrastiveSurrogate
-    config: CPConfig
 
     @classmethod
     def needs_labels(cls, config: CPConfig) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.model_free import Integers, SampleWise
@@ -29,19 +30,18 @@ class CUDAConfig(MethodConfig):
     """Defaults are the authors' for CIFAR-10 and CIFAR-100."""
 
     name: str = "cuda"
-    kernel: int = 3
+    kernel: int = setting(3, at_least=3)
     """Side of the filters, odd; 9 at 224 x 224."""
-    blur: float = 0.3
+    blur: float = setting(0.3, above=0, at_most=1)
     """Taps are uniform between 0 and this, but for one of 1: larger blurs and protects more; 0.06 at 224 x 224."""
     direction: Literal["both", "vertical", "horizontal"] = "both"
     """vertical: filters of one column; horizontal: of one row."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.kernel < 3 or self.kernel % 2 == 0:
-            raise ValueError(f"kernel={self.kernel}: an odd number of at least 3")
-        if not 0 < self.blur <= 1:
-            raise ValueError(f"blur={self.blur:g}: above 0, at most 1")
+        """Check ranges, and that a filter has a middle."""
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel}: valid are odd numbers from 3")
 
 
 class Convolution(SampleWise[CUDAConfig]):

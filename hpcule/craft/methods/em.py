@@ -12,18 +12,18 @@ from typing import Any, ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import AlternatingConfig
 from hpcule.craft.parts.two_phase import TwoPhase
 
 
 @dataclass(frozen=True, kw_only=True)
-class EMConfig(TwoPhaseConfig):
+class EMConfig(AlternatingConfig):
     """Defaults are the authors' for CIFAR-10; their code has no largest number of rounds."""
 
     name: str = "em"
 
 
-class ErrorMinimizing(TwoPhase):
+class ErrorMinimizing(TwoPhase[EMConfig]):
     """Noise that lowers the loss of the true label, so that nothing is left to learn."""
 
     facts: ClassVar[Facts] = Facts(

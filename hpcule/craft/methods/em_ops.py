@@ -7,35 +7,32 @@ has both has to be freed from both.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Event, Facts, Problem, ShardResult
-from hpcule.craft.methods.em import EMConfig, ErrorMinimizing
+from hpcule.craft.method import Event, Facts, Problem, Settings, ShardResult
+from hpcule.craft.methods.em import ErrorMinimizing
 from hpcule.craft.methods.ops import OnePixelShortcut, OPSConfig, search
+from hpcule.craft.parts.settings import AugmentConfig, RoundsConfig
+from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Work
 from hpcule.store.budget import Budget
 
 
 @dataclass(frozen=True, kw_only=True)
-class EMOPSConfig(EMConfig):
-    """Both methods' defaults."""
+class EMOPSConfig(RoundsConfig, AugmentConfig):
+    """Defaults are those of both methods."""
 
+    removed: ClassVar[tuple[str, ...]] = ("unit", "subset")
     name: str = "em-ops"
-    unit: Literal["sample"] = "sample"
-    pixels: int = 1
-    """Of each sample that are changed by any amount, beside the budget of all others."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.pixels < 1:
-            raise ValueError(f"pixels={self.pixels}: at least 1")
+    pixels: int = setting(1, at_least=1)
+    """Pixels of each sample that may change by any amount, in addition to the budget of all others."""
 
 
-class ErrorMinimizingShortcut(ErrorMinimizing):
+class ErrorMinimizingShortcut(TwoPhase[EMOPSConfig]):
     """EM's deltas, with the classes' pixels of OPS set after the last round."""
 
     facts: ClassVar[Facts] = dataclasses.replace(
@@ -47,7 +44,7 @@ class ErrorMinimizingShortcut(ErrorMinimizing):
         weaknesses="the pixel is seen by eye, and found by comparing pixels within a class; undone by what undoes both",
     )
     config_class: ClassVar[type[MethodConfig]] = EMOPSConfig
-    config: EMOPSConfig
+    presets: ClassVar[Mapping[str, Settings]] = ErrorMinimizing.presets
 
     def __init__(self, config: EMOPSConfig, problem: Problem) -> None:
         super().__init__(config, problem)
@@ -55,11 +52,11 @@ class ErrorMinimizingShortcut(ErrorMinimizing):
 
     @classmethod
     def budget(cls, config: EMOPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:
-        """EM's, beside which the pixels are free."""
+        """EM's budget, from which the pixels are exempt."""
         return dataclasses.replace(super().budget(config, shape, levels), free_pixels=config.pixels)
 
     @classmethod
-    def work(cls, config: Any, extent: Extent) -> Work:
+    def work(cls, config: EMOPSConfig, extent: Extent) -> Work:
         """EM's rounds, after the search for the pixels."""
         work = super().work(config, extent)
         return dataclasses.replace(work, phases=(search(extent), *work.phases))

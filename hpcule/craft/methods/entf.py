@@ -43,7 +43,7 @@ class EntFConfig(OnceTrainedConfig, AdversaryConfig):
 
     @property
     def default_step(self) -> float:
-        """A twentieth of the budget."""
+        """Levels a noise step: a twentieth of the budget."""
         return 0.05 * self.epsilon
 
 
@@ -77,7 +77,7 @@ def nearest_other(centres: Tensor) -> Tensor:
     return distances.fill_diagonal_(torch.inf).argmin(1)
 
 
-class EntangledFeatures(AdversariallyTrained, OnceTrained):
+class EntangledFeatures(AdversariallyTrained[EntFConfig], OnceTrained[EntFConfig]):
     """Samples whose robust features are those of another class."""
 
     facts: ClassVar[Facts] = Facts(
@@ -105,7 +105,6 @@ class EntangledFeatures(AdversariallyTrained, OnceTrained):
             "noise_steps": 20,
         },
     }
-    config: EntFConfig
 
     @property
     def direction(self) -> float:
@@ -120,7 +119,7 @@ class EntangledFeatures(AdversariallyTrained, OnceTrained):
     @classmethod
     def trial(cls, config: EntFConfig, batch: int, workers: int) -> EntFConfig:
         """A few steps of each phase, with the whole adversary."""
-        short: EntFConfig = super().trial(config, batch, workers)
+        short = super().trial(config, batch, workers)
         return replace(short, adversary_steps=config.adversary_steps)
 
     def make_noise(self) -> FeatureNoise:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels
@@ -45,28 +46,21 @@ class GUEConfig(BoundedConfig):
 
     name: str = "gue"
     surrogate: str = "resnet18"
-    """The follower."""
-    epochs: int = 50
-    batch: int = 256
-    ghost: int = 32
+    """Network of the follower."""
+    epochs: int = setting(50, at_least=1)
+    batch: int = setting(256, at_least=1)
+    ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
-    learning_rate: float = 0.01
-    """Of the follower."""
-    generator_rate: float = 0.1
+    learning_rate: float = setting(0.01, above=0)
+    """Learning rate of the follower."""
+    generator_rate: float = setting(0.1, above=0)
     """Learning rate of the generator."""
-    inner_steps: int = 10
-    """Of Adam, that lead to theta'."""
-    inner_rate: float = 1e-4
-    drive: float = 1.5
+    inner_steps: int = setting(10, at_least=1)
+    """Steps of Adam that lead to theta'."""
+    inner_rate: float = setting(1e-4, above=0)
+    """Learning rate of these steps."""
+    drive: float = setting(1.5, above=0)
     """How strongly the follower is kept at learning from the published samples."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if min(self.epochs, self.batch, self.ghost, self.inner_steps) < 1:
-            raise ValueError("epochs, batch, ghost and inner_steps must be at least 1")
-        if min(self.learning_rate, self.generator_rate, self.inner_rate, self.drive) <= 0:
-            raise ValueError("learning_rate, generator_rate, inner_rate and drive must be above 0")
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ class _Share:
         return (self.clean + self.delta.detach()).requires_grad_()
 
 
-class GameUnlearnable(Method):
+class GameUnlearnable(Method[GUEConfig]):
     """A generator that plays against the network that learns from what it makes."""
 
     facts: ClassVar[Facts] = Facts(

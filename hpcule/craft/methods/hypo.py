@@ -27,11 +27,11 @@ class HypoConfig(AdversarialConfig):
 
     @property
     def default_step(self) -> float:
-        """A tenth of the budget."""
+        """Levels a noise step: a tenth of the budget."""
         return 0.1 * self.epsilon
 
 
-class Hypocritical(Adversarial):
+class Hypocritical(Adversarial[HypoConfig]):
     """Samples that look easier than they are."""
 
     facts: ClassVar[Facts] = Facts(

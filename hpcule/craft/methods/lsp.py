@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from hpcule.config.errors import UsageError
+from hpcule.config.ranges import setting
 from hpcule.config.run import LengthConfig, MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
@@ -34,14 +35,8 @@ class LSPConfig(LengthConfig):
     """Defaults are the authors' for 32 x 32; they take cells of 32 pixels at 224 x 224."""
 
     name: str = "lsp"
-    cell: int = 8
+    cell: int = setting(8, at_least=1)
     """Pixels along the side of a stone of the mosaic."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.cell < 1:
-            raise ValueError(f"cell={self.cell}: at least 1")
 
 
 class LSP(OfOneLength[LSPConfig]):

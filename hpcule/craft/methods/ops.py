@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from hpcule.config.errors import UsageError
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.model_free import Floats, Integers, SampleWise
@@ -32,13 +33,8 @@ class OPSConfig(MethodConfig):
     """The authors' sparsity is 1."""
 
     name: str = "ops"
-    pixels: int = 1
-    """Of each sample that are changed: the budget."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.pixels < 1:
-            raise ValueError(f"pixels={self.pixels}: at least 1")
+    pixels: int = setting(1, at_least=1)
+    """Pixels of each sample that are changed: the budget."""
 
 
 class Pixel(NamedTuple):

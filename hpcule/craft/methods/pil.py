@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels, uniform_start
@@ -46,30 +47,22 @@ class PILConfig(BoundedConfig):
     """Defaults are the paper's for CIFAR-10, CIFAR-100 and SVHN."""
 
     name: str = "pil"
-    epochs: int = 30
-    """Of the surrogate."""
-    batch: int = 512
-    learning_rate: float = 0.003
+    epochs: int = setting(30, at_least=0)
+    """Passes over all samples of the surrogate's training."""
+    batch: int = setting(512, at_least=1)
+    learning_rate: float = setting(0.003, above=0)
     """Cosine to 0, stepped once an epoch."""
-    momentum: float = 0.9
-    steps: int = 30
+    momentum: float = setting(0.9, at_least=0)
+    steps: int = setting(30, at_least=0)
     """Noise steps."""
-    step_size: float | None = None
+    step_size: float | None = setting(None, above=0)
     """Levels a noise step; None: epsilon / 10."""
-    mix: float = 0.9
+    mix: float = setting(0.9, at_least=0, at_most=1)
     """lambda: weight of the shortcut term against the obfuscation term."""
-    ghost: int = 128
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if not 0 <= self.mix <= 1:
-            raise ValueError(f"mix={self.mix:g}: valid are 0 to 1")
-        if min(self.epochs, self.steps) < 0 or min(self.batch, self.ghost) < 1:
-            raise ValueError("epochs and steps must be at least 0, batch and ghost at least 1")
+    ghost: int = setting(128, at_least=1)
 
 
-class PIL(Method):
+class PIL(Method[PILConfig]):
     """Perturbation-induced linearization in closed form."""
 
     facts: ClassVar[Facts] = Facts(

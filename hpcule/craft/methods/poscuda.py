@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.model_free import Floats, Integers, SampleWise
@@ -25,38 +26,33 @@ class PosCUDAConfig(MethodConfig):
     """The paper's values are not public: these are for speech of one word at 8,000 samples a second."""
 
     name: str = "poscuda"
-    patch: int | None = 200
+    patch: int | None = setting(200, at_least=2)
     """Samples that are convolved together; None: the whole recording, which is CUDA in one dimension."""
-    patches: int = 1
+    patches: int = setting(1, at_least=1)
     """Positions a class."""
-    region: int = 2000
+    region: int = setting(2000, at_least=1)
     """Patches begin within so many samples from a recording's start."""
-    taps: int = 31
+    taps: int = setting(31, at_least=3)
     """Length of the filters, odd."""
-    blur: float = 1.0
+    blur: float = setting(1.0, above=0, at_most=1)
     """Taps are uniform between 0 and this, but for one of 1: larger blurs and protects more."""
     normalise: Literal["sum", "rms", "none"] = "sum"
     """sum: a filter's taps add up to 1; rms: a patch is as loud as it was; none: neither."""
-    fade: int = 0
+    fade: int = setting(0, at_least=0)
     """Samples at both ends of a patch over which it fades from and to the clean recording."""
     short: Literal["wrap", "relative", "skip"] = "wrap"
     """Where a recording ends before its patch does. wrap: the position counts on from the start; relative: it is as far
     in as the class's position is in the region; skip: the recording stays as it is."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.patch is not None and self.patch < 2:
-            raise ValueError(f"patch={self.patch}: at least 2 samples, or null for the whole recording")
+        """Check ranges, that a filter has a middle, and what goes with which patch."""
+        super().__post_init__()
         if self.patch is None and self.patches > 1:
             raise ValueError(f"patches={self.patches}: the whole recording (patch=null) is one patch")
-        if min(self.patches, self.region) < 1:
-            raise ValueError("patches and region must be at least 1")
-        if self.taps < 3 or self.taps % 2 == 0:
-            raise ValueError(f"taps={self.taps}: an odd number of at least 3")
-        if not 0 < self.blur <= 1:
-            raise ValueError(f"blur={self.blur:g}: above 0, at most 1")
-        if self.fade < 0 or (self.patch is not None and 2 * self.fade > self.patch):
-            raise ValueError(f"fade={self.fade}: 0 up to half of the patch")
+        if self.taps % 2 == 0:
+            raise ValueError(f"taps={self.taps}: valid are odd numbers from 3")
+        if self.patch is not None and 2 * self.fade > self.patch:
+            raise ValueError(f"fade={self.fade}: valid are whole numbers up to half of the patch, {self.patch // 2}")
 
 
 class PositionalConvolution(SampleWise[PosCUDAConfig]):

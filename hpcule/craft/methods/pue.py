@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import AlternatingConfig
 from hpcule.craft.parts.surrogate import input_gradient
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Work
@@ -26,7 +27,7 @@ from hpcule.nets.weight_noise import levels, places
 
 
 @dataclass(frozen=True, kw_only=True)
-class PUEConfig(TwoPhaseConfig):
+class PUEConfig(AlternatingConfig):
     """Defaults are those of the authors' script for CIFAR-100."""
 
     name: str = "pue"
@@ -35,24 +36,16 @@ class PUEConfig(TwoPhaseConfig):
     model_steps: int = 20
     noise_steps: int | None = 1
     stop_error: float = 0.1
-    weight_noise: float = 0.25
+    weight_noise: float = setting(0.25, at_least=0)
     """Largest deviation of the noise on the surrogate's weights."""
-    weight_noise_step: float = 0.05
-    """From one level of noise to the next; at each of them, 0 among them, both phases make a step."""
-    model_draws: int = 100
-    """That a step of the surrogate averages over."""
-    noise_draws: int = 10
-    """That a step of the deltas averages over."""
-    noisy_below: float = 0.5
-    """The surrogate is trained without noise until its error has been below; at 1 with noise from the start."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.weight_noise < 0 or self.weight_noise_step <= 0:
-            raise ValueError("weight_noise must be at least 0, weight_noise_step above 0")
-        if min(self.model_draws, self.noise_draws) < 1:
-            raise ValueError("model_draws and noise_draws must be at least 1")
+    weight_noise_step: float = setting(0.05, above=0)
+    """Difference from one level of noise to the next; at each of them, 0 among them, both phases make a step."""
+    model_draws: int = setting(100, at_least=1)
+    """Draws of noise that a step of the surrogate averages over."""
+    noise_draws: int = setting(10, at_least=1)
+    """Draws of noise that a step of the deltas averages over."""
+    noisy_below: float = setting(0.5, at_least=0, at_most=1)
+    """Error of the surrogate below which it is trained with noise from then on; 1: from the start."""
 
     @property
     def deviations(self) -> list[float]:
@@ -88,7 +81,7 @@ class ClassNoiseAroundWeights(AroundWeights, ClassNoise):
     """One delta a class."""
 
 
-class ProvablyUnlearnable(TwoPhase):
+class ProvablyUnlearnable(TwoPhase[PUEConfig]):
     """EM around the surrogate's weights."""
 
     facts: ClassVar[Facts] = Facts(
@@ -124,7 +117,6 @@ class ProvablyUnlearnable(TwoPhase):
             "noise_draws": 2,
         },
     }
-    config: PUEConfig
 
     def __init__(self, config: PUEConfig, problem: Problem) -> None:
         super().__init__(config, problem)

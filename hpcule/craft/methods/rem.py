@@ -14,13 +14,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import SampleNoise
-from hpcule.craft.parts.settings import RateSchedule
+from hpcule.craft.parts.settings import ONE_ROUND, AugmentConfig, RateSchedule
 from hpcule.craft.parts.surrogate import input_gradient
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
@@ -30,11 +31,11 @@ from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class REMConfig(AdversaryConfig):
+class REMConfig(AdversaryConfig, AugmentConfig):
     """Defaults are the authors' for CIFAR-10."""
 
     name: str = "rem"
-    unit: Literal["sample"] = "sample"
+    removed: ClassVar[tuple[str, ...]] = ONE_ROUND
     batch: int = 128
     clip_norm: float | None = None
     model_steps: int = 5000
@@ -42,24 +43,14 @@ class REMConfig(AdversaryConfig):
     milestones: tuple[float, ...] = (0.4, 0.8)
     augment: Augment = "crop-flip"
     noise_steps: int | None = 10
-    max_rounds: int = 1
-    stop_error: float = -1.0
-    draws: int = 5
+    draws: int = setting(5, at_least=1)
     """Augmentations that the gradient of a noise step is averaged over."""
     against: Literal["adversary", "random"] = "adversary"
     """What the noise has to stand: the adversary's samples, or random ones within its radius (SEM)."""
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.max_rounds != 1:
-            raise ValueError(f"max_rounds={self.max_rounds}: noise is drawn anew at each visit, so 1")
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws}: at least 1")
-
     @property
     def default_step(self) -> float:
-        """A fifth of the budget."""
+        """Levels a noise step: a fifth of the budget."""
         return self.epsilon / 5
 
 
@@ -73,7 +64,7 @@ class RobustNoise(SampleNoise):
         self._adversary = self.config.adversary(self.problem.seed, self.problem.source.levels)
 
     def move(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
-        """From a uniform start."""
+        """A visit's new deltas, from a uniform start."""
         purpose = key(self.problem.seed, self.config.name, "start", number)
         start = uniform_start(purpose, ids, clean.shape[1:], self.epsilon).to(clean.device)
         return self.descend(frozen, clean, start, labels, ids, number)
@@ -99,7 +90,7 @@ class RobustNoise(SampleNoise):
         return self._adversary.ascend(frozen, samples, labels, ids, *place)
 
 
-class RobustErrorMinimizing(AdversariallyTrained):
+class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
     """EM whose noise and whose surrogate both meet an adversary."""
 
     facts: ClassVar[Facts] = Facts(
@@ -139,10 +130,9 @@ class RobustErrorMinimizing(AdversariallyTrained):
         },
     }
     noise: RobustNoise
-    config: REMConfig
 
     def make_noise(self) -> RobustNoise:
-        """Drawn anew at each visit."""
+        """Deltas that are drawn again at each visit."""
         return RobustNoise(self.config, self.problem, self.targets, self.direction)
 
     @classmethod

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
 from hpcule.craft.parts import two_phase_work
@@ -40,22 +41,16 @@ class SEPConfig(AdversarialConfig):
     augment: Augment = "crop-flip"
     noise_steps: int | None = 30
     label_shift: int | None = None
-    checkpoints: int = 30
-    """Of the training, at equal distances; the last is its end."""
+    checkpoints: int = setting(30, at_least=1)
+    """Checkpoints of the training, at equal distances; the last is its end."""
     aim: Literal["label", "feature"] = "label"
-    """The label, or the mean feature of its class under the same checkpoint (SEP-FA)."""
+    """What the steps aim at: the label, or the mean feature of its class under the same checkpoint (SEP-FA)."""
     variance_reduction: bool = False
-    """Each step is found by as many steps on single checkpoints (SEP-FA-VR)."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.checkpoints < 1:
-            raise ValueError(f"checkpoints={self.checkpoints}: at least 1")
+    """Find each step by as many steps on single checkpoints as there are checkpoints (SEP-FA-VR)."""
 
     @property
     def default_step(self) -> float:
-        """Half of the budget."""
+        """Levels a noise step: half of the budget."""
         return self.epsilon / 2
 
 
@@ -117,7 +112,7 @@ class EnsembleNoise(RestartedNoise):
         return total
 
 
-class SelfEnsemble(Adversarial):
+class SelfEnsemble(Adversarial[SEPConfig]):
     """Adversarial samples of a training's checkpoints."""
 
     facts: ClassVar[Facts] = Facts(
@@ -139,7 +134,6 @@ class SelfEnsemble(Adversarial):
         "small": {"surrogate": "resnet-tiny", "model_epochs": 20, "noise_steps": 15, "checkpoints": 5},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_epochs": 4, "noise_steps": 5, "checkpoints": 3},
     }
-    config: SEPConfig
 
     def __init__(self, config: SEPConfig, problem: Problem) -> None:
         super().__init__(config, problem)
@@ -155,7 +149,7 @@ class SelfEnsemble(Adversarial):
     @classmethod
     def trial(cls, config: SEPConfig, batch: int, workers: int) -> SEPConfig:
         """A few steps of each phase."""
-        short: SEPConfig = super().trial(config, batch, workers)
+        short = super().trial(config, batch, workers)
         return replace(
             short, checkpoints=min(2, config.checkpoints), aim=config.aim, variance_reduction=config.variance_reduction
         )

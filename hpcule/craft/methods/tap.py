@@ -30,11 +30,11 @@ class TAPConfig(AdversarialConfig):
 
     @property
     def default_step(self) -> float:
-        """A twentieth of the budget."""
+        """Levels a noise step: a twentieth of the budget."""
         return 0.05 * self.epsilon
 
 
-class TargetedAdversarial(Adversarial):
+class TargetedAdversarial(Adversarial[TAPConfig]):
     """Adversarial examples of the next label."""
 
     facts: ClassVar[Facts] = Facts(

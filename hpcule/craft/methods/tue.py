@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels, uniform_start
@@ -30,21 +31,13 @@ class TUEConfig(BoundedConfig):
     """Defaults are those of the authors' command for SimCLR."""
 
     name: str = "tue"
-    steps: int = 4000
+    steps: int = setting(4000, at_least=1)
     """Signed steps at most; the run ends with the first that moves nothing."""
-    step_size: float | None = None
+    step_size: float | None = setting(None, above=0)
     """Levels a step; None: epsilon / 10."""
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: at least 1")
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
-
     def resolved(self) -> Self:
-        """Write out the step."""
+        """The same settings with the step written out."""
         return replace(self, step_size=self.step_size or self.epsilon / 10)
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import (
     Event,
@@ -59,41 +60,36 @@ class UCConfig(EncoderConfig, BoundedConfig):
 
     name: str = "uc"
     epsilon: float = 16.0
-    clusters: int = 10
+    clusters: int = setting(10, at_least=2)
+    """Clusters, and shared deltas: each cluster is moved onto another one's centre."""
     bound: Bound = "clamp"
     """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
     direct: bool = False
     """Signed steps on the deltas themselves, without generators."""
-    step_size: float | None = None
+    step_size: float | None = setting(None, above=0)
     """Levels of such a step; None: epsilon / 10."""
-    epochs: int = 50
-    steps: int | None = None
+    epochs: int = setting(50, at_least=0)
+    """Passes over all samples of a generator's training."""
+    steps: int | None = setting(None, at_least=0)
     """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
-    batch: int = 256
-    learning_rate: float = 1e-4
+    batch: int = setting(256, at_least=1)
+    learning_rate: float = setting(1e-4, above=0)
     """Adam, cosine to 1e-6 a step."""
-    weight_decay: float = 5e-4
+    weight_decay: float = setting(5e-4, at_least=0)
     """Coupled: added to the gradient."""
     fit_on: Literal["all", "cluster"] = "all"
     """Train a cluster's generator on all samples, as the authors' code does, or on its own, as their formula says."""
     target_offset: int = 1
+    """Distance from a cluster to the one whose centre it is moved onto; no multiple of the clusters."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that no cluster is moved onto itself."""
         super().__post_init__()
-        if self.clusters < 2:
-            raise ValueError(f"clusters={self.clusters}: at least 2, since each is moved onto another one's centre")
         if self.target_offset % self.clusters == 0:
             raise ValueError(f"target_offset={self.target_offset}: must not be a multiple of clusters")
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
-        if self.encoder_size < 32:
-            raise ValueError(f"encoder_size={self.encoder_size}: at least 32")
-        if min(self.batch, self.ghost) < 1 or min(self.epochs, self.steps or 0) < 0:
-            raise ValueError("batch and ghost must be at least 1, epochs and steps at least 0")
 
 
-class UnlearnableClusters(Method):
+class UnlearnableClusters(Method[UCConfig]):
     """One generator a cluster; clusters in parallel first, then the samples of a cluster's batches."""
 
     facts: ClassVar[Facts] = Facts(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
+from hpcule.config.ranges import setting
 from hpcule.craft.parts.once_trained import OnceTrained, OnceTrainedConfig
 
 
@@ -14,21 +16,16 @@ class AdversarialConfig(OnceTrainedConfig):
     """What the adversarial methods have in common."""
 
     targeted: bool = True
-    """Toward a label, or away from the sample's own."""
-    label_shift: int | None = 1
-    """The label aimed at is so many after the sample's own; None: half of the classes."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.label_shift is not None and self.label_shift < 0:
-            raise ValueError(f"label_shift={self.label_shift}: at least 0")
+    """Move toward a label, instead of away from the sample's own."""
+    label_shift: int | None = setting(1, at_least=0)
+    """Distance from the sample's own label to the one aimed at; None: half of the classes."""
 
 
-class Adversarial(OnceTrained):
+Attack = TypeVar("Attack", bound=AdversarialConfig)
+
+
+class Adversarial(OnceTrained[Attack]):
     """The surrogate is attacked with every sample."""
-
-    config: AdversarialConfig
 
     @property
     def direction(self) -> float:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.craft.method import Step
 from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.settings import TwoPhaseConfig
@@ -23,19 +24,12 @@ from hpcule.world.keyed import key
 class AdversaryConfig(TwoPhaseConfig):
     """How far the adversary goes."""
 
-    adversary_radius: float = 4.0
-    """Levels."""
-    adversary_steps: int = 10
-    adversary_step_size: float | None = None
-    """Levels; None: a fifth of the radius."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if self.adversary_radius < 0 or self.adversary_steps < 0:
-            raise ValueError("adversary_radius and adversary_steps must be at least 0")
-        if self.adversary_step_size is not None and self.adversary_step_size <= 0:
-            raise ValueError(f"adversary_step_size={self.adversary_step_size:g}: must be above 0")
+    adversary_radius: float = setting(4.0, at_least=0)
+    """Levels that the adversary may move a value by."""
+    adversary_steps: int = setting(10, at_least=0)
+    """Signed steps of the adversary."""
+    adversary_step_size: float | None = setting(None, above=0)
+    """Levels a step of the adversary; None: a fifth of the radius."""
 
     def resolved(self) -> Self:
         """Write out the adversary's step too."""
@@ -87,11 +81,13 @@ class Adversary:
         return moved
 
 
-class AdversariallyTrained(TwoPhase):
+Hardened = TypeVar("Hardened", bound=AdversaryConfig)
+
+
+class AdversariallyTrained(TwoPhase[Hardened]):
     """A model phase whose every step looks at what an adversary makes of the batch, against the network as it was
     before the step, in evaluation mode."""
 
-    config: AdversaryConfig
     before: nn.Module
     """The network before the current step, frozen."""
 

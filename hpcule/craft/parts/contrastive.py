@@ -10,17 +10,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpcule.config.ranges import setting
 from hpcule.craft.method import finite
 from hpcule.craft.parts import separation
 from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, RoundsConfig
 from hpcule.craft.parts.surrogate import Surrogate
 from hpcule.data.schedule import Ghost, ghosts_in_shard
 from hpcule.data.source import Ids
@@ -32,40 +33,36 @@ from hpcule.world.precision import autocast, place
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastiveConfig(TwoPhaseConfig):
+class ContrastiveConfig(ClassNoiseConfig, RoundsConfig):
     """Settings of a contrastive learner, and of noise that lowers its loss."""
 
+    removed: ClassVar[tuple[str, ...]] = ("augment",)
     learner: Literal["simclr", "moco", "byol"] = "simclr"
-    """Whose loss is lowered."""
-    ghost: int = 128
+    """Contrastive method whose loss is lowered."""
+    ghost: int = setting(128, at_least=2)
     """Micro-batch, BatchNorm group, and group of negatives."""
-    augment: Literal["strong"] = "strong"
-    smallest_crop: float = 0.2
-    """Of a view: share of the image's area."""
-    noise_batches: int = 20
-    """Class-wise: minibatches of a noise phase; the walk through the data continues from round to round."""
-    separation: float = 0.0
-    """Sample-wise: weight of TUE's class separation in the noise phase, beside the mean contrastive loss."""
-    temperature: float = 0.5
-    """Of SimCLR's and MoCo's softmax."""
-    target_momentum: float = 0.99
-    """Of MoCo's and BYOL's second branch."""
-    queue: int = 4096
+    strength: float = setting(1.0, at_least=0, at_most=1)
+    """Strength of SimCLR's augmentation, through which both views are drawn."""
+    smallest_crop: float = setting(0.2, above=0, at_most=1)
+    """Smallest share of the image's area that a view shows."""
+    noise_batches: int = setting(20, at_least=1)
+    """Minibatches of a noise phase with unit=class; the walk through the data continues from round to round."""
+    separation: float = setting(0.0, at_least=0)
+    """Weight of TUE's class separation in the noise phase, added to the mean contrastive loss, with unit=sample."""
+    temperature: float = setting(0.5, above=0)
+    """Temperature of SimCLR's and MoCo's softmax."""
+    target_momentum: float = setting(0.99, at_least=0, at_most=1)
+    """Momentum of MoCo's and BYOL's second branch."""
+    queue: int = setting(4096, at_least=1)
     """Keys that are MoCo's negatives."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and what does not go with unit=class."""
         super().__post_init__()
-        if not 0 < self.smallest_crop <= 1 or not 0 <= self.target_momentum <= 1:
-            raise ValueError("smallest_crop must be above 0 to 1, target_momentum 0 to 1")
-        if self.ghost < 2:
-            raise ValueError(f"ghost={self.ghost}: at least 2, for it is the group of negatives")
-        if self.temperature <= 0 or min(self.noise_batches, self.queue) < 1:
-            raise ValueError("temperature must be above 0, noise_batches and queue at least 1")
-        if self.separation < 0 or (self.separation and self.unit == "class"):
-            raise ValueError(f"separation={self.separation:g}: at least 0, and 0 class-wise")
+        if self.separation and self.unit == "class":
+            raise ValueError(f"separation={self.separation:g}: with unit=class valid is 0")
         if self.unit == "class" and (self.noise_steps or 1) > 1:
-            raise ValueError(f"noise_steps={self.noise_steps}: class-wise a batch makes one")
+            raise ValueError(f"noise_steps={self.noise_steps}: with unit=class valid is 1, for a batch makes one step")
 
 
 def new_learner(config: ContrastiveConfig, shape: tuple[int, int, int], seed: int) -> Contrastive:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Problem
 from hpcule.data.augment import CropFlip
@@ -31,9 +32,9 @@ class EncoderConfig(MethodConfig):
     """Name of the network; the authors use resnet50, for which torchvision downloads ImageNet weights."""
     checkpoint: str | None = None
     """State dict for the encoder; every key must match."""
-    encoder_size: int = 224
+    encoder_size: int = setting(224, at_least=32)
     """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
-    ghost: int = 32
+    ghost: int = setting(32, at_least=1)
     """Samples that go through the encoder together."""
     augment: bool = True
     """Padded crop and flip of the sample, before delta is added."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.run import LengthConfig, MethodConfig
-from hpcule.craft.method import Event, Method, Problem, Saved, ShardResult, State, Step
+from hpcule.config.run import LengthConfig
+from hpcule.craft.method import Config, Event, Method, Problem, Saved, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
 
-Config = TypeVar("Config", bound=MethodConfig)
 Integers = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +24,7 @@ TILE = 256
 """Samples perturbed at a time."""
 
 
-class ModelFree(Method, Generic[Config]):
+class ModelFree(Method[Config]):
     """Shard by shard, each rank by itself. Nothing is trained, so nothing is saved."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {}, "smoke": {}}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
 from hpcule.craft.parts.levels import to_levels
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import evaluate, input_gradient
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
-from hpcule.data.view import View, draw_view
+from hpcule.data.view import View
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key, order
 
@@ -102,9 +102,8 @@ class Noise(ABC):
 
     def view(self, ids: Ids, *place: int) -> View | None:
         """The augmentation at that place of the run."""
-        config, source = self.config, self.problem.source
-        purpose = key(self.problem.seed, config.name, "noise view", *place)
-        return draw_view(config.augment, config.strength, purpose, ids, source.shape[1:])
+        purpose = key(self.problem.seed, self.config.name, "noise view", *place)
+        return self.config.view(purpose, ids, self.problem.source.shape[1:])
 
     def count_errors(
         self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int
@@ -212,7 +211,7 @@ class ClassNoise(Noise):
     sign of their summed gradients, as that of AUE's authors does.
     """
 
-    def __init__(self, config: TwoPhaseConfig, problem: Problem, *arguments: Any, sign_of_sum: bool = False) -> None:
+    def __init__(self, config: ClassNoiseConfig, problem: Problem, *arguments: Any, sign_of_sum: bool = False) -> None:
         super().__init__(config, problem, *arguments)
         self._sign_of_sum = sign_of_sum
         classes, device = problem.source.class_count, problem.world.device

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcule.config.ranges import setting
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import SampleNoise
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import ONE_ROUND, AugmentConfig
 from hpcule.craft.parts.surrogate import evaluate
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Work
@@ -21,28 +22,22 @@ from hpcule.world.keyed import key, normal
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnceTrainedConfig(TwoPhaseConfig):
+class OnceTrainedConfig(AugmentConfig):
     """What the methods of the template have in common."""
 
-    unit: Literal["sample"] = "sample"
+    removed: ClassVar[tuple[str, ...]] = ONE_ROUND
     batch: int = 128
     clip_norm: float | None = None
     model_epochs: int | None = 40
     noise_steps: int | None = 250
-    max_rounds: int = 1
-    stop_error: float = -1.0
     start: Literal["zero", "normal"] = "zero"
-    """Of delta; normal: of deviation epsilon, clipped to the budget."""
-    restarts: int = 1
+    """First value of each delta; normal: of deviation epsilon, clipped to the budget."""
+    restarts: int = setting(1, at_least=1)
     """Runs from a start of their own, of which each sample keeps the best."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that restarts differ."""
         super().__post_init__()
-        if self.max_rounds != 1:
-            raise ValueError(f"max_rounds={self.max_rounds}: the surrogate is trained once, so 1")
-        if self.restarts < 1:
-            raise ValueError(f"restarts={self.restarts}: at least 1")
         if self.restarts > 1 and self.start == "zero":
             raise ValueError(f"restarts={self.restarts}: all alike from start=zero; take start=normal")
 
@@ -53,22 +48,25 @@ class OnceTrainedConfig(TwoPhaseConfig):
         return 2.5 * self.epsilon / self.noise_steps
 
 
-class OnceTrained(TwoPhase):
+Once = TypeVar("Once", bound=OnceTrainedConfig)
+
+
+class OnceTrained(TwoPhase[Once]):
     """One round, whose surrogate sees clean samples."""
 
     loss = None
 
     def make_noise(self) -> RestartedNoise:
-        """With restarts."""
+        """Deltas that are the best of several runs."""
         return RestartedNoise(self.config, self.problem, self.targets, self.direction)
 
     @classmethod
-    def work(cls, config: Any, extent: Extent) -> Work:
+    def work(cls, config: Once, extent: Extent) -> Work:
         """One round, with a noise phase that is run from every start."""
         return two_phase_work.work(config, extent, config.restarts)
 
     @classmethod
-    def trial(cls, config: Any, batch: int, workers: int) -> Any:
+    def trial(cls, config: Once, batch: int, workers: int) -> Once:
         """A few steps of each phase, from one start."""
         return replace(two_phase_work.trial(config, batch), warmup_epochs=0, start="zero", restarts=1)
 

@@ -1,85 +1,126 @@
-"""The settings that methods of the two-phase template share."""
+"""The settings of the two-phase template, in parts: a method has those that change what it crafts, and no others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig
-from hpcule.data.view import Augment
+from hpcule.craft.method import Unit
+from hpcule.data.source import Ids
+from hpcule.data.view import Augment, View, draw_view
 
 RateSchedule = Literal["constant", "cosine", "stairs"]
+ONE_ROUND = ("unit", "subset", "max_rounds", "stop_error")
+"""Settings of earlier versions without effect on sample-wise methods of one round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoPhaseConfig(BoundedConfig):
-    """What the methods of the template have in common."""
+    """Settings of every method of the template: how the surrogate is trained, and the noise steps.
 
-    unit: Literal["sample", "class"] = "sample"
-    """What one delta is shared by."""
+    Its properties are constants where a method has no setting of that name; the classes below make settings of them.
+    """
+
     surrogate: str = "resnet18"
-    batch: int = 512
-    ghost: int = 32
+    """Network that is trained, and that the noise steps differentiate."""
+    batch: int = setting(512, at_least=1)
+    """Samples of a training step, over all workers."""
+    ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_norm: float | None = 5.0
-    model_steps: int = 10
+    learning_rate: float = setting(0.1, above=0)
+    """Learning rate of SGD for the surrogate."""
+    momentum: float = setting(0.9, at_least=0)
+    """Momentum of SGD."""
+    weight_decay: float = setting(5e-4, at_least=0)
+    """Weight decay of SGD."""
+    clip_norm: float | None = setting(5.0, above=0)
+    """Largest L2 norm of the surrogate's gradient; None: no limit."""
+    model_steps: int = setting(10, at_least=1)
     """Minibatches of a model phase; the walk through the data continues from round to round."""
-    model_epochs: int | None = None
-    """So many times all samples instead."""
+    model_epochs: int | None = setting(None, at_least=1)
+    """Passes over all samples in a model phase; overrides `model_steps`."""
     schedule: RateSchedule = "constant"
-    """Of the learning rate over all rounds; cosine to 0, or stairs that fall to a tenth at the milestones."""
-    milestones: tuple[float, ...] = (0.375, 0.625, 0.875)
-    """Parts of the way."""
-    warmup_epochs: int = 0
-    """Over which the learning rate grows to its full height."""
-    augment: Augment = "none"
-    """What the surrogate looks through in both phases, drawn anew at every step; strong is SimCLR's augmentation."""
-    strength: float = 1.0
-    """Of the strong augmentation."""
-    noise_steps: int | None = None
+    """Course of the learning rate over all rounds; cosine to 0, or stairs that fall to a tenth at the milestones."""
+    milestones: tuple[float, ...] = setting((0.375, 0.625, 0.875), above=0, below=1)
+    """Parts of all rounds after which the learning rate falls with schedule=stairs."""
+    warmup_epochs: int = setting(0, at_least=0)
+    """Epochs over which the learning rate grows to its full height."""
+    noise_steps: int | None = setting(None, at_least=1)
     """Signed steps on each delta in a noise phase; None: 20 sample-wise, 1 class-wise."""
-    step_size: float | None = None
+    step_size: float | None = setting(None, above=0)
     """Levels a noise step; None: epsilon / 10."""
-    stop_error: float = 0.01
-    """End when the surrogate's error on the perturbed samples is this small."""
-    max_rounds: int = 30
-    subset: float = 0.2
-    """Class-wise: share of each class that a noise phase walks through."""
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        if not 0 < self.subset <= 1:
-            raise ValueError(f"subset={self.subset:g}: valid are above 0 to 1")
-        if min(self.batch, self.ghost, self.model_steps, self.max_rounds) < 1:
-            raise ValueError("batch, ghost, model_steps and max_rounds must be at least 1")
-        if self.learning_rate <= 0 or min(self.momentum, self.weight_decay) < 0:
-            raise ValueError("learning_rate must be above 0, momentum and weight_decay at least 0")
-        if not all(0 < part < 1 for part in self.milestones):
-            raise ValueError(f"milestones={list(self.milestones)}: valid are parts of the way, above 0 and below 1")
-        if self.model_epochs is not None and self.model_epochs < 1:
-            raise ValueError(f"model_epochs={self.model_epochs}: at least 1")
-        if self.warmup_epochs < 0 or not 0 <= self.strength <= 1:
-            raise ValueError("warmup_epochs must be at least 0, strength 0 to 1")
-        if self.noise_steps is not None and self.noise_steps < 1:
-            raise ValueError(f"noise_steps={self.noise_steps}: at least 1")
-        if self.step_size is not None and self.step_size <= 0:
-            raise ValueError(f"step_size={self.step_size:g}: must be above 0")
+    @property
+    def unit(self) -> Unit:
+        """What one delta is shared by."""
+        return "sample"
+
+    @property
+    def max_rounds(self) -> int:
+        """Largest number of rounds."""
+        return 1
+
+    @property
+    def stop_error(self) -> float:
+        """Error of the surrogate on the perturbed samples at which the run ends early; below 0: never."""
+        return -1.0
 
     @property
     def default_noise_steps(self) -> int:
-        """What `noise_steps` is where it is not set."""
+        """Value of `noise_steps` if it is not set."""
         return 20 if self.unit == "sample" else 1
 
     @property
     def default_step(self) -> float:
-        """What `step_size` is where it is not set; may look at the number of steps."""
+        """Value of `step_size` if it is not set; may read the number of steps."""
         return self.epsilon / 10
 
     def resolved(self) -> Self:
-        """Write out what depends on other settings."""
+        """The same settings with the noise steps and their size written out."""
         counted = replace(self, noise_steps=self.noise_steps or self.default_noise_steps)
         return replace(counted, step_size=counted.step_size or counted.default_step)
+
+    def view(self, purpose: int, ids: Ids, size: tuple[int, int]) -> View | None:
+        """The augmentation of samples of a height and width, drawn with the key `purpose`; None: no augmentation."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(TwoPhaseConfig):
+    """Settings of the augmentation."""
+
+    augment: Augment = "none"
+    """Augmentation of what the surrogate sees in both phases, drawn again at every step; strong is SimCLR's."""
+    strength: float = setting(1.0, at_least=0, at_most=1)
+    """Strength of the strong augmentation."""
+
+    def view(self, purpose: int, ids: Ids, size: tuple[int, int]) -> View | None:
+        """The augmentation of these settings."""
+        return draw_view(self.augment, self.strength, purpose, ids, size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsConfig(TwoPhaseConfig):
+    """Settings of methods that alternate between the phases."""
+
+    stop_error: float = 0.01
+    """Error of the surrogate on the perturbed samples at which the run ends; below 0: all rounds are made."""
+    max_rounds: int = setting(30, at_least=1)
+    """Largest number of rounds of a model phase and a noise phase."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassNoiseConfig(TwoPhaseConfig):
+    """Settings of methods whose deltas may be shared by the samples of a class."""
+
+    unit: Literal["sample", "class"] = "sample"
+    """What one delta is shared by."""
+    subset: float = setting(0.2, above=0, at_most=1)
+    """Share of each class that a noise phase walks through with unit=class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlternatingConfig(ClassNoiseConfig, RoundsConfig, AugmentConfig):
+    """Settings of EM and of the methods that extend it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
 from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Source
-from hpcule.data.view import draw_view
 from hpcule.nets import build
 from hpcule.world.keyed import key
 
+Template = TypeVar("Template", bound=TwoPhaseConfig)
 
-class TwoPhase(Method):
+
+class TwoPhase(Method[Template]):
     """Rounds of a model phase and a noise phase until the surrogate has learnt the perturbed samples.
 
     A method of the template says what a noise step aims at (`targets`) and in which direction it goes.
@@ -34,7 +35,7 @@ class TwoPhase(Method):
     """How a batch moves a class's delta: by the sign of its samples' summed gradients, or to the mean of where each
     sample's own signed step leads."""
 
-    def __init__(self, config: TwoPhaseConfig, problem: Problem) -> None:
+    def __init__(self, config: Template, problem: Problem) -> None:
         self.config = config
         self.problem = problem
         self.surrogate = self.make_surrogate()
@@ -49,23 +50,23 @@ class TwoPhase(Method):
         self.finished = False
 
     @classmethod
-    def unit(cls, config: TwoPhaseConfig) -> Unit:
-        """As the setting says."""
+    def unit(cls, config: Template) -> Unit:
+        """The unit of the settings."""
         return config.unit
 
     @classmethod
-    def groups(cls, config: TwoPhaseConfig, source: Source) -> int:
-        """One delta a class, or none shared."""
+    def groups(cls, config: Template, source: Source) -> int:
+        """The number of classes, or 0 sample-wise."""
         return source.class_count if config.unit == "class" else 0
 
     @classmethod
-    def work(cls, config: Any, extent: Extent) -> Work:
-        """`max_rounds` rounds."""
+    def work(cls, config: Template, extent: Extent) -> Work:
+        """The cost of `max_rounds` rounds."""
         return two_phase_work.work(config, extent)
 
     @classmethod
-    def trial(cls, config: Any, batch: int, workers: int) -> Any:
-        """Two short rounds."""
+    def trial(cls, config: Template, batch: int, workers: int) -> Template:
+        """Settings of two short rounds."""
         return two_phase_work.trial(config, batch)
 
     @property
@@ -98,10 +99,11 @@ class TwoPhase(Method):
 
     def make_noise(self) -> Noise:
         """The deltas, and how they move."""
-        shared = self.config, self.problem, self.targets, self.direction
-        if self.config.unit == "sample":
-            return SampleNoise(*shared)
-        return ClassNoise(*shared, sign_of_sum=self.sign_of_sum)
+        config: TwoPhaseConfig = self.config
+        arguments = self.problem, self.targets, self.direction
+        if isinstance(config, ClassNoiseConfig) and config.unit == "class":
+            return ClassNoise(config, *arguments, sign_of_sum=self.sign_of_sum)
+        return SampleNoise(config, *arguments)
 
     def frozen(self) -> nn.Module:
         """What a noise phase looks at."""
@@ -169,9 +171,8 @@ class TwoPhase(Method):
         clean = self.problem.unit_interval(self.problem.reader.take(ghost.shard, ghost.ids))
         labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
         inputs = self.seen(clean, ghost)
-        config, epoch = self.config, self.batches // self.schedule.steps
-        purpose = key(self.problem.seed, config.name, "model view", epoch)
-        view = draw_view(config.augment, config.strength, purpose, ghost.ids, self.problem.source.shape[1:])
+        purpose = key(self.problem.seed, self.config.name, "model view", self.batches // self.schedule.steps)
+        view = self.config.view(purpose, ghost.ids, self.problem.source.shape[1:])
         return (view.apply(inputs) if view else inputs), labels
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from torch import nn
 
-from hpcule.craft.parts.settings import TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
 
@@ -59,14 +59,15 @@ def work(
     if networks > 1:
         memory += 4.0 * weights * networks
         checkpoint += 4.0 * weights * networks
-    shared = 0 if config.unit == "sample" else extent.classes
-    if config.unit == "sample":
+    if isinstance(config, ClassNoiseConfig) and config.unit == "class":
+        shared = extent.classes
+        noise = _noise_by_class(config, extent, noise_passes)
+        checkpoint += 4 * shared * extent.values
+    else:
+        shared = 0
         noise = _noise_by_sample(config, extent, runs, noise_passes, networks)
         memory += 2 * extent.values * extent.own_samples
         checkpoint += 2 * extent.values * extent.samples
-    else:
-        noise = _noise_by_class(config, extent, noise_passes)
-        checkpoint += 4 * shared * extent.values
     note = (
         f"{config.max_rounds} rounds (method.max_rounds) are the most there can be: the run ends after the first "
         f"round with an error of at most {config.stop_error:g}"
@@ -78,22 +79,19 @@ def work(
 def trial(config: Config, batch: int) -> Config:
     """Two rounds of three model steps and two noise steps, where there are as many; the error ends none."""
     assert config.noise_steps is not None
-    return type(config)(
-        name=config.name,
-        unit=config.unit,
-        surrogate=config.surrogate,
-        batch=batch,
-        ghost=config.ghost,
-        clip_norm=config.clip_norm,
-        model_steps=3,
-        model_epochs=None,
-        augment=config.augment,
-        strength=config.strength,
-        noise_steps=min(2, config.noise_steps),
-        stop_error=-1.0,
-        max_rounds=min(2, config.max_rounds),
-        subset=1.0,
-    ).resolved()
+    present = {field.name for field in fields(config)}
+    kept = present & {"name", "unit", "surrogate", "ghost", "clip_norm", "augment", "strength"}
+    short = {
+        "batch": batch,
+        "model_steps": 3,
+        "model_epochs": None,
+        "noise_steps": min(2, config.noise_steps),
+        "stop_error": -1.0,
+        "max_rounds": min(2, config.max_rounds),
+        "subset": 1.0,
+    }
+    settings = {name: getattr(config, name) for name in kept} | short
+    return type(config)(**{name: value for name, value in settings.items() if name in present}).resolved()
 
 
 def training(extent: Extent, network: nn.Module, walk: Walk, steps: int, starts: int = 1) -> Phase:
@@ -133,7 +131,7 @@ def _noise_by_sample(
     return noise, _round(config, extent, passes=0.0)
 
 
-def _noise_by_class(config: TwoPhaseConfig, extent: Extent, each: float) -> tuple[Phase, Phase]:
+def _noise_by_class(config: ClassNoiseConfig, extent: Extent, each: float) -> tuple[Phase, Phase]:
     """All ranks walk through the subset with a sum a batch, and once more to count errors."""
     assert config.noise_steps is not None
     subset = max(extent.classes, round(config.subset * extent.samples))

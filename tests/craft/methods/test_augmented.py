@@ -171,12 +171,12 @@ def test_each_sample_keeps_its_best_restart():
 @pytest.mark.parametrize(
     ("run", "setting", "message"),
     [
-        ("aap", "method.max_rounds=2", "the surrogate is trained once"),
-        ("aap", "method.unit=class", "method.unit=class: valid are sample"),
+        ("aap", "method.max_rounds=2", "method.max_rounds: earlier versions had this setting"),
+        ("aap", "method.unit=class", "method.unit: earlier versions had this setting"),
         ("aap", "method.restarts=2", "take start=normal"),
-        ("aap", "method.label_shift=-1", "label_shift=-1: at least 0"),
-        ("aue", "method.strength=1.5", "strength 0 to 1"),
-        ("aue", "method.model_epochs=0", "model_epochs=0: at least 1"),
+        ("aap", "method.label_shift=-1", "label_shift=-1: valid are whole numbers from 0"),
+        ("aue", "method.strength=1.5", "strength=1.5: valid are numbers from 0 up to 1"),
+        ("aue", "method.model_epochs=0", "model_epochs=0: valid are whole numbers from 1"),
         ("aue", "method.augment=stong", "valid are none, crop-flip, strong"),
     ],
 )

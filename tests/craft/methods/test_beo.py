@@ -182,12 +182,12 @@ def test_steps_are_in_proportion_to_the_budget_and_reach_it():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("method.outer_steps=0", "outer_steps, epochs, batch and ghost must be at least 1"),
-        ("method.epochs=0", "outer_steps, epochs, batch and ghost must be at least 1"),
-        ("method.bandwidth=0", "bandwidth=0: must be above 0"),
+        ("method.outer_steps=0", "outer_steps=0: valid are whole numbers from 1"),
+        ("method.epochs=0", "epochs=0: valid are whole numbers from 1"),
+        ("method.bandwidth=0", "bandwidth=0: valid are numbers above 0"),
         ("method.bandwidth=.inf", "bandwidth=inf: expected a finite number"),
-        ("method.step_size=-1", "step_size=-1: must be above 0"),
-        ("method.learning_rate=0", "learning_rate must be above 0"),
+        ("method.step_size=-1", "step_size=-1: valid are numbers above 0"),
+        ("method.learning_rate=0", "learning_rate=0: valid are numbers above 0"),
         ("method.epsilon=0", "epsilon=0: valid are"),
         ("method.unit=class", "unknown setting"),
         ("method.surrogate=resnet19", "resnet18"),

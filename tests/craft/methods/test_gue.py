@@ -115,10 +115,10 @@ def test_the_budget_and_the_box_are_kept(dtype):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("method.epochs=0", "epochs, batch, ghost and inner_steps must be at least 1"),
-        ("method.inner_steps=0", "epochs, batch, ghost and inner_steps must be at least 1"),
-        ("method.drive=0", "drive must be above 0"),
-        ("method.generator_rate=-1", "generator_rate"),
+        ("method.epochs=0", "epochs=0: valid are whole numbers from 1"),
+        ("method.inner_steps=0", "inner_steps=0: valid are whole numbers from 1"),
+        ("method.drive=0", "drive=0: valid are numbers above 0"),
+        ("method.generator_rate=-1", "generator_rate=-1: valid are numbers above 0"),
         ("method.epsilon=0", "epsilon=0: valid are"),
         ("method.unit=class", "unknown setting"),
     ],

@@ -188,11 +188,11 @@ def test_silence_stays_silent():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("patch=1", "method.patch=1: at least 2 samples, or null"),
-        ("patches=0", "method.patches and region must be at least 1"),
-        ("taps=4", "method.taps=4: an odd number of at least 3"),
-        ("blur=0", "method.blur=0: above 0, at most 1"),
-        ("fade=21", "method.fade=21: 0 up to half of the patch"),
+        ("patch=1", "method.patch=1: valid are whole numbers from 2"),
+        ("patches=0", "method.patches=0: valid are whole numbers from 1"),
+        ("taps=4", "method.taps=4: valid are odd numbers from 3"),
+        ("blur=0", "method.blur=0: valid are numbers above 0 up to 1"),
+        ("fade=21", "method.fade=21: valid are whole numbers up to half of the patch, 20"),
         ("short=cut", "method.short=cut: valid are wrap, relative, skip"),
     ],
 )

@@ -146,9 +146,9 @@ def test_noise_comes_once_the_error_has_been_small_and_stays(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("method.weight_noise=-1", "weight_noise must be at least 0"),
-        ("method.weight_noise_step=0", "weight_noise_step above 0"),
-        ("method.noise_draws=0", "must be at least 1"),
+        ("method.weight_noise=-1", "weight_noise=-1: valid are numbers from 0"),
+        ("method.weight_noise_step=0", "weight_noise_step=0: valid are numbers above 0"),
+        ("method.noise_draws=0", "noise_draws=0: valid are whole numbers from 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(setting, message):

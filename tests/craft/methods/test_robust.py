@@ -148,13 +148,13 @@ def test_every_sample_gets_its_noise_from_the_finished_surrogate():
 @pytest.mark.parametrize(
     ("run", "setting", "message"),
     [
-        ("rem", "method.max_rounds=2", "noise is drawn anew at each visit"),
-        ("rem", "method.draws=0", "draws=0: at least 1"),
-        ("rem", "method.adversary_radius=-1", "must be at least 0"),
-        ("rem", "method.adversary_step_size=0", "must be above 0"),
-        ("rem", "method.milestones=[0.4, 2]", "valid are parts of the way"),
+        ("rem", "method.max_rounds=2", "method.max_rounds: earlier versions had this setting"),
+        ("rem", "method.draws=0", "draws=0: valid are whole numbers from 1"),
+        ("rem", "method.adversary_radius=-1", "adversary_radius=-1: valid are numbers from 0"),
+        ("rem", "method.adversary_step_size=0", "adversary_step_size=0: valid are numbers above 0"),
+        ("rem", "method.milestones=[0.4, 2]", "valid are numbers above 0 and below 1"),
         ("entf", "method.aim=shove", "valid are push, pull"),
-        ("entf", "method.max_rounds=2", "the surrogate is trained once"),
+        ("entf", "method.subset=0.2", "method.subset: earlier versions had this setting"),
         ("entf", "method.label_shift=1", "unknown setting"),
     ],
 )

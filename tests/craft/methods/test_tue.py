@@ -83,7 +83,10 @@ def test_what_is_published_keeps_budget_and_grid():
     assert (published.min(), published.max()) == (0, 255)
 
 
-@pytest.mark.parametrize(("setting", "message"), [("steps=0", "steps=0: at least 1"), ("step_size=0", "must be above")])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("steps=0", "steps=0: valid are whole numbers from 1"), ("step_size=0", "step_size=0: valid are numbers above 0")],
+)
 def test_what_makes_no_sense_is_refused(setting, message):
     with pytest.raises(UsageError, match=message):
         make_method(ToySource(40), None, f"method.{setting}")
