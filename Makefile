@@ -7,11 +7,12 @@ REQUIREMENTS := pyproject.toml constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format docs pages bench clean fashion-mnist
+.PHONY: help demo test test-all test-cluster lint format docs pages bench clean fashion-mnist
 
 help:
 	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
-	@echo "make test          set up everything, then lint, type check and run all tests"
+	@echo "make test          set up everything, then lint, type check and run the default tests"
+	@echo "make test-all      the same with the slow tests"
 	@echo "make test-cluster  start a Slurm on this machine (Debian, as root), run the tests that need it, and stop it"
 	@echo "make lint          ruff, mypy and the words of our texts alone"
 	@echo "make format        let ruff format the code and fix what it can"
@@ -26,6 +27,9 @@ demo: $(VENV)/installed
 
 test: lint fashion-mnist
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-all: lint fashion-mnist
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not cluster'
 
 # Exit code 3 of local-cluster: it cannot be had on this machine, and has said why.
 test-cluster: $(VENV)/installed-dev

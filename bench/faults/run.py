@@ -285,8 +285,8 @@ FAULTS: dict[str, tuple[int, Callable[[Trial], str]]] = {
     "slow rank": (4, harmless("slow")),
     "rank stopped for a second": (6, paused),
     "rank stopped, launcher killed": (6, orphaned),
-    "orphan awakes beside the resume": (4, awakened(early=True)),
-    "orphan awakes after the resume": (2, awakened(early=False)),
+    "orphan wakes up during the resume": (4, awakened(early=True)),
+    "orphan wakes up after the resume": (2, awakened(early=False)),
     "SIGTERM": (8, killed("TERM")),
     "SIGUSR1": (4, killed("USR1")),
 }
