@@ -1,6 +1,7 @@
 """`hpcule plan craft METHOD ...` and `hpcule plan STUDY.yaml`: time, node-hours, memory, disk and traffic beforehand.
 
-A short measured calibration on this machine, and an explicit cost model.
+em, pil and uc have an explicit cost model and a short measured calibration on this machine. Crafts with any other
+method are timed on some samples, with the settings of the run, and extrapolated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def add_to(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("plan", help="predict what a craft or a study takes, on any number of nodes")
     parser.add_argument("what", metavar="craft|STUDY.yaml", help="a craft, or the file of a study")
-    parser.add_argument("method", metavar="METHOD", nargs="?", help="of a craft: em, pil or uc")
+    parser.add_argument("method", metavar="METHOD", nargs="?", help="of a craft: any of `hpcule methods`")
     parser.add_argument("--data", metavar="DATA", help="of a craft: samples like those that are planned for")
     add_preset(parser)
     add_settings(parser)

@@ -13,7 +13,7 @@ from hpcule.cli.options import add_data, add_json, add_out, add_preset, add_sett
 def add_to(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("scale", help="measure a craft with 1..W workers: time, efficiency, where the time goes")
-    parser.add_argument("method", metavar="METHOD", help="em, pil or uc")
+    parser.add_argument("method", metavar="METHOD", help="any of `hpcule methods`")
     add_data(parser)
     parser.add_argument("--workers", type=positive, required=True, metavar="W", help="local processes, at most")
     add_out(parser, "hpcule-runs/scale", "results.json and report.html go here")

@@ -201,15 +201,17 @@ class Method(ABC, Generic[Config]):
         return 0
 
     @classmethod
-    @abstractmethod
-    def work(cls, config: Config, extent: Extent) -> Work:
-        """What a run of that extent does on its busiest rank: the cost model that `hpcule plan` puts seconds to."""
+    def work(cls, config: Config, extent: Extent) -> Work | None:
+        """What a run of that extent does on its busiest rank: the cost model that `hpcule plan` puts seconds to; None:
+        not counted, and `plan` times a trial with these settings and extrapolates."""
+        return None
 
     @classmethod
-    @abstractmethod
     def trial(cls, config: Config, batch: int, workers: int) -> Config:
-        """Settings for a run of a few steps with this batch, whose steps cost what those of `config` cost; what the
-        cost does not depend on is left at its default, so that runs that cost alike have one trial."""
+        """Settings for a run of a few steps with this batch, whose steps cost what those of `config` cost; only used
+        with `work`. What the cost does not depend on is left at its default, so that runs that cost the same have one
+        trial."""
+        return config
 
     @abstractmethod
     def run(self) -> Iterator[Event]:

@@ -20,8 +20,7 @@ from hpcule.craft.journal import SECTIONS
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Source
-from hpcule.planning.footprint import grown_bytes, store_bytes
-from hpcule.planning.trial import Trial, start
+from hpcule.planning.trial import Trial, grown_bytes, start, store_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str
     works, extents, first = [_work(run) for run in runs], [_extent(run) for run in runs], runs[0]
     read, write = [], []
     for run, work, extent in zip(runs, works, extents, strict=True):
-        size = store_bytes(config, extent, work) * extent.own_shards / extent.shards
+        size = store_bytes(config, extent, work.shared) * extent.own_shards / extent.shards
         read.append(Observation(extent.own_samples, extent.own_shards, run["read_seconds"]))
         write.append(Observation(size, extent.own_shards, run["write_seconds"]))
     read_sample, read_shard = fit(read)
@@ -236,4 +235,6 @@ def _extent(run: Mapping[str, Any]) -> Extent:
 
 def _work(run: Mapping[str, Any]) -> Work:
     method = find(run["method"]["name"])
-    return method.work(build(method.config_class, run["method"]), _extent(run))
+    work = method.work(build(method.config_class, run["method"]), _extent(run))
+    assert work is not None
+    return work

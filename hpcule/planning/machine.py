@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpcule.config.errors import UsageError
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.work import Extent, Phase
-from hpcule.planning.calibrate import Calibration
+from hpcule.planning.calibrate import Measured
 
 LARGEST_WORKERS, LARGEST_SAMPLES = 1_000_000, 10**12
 NOTABLE = 1.05
@@ -51,7 +51,7 @@ def limits(
     config: CraftConfig,
     extent: Extent,
     machine: Machine,
-    measured: Calibration,
+    measured: Measured,
     phases: Sequence[Phase],
     wall: float,
 ) -> list[str]:

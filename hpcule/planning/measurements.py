@@ -13,11 +13,12 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.craft.config import CraftConfig
 from hpcule.data.source import Source
-from hpcule.planning.calibrate import Calibration, calibrate, settings_of
+from hpcule.planning.calibrate import Calibration, Measured, calibrate, settings_of
+from hpcule.planning.timed import Timing, time_craft, timing_settings
 from hpcule.planning.victim_trial import VictimCalibration, VictimTrial, calibrate_victim, victim_settings
 from hpcule.store.files import read_json, to_json, write_atomically
 
-Known = TypeVar("Known", Calibration, VictimCalibration)
+Known = TypeVar("Known", Calibration, Timing, VictimCalibration)
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Measurements:
     """Called with what is going to be measured."""
     crafts: list[Calibration] = field(default_factory=list)
     victims: list[VictimCalibration] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
     path: Path | None = None
     """The file that they were read from."""
 
@@ -42,13 +44,19 @@ class Measurements:
             tree = read_json(path)
             crafts = [build(Calibration, entry) for entry in tree["crafts"]]
             victims = [build(VictimCalibration, entry) for entry in tree["victims"]]
+            timings = [build(Timing, entry) for entry in tree["timings"]]
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise UsageError(f"{path} is no calibration file ({error}): name one that `hpcule plan` wrote") from None
-        return cls(report, crafts, victims, path)
+        return cls(report, crafts, victims, timings, path)
 
     def write(self, path: Path) -> None:
         """Keep them for another plan."""
-        tree = {name: [dataclasses.asdict(entry) for entry in getattr(self, name)] for name in ("crafts", "victims")}
+        kinds: dict[str, Sequence[Measured]] = {
+            "crafts": self.crafts,
+            "victims": self.victims,
+            "timings": self.timings,
+        }
+        tree = {kind: [dataclasses.asdict(entry) for entry in entries] for kind, entries in kinds.items()}
         write_atomically(path, to_json(tree))
 
     def craft(self, config: CraftConfig, source: Source, samples: int, workers: int) -> Calibration:
@@ -63,6 +71,19 @@ class Measurements:
             return calibrate(config, source, samples, workers, folder)
 
         return self._find(self.crafts, settings_of(config, source), workers, measure)
+
+    def timing(self, config: CraftConfig, source: Source, workers: int) -> Timing:
+        """Timed crafts with so many workers on this machine, of a method that counts no work.
+
+        Raises:
+            UsageError: the file has none that fits.
+        """
+
+        def measure(folder: Path) -> Timing:
+            self.report(f"crafts of some samples with {config.method.name}, {workers} worker(s), a minute each at most")
+            return time_craft(config, source, workers, folder)
+
+        return self._find(self.timings, timing_settings(config, source), workers, measure)
 
     def victim(self, trial: VictimTrial, source: Source, workers: int) -> VictimCalibration:
         """That of a victim beside others, one on each of so many workers.
@@ -90,7 +111,7 @@ class Measurements:
         return known[-1]
 
 
-def _misfit(known: Sequence[Calibration | VictimCalibration], settings: dict[str, Any], workers: int) -> str:
+def _misfit(known: Sequence[Measured], settings: dict[str, Any], workers: int) -> str:
     """Why none of the entries fits, told of the nearest one."""
     wanted = _flat({**settings, "workers": workers})
     differences = [

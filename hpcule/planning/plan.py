@@ -10,12 +10,14 @@ from typing import Any
 from hpcule.config.errors import UsageError
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.preparation import check_task
+from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import local_workers
 from hpcule.planning.machine import LARGEST_SAMPLES, Machine
 from hpcule.planning.measurements import Measurements
 from hpcule.planning.predict import Prediction, predict
+from hpcule.planning.timed import extrapolate
 from hpcule.planning.trial import extent_of, planned_cut
 from hpcule.planning.victim_trial import VictimTrial
 from hpcule.study.config import StudyConfig
@@ -29,6 +31,8 @@ class StudyPlan:
     machine: str
     nodes: int
     workers: int
+    lower_bound: bool
+    """Whether it takes at least as long: the trial of a craft was not finished."""
     crafts: int
     victims: int
     craft_seconds: float
@@ -43,7 +47,8 @@ class StudyPlan:
     """Of the largest worker while it crafts."""
     store_bytes: int
     """Of all stores together."""
-    traffic_bytes: float
+    traffic_bytes: float | None
+    """Sent by a worker; None if it is not known of every craft."""
     limits: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -71,10 +76,14 @@ def plan_craft(
             f"{samples} samples on {machine.workers} workers: valid are 2 to {LARGEST_SAMPLES:,}, at least one a worker"
         )
     check_task(config, source)
-    measured = known.craft(config, source, samples, local_workers(config.world, machine.workers_per_node))
+    method, local = find(config.method.name), local_workers(config.world, machine.workers_per_node)
     cut = planned_cut(config, source, samples, machine.workers)
-    extent = extent_of(config, source, cut, machine.workers, measured.device)
-    return predict(config, extent, machine, measured, features_kept=features_kept)
+    extent = extent_of(config, source, cut, machine.workers, "cpu")
+    if method.work(config.method, extent) is None:
+        timing, shared = known.timing(config, source, local), method.groups(config.method, source)
+        return extrapolate(config, replace(extent, device=timing.device), shared, machine, timing)
+    measured = known.craft(config, source, samples, local)
+    return predict(config, replace(extent, device=measured.device), machine, measured, features_kept=features_kept)
 
 
 def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> StudyPlan:
@@ -100,10 +109,12 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
     crafting = sum(craft.wall_seconds - craft.start_seconds for craft in crafts)
     start = crafts[0].start_seconds
     wall = start + crafting + longest
+    traffic = [craft.traffic_bytes for craft in crafts]
     return StudyPlan(
         machine=machine.name,
         nodes=machine.nodes,
         workers=machine.workers,
+        lower_bound=any(craft.lower_bound for craft in crafts),
         crafts=len(crafts),
         victims=len(seconds),
         craft_seconds=crafting,
@@ -114,7 +125,7 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         worker_hours=wall * machine.workers / 3600,
         memory_bytes=max(craft.memory_bytes for craft in crafts),
         store_bytes=sum(craft.store_bytes for craft in crafts),
-        traffic_bytes=sum(craft.traffic_bytes for craft in crafts),
+        traffic_bytes=None if None in traffic else sum(sent for sent in traffic if sent is not None),
         limits=tuple(_study_limits(crafts, len(seconds), machine)),
     )
 
@@ -149,6 +160,12 @@ def assumptions(known: Measurements, machines: Sequence[Machine]) -> Mapping[str
         f"{entry.settings['method']['name']}: short crafts with {entry.workers} worker(s) of {entry.threads} thread(s) "
         f"on {entry.cores} cores ({entry.device}), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"
         for entry in known.crafts
+    ]
+    measured += [
+        f"{entry.settings['method']['name']}: crafts of {' and '.join(str(run.samples) for run in entry.runs)} samples "
+        f"with {entry.workers} worker(s) on {entry.cores} cores, {entry.measured_seconds:.0f} s, load "
+        f"{entry.load:.1f} before"
+        for entry in known.timings
     ]
     measured += [
         f"{entry.settings['victim']['network']}, batch {entry.settings['victim']['batch']}: short trainings side by "

@@ -16,8 +16,8 @@ from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase
 from hpcule.planning.calibrate import Calibration, Rate
-from hpcule.planning.footprint import grown_bytes, store_bytes
 from hpcule.planning.machine import Machine, limits
+from hpcule.planning.trial import grown_bytes, store_bytes
 from hpcule.world.group import TREE_BYTES
 
 TICK_BYTES = 24
@@ -44,6 +44,8 @@ class Prediction:
     workers: int
     samples: int
     shards: int
+    lower_bound: bool = False
+    """Whether the run takes at least as long: a trial of it was not finished."""
     wall_seconds: float
     craft_seconds: float
     """As `craft --json` reports it."""
@@ -58,8 +60,8 @@ class Prediction:
     store_bytes: int
     checkpoint_bytes: float
     """Of one; two are kept, and a third is there while it is written."""
-    traffic_bytes: float
-    """Sent by a worker over the whole run."""
+    traffic_bytes: float | None
+    """Sent by a worker over the whole run; None if it is not known."""
     stages: tuple[Stage, ...]
     limits: tuple[str, ...]
     """What holds this run back, and what could not be known."""
@@ -72,7 +74,7 @@ class Prediction:
 def predict(
     config: CraftConfig, extent: Extent, machine: Machine, measured: Calibration, *, features_kept: bool = False
 ) -> Prediction:
-    """What a craft of that extent takes on a machine whose nodes are like the one that was measured.
+    """What a craft of a method that counts its work takes, on a machine whose nodes are like the one that was measured.
 
     Args:
         config: the settings of the run.
@@ -82,11 +84,12 @@ def predict(
         features_kept: an earlier craft of the same study has done what a study does once.
     """
     work = find(config.method.name).work(config.method, extent)
+    assert work is not None, "methods that count no work are timed"
     phases = [phase for phase in work.phases if not (phase.kept and features_kept)]
     rates = {rate.stage: rate for rate in measured.rates}
     stages = tuple(_stage(phase, rates[phase.stage], machine, measured) for phase in phases)
     craft = sum(stage.compute_seconds + stage.communication_seconds for stage in stages)
-    store = store_bytes(config, extent, work)
+    store = store_bytes(config, extent, work.shared)
     checkpoints = work.checkpoint * int(craft / max(1.0, config.world.checkpoint_seconds))
     storage = _storage_seconds(extent, store, checkpoints, measured)
     marks = sum(phase.marks for phase in phases)

@@ -20,7 +20,7 @@ from hpcule.config.tree import to_tree
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.run import craft
 from hpcule.craft.table import configure, find
-from hpcule.craft.work import Extent, Walk
+from hpcule.craft.work import Extent, Walk, Work
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
@@ -47,23 +47,27 @@ class Trial:
     """craft: so many of the source's, spread evenly. calibrate: those of the planned run, maybe more than it has."""
 
 
-def start(trial: Trial, folder: Path, workers: int) -> dict[str, Any]:
-    """Run a trial on so many local workers; returns what `launch` does."""
+def start(trial: Trial, folder: Path, workers: int, seconds: float | None = None) -> dict[str, Any]:
+    """Run a trial on so many local workers, and for so long at most; returns and raises what `launch` does."""
     tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
-    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}")
+    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}", seconds)
 
 
-def launch(tree: dict[str, Any], folder: Path, workers: int, what: str) -> dict[str, Any]:
+def launch(tree: dict[str, Any], folder: Path, workers: int, what: str, seconds: float | None = None) -> dict[str, Any]:
     """Do what `tree` says on so many local workers: results.json, and the seconds from start to end, `wall_seconds`.
 
     Raises:
         WorkerError: `what` failed; with its own message.
+        TimeoutError: it was not finished within `seconds`, and has been killed with all its workers.
     """
     private_directory(folder)
     write_atomically(folder / "trial.json", to_json(tree))
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
-    ended = subprocess.run(command, capture_output=True, text=True)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{what} on {workers} worker(s) took more than {seconds:.0f} s") from None
     wall = time.perf_counter() - begin
     if ended.returncode:
         lines = [line for line in ended.stderr.splitlines() if line.startswith("hpcule: ")]
@@ -172,3 +176,25 @@ def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> 
 
 def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
     return craft(config, source, Vault(store), world, StopFlag(), resume=False, report=lambda step: None)
+
+
+def resident_bytes(config: CraftConfig, extent: Extent) -> float:
+    """What a worker keeps of its own samples: uint8, or int32 for 16-bit ones, up to the setting's limit."""
+    size = extent.own_samples * extent.values * (1 if extent.levels == 255 else 4)
+    return min(size, config.world.resident_mebibytes * 2**20)
+
+
+def grown_bytes(config: CraftConfig, extent: Extent, work: Work) -> float:
+    """Memory of the largest worker that grows with the data: own samples, all labels, and what the method holds."""
+    labels = 8 * extent.samples if extent.classes else 0
+    return resident_bytes(config, extent) + labels + work.memory
+
+
+def store_bytes(config: CraftConfig, extent: Extent, shared: int) -> int:
+    """The store without compression: deltas in the smallest integers that hold the budget; ids, and labels where the
+    method needs them, and groups where `shared` deltas are shared (0: each sample has its own), of 8 bytes each."""
+    method = find(config.method.name)
+    item = method.budget(config.method, extent.shape, extent.levels).dtype(extent.levels).itemsize
+    labelled = method.needs_labels(config.method)
+    numbers = 1 + int(labelled) + int(shared > 0)
+    return 8 * numbers * extent.samples + item * extent.values * (shared or extent.samples)

@@ -19,7 +19,7 @@ def print_craft(title: str, plans: Sequence[Prediction], basis: Mapping[str, lis
         ("nodes x workers", lambda plan: f"{plan.nodes} x {plan.workers // plan.nodes}"),
         ("samples", lambda plan: f"{plan.samples:,}"),
         ("shards", lambda plan: f"{plan.shards:,}"),
-        ("wall time", lambda plan: duration(plan.wall_seconds)),
+        ("wall time", lambda plan: ("at least " if plan.lower_bound else "") + duration(plan.wall_seconds)),
         ("  start", lambda plan: duration(plan.start_seconds)),
     ]
     for number, stage in enumerate(plans[0].stages):
@@ -36,7 +36,7 @@ def print_craft(title: str, plans: Sequence[Prediction], basis: Mapping[str, lis
         ("memory a worker", lambda plan: size(plan.memory_bytes)),
         ("store on disk", lambda plan: size(plan.store_bytes)),
         ("a checkpoint (two are kept)", lambda plan: size(plan.checkpoint_bytes)),
-        ("sent by a worker", lambda plan: size(plan.traffic_bytes)),
+        ("sent by a worker", lambda plan: "not known" if plan.traffic_bytes is None else size(plan.traffic_bytes)),
     ]
     _print(title, plans, rows, basis)
 
@@ -46,7 +46,7 @@ def print_study(title: str, plans: Sequence[StudyPlan], basis: Mapping[str, list
     rows: list[tuple[str, Callable[[StudyPlan], str]]] = [
         ("nodes x workers", lambda plan: f"{plan.nodes} x {plan.workers // plan.nodes}"),
         ("crafts, victims", lambda plan: f"{plan.crafts}, {plan.victims}"),
-        ("wall time", lambda plan: duration(plan.wall_seconds)),
+        ("wall time", lambda plan: ("at least " if plan.lower_bound else "") + duration(plan.wall_seconds)),
         ("  start", lambda plan: duration(plan.start_seconds)),
         ("  crafts", lambda plan: duration(plan.craft_seconds)),
         ("  victims", lambda plan: duration(plan.victim_seconds)),
@@ -54,7 +54,7 @@ def print_study(title: str, plans: Sequence[StudyPlan], basis: Mapping[str, list
         ("worker-hours", lambda plan: hours(plan.worker_hours)),
         ("memory a worker", lambda plan: size(plan.memory_bytes)),
         ("stores on disk", lambda plan: size(plan.store_bytes)),
-        ("sent by a worker", lambda plan: size(plan.traffic_bytes)),
+        ("sent by a worker", lambda plan: "not known" if plan.traffic_bytes is None else size(plan.traffic_bytes)),
     ]
     _print(title, plans, rows, basis)
 

@@ -105,6 +105,34 @@ def test_a_calibration_of_another_method_is_refused(run, measured, small_npz):
     assert "was measured with method.name pil, not em" in err
 
 
+def test_a_method_without_a_cost_model_is_timed(run, small_npz, tmp_path):
+    words = [
+        "plan",
+        "craft",
+        "lsp",
+        "--data",
+        small_npz,
+        "--set",
+        "method.cell=4",
+        "--set",
+        "world.threads=1",
+        "--json",
+    ]
+    words += ["--samples", 50_000, "--calibration", tmp_path / "calibration.json"]
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert err.count("measuring crafts of some samples with lsp") == 1
+    (found,) = json.loads(out)["plans"]
+    assert (found["samples"], found["lower_bound"], found["traffic_bytes"]) == (50_000, False, None)
+    assert found["store_bytes"] == 50_000 * (2 * 3 * 16 * 16 + 16)
+    assert any("extrapolated from crafts of 64 and 131 samples by 1 worker(s)" in line for line in found["limits"])
+    code, again, err = run(*words, "--nodes", 4)
+    assert code == 0
+    assert "measuring" not in err
+    (spread,) = json.loads(again)["plans"]
+    assert spread["craft_seconds"] == pytest.approx(found["craft_seconds"] / 4)
+
+
 def test_a_study(run, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     arguments = ["plan", tmp_path / "study.yaml", "--calibration", tmp_path / "calibration.json", "--json"]

@@ -78,7 +78,7 @@ def test_the_documented_package_runs_through_all_commands(site, tmp_path):
 def test_its_settings_are_checked_as_those_of_a_built_in_method(site, tmp_path):
     words = ["craft", "stripes", "--data", "digits", "--out", tmp_path / "store", "--set"]
     refused = run(site, *words, "method.period=1")
-    assert (refused.returncode, refused.stderr) == (2, "hpcule: method.period=1: at least 2\n")
+    assert (refused.returncode, refused.stderr) == (2, "hpcule: method.period=1: valid are whole numbers from 2\n")
     assert "did you mean 'method.period'?" in run(site, *words, "method.perod=3").stderr
 
 

@@ -19,7 +19,6 @@ from hpcule.config.run import LengthConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.autoregression import find_coefficients, generate
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
-from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Ids, Labels
 from hpcule.world.keyed import key
 
@@ -59,13 +58,6 @@ class Autoregressive(OfOneLength[ARConfig]):
     def __init__(self, config: ARConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         self.coefficients: Floats | None = None
-
-    @classmethod
-    def work(cls, config: ARConfig, extent: Extent) -> Work:
-        """The search, which is the same on any number of samples, and a pass."""
-        work = super().work(config, extent)
-        search = Phase(stage="coefficients", marks=1, passes=0, calls=1)
-        return Work(phases=(search, *work.phases), memory=work.memory, checkpoint=0)
 
     def prepare(self) -> Iterator[Event]:
         """Rank 0 finds the classes' coefficients: another processor's last bits might accept other ones."""

@@ -22,17 +22,12 @@ from torch import Tensor, nn
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, State, Step
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.ascent import Ascent
-from hpcule.craft.parts.kernel_posterior import COLUMNS, KernelPosterior
+from hpcule.craft.parts.kernel_posterior import KernelPosterior
 from hpcule.craft.parts.surrogate import Surrogate
-from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
 from hpcule.world.keyed import key
-
-FACTS = 3
-"""Values that go along with the features of a sample when it passes by for the second time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,38 +98,6 @@ class BayesError(Method[BEOConfig]):
         self.gradients: dict[int, Tensor] | None = None
         """Of own shards' features, from when they are known until all deltas have moved: the features of those that
         have moved are others."""
-
-    @classmethod
-    def work(cls, config: BEOConfig, extent: Extent) -> Work:
-        """Training, features, kernels of all pairs, and one noise pass, as often as there are outer steps."""
-        _, height, width = extent.shape
-        network = build(
-            config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0
-        )
-        linear = network.get_submodule("linear")
-        assert isinstance(linear, nn.Linear)
-        weights = sum(parameter.numel() for parameter in network.parameters())
-        walk, outer = Walk.of(extent.samples, extent.shards, config.ghost, config.batch), config.outer_steps
-        training = two_phase_work.training(extent, network, walk, outer * config.epochs * walk.batches, outer)
-        # Delta and two moments; the features as they are, scaled, and their gradient; masses of the classes.
-        sample = 3 * 4 * extent.values + 4 * (3 * linear.in_features + extent.classes + FACTS)
-        return Work(
-            phases=(
-                training,
-                _own("features", outer, extent),
-                _kernels(outer, linear.in_features, extent),
-                _own("noise", outer, extent),
-            ),
-            # All ids, and an epoch's order of them.
-            memory=16.0 * extent.samples + sample * extent.own_samples,
-            checkpoint=2.0 * 4 * weights + 4.0 * (3 * extent.values + linear.in_features) * extent.samples,
-        )
-
-    @classmethod
-    def trial(cls, config: BEOConfig, batch: int, workers: int) -> BEOConfig:
-        """Two outer steps of one epoch."""
-        short = BEOConfig(surrogate=config.surrogate, outer_steps=2, epochs=1, batch=batch, ghost=config.ghost)
-        return short.resolved()
 
     def run(self) -> Iterator[Event]:
         """Train, estimate, step; then hand out the deltas."""
@@ -227,32 +190,3 @@ class BayesError(Method[BEOConfig]):
 
 def _part(shard: int) -> str:
     return f"gradient-{shard:05d}"
-
-
-def _own(stage: str, outer: int, extent: Extent) -> Phase:
-    """Each rank walks through its own shards; nothing is sent."""
-    return Phase(
-        stage=stage,
-        marks=outer * extent.own_shards,
-        passes=outer * extent.own_samples,
-        calls=outer * extent.tiles(),
-        starts=outer,
-        busy=extent.workers,
-    )
-
-
-def _kernels(outer: int, dimension: int, extent: Extent) -> Phase:
-    """Pairs of an own and any sample, twice; tiles of all shards are sent twice, and three numbers a shard gathered."""
-    tiles = extent.shards * -(-extent.samples // (extent.shards * COLUMNS))
-    sums = 2 * tiles + 3
-    return Phase(
-        stage="kernels",
-        marks=outer * 2 * extent.shards,
-        passes=outer * 2.0 * extent.own_samples * extent.samples,
-        calls=outer * 2 * tiles,
-        starts=outer,
-        sums=outer * sums,
-        sum_bytes=4 * extent.samples * (2 * dimension + FACTS) / sums,
-        ranks=extent.workers,
-        busy=extent.workers,
-    )

@@ -17,7 +17,6 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
 from hpcule.craft.parts.model_free import Integers, ModelFree
-from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Source
 from hpcule.world.keyed import bits, key
 
@@ -62,12 +61,6 @@ class Classwise(ModelFree[ClasswiseConfig]):
     def groups(cls, config: ClasswiseConfig, source: Source) -> int:
         """As many as classes."""
         return source.class_count
-
-    @classmethod
-    def work(cls, config: ClasswiseConfig, extent: Extent) -> Work:
-        """As for every method without a surrogate, but with a delta a class."""
-        work = super().work(config, extent)
-        return Work(phases=work.phases, memory=work.memory, checkpoint=0, shared=extent.classes)
 
     def prepare(self) -> Iterator[Event]:
         """The shared deltas."""

@@ -15,10 +15,9 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Settings, ShardResult
 from hpcule.craft.methods.em import ErrorMinimizing
-from hpcule.craft.methods.ops import OnePixelShortcut, OPSConfig, search
+from hpcule.craft.methods.ops import OnePixelShortcut, OPSConfig
 from hpcule.craft.parts.settings import AugmentConfig, RoundsConfig
 from hpcule.craft.parts.two_phase import TwoPhase
-from hpcule.craft.work import Extent, Work
 from hpcule.store.budget import Budget
 
 
@@ -54,12 +53,6 @@ class ErrorMinimizingShortcut(TwoPhase[EMOPSConfig]):
     def budget(cls, config: EMOPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:
         """EM's budget, from which the pixels are exempt."""
         return dataclasses.replace(super().budget(config, shape, levels), free_pixels=config.pixels)
-
-    @classmethod
-    def work(cls, config: EMOPSConfig, extent: Extent) -> Work:
-        """EM's rounds, after the search for the pixels."""
-        work = super().work(config, extent)
-        return dataclasses.replace(work, phases=(search(extent), *work.phases))
 
     def run(self) -> Iterator[Event]:
         """Choose the pixels from the clean samples, which a resumed run does again; then EM."""

@@ -7,7 +7,7 @@ moved so that its own lie far from those of its class (push), or near to those o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import OnceTrained, OnceTrainedConfig, RestartedNoise
 from hpcule.craft.parts.settings import RateSchedule
 from hpcule.craft.parts.surrogate import features
-from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
 
@@ -110,17 +108,6 @@ class EntangledFeatures(AdversariallyTrained[EntFConfig], OnceTrained[EntFConfig
     def direction(self) -> float:
         """Up from the own centre, down toward another."""
         return 1.0 if self.config.aim == "push" else -1.0
-
-    @classmethod
-    def work(cls, config: EntFConfig, extent: Extent) -> Work:
-        """Every model step makes its adversary's samples first."""
-        return two_phase_work.work(config, extent, config.restarts, model_passes=1 + config.adversary_steps)
-
-    @classmethod
-    def trial(cls, config: EntFConfig, batch: int, workers: int) -> EntFConfig:
-        """A few steps of each phase, with the whole adversary."""
-        short = super().trial(config, batch, workers)
-        return replace(short, adversary_steps=config.adversary_steps)
 
     def make_noise(self) -> FeatureNoise:
         """In feature space."""

@@ -28,16 +28,12 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels
-from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
-from hpcule.nets.unet import UNet, build_unet
+from hpcule.nets.unet import build_unet
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key
 from hpcule.world.precision import autocast, place
-
-PLAYED = 3
-"""Passes of a batch in addition to those that lead to theta': F, and g with either theta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,44 +117,6 @@ class GameUnlearnable(Method[GUEConfig]):
         self._inner = Sum(of_follower, device, exact=problem.exact)
         self._outer = Sum([*of_follower, *of_follower, *of_generator, torch.Size([3])], device, exact=problem.exact)
         self.step = 0
-
-    @classmethod
-    def work(cls, config: GUEConfig, extent: Extent) -> Work:
-        """Sums of the follower's gradient for each inner step, of all gradients once a batch; then forwards alone."""
-        _, height, width = extent.shape
-        network = build(
-            config.surrogate, channels=extent.shape[0], classes=extent.classes, size=(height, width), seed=0
-        )
-        follower = sum(parameter.numel() for parameter in network.parameters())
-        generator = sum(parameter.numel() for parameter in UNet(extent.shape[0]).parameters())
-        walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-        steps, sums = config.epochs * walk.batches, config.inner_steps + 1
-        game = Phase(
-            stage="game",
-            marks=steps,
-            passes=config.epochs * (config.inner_steps + PLAYED) * walk.busiest(extent.workers),
-            calls=steps,
-            sums=steps * sums,
-            sum_bytes=extent.addend * ((config.inner_steps + 2) * follower + generator + 3) / sums,
-            ranks=extent.workers,
-            busy=min(extent.workers, walk.ghosts_a_batch),
-        )
-        noise = Phase(
-            stage="noise",
-            marks=extent.own_shards,
-            passes=extent.own_samples,
-            calls=extent.tiles(),
-            busy=extent.workers,
-        )
-        # All ids, and an epoch's order of them.
-        return Work(phases=(game, noise), memory=16.0 * extent.samples, checkpoint=4.0 * (follower + generator))
-
-    @classmethod
-    def trial(cls, config: GUEConfig, batch: int, workers: int) -> GUEConfig:
-        """One epoch."""
-        return GUEConfig(
-            surrogate=config.surrogate, epochs=1, batch=batch, ghost=config.ghost, inner_steps=config.inner_steps
-        )
 
     def run(self) -> Iterator[Event]:
         """Play, all ranks together; then each rank's own shards go through the generator."""

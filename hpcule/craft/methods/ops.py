@@ -23,7 +23,6 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.model_free import Floats, Integers, SampleWise
-from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
 
@@ -80,12 +79,6 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
     def budget(cls, config: OPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:
         """L0: so many pixels."""
         return Budget("l0", config.pixels)
-
-    @classmethod
-    def work(cls, config: OPSConfig, extent: Extent) -> Work:
-        """A pass for the sums, and one for the pixels."""
-        work = super().work(config, extent)
-        return Work(phases=(search(extent), *work.phases), memory=work.memory, checkpoint=0)
 
     def prepare(self) -> Iterator[Event]:
         """Sum up all classes, all ranks together, and choose their pixels."""
@@ -144,20 +137,6 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
             if len(chosen) == self.config.pixels:
                 break
         return chosen
-
-
-def search(extent: Extent) -> Phase:
-    """The pass for the sums, which all ranks add up."""
-    return Phase(
-        stage="search",
-        marks=extent.own_shards,
-        passes=extent.own_samples,
-        calls=extent.own_shards,
-        sums=1,
-        sum_bytes=8.0 * extent.classes * (2 * extent.values + 1),
-        ranks=extent.workers,
-        busy=extent.workers,
-    )
 
 
 def _score(first: Floats, second: Floats, corner: Integers) -> Floats:

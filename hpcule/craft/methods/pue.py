@@ -7,7 +7,7 @@ surrogate, and not only at it, lowers what can be certified for all classifiers 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.parts.settings import AlternatingConfig
 from hpcule.craft.parts.surrogate import input_gradient
 from hpcule.craft.parts.two_phase import TwoPhase
-from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.nets.weight_noise import levels, places
 
@@ -122,31 +120,6 @@ class ProvablyUnlearnable(TwoPhase[PUEConfig]):
         super().__init__(config, problem)
         self.noisy = config.noisy_below >= 1
         """Whether the surrogate is trained with noise on its weights."""
-
-    @classmethod
-    def work(cls, config: PUEConfig, extent: Extent) -> Work:
-        """With noise from the start, which is the most there can be."""
-        noises = len(config.deviations) - 1
-        return two_phase_work.work(
-            config,
-            extent,
-            model_passes=1 + noises * config.model_draws,
-            noise_passes=1 + noises * config.noise_draws,
-            model_updates=1 + noises,
-        )
-
-    @classmethod
-    def trial(cls, config: PUEConfig, batch: int, workers: int) -> PUEConfig:
-        """Two short rounds, with all noise."""
-        return replace(
-            two_phase_work.trial(config, batch),
-            model_steps=1,
-            weight_noise=config.weight_noise,
-            weight_noise_step=config.weight_noise_step,
-            model_draws=config.model_draws,
-            noise_draws=config.noise_draws,
-            noisy_below=1.0,
-        )
 
     def make_noise(self) -> Noise:
         """Around the surrogate's weights."""

@@ -8,7 +8,7 @@ published is made at its end, for every sample.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import SampleNoise
 from hpcule.craft.parts.settings import ONE_ROUND, AugmentConfig, RateSchedule
 from hpcule.craft.parts.surrogate import input_gradient
-from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
@@ -134,20 +132,6 @@ class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
     def make_noise(self) -> RobustNoise:
         """Deltas that are drawn again at each visit."""
         return RobustNoise(self.config, self.problem, self.targets, self.direction)
-
-    @classmethod
-    def work(cls, config: REMConfig, extent: Extent) -> Work:
-        """The noise of each batch and its adversary in every model step; then that of every sample once more."""
-        assert config.noise_steps is not None
-        attack = config.adversary_steps
-        noise = config.draws * (1 + (attack if config.against == "adversary" else 0))
-        model = config.noise_steps * noise + attack + 1
-        return two_phase_work.work(config, extent, model_passes=model, noise_passes=noise)
-
-    @classmethod
-    def trial(cls, config: REMConfig, batch: int, workers: int) -> REMConfig:
-        """Two model steps, and all noise steps: a model step makes as many."""
-        return replace(config, model_steps=2, model_epochs=None, batch=batch, learning_rate=0.1, weight_decay=5e-4)
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
         """With noise made for this visit, as it would be published."""

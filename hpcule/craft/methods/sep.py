@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import RestartedNoise
 from hpcule.craft.parts.settings import RateSchedule
 from hpcule.craft.parts.surrogate import evaluate, input_gradient
-from hpcule.craft.work import Extent, Work
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
 from hpcule.world.keyed import key
@@ -139,20 +137,6 @@ class SelfEnsemble(Adversarial[SEPConfig]):
         super().__init__(config, problem)
         self.checkpoints: list[Mapping[str, Tensor]] = []
         """Weights and statistics."""
-
-    @classmethod
-    def work(cls, config: SEPConfig, extent: Extent) -> Work:
-        """Every noise step looks through every checkpoint, and walks over as many more where it walks."""
-        each = 2 if config.variance_reduction else 1
-        return two_phase_work.work(config, extent, config.restarts, noise_passes=each, networks=config.checkpoints)
-
-    @classmethod
-    def trial(cls, config: SEPConfig, batch: int, workers: int) -> SEPConfig:
-        """A few steps of each phase."""
-        short = super().trial(config, batch, workers)
-        return replace(
-            short, checkpoints=min(2, config.checkpoints), aim=config.aim, variance_reduction=config.variance_reduction
-        )
 
     def make_noise(self) -> EnsembleNoise:
         """Against all checkpoints."""

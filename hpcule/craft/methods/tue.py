@@ -21,7 +21,6 @@ from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardRes
 from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.parts.model_free import TILE, ModelFree
 from hpcule.craft.parts.separation import of_centres
-from hpcule.craft.work import Extent, Phase, Work
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key
 
@@ -72,37 +71,6 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         self._deltas = {shard: self._start(shard) for shard in problem.owned}
         self.step = 0
         self.finished = False
-
-    @classmethod
-    def work(cls, config: TUEConfig, extent: Extent) -> Work:
-        """Each step walks twice through the own deltas, for the moves with the centres and for the spreads."""
-        centres, spreads = extent.classes * extent.values + 1, extent.classes
-        walks = 2 * config.steps + 1
-        phase = Phase(
-            stage="separation",
-            marks=config.steps,
-            passes=walks * extent.own_samples,
-            calls=walks * extent.tiles(TILE),
-            sums=walks,
-            sum_bytes=extent.addend * ((config.steps + 1) * centres + config.steps * spreads) / walks,
-            ranks=extent.workers,
-            busy=extent.workers,
-        )
-        plain = super().work(config, extent)
-        held = 2 * extent.values
-        notes = (f"{config.steps} steps (method.steps) are the most there can be: some tens are usual",)
-        return replace(
-            plain,
-            phases=(phase, *plain.phases),
-            memory=plain.memory + held * extent.own_samples,
-            checkpoint=held * extent.samples,
-            notes=notes,
-        )
-
-    @classmethod
-    def trial(cls, config: TUEConfig, batch: int, workers: int) -> TUEConfig:
-        """Three steps."""
-        return replace(config, steps=min(3, config.steps))
 
     def prepare(self) -> Iterator[Event]:
         """Push the centres apart until nothing moves, or for as many steps as there are."""

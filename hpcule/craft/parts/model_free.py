@@ -13,7 +13,6 @@ import numpy.typing as npt
 from hpcule.config.run import LengthConfig
 from hpcule.craft.method import Config, Event, Method, Problem, Saved, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
-from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
 
@@ -32,23 +31,6 @@ class ModelFree(Method[Config]):
     def __init__(self, config: Config, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-
-    @classmethod
-    def work(cls, config: Config, extent: Extent) -> Work:
-        """One pass over own samples."""
-        noise = Phase(
-            stage="noise",
-            marks=extent.own_shards,
-            passes=extent.own_samples,
-            calls=extent.tiles(TILE),
-            busy=extent.workers,
-        )
-        return Work(phases=(noise,), memory=8 * extent.samples, checkpoint=0)
-
-    @classmethod
-    def trial(cls, config: Config, batch: int, workers: int) -> Config:
-        """The whole of it: there is nothing shorter."""
-        return config
 
     def prepare(self) -> Iterator[Event]:
         """What has to be known of all samples, or found, before the first is perturbed; all ranks together."""

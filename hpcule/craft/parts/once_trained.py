@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.config.ranges import setting
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import SampleNoise
 from hpcule.craft.parts.settings import ONE_ROUND, AugmentConfig
 from hpcule.craft.parts.surrogate import evaluate
 from hpcule.craft.parts.two_phase import TwoPhase
-from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
 from hpcule.world.keyed import key, normal
@@ -59,16 +57,6 @@ class OnceTrained(TwoPhase[Once]):
     def make_noise(self) -> RestartedNoise:
         """Deltas that are the best of several runs."""
         return RestartedNoise(self.config, self.problem, self.targets, self.direction)
-
-    @classmethod
-    def work(cls, config: Once, extent: Extent) -> Work:
-        """One round, with a noise phase that is run from every start."""
-        return two_phase_work.work(config, extent, config.restarts)
-
-    @classmethod
-    def trial(cls, config: Once, batch: int, workers: int) -> Once:
-        """A few steps of each phase, from one start."""
-        return replace(two_phase_work.trial(config, batch), warmup_epochs=0, start="zero", restarts=1)
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
         """The sample itself."""

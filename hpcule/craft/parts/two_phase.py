@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
-from hpcule.craft.parts import two_phase_work
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
-from hpcule.craft.work import Extent, Work
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Source
 from hpcule.nets import build
@@ -58,16 +56,6 @@ class TwoPhase(Method[Template]):
     def groups(cls, config: Template, source: Source) -> int:
         """The number of classes, or 0 sample-wise."""
         return source.class_count if config.unit == "class" else 0
-
-    @classmethod
-    def work(cls, config: Template, extent: Extent) -> Work:
-        """The cost of `max_rounds` rounds."""
-        return two_phase_work.work(config, extent)
-
-    @classmethod
-    def trial(cls, config: Template, batch: int, workers: int) -> Template:
-        """Settings of two short rounds."""
-        return two_phase_work.trial(config, batch)
 
     @property
     def direction(self) -> float:
