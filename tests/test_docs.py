@@ -15,6 +15,7 @@ import yaml
 from hpcule.cli.main import VERBS
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure, describe
+from hpcule.data.opening import Opening
 from hpcule.evaluation.recommend import RecommendConfig
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import NETS
@@ -137,7 +138,7 @@ def options_of(parser, arguments):
     """The options of a verb, or of the part of a verb that the arguments name."""
     known = set(parser._option_string_actions)
     for action in parser._subparsers._group_actions if parser._subparsers else []:
-        known |= set(action.choices[arguments[0]]._option_string_actions)
+        known |= set(action.choices[arguments[0]]._option_string_actions) if arguments else set()
     return known
 
 
@@ -218,7 +219,11 @@ def test_other_settings():
     own = {name: value for name, value in leaves(to_tree(EvaluateConfig())).items() if not name.startswith("world.")}
     assert_defaults(evaluate[1], own)
     both = {name for name in leaves(to_tree(TrainConfig())) if not name.startswith("world.")}
-    assert both == {"seed", *(name for name in own if name.startswith("victim."))}
+    assert both == {
+        "seed",
+        *(field.name for field in dataclasses.fields(Opening)),
+        *(name for name in own if name.startswith("victim.")),
+    }
 
 
 @pytest.mark.parametrize(
