@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,12 +56,12 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
     ) -> None:
         """Open the data and compare them with what the store was made for; see `Store.published`."""
         self._store, self._key, self.transform = store.absolute(), key, transform
-        self._folder: TemporaryDirectory[str] | None = None
         if isinstance(data, str | Path):
             self._data = named(data, labels, "data")
         else:
-            self._folder = TemporaryDirectory(prefix="hpcule-")
-            self._data = str(write_npz(data, labels, Path(self._folder.name), "data"))
+            folder = tempfile.mkdtemp(prefix="hpcule-")
+            weakref.finalize(self, _remove, folder, os.getpid())
+            self._data = str(write_npz(data, labels, Path(folder), "data"))
         self._opened: dict[int, tuple[StoreReader, Source]] = {}
         reader, source = self._open()
         require_same_samples(reader.manifest, source)
@@ -106,4 +108,10 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
         return self._opened[process]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}, "_folder": None}
+        return {**self.__dict__, "_opened": {}}
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove the copy of the data, but not from a forked worker, whose parent still reads it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
