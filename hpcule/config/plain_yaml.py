@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's, which would let the last of equal keys win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As it is, after a look at the keys."""
+        """Return the mapping of a node after checking its keys."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:

@@ -141,7 +141,7 @@ def check_same_task(train: Source, test: Source) -> None:
         )
     if not _same_numbering(train.class_names or (), test.class_names or ()):
         known, seen = (", ".join((source.class_names or ())[:10]) for source in (train, test))
-        raise DataError(f"{both}its classes are {seen}, not {known}; name and order the classes alike")
+        raise DataError(f"{both}its classes are {seen}, not {known}; give both the same classes in the same order")
 
 
 def _same_numbering(train: tuple[str, ...], test: tuple[str, ...]) -> bool:

@@ -38,7 +38,7 @@ class Grid:
         return replace(self, unit=float(np.copysign(1, self.unit)))
 
     def bound(self, epsilon: float) -> int:
-        """How far a budget of so many levels lets a stored value move, in whole stored values."""
+        """Largest change of a stored value under a budget of `epsilon` levels, in whole stored values."""
         # 1e-9: 255 / 255 * 8 must not become 7 by the last bit of a division.
         return int(epsilon * abs(self.unit) + 1e-9)
 
@@ -49,7 +49,7 @@ class Grid:
         return levels
 
     def moved(self, stored: npt.NDArray[Any], levels: npt.NDArray[Any], epsilon: float) -> npt.NDArray[Any]:
-        """Stored values moved by so many levels shown each, by no more than the budget.
+        """Move each stored value by the given number of displayed levels, but by no more than the budget.
 
         What is padding or no valid value stays as it is, and nothing becomes padding.
         """

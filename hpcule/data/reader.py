@@ -18,7 +18,7 @@ from hpcule.data.working import WorkingFile, working_file
 class Reader:
     """Reads shards, and remembers them while they fit `limit` bytes.
 
-    The rest is read anew each time, from a working file where the source has to decode it.
+    The rest is read again each time, from a working file where the source has to decode it.
     """
 
     def __init__(self, source: Source, partition: Partition, limit: int) -> None:

@@ -37,7 +37,7 @@ class Native(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A recording as its file holds it: samples int32 [channels, t] of so many bits, samples a second, kind of file.
+    """A recording as its file holds it: samples int32 [channels, t], bits a sample, samples a second, format.
 
     Samples are aligned left: full scale is 2^31 whatever the width, and one step of the file's grid is 2^(32 - bits).
     """

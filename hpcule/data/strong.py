@@ -20,7 +20,7 @@ from hpcule.data.source import Ids
 from hpcule.world.keyed import bits, uniform
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Of red, green and blue, as torchvision has them."""
+"""Weights of red, green and blue in a grey value, the same as torchvision's."""
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ATTEMPTS = 10
 """Boxes drawn until one fits; then the whole image."""
@@ -89,7 +89,7 @@ class Strong:
     def _interpolation(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Matrices [b, 1, H, H] and [b, 1, W, W] that crop and resize from the left and from the right.
 
-        Bilinear, and clamped to the box: so resizing looks at the crop alone, as it does after cutting.
+        The interpolation is bilinear and clamped to the box, so it reads the crop alone.
         """
         height, width = images.shape[-2:]
         top, left, tall, wide = self.box.to(images.device).T

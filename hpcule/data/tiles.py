@@ -1,4 +1,4 @@
-"""Images of their own sizes, cut into tiles: nothing is resized, so nothing is lost on the way back."""
+"""Images of their own sizes, cut into tiles: nothing is resized, so whole images are published without loss."""
 
 from __future__ import annotations
 

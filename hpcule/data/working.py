@@ -22,7 +22,7 @@ class WorkingFile:
 
     The file lies in the temporary folder (TMPDIR) and has no name: it is gone with the process, however it ends. It
     takes as much as was read, and reading it takes no memory of the process. Where the disk is full, what does not fit
-    is made anew each time.
+    is computed again each time.
 
     Args:
         count: of the rows.
@@ -80,5 +80,5 @@ class WorkingFile:
 
 
 def working_file(source: Source) -> WorkingFile:
-    """For the samples of a source."""
+    """Create a working file for the samples of a source."""
     return WorkingFile(len(source), np.empty(source.shape, source.dtype), source.read)

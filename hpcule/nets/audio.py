@@ -138,7 +138,7 @@ AUDIO_NETS = tuple(f"{front}-{back}" for front in _FRONTS for back in _BACKS)
 
 
 def audio_net(name: str, classes: int, rate: int) -> AudioNet:
-    """A network of `AUDIO_NETS` for recordings with so many samples a second."""
+    """A network of `AUDIO_NETS` for recordings with `rate` samples a second."""
     front_name, back_name = name.split("-")
     front = _FRONTS[front_name](rate)
     # Learnt frames have no order that a convolution over frequency could use.

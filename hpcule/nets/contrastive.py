@@ -54,7 +54,7 @@ class Contrastive(nn.Module, ABC):
         return [self.online]
 
     def follow(self) -> None:
-        """After an optimizer step, what does not learn by gradients."""
+        """Update the parts that do not learn by gradients, after an optimizer step."""
 
     def embed(self, branch: nn.Module, images: Tensor) -> Tensor:
         """Rows of length 1, float32, computed in the weights' precision."""
@@ -66,7 +66,7 @@ class SimCLR(Contrastive):
     """One branch; the negatives of a view are the other samples' views of its group."""
 
     def head(self) -> nn.Module:
-        """With BatchNorm after each layer."""
+        """Build a projection head with BatchNorm after each layer."""
         return perceptron(self.features, norm=True, last_norm=True)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class SimCLR(Contrastive):
         return queries, keys
 
     def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """NT-Xent."""
+        """Compute the NT-Xent loss, summed over the group."""
         return nt_xent(queries, keys, self.temperature)
 
 
@@ -92,7 +92,7 @@ class Momentum(Contrastive):
 
     @property
     def branches(self) -> list[nn.Module]:
-        """Both."""
+        """Both branches: the online network and the target."""
         return [self.online, self.target]
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class MoCo(Momentum):
         self.register_buffer("queue", normalized(torch.randn(queue, EMBEDDING)))
 
     def head(self) -> nn.Module:
-        """Without BatchNorm."""
+        """Build a projection head without BatchNorm."""
         return perceptron(self.features, norm=False, last_norm=False)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ class MoCo(Momentum):
         return self.embed(self.online, first), self.embed(self.target, second)
 
     def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """InfoNCE."""
+        """Compute the InfoNCE loss against the queue, summed over the group."""
         return info_nce(queries, keys, self.queue.float(), self.temperature)
 
     def enqueue(self, keys: Tensor) -> None:
@@ -136,7 +136,7 @@ class BYOL(Momentum):
         self.predictor = perceptron(EMBEDDING, norm=True, last_norm=False, hidden=WIDENING * self.features)
 
     def head(self) -> nn.Module:
-        """With BatchNorm inside."""
+        """Build a projection head with BatchNorm after its hidden layer."""
         return perceptron(self.features, norm=True, last_norm=False)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ class SimSiam(Contrastive):
         self.predictor = perceptron(wide, norm=True, last_norm=False, hidden=self.features, outputs=wide)
 
     def head(self) -> nn.Module:
-        """With BatchNorm after each layer, and as wide outside as inside."""
+        """Build a projection head with BatchNorm after each layer, whose output is as wide as its hidden layer."""
         return perceptron(self.features, norm=True, last_norm=True, outputs=WIDENING * self.features)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

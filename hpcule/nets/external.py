@@ -24,7 +24,7 @@ from hpcule.config.tree import unknown
 from hpcule.world.torchvision_compat import declare_missing_operators, torchvision
 
 Factory = Callable[[int, int, tuple[int, int]], nn.Module]
-"""From channels, classes and (height, width) to a network."""
+"""A function from channels, classes and (height, width) to a network."""
 
 GROUP = "hpcule.networks"
 """The entry point group of factories."""

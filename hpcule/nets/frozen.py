@@ -12,7 +12,7 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> None:
 
     Args:
         network: in evaluation mode; each of its convolutions is called once.
-        example: an input; one forward pass tells which BatchNorm follows which convolution.
+        example: an input; one forward pass shows which BatchNorm follows which convolution.
     """
     assert not network.training
     last: list[tuple[nn.Conv2d, Tensor]] = []

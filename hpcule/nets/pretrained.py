@@ -42,7 +42,7 @@ class Architecture:
 
 
 def _build_efficientnet_lite0(input_size: int) -> nn.Module:
-    """With the padding of TensorFlow's "same", which depends on the input size."""
+    """Build EfficientNet-Lite0 with TensorFlow's "same" padding, which depends on the input size."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
@@ -68,7 +68,7 @@ def _without_extra(name: str, extra: str) -> UsageError:
 
 
 def _build_clip_resnet50(input_size: int) -> nn.Module:
-    """With its attention pool, whose positions are resampled where the input is not of 224 pixels."""
+    """Build the image tower with its attention pool; its positions are resampled for other inputs than 224 pixels."""
     network: nn.Module = _timm().create_model("resnet50_clip", num_classes=CLIP_FEATURES)
     return network
 

@@ -83,7 +83,7 @@ def resnet18(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
 
 
 def resnet18_imagenet(channels: int, classes: int, size: tuple[int, int]) -> ResNet:
-    """ResNet-18 with ImageNet's stem on images of any size, as a thief has it who takes a library's as it is."""
+    """ResNet-18 with ImageNet's stem on images of any size, as an attacker gets it unchanged from a library."""
     return ResNet(channels, classes, (64, 128, 256, 512), 2, small_images=False)
 
 

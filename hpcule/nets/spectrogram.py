@@ -30,7 +30,7 @@ class Spectrogram(nn.Module):
     window: Tensor
 
     def __init__(self, rate: int) -> None:
-        """Set up for so many samples a second."""
+        """Set up for recordings with `rate` samples a second."""
         super().__init__()
         self.length = window_length(rate)
         self.bins = self.length // 2 + 1
@@ -56,7 +56,7 @@ class LogMel(nn.Module):
     filters: Tensor
 
     def __init__(self, rate: int) -> None:
-        """Set up for so many samples a second."""
+        """Set up for recordings with `rate` samples a second."""
         super().__init__()
         self.spectrogram = Spectrogram(rate)
         self.features = min(BANDS, self.spectrogram.length // 4)
@@ -78,7 +78,7 @@ class MFCC(nn.Module):
     transform: Tensor
 
     def __init__(self, rate: int) -> None:
-        """Set up for so many samples a second."""
+        """Set up for recordings with `rate` samples a second."""
         super().__init__()
         self.log_mel = LogMel(rate)
         bands = self.log_mel.features

@@ -15,8 +15,8 @@ GROUPS = 8
 class UNet(nn.Module):
     """Two halvings of the resolution and back, with the finer features joined on the way, and tanh.
 
-    Its GroupNorm looks at one image alone. So the output for an image depends on nothing but the image, in training as
-    afterwards, and there are no statistics to keep.
+    Its GroupNorm normalises each image by itself. The output for an image therefore depends on that image alone, in
+    training and in evaluation, and there are no statistics to keep.
 
     Args:
         channels: of the images and of the output.

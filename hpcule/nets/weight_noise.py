@@ -26,7 +26,7 @@ def levels(largest: float, increment: float) -> list[float]:
 
 
 def places(deviation: float, draws: int, seed: int, *purpose: int | str) -> list[Place]:
-    """So many draws around the weights; without noise one place tells as much as many."""
+    """Draw `draws` places around the weights; a single one if there is no noise, since all would be equal."""
     count = draws if deviation > 0 else 1
     return [moved(deviation, key(seed, *purpose, draw) % 2**63) for draw in range(count)]
 

@@ -67,12 +67,12 @@ class DeepSpeedEngine:
             "train_batch_size": micro_batch * parts * world.size,
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": parts,
-            # Its bucket has 5e8 values unless told otherwise: 2 GB for the smallest network.
+            # Its bucket has 5e8 values by default: 2 GB for the smallest network.
             "zero_optimization": {"stage": zero, "reduce_bucket_size": values},
             "zero_allow_untested_optimizer": True,
             # Without this it switches the caller's autocast off. No module is "safe": gradients travel as float32.
             "torch_autocast": {"enabled": bf16, "dtype": "bfloat16", "lower_precision_safe_modules": []},
-            "gradient_clipping": 0.0,  # 1.0 unless told otherwise
+            "gradient_clipping": 0.0,  # 1.0 by default
             "steps_per_print": None,
         }
         # What it logs and prints must not mix with our output; its log keeps the stream it was imported with.

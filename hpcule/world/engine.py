@@ -25,7 +25,7 @@ class Engine(Protocol):
     """Called in training; evaluation calls the network that was given, which is trained in place."""
 
     def part(self, last: bool) -> AbstractContextManager[object]:
-        """Around forward and backward of one part; only the last one sends gradients to the other ranks."""
+        """Return a context for forward and backward of one part; only the last part sends gradients to other ranks."""
         ...
 
     def backward(self, loss: Tensor) -> None:

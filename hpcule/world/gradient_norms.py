@@ -23,11 +23,11 @@ class GradientNorms:
     weighted_squares: float
     """The sum of b_i |g_i|^2."""
     squared_norm: float
-    """|g|^2."""
+    """The squared norm |g|^2 of the whole batch's gradient."""
 
     @classmethod
     def of(cls, sizes: Sequence[int], squared_norms: Sequence[float], whole: float) -> Self:
-        """From b_i, |g_i|^2 and |g|^2."""
+        """Combine the sizes b_i and squared norms |g_i|^2 of the parts with |g|^2 of the whole."""
         weighted = sum(size * square for size, square in zip(sizes, squared_norms, strict=True))
         return cls(len(sizes), sum(sizes), weighted, whole)
 

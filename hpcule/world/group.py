@@ -33,10 +33,10 @@ class Spent:
     """Counted by every collective of a world and of the groups that it was split into."""
 
     seconds: float = 0.0
-    """Inside collectives: sending, and waiting for other ranks."""
+    """Seconds spent inside collectives: sending, and waiting for other ranks."""
     calls: int = 0
     bytes: int = 0
-    """Of the tensors that were summed, compared or copied; objects that ranks gather are not counted."""
+    """Size of the tensors that were summed, compared or copied; gathered objects are not counted."""
 
     def note(self, seconds: float, size: int) -> None:
         """Add one collective on a tensor of `size` bytes."""
@@ -45,7 +45,7 @@ class Spent:
         self.bytes += size
 
     def copy(self) -> Spent:
-        """As it stands now."""
+        """Return a copy of the present figures."""
         return Spent(self.seconds, self.calls, self.bytes)
 
     def add(self, later: Spent, earlier: Spent) -> None:

@@ -139,7 +139,7 @@ def _mpi(environ: Mapping[str, str]) -> Place:
 
 
 def _check_mpi_size(size: int, environ: Mapping[str, str]) -> None:
-    """Under the wrong process manager MPI is a singleton on each task: every one is rank 0 of 1."""
+    """Refuse MPI singletons: under the wrong process manager, MPI makes each task rank 0 of 1."""
     for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "JSM_NAMESPACE_SIZE"):
         expected = environ.get(variable, "")
         if expected.isdigit() and int(expected) != size:

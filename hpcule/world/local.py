@@ -18,7 +18,7 @@ from hpcule.config.errors import HpculeError, PeerLostError, StoppedError, Usage
 from hpcule.world.launcher import Place
 
 SHUTDOWN_SECONDS = 60
-"""Between forwarding a signal and killing: longer than a checkpoint takes."""
+"""Seconds between forwarding a signal and killing; a checkpoint takes less."""
 
 
 def run_workers(arguments: Sequence[str], workers: int) -> None:
@@ -92,7 +92,7 @@ def _explain(failures: Mapping[int, Any]) -> HpculeError:
 
 
 def _is_consequence(failure: Any, record: Mapping[str, Any]) -> bool:
-    """A rank that lost its peer, or that the agent itself told to stop because another one had failed."""
+    """Whether a rank failed only because it lost its peer, or because the agent stopped it after another's failure."""
     lost = record.get("class") in (PeerLostError.__name__, StoppedError.__name__)
     return lost or failure.exitcode == -signal.SIGTERM
 

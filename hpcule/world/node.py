@@ -2,7 +2,7 @@
 
 A rank that sleeps in a socket is woken by the kernel, on a virtual machine through the hypervisor. Measured with two
 processes on two virtual cores that compute 0.35 ms between two sums of 120 kB: 1.0 to 1.5 ms a sum through gloo, 0.1 ms
-through shared memory; PIL's surrogate on 50,000 CIFAR images took 6.9 s so and 4.4 s thus.
+through shared memory; PIL's surrogate on 50,000 CIFAR images took 6.9 s through gloo and 4.4 s through shared memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SLOT_BYTES = 2**18
 LINE_BYTES = 64
 """Each rank's counter has a cache line of its own."""
 AWAKE_SECONDS = 0.02
-"""So long a waiting rank only yields its core; then it sleeps in between, and looks whether the others still live."""
+"""Seconds for which a waiting rank only yields its core; afterwards it naps, and checks that the others still live."""
 NAP_SECONDS = 0.0005
 
 

@@ -32,7 +32,7 @@ def autocast(device: torch.device, enabled: bool) -> torch.autocast:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Within, a GPU multiplies float32 matrices as float32; TF32 has a mantissa of 10 bits."""
+    """Let a GPU multiply float32 matrices in full precision inside the context; TF32 has a mantissa of 10 bits."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:

@@ -34,5 +34,5 @@ class StopFlag:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, so that no orphan writes beside a resumed run."""
+    """Ask the kernel to kill this process when its parent dies, so that no orphan writes while a resumed run does."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""torchvision beside a torch of another build: declare the operators that its binary could not register.
+"""torchvision with a torch of another build: declare the operators that its binary could not register.
 
-torchvision's wheel on the package index is linked against the CUDA build of torch. Beside a CPU torch its compiled part
+torchvision's wheel on the package index is linked against the CUDA build of torch. With a CPU torch its compiled part
 does not load, and `import torchvision` fails with "operator torchvision::nms does not exist": the import describes
 the output shapes of two operators that only the compiled part defines. Models, transforms and datasets
 need nothing else of it, so declaring the two by their schemas is enough.
@@ -21,7 +21,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def declare_missing_operators() -> None:
-    """Make `import torchvision` work beside any build of torch; to be called before the import.
+    """Make `import torchvision` work with any build of torch; to be called before the import.
 
     The declared operators have no kernels: calling one raises NotImplementedError. Nothing is declared where
     torchvision's own operators load, and a second call does nothing.

@@ -100,7 +100,7 @@ class Stream(Protocol):
     """What can be read from front to back."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; return no bytes at the end of the file."""
 
 
 def spool(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, where: str) -> Array:

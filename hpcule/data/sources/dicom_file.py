@@ -31,7 +31,7 @@ from hpcule.data.sources.frames import Head
 from hpcule.data.sources.layout import UnreadableError
 
 _MOST_PIXELS = 1 << 28
-"""Of a frame: more is no image, but a damaged header."""
+"""Largest number of pixels accepted in a frame; a header that claims more is damaged."""
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes a word of values that pydicom leaves as they lie in the file."""
 _quiet = threading.RLock()

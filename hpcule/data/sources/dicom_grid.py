@@ -17,7 +17,7 @@ from hpcule.data.source import Samples
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 _FAR = 1e30
-"""Beyond every window."""
+"""A value outside every display window."""
 _PER_FRAME = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 """Where enhanced images keep what others keep at the top."""
 

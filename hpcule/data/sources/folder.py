@@ -19,7 +19,8 @@ from hpcule.data.sources.layout import Layout, UnreadableError, each
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MOST_PIXELS = 2**26
-"""Of an image: some hundred kilobytes may unpack to that many. Four are decoded at once, in up to three copies each."""
+"""Largest number of pixels accepted in an image, since a file of some hundred kilobytes may unpack to that many. Four
+images are decoded at the same time, each in up to three copies."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is above ours
 _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 """Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
@@ -57,7 +58,7 @@ class FolderSource(Source):
             skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
 
         Raises:
-            DataError: no images, a class without images, images beside class folders, a link that leads out of the
+            DataError: no images, a class without images, images next to class folders, a link that leads out of the
                 folder, a damaged file, more than 8 bits, different sizes.
         """
         self.name, self.split = root.resolve().name, split
@@ -110,7 +111,7 @@ class FolderSource(Source):
         return None if self._size is None else self._sizes[sample]
 
     def _upright(self, image: Image.Image) -> Image.Image:
-        """In mode L or RGB, turned as its EXIF orientation says."""
+        """Convert an image to mode L or RGB and apply its EXIF orientation."""
         turned = ImageOps.exif_transpose(image)
         # One transparent colour of a palette cannot be kept in RGB; Pillow warns of it, and `native` has kept it.
         turned.info.pop("transparency", None)

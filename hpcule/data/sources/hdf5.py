@@ -91,7 +91,7 @@ class Hdf5Source(Source):
         process = os.getpid()
         if process not in self._handles:
             file = _opened(self.path)
-            # The file is kept beside its dataset, which it would close with itself.
+            # The file is kept together with its dataset, because closing the file closes the dataset.
             self._handles[process] = (file, _own_dataset(file, self._images_name, self.path))
         return self._handles[process][1]
 

@@ -22,7 +22,7 @@ def idx_splits(folder: Path) -> tuple[str, ...]:
 
 
 def open_idx(folder: Path, split: str, name: str | None = None) -> Source:
-    """Open `train-` or `t10k-images-idx3-ubyte` and the labels beside it, if any; each file may end in `.gz`.
+    """Open `train-` or `t10k-images-idx3-ubyte` and its labels in the same folder, if any; each file may end in `.gz`.
 
     Raises:
         DataError: a file is damaged or holds something else.

@@ -28,7 +28,7 @@ class UnreadableError(DataError):
 
     @classmethod
     def of(cls, path: Path, reason: str, noun: str = "") -> UnreadableError:
-        """With the file, why, what it should be ("a DICOM image"), and what helps."""
+        """Name the file, the reason, what it should have been ("a DICOM image"), and the remedy."""
         verb = f"read as {noun}" if noun else "decoded"
         return cls(
             f"{path} cannot be {verb} ({reason}): replace it, or leave out such files with --set skip_unreadable=true"
@@ -67,14 +67,14 @@ class Layout:
         """Files of a split, relative to its folder, in the order of their ids: that of (class, file) names.
 
         Raises:
-            DataError: there are none, a class without any, some beside class folders, a link that leads out.
+            DataError: there are none, a class without any, some next to class folders, a link that leads out.
         """
         folder, noun = self.folder(split), self.noun
         if split != "all" and self.listed(self.root)[1]:
-            raise DataError(f"{self.root} holds {noun} beside the folders {', '.join(self.splits())}; {_LAYOUT}")
+            raise DataError(f"{self.root} holds {noun} next to the folders {', '.join(self.splits())}; {_LAYOUT}")
         classes, files = self.listed(folder)
         if classes and files:
-            raise DataError(f"{folder} holds {noun} ({files[0]}) beside folders ({classes[0]}); {_LAYOUT}")
+            raise DataError(f"{folder} holds {noun} ({files[0]}) next to folders ({classes[0]}); {_LAYOUT}")
         if not classes and not files:
             raise DataError(f"{folder} holds no {noun}; valid are files that end in {', '.join(self.endings)}")
         for name in classes:

@@ -6,7 +6,7 @@ import mmap
 from pathlib import Path
 
 KEPT_BYTES = 512 << 20
-"""Of mapped pages, those of programs and libraries among them, that a process keeps."""
+"""Bytes of mapped pages that a process keeps, including those of programs and libraries."""
 _STATUS = Path("/proc/self/status")
 
 
@@ -32,12 +32,12 @@ class Pages:
                 mapping.madvise(mmap.MADV_DONTNEED)
 
     def __getstate__(self) -> dict[str, object]:
-        """In another process the arrays are copies in memory."""
+        """Leave out the mappings: arrays that another process receives are copies in memory."""
         return {"_mappings": []}
 
 
 def _mapped_bytes() -> int:
-    """Resident pages of mapped files; 0 where nobody tells."""
+    """Resident pages of mapped files, in bytes; 0 where the system does not report them."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

@@ -22,7 +22,7 @@ from hpcule.data.sources.nested import Nested
 
 ENDINGS = (".nii", ".nii.gz")
 PERCENTILES = (0.5, 99.5)
-"""Of the stored values of a volume: what is shown black and white where its header does not say so."""
+"""Percentiles of a volume's stored values that are displayed as black and as white if its header has no window."""
 _NOUN = f"NIfTI volumes; valid are names that end in {' or '.join(ENDINGS)}"
 
 

@@ -73,7 +73,7 @@ class WavSource(Source):
             skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
 
         Raises:
-            DataError: no recordings, a class without any, recordings beside class folders, a link that leads out of
+            DataError: no recordings, a class without any, recordings next to class folders, a link that leads out of
                 the folder, a damaged file, an empty one, no PCM of 8, 16 or 24 bits, different sample rates.
         """
         self.name, self.split = root.resolve().name, split

@@ -271,14 +271,14 @@ def test_class_without_images(tmp_path, put):
 def test_images_beside_classes(tmp_path, put):
     put("cat/1.png")
     put("stray.png")
-    assert "holds images (stray.png) beside folders (cat)" in refusal(tmp_path)
+    assert "holds images (stray.png) next to folders (cat)" in refusal(tmp_path)
 
 
 def test_images_beside_splits(tmp_path, put):
     put("train/cat/1.png")
     put("test/cat/1.png")
     put("stray.png")
-    assert "holds images beside the folders train, test" in refusal(tmp_path)
+    assert "holds images next to the folders train, test" in refusal(tmp_path)
 
 
 def test_folders_inside_a_class(tmp_path, put):

@@ -122,7 +122,7 @@ def test_other_rates_and_layouts_are_refused(tmp_path, put):
     (tmp_path / "c").mkdir()
     assert "c: class without recordings; add some or remove the folder" in refusal(tmp_path)
     put("2.wav")
-    assert "holds recordings (2.wav) beside folders (a)" in refusal(tmp_path)
+    assert "holds recordings (2.wav) next to folders (a)" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
