@@ -35,8 +35,8 @@ class Schedule:
 
     Attributes:
         members: the ids that take part, ascending, shard by shard; a shard may have none.
-        ghost: approximate number of samples in a ghost; each shard is cut into max(1, round(n / ghost)) ghosts of nearly
-            equal size.
+        ghost: approximate number of samples in a ghost; each shard is cut into max(1, round(n / ghost)) ghosts of
+            nearly equal size.
         batch: approximate number of samples in a global batch, which consists of whole ghosts. No sample is padded or
             dropped, so an epoch's last batch may be smaller.
         seed: with `purpose`, the key of the shuffling; None keeps the order of ids.
