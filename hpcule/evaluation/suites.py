@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.data.source import Source
 from hpcule.victim.config import VictimConfig
@@ -21,7 +22,7 @@ class EvaluateConfig:
     recipes: tuple[str, ...] = ("plain",)
     """plain, crop-flip, and countermeasures, joined with +, and a network after @: crop-flip+jpeg-10@vgg16, mix-0.5."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    samples: int | None = None
+    samples: int | None = setting(None, at_least=1)
     """Train on so many samples, the same for all victims; None: on all."""
     lpips: str | None = None
     """File with the weights of torchvision's AlexNet, to measure LPIPS too."""
@@ -29,6 +30,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
+        check_ranges(self)
         check_recipes(self.recipes)
         if not self.seeds:
             raise ValueError("seeds must not be empty")

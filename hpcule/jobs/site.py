@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import UsageError
+from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.tree import build, load_yaml, unknown
 
 SITES = files(__package__) / "sites"
@@ -22,14 +23,14 @@ class SiteConfig:
 
     partition: str | None = None
     account: str | None = None
-    nodes: int = 1
-    tasks_per_node: int = 1
-    cpus_per_task: int = 1
-    gpus_per_node: int = 0
+    nodes: int = setting(1, at_least=1)
+    tasks_per_node: int = setting(1, at_least=1)
+    cpus_per_task: int = setting(1, at_least=1)
+    gpus_per_node: int = setting(0, at_least=0)
     memory_gigabytes: int | None = None
-    minutes: int = 60
+    minutes: int = setting(60, at_least=1)
     """Time limit of a job; what is not finished then is saved, requeued and goes on."""
-    at_once: int = 16
+    at_once: int = setting(16, at_least=1)
     """Jobs of an array that may run at the same time."""
     signal_seconds: int = 90
     """So long before the limit a job is told to save."""
@@ -42,9 +43,7 @@ class SiteConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        counts = (self.nodes, self.tasks_per_node, self.cpus_per_task, self.minutes, self.at_once)
-        if min(counts) < 1 or self.gpus_per_node < 0:
-            raise ValueError("nodes, tasks_per_node, cpus_per_task, minutes and at_once must be at least 1")
+        check_ranges(self)
 
 
 def load_site(name: str) -> SiteConfig:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from hpcule.config.digest import digest
+from hpcule.config.ranges import setting
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.certificate import certify as bounds_of
@@ -38,22 +39,21 @@ class CertifyConfig(NetworksConfig):
 
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(weight_noise=0.25))
     """The network around whose weights the certificate holds."""
-    deviation: float = 0.25
+    deviation: float = setting(0.25, above=0)
     """Of the noise on every weight."""
-    draws: int = 1000
-    quantile: float = 0.9
+    draws: int = setting(1000, at_least=1)
+    quantile: float = setting(0.9, above=0, below=1)
     """The accuracy that a draw stays below with this probability is bounded."""
-    etas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
+    etas: tuple[float, ...] = setting((0.05, 0.1, 0.2, 0.3), at_least=0)
     """L2 lengths of a move of all weights together that the bound holds for."""
-    alpha: float = 0.01
+    alpha: float = setting(0.01, above=0, below=1)
     """How likely any of the bounds may be wrong."""
 
     def __post_init__(self) -> None:
         """Refuse what so many draws cannot certify."""
-        if self.deviation <= 0 or self.draws < 1 or not self.etas or min(self.etas) < 0:
-            raise ValueError("deviation must be above 0, draws at least 1, and etas one or more of at least 0")
-        if not 0 < self.quantile < 1 or not 0 < self.alpha < 1:
-            raise ValueError("quantile and alpha must lie between 0 and 1")
+        super().__post_init__()
+        if not self.etas:
+            raise ValueError("etas=[]: at least one")
         alpha = self.alpha / len(self.etas)
         limit = self.deviation * largest_shift(self.draws, self.quantile, alpha)
         if max(self.etas) > limit:

@@ -16,6 +16,7 @@ from torch import nn
 
 from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError
+from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
@@ -46,9 +47,13 @@ class NetworksConfig:
 
     victim: VictimConfig = field(default_factory=VictimConfig)
     seed: int = 0
-    samples: int | None = None
+    samples: int | None = setting(None, at_least=1)
     """Train on so many samples; None: on all."""
     world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges; a subclass adds the rules that connect several settings."""
+        check_ranges(self)
 
 
 class Networks:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hpcule.config.digest import digest
+from hpcule.config.ranges import setting
 from hpcule.data.source import Source
 from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.recovery import Batch, recover
@@ -34,24 +35,21 @@ SETTINGS = ("share", "epochs", "batch", "learning_rate", "clip_norm", "weight_de
 class RecoveryConfig(NetworksConfig):
     """What the attacker has."""
 
-    share: float = 0.2
+    share: float = setting(0.2, above=0, below=1)
     """Of every class, clean samples that the attacker has; the networks are trained on the others."""
-    etas: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
+    etas: tuple[float, ...] = setting((0.2, 0.5, 1.0, 2.0, 5.0), above=0)
     """L2 lengths that all weights together may move by; the authors go up to 2."""
-    epochs: int = 60
-    batch: int = 128
-    learning_rate: float = 0.01
-    clip_norm: float = 5.0
-    weight_decay: float = 5e-4
+    epochs: int = setting(60, at_least=1)
+    batch: int = setting(128, at_least=1)
+    learning_rate: float = setting(0.01, above=0)
+    clip_norm: float = setting(5.0, above=0)
+    weight_decay: float = setting(5e-4, at_least=0)
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if not 0 < self.share < 1 or not self.etas or min(self.etas) <= 0:
-            raise ValueError("share must lie between 0 and 1, and etas be one or more of above 0")
-        if min(self.epochs, self.batch) < 1 or min(self.learning_rate, self.clip_norm) <= 0 or self.weight_decay < 0:
-            raise ValueError(
-                "epochs and batch must be at least 1, learning_rate and clip_norm above 0, weight_decay at least 0"
-            )
+        """Check ranges, and that there is a length."""
+        super().__post_init__()
+        if not self.etas:
+            raise ValueError("etas=[]: at least one")
 
 
 def measure_recovery(

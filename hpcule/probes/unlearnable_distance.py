@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hpcule.config.digest import digest
+from hpcule.config.ranges import setting
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.evaluation.kept import Found, Kept
@@ -32,28 +33,21 @@ class DistanceConfig(NetworksConfig):
     """What is trained, and how its layers are probed."""
 
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(augment="crop-flip"))
-    probes: int = 3
+    probes: int = setting(3, at_least=1)
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
-    probe_samples: int = 256
+    probe_samples: int = setting(256, at_least=1)
     """Training samples, as published and without augmentation, alike of all classes, that the loss is taken over; the
     authors take all of them."""
-    radius: float = 0.05
+    radius: float = setting(0.05, above=0)
     """Longest move of a layer's weights, as a share of their length."""
-    iterations: int = 10
+    iterations: int = setting(10, at_least=1)
     """Passes over the probe, up and down each."""
-    learning_rate: float = 0.1
+    learning_rate: float = setting(0.1, above=0)
     """Of the probe's plain gradient steps."""
-    batch: int = 64
+    batch: int = setting(64, at_least=1)
     """Of the probe."""
     count: Literal["layers", "parameters"] = "layers"
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if min(self.probes, self.probe_samples, self.iterations, self.batch) < 1:
-            raise ValueError("probes, probe_samples, iterations and batch must be at least 1")
-        if min(self.radius, self.learning_rate) <= 0:
-            raise ValueError("radius and learning_rate must be above 0")
 
 
 def measure_distance(

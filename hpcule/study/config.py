@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import Preset, WorldConfig
 from hpcule.config.tree import build, merged
 from hpcule.craft.table import find
@@ -35,20 +36,20 @@ class StudyConfig:
     rates: tuple[Rate, ...] = ("constant",)
     """How the method's learning rate follows its batch: constant, times the root of or times batch / rate_batch, or
     tuned: the one of `rate_grid` whose crafting loss ends lowest, for each batch and seed by itself."""
-    rate_grid: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    rate_grid: tuple[float, ...] = setting((0.25, 0.5, 1.0, 2.0, 4.0), above=0)
     """What `tuned` multiplies the settings' learning rate with."""
-    rate_batch: int | None = None
+    rate_batch: int | None = setting(None, at_least=1)
     """The batch at which the learning rate is what the settings say; None: the smallest of the study."""
     recipes: tuple[str, ...] = ("plain",)
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seeds a craft and its victims; controls have the same."""
-    craft_target: float | None = None
+    craft_target: float | None = setting(None, above=0, below=1)
     """Count the steps until the crafting loss has come down to this share of where it began."""
     matched_noise: bool = False
     """One more control: random noise as strong as the deltas, for methods that leave some of their budget unused."""
     subset: int | None = None
     """Craft and train on so many samples of `data`, spread evenly over it; None: on all."""
-    samples: int | None = None
+    samples: int | None = setting(None, at_least=1)
     """Victims train on so many samples, the same for all; None: on all."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
@@ -67,6 +68,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
+        check_ranges(self)
         for name, settings in self.variants.items():
             if unknown_names := sorted(settings.keys() - {"method", "preset", "craft"}):
                 raise ValueError(f"variants.{name}.{unknown_names[0]}: valid are method, preset, craft")
@@ -82,10 +84,8 @@ class StudyConfig:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name}={list(values)}: at least one, each once")
-        if len(self.rate_grid) < 3 or min(self.rate_grid) <= 0 or sorted(set(self.rate_grid)) != list(self.rate_grid):
-            raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors above 0, rising")
-        if self.craft_target is not None and not 0 < self.craft_target < 1:
-            raise ValueError(f"craft_target={self.craft_target:g}: a share of the first loss, above 0 and below 1")
+        if len(self.rate_grid) < 3 or sorted(set(self.rate_grid)) != list(self.rate_grid):
+            raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors, rising")
         Opening(subset=self.subset)
         for name, values in self.factors.items():
             if not name.startswith(("craft.", "victim.")):

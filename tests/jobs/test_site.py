@@ -46,7 +46,7 @@ def test_a_site_is_found_where_only_the_package_is(tmp_path):
     ("text", "message"),
     [
         ("partitoin: gpu", r"unknown setting 'site.yaml: partitoin': did you mean 'site.yaml: partition'"),
-        ("nodes: 0", r"site.yaml: nodes, tasks_per_node, cpus_per_task, minutes and at_once must be at least 1"),
+        ("nodes: 0", r"site.yaml: nodes=0: valid are whole numbers from 1"),
         ("nodes: many", r"site.yaml: nodes=many: expected a whole number"),
         ("setup: module load python", r"site.yaml: setup=module load python: expected a list"),
     ],

@@ -97,9 +97,9 @@ def test_a_network_that_bears_noise_keeps_more_of_its_accuracy(alone, store, und
     [
         ({"etas": [0.5]}, "no more than 0.331 can be certified, whatever the samples; take draws="),
         ({"draws": 10}, "no more than 0.000 can be certified"),
-        ({"deviation": 0}, "deviation must be above 0"),
-        ({"quantile": 1.0}, "between 0 and 1"),
-        ({"etas": []}, "one or more"),
+        ({"deviation": 0}, "deviation=0: valid are numbers above 0"),
+        ({"quantile": 1.0}, "quantile=1: valid are numbers above 0 and below 1"),
+        ({"etas": []}, "at least one"),
     ],
 )
 def test_what_must_abstain_is_refused_before_anything_runs(tree, message):

@@ -95,9 +95,9 @@ def test_the_probe_has_all_classes_alike():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(UsageError, match="must be at least 1"):
+    with pytest.raises(UsageError, match="valid are whole numbers from 1"):
         build(DistanceConfig, {"probes": 0})
-    with pytest.raises(UsageError, match="must be above 0"):
+    with pytest.raises(UsageError, match="valid are numbers above 0"):
         build(DistanceConfig, {"radius": 0.0})
 
 
