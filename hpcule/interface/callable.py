@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from hpcule.interface.craft import CraftResult
 
 
@@ -20,7 +21,9 @@ class CraftPackage(ModuleType):
         return craft(*arguments, **settings)  # type: ignore[arg-type]
 
     @property
-    def __signature__(self) -> inspect.Signature:
+    def __signature__(self) -> Signature:
+        from inspect import signature
+
         from hpcule.interface.craft import craft
 
-        return inspect.signature(craft)
+        return signature(craft)

@@ -118,7 +118,8 @@ def state_of_the_process() -> dict[str, object]:
         "switches": (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32),
         "torch": torch.get_rng_state().tolist(),
         "numpy": np.random.get_state()[1].tolist(),
-        "environment": dict(os.environ),
+        # torch notes its own cache folder when a part of it is first imported.
+        "environment": {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"},
         "running": threading.active_count(),
     }
 
