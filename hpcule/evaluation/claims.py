@@ -22,11 +22,11 @@ from hpcule.measure.accuracy import Summary, paired_difference, wilson
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
-"""From the best of what can be said to the worst, after nothing."""
+"""Grades from "invalid", which says nothing, through the best to the worst."""
 
 HELD, PART = 0.2, 0.7
 """Shares of what the clean control learns beyond chance: up to the first is left where a protection held, up to the
-second where it held in part. A convention of this report; the numbers stand beside every use of it."""
+second where it held in part. A convention of this report, which states both numbers."""
 
 SAME = 0.02
 """Accuracies that differ by less than two points are called the same, with however many seeds."""
@@ -55,56 +55,58 @@ def _graded(left: float) -> Grade:
 
 
 def verdict(results: Results) -> str:
-    """Did the protection hold, in the worst case, beside its controls; and do victims know more than they name."""
+    """Whether the protection held in the worst case, compared with its controls, and whether scores reveal more."""
     found = grade(results)
     if found == "invalid":
-        return f"INVALID: {results['invalid_because']}, so nothing can be said about the protection."
+        return f"INVALID: {results['invalid_because']}, so these results say nothing about the protection."
     recipe, samples = worst_recipe(results), noun(results)
     clean, noise, protected = (victims(recipe, name)["mean"] for name in ("clean", "noise", "protected"))
-    as_good = ", so random noise protects as well" if found != "none" and noise - protected < SAME else ""
+    as_good = ", so random noise protects equally well" if found != "none" and noise - protected < SAME else ""
     who = "victims"
     if len(whole_recipes(results)) > 1:
         who = f"the most successful victims ({recipe['title']})"
     return (
-        f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: trained on the protected copy of "
-        f"{results['data']['name']}, {who} recognise {percent(protected)} of clean test {samples}, against "
+        f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: {who} trained on the protected copy "
+        "of "
+        f"{results['data']['name']} reach an accuracy of {percent(protected)} on clean test {samples}, compared with "
         f"{percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with random "
-        f"noise{as_good}; chance is {percent(results['data']['chance'])}.{_known_besides(results)}"
+        f"noise{as_good}; chance level is {percent(results['data']['chance'])}.{_still_ranked(results)}"
     )
 
 
-def _known_besides(results: Results) -> str:
-    """A sentence where scores of protected victims tell more of the classes than the grade of their answers says."""
+def _still_ranked(results: Results) -> str:
+    """A sentence if the scores of protected victims separate classes better than their answers do, else nothing."""
     ranks = best_ranks(results)
     if ranks is None or GRADES.index(_graded(ranks.left)) <= GRADES.index(grade(results)):
         return ""
     return (
-        f" But they know more than they name: their scores rank clean test {noun(results)} with an area under the "
-        f"curve of {ranks.protected:.2f}, against {ranks.clean:.2f} after clean ones (0.5 is chance), and another "
-        "threshold makes accuracy of it."
+        f" However, their scores still rank the classes of clean test {noun(results)}: the area under the ROC curve is "
+        f"{ranks.protected:.2f}, compared with {ranks.clean:.2f} after training on clean ones and 0.5 at chance level, "
+        "so another decision threshold would recover accuracy."
     )
 
 
 def warnings(results: Results) -> list[str]:
-    """What must be read before the numbers, a paragraph each; empty where nothing stands in their way."""
+    """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     paragraphs, samples = [], noun(results)
     if results["status"] == "invalid":
         paragraphs.append(
             f"INVALID: {results['invalid_because']}. A victim that does not learn from clean {samples} cannot show "
-            f"that protected {samples} are the reason it does not learn. Read no protection into these numbers; "
-            f"train longer, or on more {samples}, and evaluate again."
+            f"that the protection is what prevents learning. Draw no conclusions about the protection from these "
+            f"figures; train longer, or on more {samples}, and evaluate again."
         )
     if results["reduced"]:
         paragraphs.append(
-            f"The settings are reduced (preset {results['protection']['preset']}): they show that everything works, in "
-            "little time. The figures are not comparable with published ones, nor with those of the full settings."
+            f"The settings are reduced (preset {results['protection']['preset']}): the run shows in little time "
+            "that everything works. Its figures are not comparable with published ones or with those of full settings."
         )
     if results["status"] != "invalid":
         for recipe in whole_recipes(results):
             paragraphs += _recipe_warnings(recipe, results["data"]["test"], samples)
     if _fewest_seeds(results) == 1:
         paragraphs.append(
-            "Only one seed was trained, so there is no interval: another seed may give a figure some points away."
+            "Only one seed was trained, so there are no confidence intervals; another seed may differ by several "
+            "points."
         )
     return paragraphs
 
@@ -118,32 +120,32 @@ def claims(results: Results) -> list[str]:
     scope = (
         f"The figures hold for victims trained from scratch on the published copy of {data['name']} with the recipes "
         f"shown ({titles}), on {seen} {protection['n']:,} protected {samples}, and tested on "
-        f"{data['test']:,} clean ones. A longer training, another network, a network that has already been trained "
-        "elsewhere, or other data may learn more."
+        f"{data['test']:,} clean ones. Longer training, another network, a pretrained network or other data may reach "
+        "a higher accuracy."
     )
     holders = (
-        f"They do not hold for somebody who has clean copies of the {samples}, or the perturbation: whoever has the "
-        f"perturbation can take it off. Where protected {samples} are mixed with clean ones, the clean ones teach as "
-        "ever."
+        f"They do not hold against an attacker who has clean copies of the {samples}, or the perturbation, which can "
+        "then be removed. Networks learn from the clean part of a training set that mixes protected and clean "
+        f"{samples}."
     )
     holders = " ".join([holders, *(_mixture(recipe, samples) for recipe in results["recipes"] if "gain" in recipe)])
     countermeasures = (
-        "A countermeasure that is not among the recipes was not tried and is not covered. Protections of this kind "
-        "have been weakened or undone by recompression, by strong augmentation, by adversarial training and by "
-        "purification with generative models."
+        "Countermeasures that are not among the recipes were not tried and are not covered. Protections of this kind "
+        "have been weakened or removed by recompression, strong augmentation, adversarial training and purification "
+        "with generative models."
     )
     if "weaknesses" in protection["facts"]:
         countermeasures += f" Known weakness of this method: {protection['facts']['weaknesses']}."
     counting = (
-        f"Chance, {percent(data['chance'])}, is what naming the commonest test class every time would score. Intervals "
-        f"are 95% Student-t intervals over seeds: they cover the luck of training, not the choice of test {samples}. "
-        f"With {data['test']:,} test {samples} that choice alone leaves one victim's figure uncertain by about "
-        f"{100 * (high - low) / 2:.1f} points either way."
+        f"Chance level, {percent(data['chance'])}, is the accuracy of always predicting the most frequent test class. "
+        "Intervals are 95% Student-t confidence intervals over seeds: they cover the randomness of training, not the "
+        f"choice of test {samples}. With {data['test']:,} test {samples} that choice alone makes the accuracy of one "
+        f"victim uncertain by about ±{100 * (high - low) / 2:.1f} points."
     )
     wording = (
-        f"In the verdict, “held” means that at most {HELD:.0%} of what the clean control learns beyond chance is left "
-        f"to the most successful victims, “in part” at most {PART:.0%}, “did not hold” that they stay within "
-        f"{100 * SAME:.0f} points of their clean control. Test accuracy is that of the last epoch."
+        f"In the verdict, “held” means that the most successful victims retain at most {HELD:.0%} of what the clean "
+        f"control learns beyond chance, “in part” at most {PART:.0%}, and “did not hold” that they are within "
+        f"{100 * SAME:.0f} points of their clean control. Test accuracy is the accuracy after the last epoch."
     )
     return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
 
@@ -152,9 +154,9 @@ def _mixture(recipe: Recipe, samples: str) -> str:
     gain, clean, part = recipe["gain"], victims(recipe, "clean")["mean"], victims(recipe, "part")["mean"]
     interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
     return (
-        f"Where a thief has {100 - 100 * gain['share']:g}% of the {samples} clean ({recipe['title']}), the protected "
-        f"ones add {points(gain['mean'])} points{interval} to what the clean ones teach alone ({percent(part)}); clean "
-        f"ones in their place would add {points(clean - part)}."
+        f"If an attacker has {100 - 100 * gain['share']:g}% of the {samples} clean ({recipe['title']}), the protected "
+        f"ones add {points(gain['mean'])} points{interval} to the accuracy of training on the clean ones alone "
+        f"({percent(part)}); clean ones in their place would add {points(clean - part)}."
     )
 
 
@@ -162,40 +164,46 @@ def _senses(results: Results) -> str:
     keep = f"keep the clean {noun(results)} for all work that depends on them."
     if "audibility" in results:
         return (
-            "Audibility is measured on signals and spectra. Whether the change disturbs a listener was not tested: "
+            "Audibility is measured on signals and spectra. The effect of the change on listeners was not tested: "
             + keep
         )
     return (
-        "Visibility is measured in pixels. Whether the change disturbs a human reader, or a diagnosis, was not tested: "
+        "Visibility is measured in pixels. The effect of the change on human readers and on diagnoses was not tested: "
         + keep
     )
 
 
 def _recipe_warnings(recipe: Recipe, test: int, samples: str) -> list[str]:
-    """Where the protected set is not clearly worse than a control, or a victim does well to stop early."""
+    """Warnings of a recipe whose protected set is not clearly worse than a control, or whose best epoch is better."""
     paragraphs: list[str] = []
     where = f"With the recipe “{recipe['title']}”"
     if "invalid_because" in recipe:
-        return [f"INVALID: {recipe['invalid_because']}, so this recipe shows nothing; it does not count above."]
+        return [
+            f"INVALID: {recipe['invalid_because']}, so this recipe allows no conclusion and does not count in the "
+            "verdict."
+        ]
     against_noise = _lead(recipe, "noise")
     noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
-    pair = f"{percent(protected)} against {percent(noise)}; the noise has the same budget and is shared in the same way"
+    pair = (
+        f"{percent(protected)} compared with {percent(noise)}; the noise has the same budget and is shared in the same "
+        "way"
+    )
     if against_noise.mean < SAME:
         paragraphs.append(f"{where}, the protection is no better than random noise ({pair}).")
-    elif not _told_apart(recipe, "noise", against_noise, test):
+    elif not _distinguished(recipe, "noise", against_noise, test):
         paragraphs.append(
-            f"{where}, these seeds do not tell the protection from random noise ({pair}); run more of them."
+            f"{where}, these seeds do not distinguish the protection from random noise ({pair}); train more seeds."
         )
-    elif not _told_apart(recipe, "clean", against_clean := _lead(recipe, "clean"), test):
+    elif not _distinguished(recipe, "clean", against_clean := _lead(recipe, "clean"), test):
         paragraphs.append(
             f"{where}, the protected victims are {100 * against_clean.mean:.1f} points below the clean "
-            "control, but these seeds differ too much among themselves to rule out luck; run more of them."
+            "control, but these seeds vary too much to rule out chance; train more seeds."
         )
     best = fmean(victim["best"] for victim in victims(recipe, "protected")["seeds"])
     if best - protected > SAME:
         paragraphs.append(
             f"{where}, victims that stop at their best epoch reach {percent(best)} on average instead of "
-            f"{percent(protected)}. To find that epoch takes clean test {samples}, which somebody may have."
+            f"{percent(protected)}. Finding that epoch requires clean test {samples}, which an attacker may have."
         )
     return paragraphs
 
@@ -208,8 +216,8 @@ def _lead(recipe: Recipe, control: SetName) -> Summary:
     return paired_difference([first[seed] for seed in shared], [second[seed] for seed in shared])
 
 
-def _told_apart(recipe: Recipe, control: SetName, lead: Summary, test: int) -> bool:
-    """Whether the lead is beyond luck: over the seeds, or for one seed over the test images."""
+def _distinguished(recipe: Recipe, control: SetName, lead: Summary, test: int) -> bool:
+    """Whether the lead exceeds chance: over the seeds, or for one seed over the test samples."""
     if lead.interval is not None:
         return lead.interval[0] > 0
     lower = wilson(round(victims(recipe, control)["mean"] * test), test)[0]

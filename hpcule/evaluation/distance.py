@@ -27,25 +27,29 @@ def distance(results: Results) -> list[Row]:
 
 
 def structure(results: Results) -> list[Row]:
-    """What the perturbation tells of the labels; empty where that was not measured."""
+    """What the perturbation reveals about the labels; empty if that was not measured."""
     if "structure" not in results:
         return []
     found = results["structure"]
-    how = f"of {found['n']:,} samples, by a linear classifier that was fitted to the others"
+    how = f"of {found['n']:,} samples, by a linear classifier fitted to the others"
     return [
-        Row("Classes told by the perturbation", percent(found["delta"]["held_out"]), how),
-        Row("Classes told by clean values", percent(found["clean"]["held_out"]), "by the same kind of classifier"),
+        Row("Classes recognised from the perturbation", percent(found["delta"]["held_out"]), how),
+        Row(
+            "Classes recognised from clean values",
+            percent(found["clean"]["held_out"]),
+            "by the same kind of classifier",
+        ),
         Row(
             "Shared within a class",
             percent(found["class_share"]),
-            "of the perturbation's variance; whoever averages a class finds that much of it",
+            "of the perturbation's variance; averaging a class recovers that share",
         ),
         *(
             Row(
                 f"Estimated Bayes error, {kind}",
                 percent(found["bayes"][kind]["kernel"]),
-                f"by a kernel on values; {percent(found['bayes'][kind]['at_least'])} at least by nearest neighbours, "
-                f"which err on {percent(found['bayes'][kind]['neighbour'])}",
+                f"by a kernel density on values; at least {percent(found['bayes'][kind]['at_least'])} by nearest "
+                f"neighbours, whose error is {percent(found['bayes'][kind]['neighbour'])}",
             )
             for kind in BAYES
         ),
@@ -64,7 +68,7 @@ class LinearRow:
 
 
 def linear_victims(results: Results) -> list[LinearRow]:
-    """Of the first recipe's victims; empty where it was not measured."""
+    """How linear the victims of the first recipe are; empty if that was not measured."""
     rows = []
     for entry in results["recipes"][0]["sets"]:
         found = [victim["linearity"] for victim in entry["seeds"] if "linearity" in victim]
@@ -77,7 +81,7 @@ def linear_victims(results: Results) -> list[LinearRow]:
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """What features are like that the victims of one set have learnt first: means over seeds."""
+    """Properties of the features that the victims of one set learn first: means over seeds."""
 
     recipe: str
     kind: SetName
@@ -87,7 +91,7 @@ class FeatureRow:
 
 
 def learnt_features(results: Results) -> list[FeatureRow]:
-    """Of the recipes that learn features first; empty where there are none."""
+    """Properties of the features of all recipes that learn features first; empty if there are none."""
     rows = []
     for recipe in results["recipes"]:
         for entry in recipe["sets"]:

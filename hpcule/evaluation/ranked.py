@@ -1,4 +1,4 @@
-"""What victims know beside what they name right: the classes alike, and whatever the threshold."""
+"""What victims know besides their accuracy: with all classes weighted equally, and independent of a threshold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RankedRow:
 
 
 def ranked(results: Results) -> dict[str, list[RankedRow]]:
-    """By the titles of recipes whose networks are trained as a whole."""
+    """Rows by the title of the recipe, for recipes whose networks are trained as a whole."""
     rows = {
         recipe["title"]: [_row(entry) for entry in recipe["sets"] if _is_ranked(entry)] for recipe in results["recipes"]
     }
@@ -54,7 +54,7 @@ class Ranks:
 
 
 def best_ranks(results: Results) -> Ranks | None:
-    """Of the recipe whose protected victims rank clean test samples best, mixtures aside; None where none can say."""
+    """Areas of the recipe, without mixtures, whose protected victims rank clean test samples best; None without any."""
     found = []
     for recipe in whole_recipes(results):
         clean, protected = (mean_area(victims(recipe, name)) for name in ("clean", "protected"))

@@ -1,4 +1,4 @@
-"""A comparison for people: in a terminal, and as one self-contained HTML page."""
+"""A comparison of stores: in a terminal, and as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
     """Print the verdict, a row for every store, the notes, and what must be read with them."""
     console = plain_console(WIDTH)
     console.print(f"\n{verdict(results)}\n")
-    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples after training on the store's")
+    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples, by training set")
     table.add_column("store", overflow="fold")
     for heading in (*results["titles"], "worst case", "PSNR"):
         table.add_column(heading, justify="right")
@@ -37,7 +37,7 @@ def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
 
 
 def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ()) -> None:
-    """Write the page, readable by its owner alone, with notes at its top; the stores' own lie in `reports` beside it.
+    """Write the page, readable by its owner alone, with notes at its top; the stores have their own in `reports`.
 
     Raises:
         StoreError: it cannot be written.
@@ -54,23 +54,24 @@ def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ())
 
 
 def verdict(results: Comparison) -> str:
-    """Which store leaves least to the most successful victims."""
+    """Which store leaves the lowest accuracy to its most successful victims."""
     if results["status"] == "invalid":
-        return "INVALID: the clean controls did not learn, so nothing can be compared. Train longer."
+        return "INVALID: the clean controls did not learn, so the stores cannot be compared. Train longer."
     best, chance = results["stores"][0], percent(results["data"]["chance"])
-    opening = "Best in the worst case"
+    opening = "Best worst case"
     if not protects(results):
-        opening = "None of these protects in its worst case. The least learnable"
+        opening = "No store protects in its worst case. Lowest worst-case accuracy"
     return (
         f"{opening}: {best['name']} ({best['title']}). The most successful victims "
-        f"({results['titles'][best['worst']]}) recognise {percent(worst_accuracy(best))} of clean test samples after "
-        f"training on it, against {percent(results['clean'][best['worst']])} after training on clean ones; chance is "
-        f"{chance}."
+        f"({results['titles'][best['worst']]}) reach an accuracy of {percent(worst_accuracy(best))} on clean test "
+        "samples "
+        f"after training on it, compared with {percent(results['clean'][best['worst']])} after training on clean ones; "
+        f"chance level is {chance}."
     )
 
 
 def warnings(results: Comparison) -> list[str]:
-    """What must be read before the order of the rows."""
+    """Paragraphs that limit what the order of the stores means, to be read first."""
     if results["status"] == "invalid":
         return []
     paragraphs = []
@@ -79,20 +80,23 @@ def warnings(results: Comparison) -> list[str]:
     equals = [row["name"] for row in results["stores"][1:] if worst_accuracy(row) <= max(high, low + SAME)]
     if equals:
         paragraphs.append(
-            f"With {test:,} test samples, {', '.join(equals)} cannot be told from {best['name']} in the worst case."
+            f"With {test:,} test samples, {', '.join(equals)} cannot be distinguished from {best['name']} in the "
+            "worst case."
         )
     if results["seeds"] == 1:
-        paragraphs.append("One seed: another training may change the order. Compare the first rows with more seeds.")
+        paragraphs.append(
+            "With one seed, another training may change the order. Compare the best stores again with more seeds."
+        )
     paragraphs += [_noise(row) for row in results["stores"] if _no_better_than_noise(row)]
     if any(row["reduced"] for row in results["stores"]):
         names = ", ".join(row["name"] for row in results["stores"] if row["reduced"])
-        paragraphs.append(f"Made with reduced settings: {names}. A method's full settings may rank elsewhere.")
+        paragraphs.append(f"Crafted with reduced settings: {names}. With full settings a method may rank differently.")
     budgets = {(row["norm"], row["epsilon"]) for row in results["stores"]}
     if len(budgets) > 1:
-        paragraphs.append("The stores keep different budgets: look at the PSNR beside the accuracies.")
+        paragraphs.append("The stores have different budgets: compare their accuracies together with their PSNR.")
     paragraphs.append(
-        "The lowest of several figures is flattered by luck, and a countermeasure that is not among the recipes was "
-        "not tried."
+        "The lowest of several accuracies is biased downwards by chance, and countermeasures that are not among the "
+        "recipes were not tried."
     )
     return paragraphs
 
@@ -105,6 +109,6 @@ def _no_better_than_noise(row: Compared) -> bool:
 def _noise(row: Compared) -> str:
     measure = row["recipes"][row["worst"]]
     return (
-        f"In its worst case, {row['name']} is no better than random noise of its budget: "
-        f"{percent(measure['protected'])} against {percent(measure['noise'])}."
+        f"In its worst case, {row['name']} is no better than random noise of the same budget: "
+        f"{percent(measure['protected'])} compared with {percent(measure['noise'])}."
     )

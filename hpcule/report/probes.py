@@ -86,10 +86,10 @@ def _read(folder: Path, store: str) -> ProbeResults:
 
 
 def print_certificate(results: ProbeResults) -> None:
-    """Print the bounds, and what must be read with them."""
+    """Print the bounds, with their warnings and meaning."""
     console = plain_console(WIDTH)
-    table = titled_table("Certified accuracy at most, by the length of a move of all weights")
-    for heading in ("", "unmoved", *(f"{eta:g}" for eta in results["settings"]["etas"])):
+    table = titled_table("Certified upper bound of accuracy, by the L2 norm of a change of all weights")
+    for heading in ("", "unchanged", *(f"{eta:g}" for eta in results["settings"]["etas"])):
         table.add_column(heading, justify="right" if heading else "left")
     for basis, label in LABELS.items():
         found = results[basis]
@@ -111,47 +111,47 @@ def _certificate_context(results: ProbeResults) -> dict[str, Any]:
 
 
 def certificate_reading(results: ProbeResults) -> str:
-    """What the bounds say."""
+    """A paragraph on what the bounds mean."""
     settings, test = results["settings"], results["data"]["test"]
     return (
-        f"With Gaussian noise of deviation {settings['deviation']:g} on every weight of these networks, and of "
-        f"networks whose weights all together differ from them by at most the length shown, at least "
-        f"{percent(settings['quantile'])} of the draws recognise no more than the bound of the {test:,} clean test "
-        f"samples. All bounds hold together with {percent(1 - settings['alpha'])} confidence over "
-        f"{settings['draws']:,} draws."
+        f"With Gaussian noise of standard deviation {settings['deviation']:g} on every weight of these networks, and "
+        f"of all networks whose weights differ from them by at most the L2 norm shown, at least "
+        f"{percent(settings['quantile'])} of the draws have at most this accuracy on the {test:,} clean test samples. "
+        f"All bounds hold simultaneously with {percent(1 - settings['alpha'])} confidence over {settings['draws']:,} "
+        "draws."
     )
 
 
 def certificate_warnings(results: ProbeResults) -> list[str]:
-    """What stands in the way of the figures."""
+    """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     paragraphs, settings = _not_learnt(results, " without noise"), results["settings"]
     chance, clean = results["data"]["chance"], results["clean"]
     if not paragraphs and clean["quantile"] < chance + TELLING:
         paragraphs.append(
-            f"These bounds say nothing about the protection: under this noise the network on clean samples is at "
-            f"{percent(clean['quantile'])} too, chance is {percent(chance)}. Take a smaller deviation, or train with "
-            "noise on the weights (victim.weight_noise)."
+            f"These bounds say nothing about the protection: under this noise the network trained on clean samples "
+            f"has an accuracy of {percent(clean['quantile'])} as well (chance level {percent(chance)}). Set a "
+            "smaller deviation, or train with noise on the weights (victim.weight_noise)."
         )
     if settings["victim"]["weight_noise"] < settings["deviation"]:
         paragraphs.append(
             f"The networks were trained with noise of {settings['victim']['weight_noise']:g} on their weights and "
-            f"certified with {settings['deviation']:g}: a network that does not bear noise gives a low bound whatever "
-            "the samples."
+            f"certified with {settings['deviation']:g}: the bound of a network that does not tolerate noise is low for "
+            "any training samples."
         )
     return paragraphs
 
 
 def certificate_claims(results: ProbeResults) -> list[str]:
-    """What the certificate does not say."""
+    """Paragraphs on what the certificate does not cover."""
     margin = 100 * math.sqrt(math.log(100) / (2 * results["data"]["test"]))
     return [
-        "The certificate is about the neighbourhood of one trained network, and about random draws there: it bounds "
-        "most of them, not each. Another training, even with the same samples and settings, ends much farther away "
-        "than the lengths shown, and is not covered.",
-        "Compare bounds only where the networks were trained with the same noise, as the two rows of this page were. A "
-        "bound on protected samples means something as far as it lies below the one on clean samples.",
-        f"Accuracy is that on this test set. For one network, the choice of its {results['data']['test']:,} samples "
-        f"leaves another {margin:.1f} points (Hoeffding, 99%).",
+        "The certificate covers random draws in the neighbourhood of one trained network, and most of them, not all. "
+        "Another training, even with the same samples and settings, ends much farther away than the norms shown and is "
+        "not covered.",
+        "Compare bounds only if the networks were trained with the same noise, as both rows of this page were. A bound "
+        "on protected samples is meaningful to the extent that it is below the bound on clean samples.",
+        f"Accuracy is measured on this test set. For one network, the choice of its {results['data']['test']:,} "
+        f"samples adds an uncertainty of {margin:.1f} points (Hoeffding, 99%).",
     ]
 
 
@@ -165,13 +165,13 @@ def _certificate_chart(results: ProbeResults) -> str:
         f"{line.label} {', '.join('none' if value is None else percent(value) for value in line.values)}"
         for line in series
     )
-    return series_chart("Certified accuracy over the length of the move", described, axis, series, None)
+    return series_chart("Certified accuracy over the norm of the weight change", described, axis, series, None)
 
 
 def print_distance(results: ProbeResults) -> None:
-    """Print the distance, what it was made from, and what must be read with it."""
+    """Print the distance, the figures it is derived from, its warnings and its meaning."""
     console = plain_console(WIDTH)
-    table = titled_table(f"Unlearnable Distance {results['distance']:.3f}; 1 is as learnable as clean samples")
+    table = titled_table(f"Unlearnable Distance {results['distance']:.3f}; 1: as learnable as clean samples")
     table.add_column("")
     for heading in ("accuracy", f"learnable {results['settings']['count']}"):
         table.add_column(heading, justify="right")
@@ -200,39 +200,39 @@ def _distance_context(results: ProbeResults) -> dict[str, Any]:
 
 
 def distance_warnings(results: ProbeResults) -> list[str]:
-    """What stands in the way of the figure."""
+    """Paragraphs that limit what the distance means, to be read first."""
     paragraphs = [
         *_not_learnt(results),
-        "One seed: another training may give another number of layers. Repeat it with other seeds.",
+        "This is one seed: another training may give another number of layers. Repeat the probe with other seeds.",
     ]
     if results["settings"]["count"] == "layers" and results["clean"]["learnable"] < FEW:
         paragraphs.append(
-            f"Of the clean training {results['clean']['learnable']:.1f} layers lie above the threshold: a few sharp "
-            "ones have set it, and the distance hardly says more than whether they are as sharp in the other training. "
+            f"In the clean training {results['clean']['learnable']:.1f} layers lie above the threshold: a few sharp "
+            "layers determine it, and the distance mainly shows whether these are equally sharp in the other training. "
             "Training with crops and flips (victim.augment=crop-flip) spreads sharpness over more layers."
         )
     return paragraphs
 
 
 def distance_claims(results: ProbeResults) -> list[str]:
-    """What the distance says, and what it does not."""
+    """Paragraphs on what the distance means, and on what it does not cover."""
     return [
-        f"A layer counts as learnable where moving its weights by {percent(results['settings']['radius'])} of their "
-        f"length changes the loss by more than {results['threshold']:.4g}, the middle between the two clusters of the "
-        f"clean training's layers. Measured on {results['probe_samples']:,} training samples after epochs "
-        f"{', '.join(map(str, results['epochs']))}: compare it only with distances for which all of this is the same.",
-        "Near 0 training hardly finds anything to do, above 1 it finds more than in clean samples, as with adversarial "
-        "perturbations. No more than that is known: the number is no accuracy, and whoever undoes the perturbation "
-        "first measures another one.",
+        f"A layer counts as learnable if changing its weights by {percent(results['settings']['radius'])} of their "
+        f"norm changes the loss by more than {results['threshold']:.4g}, the midpoint between the two clusters of "
+        f"layers in the clean training. Measured on {results['probe_samples']:,} training samples after epochs "
+        f"{', '.join(map(str, results['epochs']))}: compare it only with distances measured in the same way.",
+        "Near 0 training hardly changes the network; above 1 it changes it more than clean samples do, as with "
+        "adversarial perturbations. The distance is not an accuracy, and removing the perturbation first gives another "
+        "distance.",
         f"Probing took {results['probing_seconds']:,.0f} s, and training both networks "
         f"{results['training_seconds']:,.0f} s.",
     ]
 
 
 def print_recovery(results: ProbeResults) -> None:
-    """Print the accuracies, and what must be read with them."""
+    """Print the accuracies, with their warnings and meaning."""
     console = plain_console(WIDTH)
-    table = titled_table("Accuracy after learning from withheld clean samples, by how far the weights may move")
+    table = titled_table("Accuracy after fine-tuning on withheld clean samples, by the L2 norm of the weight change")
     for heading in ("", "0", *(f"{eta:g}" for eta in results["settings"]["etas"])):
         table.add_column(heading, justify="right" if heading else "left")
     for basis, label in LABELS.items():
@@ -254,22 +254,22 @@ def _recovery_context(results: ProbeResults) -> dict[str, Any]:
 
 
 def recovery_warnings(results: ProbeResults) -> list[str]:
-    """What stands in the way of the figures."""
+    """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     return _not_learnt(results)
 
 
 def recovery_claims(results: ProbeResults) -> list[str]:
-    """What the attack says, and what it does not."""
+    """Paragraphs on what the attack shows, and on what it does not cover."""
     furthest = results["protected"]["recovered"][-1]
     return [
         f"The attacker has a network that was trained on {results['data']['train']:,} protected samples and "
-        f"{results['withheld']:,} clean ones that are not among them, and moves all weights together by at most the "
-        f"length shown, in L2. The {results['withheld']:,} clean samples alone bring a new network of the same recipe "
-        f"to {percent(results['scratch'])}: what an attack reaches beyond that came out of the protected samples.",
-        f"With the longest move of {furthest['eta']:g} the attack on the protected network ends "
-        f"{furthest['moved']:.2g} away from its start; BatchNorm's running statistics are no weights, and follow "
-        "the clean samples freely.",
-        "One seed and one way of fine-tuning: another may recover more.",
+        f"{results['withheld']:,} other clean samples, and fine-tunes all weights within the L2 norm shown. Training a "
+        f"new network of the same recipe on the {results['withheld']:,} clean samples alone gives an accuracy of "
+        f"{percent(results['scratch'])}: what an attack reaches beyond that was learnt from the protected samples.",
+        f"With the largest norm of {furthest['eta']:g} the attack on the protected network ends at a distance of "
+        f"{furthest['moved']:.2g} from its start; BatchNorm's running statistics are not weights, and adapt to the "
+        "clean samples without a bound.",
+        "This is one seed and one way of fine-tuning; others may recover more.",
     ]
 
 
@@ -280,22 +280,24 @@ def _recovery_chart(results: ProbeResults) -> str:
         values = [results[basis]["last"], *(point["accuracy"] for point in results[basis]["recovered"])]
         series.append(Series(basis, label, values, [None] * len(values)))
     described = "; ".join(f"{line.label} {', '.join(percent(v or 0) for v in line.values)}" for line in series)
-    return series_chart("Accuracy over the length of the move", described, axis, series, results["data"]["chance"])
+    return series_chart(
+        "Accuracy over the norm of the weight change", described, axis, series, results["data"]["chance"]
+    )
 
 
 def _page_context(results: ProbeResults, title: str, **own: Any) -> dict[str, Any]:
-    """What the page of a measure shows, and its panel in a protection report; `own` are the parts of this measure."""
+    """What the page of a probe shows, and its panel in a protection report; `own` are the parts of this probe."""
     settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
     return {"title": title, "results": results, "labels": LABELS, "settings": settings, **own}
 
 
 def _not_learnt(results: ProbeResults, how: str = "") -> list[str]:
-    """A paragraph where the network on clean samples did not learn; `how` it was tested."""
+    """A paragraph if the network on clean samples did not learn, else none; `how` it was tested."""
     if results["status"] != "invalid":
         return []
     return [
-        f"INVALID: the network on clean samples reached {percent(results['clean']['last'])}{how}, chance is "
-        f"{percent(results['data']['chance'])}. Train longer."
+        "INVALID: the network trained on clean samples reached an accuracy of "
+        f"{percent(results['clean']['last'])}{how} (chance level {percent(results['data']['chance'])}). Train longer."
     ]
 
 

@@ -117,7 +117,7 @@ class MatrixRow:
     title: str
     accuracies: list[tuple[SetName, float]]
     left: float | None
-    """None where the clean control did not learn."""
+    """Share of what the clean control learns beyond chance; None if it did not learn."""
 
 
 def _matrix_row(recipe: Recipe, chance: float) -> MatrixRow:
@@ -133,7 +133,7 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
 
 
 def _facts(results: Results) -> list[Row]:
-    """What was protected, and how."""
+    """Facts on the data, the method and the budget."""
     protection, data = results["protection"], results["data"]
     facts = protection["facts"]
     names = data["class_names"]
@@ -158,11 +158,11 @@ def _facts(results: Results) -> list[Row]:
         Row(
             "Preset",
             protection["preset"],
-            "reduced settings, for trying out"
+            "reduced settings, for a first try"
             if results["reduced"]
-            else "starts from the settings of the paper; all are listed at the end",
+            else "settings of the paper unless changed; all are listed at the end",
         ),
-        Row("Made for", f"{facts['data']}, {facts['task']}", f"intent: {facts['intent']}"),
+        Row("Designed for", f"{facts['data']}, {facts['task']}", f"intent: {facts['intent']}"),
         Row(
             "Needs",
             _needs(facts["needs_labels"], facts["needs_surrogate"]),
@@ -177,7 +177,7 @@ def _size(results: Results) -> Row:
     data = results["data"]
     channels, height, width = data["shape"]
     if "rate" in data:
-        seconds, padded = f"{width / data['rate']:.2f} s", "shorter ones are padded with silence for training"
+        seconds, padded = f"{width / data['rate']:.2f} s", "shorter recordings are padded with silence for training"
         return Row("Recordings", seconds, f"{data['rate']:,} samples a second; {padded}")
     kind = "Tiles of images" if "tiles" in data else "Images"
     return Row(kind, f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
@@ -188,13 +188,13 @@ def _budget(protection: Protection) -> tuple[str, str]:
     if free := protection.get("free_pixels", 0):
         return (
             f"{epsilon:g} of {levels} levels",
-            f"the most that any value may change, but for those of {free} pixel(s)",
+            f"the largest change of any value, except in {free} pixel(s)",
         )
     if norm == "linf":
-        return f"{epsilon:g} of {levels} levels", "the most that any value of a sample may change (L-infinity)"
+        return f"{epsilon:g} of {levels} levels", "the largest change of any value of a sample (L-infinity)"
     if norm == "l0":
-        return f"{epsilon:g} pixel(s)", "the most pixels of an image that may change, by any amount (L0)"
-    return f"{epsilon:g} levels", f"the most that the Euclidean length of the change may be; {levels} levels are 1"
+        return f"{epsilon:g} pixel(s)", "the largest number of pixels of an image that may change, by any amount (L0)"
+    return f"{epsilon:g} levels", f"the largest Euclidean norm of the change; {levels} levels are 1"
 
 
 def _needs(labels: bool, surrogate: bool) -> str:

@@ -17,7 +17,10 @@ from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import write_atomically
 
 PLAIN_WIDTH = 120
-TITLES = {"strong": "Strong: the same samples for every number of workers", "weak": "Weak: as many samples a worker"}
+TITLES = {
+    "strong": "Strong: the same samples for every number of workers",
+    "weak": "Weak: equally many samples per worker",
+}
 HEADINGS = ("workers", "samples", "wall s", "craft s", "images/s", "efficiency", *PARTS, "memory MiB")
 Row = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""A study as one self-contained HTML page: accuracy over each factor beside its controls, and every point's numbers."""
+"""A study as one self-contained HTML page: accuracy over each factor with its controls, and all numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class VariantRow:
 
 
 def factor_names(config: StudyConfig) -> list[str]:
-    """What varies besides the seed; a study of a single cell still has its rule."""
+    """Names of the factors that vary, without the seed; `rate` alone for a study of a single cell."""
     varied = {VARIANT: config.variants, **config.factors, "rate": config.rates, "recipe": config.recipes}
     return [name for name, values in varied.items() if len(values) > 1] or ["rate"]
 
@@ -60,7 +60,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
     factors = factor_names(config)
     found = points(rows, factors)
     doublings = effects(rows, factors)
-    told = [*answers(found), *sentences(doublings)]
+    findings = [*answers(found), *sentences(doublings)]
     page = (
         environment()
         .get_template("study.html.j2")
@@ -81,7 +81,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             ],
             variant_headings=[ROLES[role] for role in SHOWN],
             variants=variant_rows(rows, factors) if VARIANT in factors else [],
-            answers=told,
+            answers=findings,
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
             targets=target_panels(rows, factors),
             # By batch size: of several methods it would say little.
@@ -91,66 +91,64 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
         )
     )
     write_atomically(path, page.encode())
-    return told
+    return findings
 
 
 def answers(found: Sequence[Point]) -> list[str]:
-    """In plain words: whether the method beats random patterns that are shared alike, and at which points.
+    """Sentences on whether the method beats random patterns that are shared by the same samples, and at which points.
 
     Points that stand for the same crafts and victims count once.
     """
-    alike: dict[Any, list[Point]] = defaultdict(list)
+    same_crafts: dict[Any, list[Point]] = defaultdict(list)
     for point in found:
-        alike[point.measured].append(point)
-    found = [same[0] for same in alike.values()]
-    text = [sentence for role in RANDOM for sentence in _against(role, found, alike)]
+        same_crafts[point.measured].append(point)
+    found = [same[0] for same in same_crafts.values()]
+    text = [sentence for role in RANDOM for sentence in _against(role, found, same_crafts)]
     leads = [lead for point in found for lead in point.leads.values() if lead.interval]
     if not leads:
-        return ["With a single seed there is no interval, so this study tells nothing apart."]
+        return ["With a single seed there are no confidence intervals, so this study supports no conclusion."]
     edges = sum(point.at_edge for point in found)
     if edges:
-        tuned = f"In {edges} crafts the tuned learning rate is at an end of what was tried: widen `rate_grid`."
+        tuned = (
+            f"In {edges} crafts the tuned learning rate is the smallest or largest that was tried: widen `rate_grid`."
+        )
         text.append(tuned)
     return [*text, _power(leads)]
 
 
-def _against(role: Role, found: Sequence[Point], alike: Mapping[Any, Sequence[Point]]) -> list[str]:
-    told = [(point, lead) for point in found if (lead := point.leads.get(role)) and lead.interval]
-    better = [(point, lead) for point, lead in told if lead.side > 0]
-    worse = sum(lead.side < 0 for _, lead in told)
-    if not told:
+def _against(role: Role, found: Sequence[Point], same_crafts: Mapping[Any, Sequence[Point]]) -> list[str]:
+    compared = [(point, lead) for point in found if (lead := point.leads.get(role)) and lead.interval]
+    better = [(point, lead) for point, lead in compared if lead.side > 0]
+    worse = sum(lead.side < 0 for _, lead in compared)
+    if not compared:
         return []
     return [
-        f"At {len(better)} of {len(told)} points the method lowers the victims' accuracy more than {RANDOM[role]} "
-        f"(95 % interval over seeds of the paired difference above 0), at {worse} it lowers it less, at "
-        f"{len(told) - len(better) - worse} there is no telling.",
-        *(f"Better: {_title(alike[point.measured])}: {_points(lead)}." for point, lead in better),
+        f"At {len(better)} of {len(compared)} points the method lowers the victims' accuracy more than {RANDOM[role]} "
+        f"(95% confidence interval of the paired difference over seeds above 0), at {worse} it lowers it less, and at "
+        f"{len(compared) - len(better) - worse} the interval includes 0.",
+        *(f"Better: {_title(same_crafts[point.measured])}: {_points(lead)}." for point, lead in better),
     ]
 
 
-def _title(alike: Sequence[Point]) -> str:
-    others = f" (and {len(alike) - 1} other names of the same crafts)" if len(alike) > 1 else ""
-    return f"{title_of(alike[0].factors)}{others}"
+def _title(same: Sequence[Point]) -> str:
+    others = f" (and {len(same) - 1} other settings with the same crafts)" if len(same) > 1 else ""
+    return f"{title_of(same[0].factors)}{others}"
 
 
 def _power(leads: Sequence[Comparison]) -> str:
-    """What the number of points and of seeds allows to say."""
+    """Sentences on what the numbers of points and of seeds allow to conclude."""
     seeds = min(lead.n for lead in leads)
     seen = [lead.detectable for lead in leads if lead.detectable is not None]
     missed = max(seen, default=0)
     # The t quantile of two seeds is 12.7.
     what = f"differences below {100 * missed:.0f} points" if missed < 1 else "even the largest difference"
-    text = f"With {seeds} seeds a point, {what} could have been missed. "
+    text = f"With {seeds} seeds per point, {what} could have been missed. "
     smallest = max(lead.smallest_p for lead in leads)
     if smallest > 0.05:
-        return (
-            text
-            + f"So few seeds cannot show more than that: the sign-flip test's p-value never falls below {smallest:g}."
-        )
+        return text + f"With this number of seeds the p-value of the sign-flip test cannot fall below {smallest:g}."
     left = sum(p < 0.05 for p in holm([lead.p_value for lead in leads]))
-    return (
-        text + f"After Holm's correction for {len(leads)} points, the sign-flip test leaves {left} of them below 0.05."
-    )
+    where = f"at {left} of {len(leads)} points after Holm's correction"
+    return f"{text}The p-value of the sign-flip test is below 0.05 {where}."
 
 
 def _points(lead: Comparison) -> str:

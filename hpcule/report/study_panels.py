@@ -1,4 +1,4 @@
-"""The charts of a study's report beside accuracy: steps to target, gradient noise, and cost."""
+"""Charts of a study's report other than accuracy: steps to target and gradient noise; and the cost of crafting."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hpcule.study.grid import Grid, Role, name_of
 from hpcule.study.targets import TargetSteps, target_steps
 
 Result = Callable[[str], Mapping[str, Any] | None]
-"""What a craft or victim found, by its key."""
+"""Function from the key of a craft or victim to its result."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart: what it is for, its SVG, and what it says."""
+    """A chart: its title, its SVG, and a sentence on what it shows."""
 
     title: str
     chart: Markup
@@ -32,19 +32,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the crafts of one batch size took, on average over the crafts."""
+    """Cost of the crafts of one batch size, on average over the crafts."""
 
     batch: int
     crafts: int
     seconds: float
     worker_hours: float
     samples_a_second: float
-    """That pass the surrogate or encoder in training."""
+    """Rate at which samples pass the surrogate or encoder in training."""
     peak_mebibytes: float
 
 
 def title_of(where: Mapping[str, Any]) -> str:
-    """A point of a study in words."""
+    """A point of a study in words: factor and value, separated by commas."""
     return ", ".join(f"{name_of(name)} {value}" for name, value in where.items())
 
 
@@ -136,7 +136,7 @@ def noise_panels(found: Sequence[NoiseScales]) -> list[Panel]:
 
 
 def costs(rows: Sequence[Row]) -> list[Cost]:
-    """What crafting took, by batch size; a craft that several cells share counts once."""
+    """Cost of crafting by batch size; a craft that several cells share counts once."""
     crafts = {row["craft"]: row for row in rows}
     by_batch: dict[int, list[Row]] = defaultdict(list)
     for row in crafts.values():

@@ -1,4 +1,4 @@
-"""The results in a terminal."""
+"""The results of an evaluation in a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_results(results: Results) -> None:
     console.print()
     console.print(
         "The figures hold for victims trained from scratch on the published copy with these recipes; "
-        "the report says what they do not claim."
+        "the report lists what they do not cover."
     )
 
 

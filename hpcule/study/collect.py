@@ -20,16 +20,16 @@ from hpcule.study.paired import Comparison, compare
 ROLES: Mapping[Role, str] = {
     "clean": "clean control",
     "part": "clean part alone",
-    "noise": "random noise, shared alike",
-    "matched": "random noise, as strong",
+    "noise": "random noise, same sharing",
+    "matched": "random noise, same strength",
     "untrained": "untrained generator",
     "protected": "protected",
 }
 RANDOM: Mapping[Role, str] = {
-    "noise": "a random pattern of the whole budget that is shared by the same samples",
-    "matched": "a random pattern that is shared by the same samples and as strong as the method's deltas",
+    "noise": "a random pattern with the full budget, shared by the same samples",
+    "matched": "a random pattern as strong as the method's perturbation, shared by the same samples",
 }
-"""What a method has to beat."""
+"""Random controls that a method has to beat, in words."""
 Row = dict[str, Any]
 OF_CRAFT = ("craft_seconds", "workers", "samples", "peak_memory_mebibytes")
 OF_TRAINING = ("trained_samples", "loss_first", "loss_last", "loss_steps", "saturated")

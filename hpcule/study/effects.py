@@ -58,9 +58,10 @@ def sentences(found: Sequence[Effect]) -> list[str]:
         reach = f"{min(means):+.1f}" if len(mine) == 1 else f"{min(means):+.1f} to {max(means):+.1f}"
         more, less = (sum(effect.slope.side == side for effect in mine) for side in (1, -1))
         text.append(
-            f"Each doubling of the {name_of(factor)} changes what protection takes from the victims by {reach} points "
-            f"of accuracy; at {more} of {len(mine)} settings of the rest larger protects more, at {less} it protects "
-            f"less, at {len(mine) - more - less} there is no telling (95 % interval of the slope over seeds)."
+            f"Each doubling of the {name_of(factor)} changes the protection (clean minus protected accuracy) by "
+            f"{reach} "
+            f"points; at {more} of {len(mine)} settings of the other factors a larger value protects more, at {less} "
+            f"it protects less, and at {len(mine) - more - less} the 95% confidence interval of the slope includes 0."
         )
     return text
 

@@ -34,7 +34,7 @@ class TargetSteps:
             low, high = self.curve.interval
             return (
                 f"The critical batch size is {self.curve.critical_batch:.0f} samples ({low:.0f} to {high:.0f}), "
-                f"the fewest steps {self.curve.minimum_steps:.0f}."
+                f"the minimum number of steps {self.curve.minimum_steps:.0f}."
             )
         return f"The critical batch size is not identifiable: {self.curve.reason}."
 

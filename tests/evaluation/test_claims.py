@@ -21,7 +21,7 @@ def test_the_worst_recipe_counts(make):
     results = make.results([make.plain(protected=(0.1, 0.1, 0.1)), make.cropped(protected=(0.74, 0.75, 0.745))])
     assert grade(results) == "none"
     assert "(crop and flip)" in verdict(results)
-    assert "74.5% of clean test images" in verdict(results)
+    assert "an accuracy of 74.5% on clean test images" in verdict(results)
 
 
 def test_a_control_at_chance_proves_nothing_even_when_called_done(make):
@@ -50,8 +50,8 @@ def test_verdict_names_both_controls_and_chance(results):
 def test_scores_that_tell_more_than_answers_are_in_the_verdict(make, protected, area, said):
     recipe = make.with_areas(make.plain(protected=protected), clean=0.93, noise=0.92, protected=area)
     text = verdict(make.results([recipe]))
-    assert ("know more than they name" in text) is said
-    assert (f"of {area:.2f}, against 0.93" in text) is said
+    assert ("their scores still rank the classes" in text) is said
+    assert (f"is {area:.2f}, compared with 0.93" in text) is said
 
 
 def test_a_recipe_without_a_control_does_not_rank_either(make):
@@ -59,7 +59,7 @@ def test_a_recipe_without_a_control_does_not_rank_either(make):
     bad = make.with_areas(make.cropped(), clean=0.6, noise=0.6, protected=0.9)
     results = make.results([good, bad | {"invalid_because": "it did not learn"}])
     results["worst_case"] = {"recipe": "plain", "protected": 0.1}
-    assert "know more" not in verdict(results)
+    assert "still rank" not in verdict(results)
 
 
 def test_invalid_is_loud_and_makes_no_claim(make):
@@ -79,7 +79,7 @@ def test_a_sound_run_needs_no_warning(make):
 
 def test_no_better_than_noise_is_said_plainly(make):
     results = make.results([make.plain(noise=(0.5, 0.49, 0.5), protected=(0.49, 0.5, 0.49))])
-    assert "random noise protects as well" in verdict(results)
+    assert "random noise protects equally well" in verdict(results)
     assert any("no better than random noise" in paragraph for paragraph in warnings(results))
 
 
@@ -90,22 +90,22 @@ def test_worse_than_noise_is_no_better_than_noise(make):
 
 def test_seeds_that_scatter_tell_nothing_apart(make):
     results = make.results([make.plain(noise=(0.7, 0.5, 0.6), protected=(0.4, 0.65, 0.45))])
-    assert any("do not tell the protection from random noise" in paragraph for paragraph in warnings(results))
+    assert any("do not distinguish the protection from random noise" in paragraph for paragraph in warnings(results))
 
 
 def test_seeds_are_compared_in_pairs(make):
     # Seeds scatter by forty points, but each one loses the same five.
     noise = (0.7, 0.5, 0.3)
     results = make.results([make.plain(clean=noise, noise=noise, protected=(0.65, 0.45, 0.25))])
-    assert not any("do not tell" in paragraph for paragraph in warnings(results))
+    assert not any("do not distinguish" in paragraph for paragraph in warnings(results))
 
 
 def test_one_seed_is_judged_by_the_number_of_test_images(make):
     recipe = make.plain(clean=(0.8,), noise=(0.75,), protected=(0.7,))
     many, few = make.results([recipe]), make.results([recipe])
     few["data"]["test"] = 156
-    assert not any("do not tell" in paragraph for paragraph in warnings(many))
-    assert any("do not tell" in paragraph for paragraph in warnings(few))
+    assert not any("do not distinguish" in paragraph for paragraph in warnings(many))
+    assert any("do not distinguish" in paragraph for paragraph in warnings(few))
     assert any("Only one seed" in paragraph for paragraph in warnings(many))
 
 
@@ -130,9 +130,9 @@ def test_claims_draw_the_limits(results):
         "no augmentation, crop and flip",
         "10,000 of the 50,000 protected images",
         "has clean copies of the images, or the perturbation",
-        "was not tried and is not covered",
+        "were not tried and are not covered",
         "averaging removes most of it",
-        "Whether the change disturbs a human reader",
+        "The effect of the change on human readers",
     ):
         assert limit in text
 
@@ -141,15 +141,15 @@ def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
     results = make.results([make.plain(protected=(0.5,), clean=(0.9,), noise=(0.9,))])
     results["data"]["test"] = 100
     # Known value: 50 of 100 has the interval 40.4 % to 59.6 %.
-    assert any("by about 9.6 points" in paragraph for paragraph in claims(results))
+    assert any("by about ±9.6 points" in paragraph for paragraph in claims(results))
 
 
 def test_a_mixture_tells_what_the_protected_part_adds(make):
     results = make.results([make.plain(), make.mixed()])
-    (paragraph,) = [text for text in claims(results) if "teach alone" in text]
-    assert "a thief has 50% of the images clean (50% protected, the rest clean)" in paragraph
+    (paragraph,) = [text for text in claims(results) if "training on the clean ones alone" in text]
+    assert "an attacker has 50% of the images clean (50% protected, the rest clean)" in paragraph
     assert "add +3.0 points (" in paragraph
-    assert "teach alone (59.0%); clean ones in their place would add +12.5." in paragraph
+    assert "clean ones alone (59.0%); clean ones in their place would add +12.5." in paragraph
     assert "(no augmentation)" not in verdict(results)
     assert "62.0%" not in verdict(results)
 

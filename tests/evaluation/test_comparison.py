@@ -44,19 +44,19 @@ def test_the_best_worst_case_comes_first(three):
     assert found["seeds"] == 2
     assert "steady" in verdict(found)
     assert "30.0%" in verdict(found)
-    assert verdict(summarise({"useless": three["useless"]})).startswith("None of these protects")
+    assert verdict(summarise({"useless": three["useless"]})).startswith("No store protects in its worst case")
 
 
 def test_what_luck_could_explain_is_said(three, evaluated):
     said = " ".join(warnings(summarise(three)))
     assert "useless is no better than random noise" in said
     assert "fragile is no better" not in said
-    assert "cannot be told" not in said
-    assert "One seed" not in said
+    assert "cannot be distinguished" not in said
+    assert "With one seed" not in said
     close = {"one": evaluated((0.3,), (0.3,), noise=(0.85,)), "two": evaluated((0.31,), (0.2,), noise=(0.85,))}
     said = " ".join(warnings(summarise(close)))
-    assert "two cannot be told from one" in said
-    assert "One seed" in said
+    assert "two cannot be distinguished from one" in said
+    assert "With one seed" in said
 
 
 def test_reduced_settings_and_other_budgets_are_named(three):

@@ -228,8 +228,8 @@ def test_results_from_a_file_make_the_same_page(results, pictures):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"norm": "l2", "epsilon": 332.6}, "332.6 levels the most that the Euclidean length of the change may be"),
-        ({"norm": "linf", "epsilon": 8.0}, "8 of 255 levels the most that any value of a sample may change"),
+        ({"norm": "l2", "epsilon": 332.6}, "332.6 levels the largest Euclidean norm of the change"),
+        ({"norm": "linf", "epsilon": 8.0}, "8 of 255 levels the largest change of any value of a sample"),
         ({"unit": "cluster", "groups": 10}, "cluster 10 of them"),
     ],
 )
@@ -265,7 +265,7 @@ def test_recipes_at_a_glance_tell_what_is_left_of_their_ceilings(make, pictures)
 def test_a_mixture_shows_its_clean_part(make, pictures):
     text = render(make.results([make.plain(), make.mixed()]), pictures)
     assert "clean part alone" in text
-    assert "what the clean ones teach alone (59.0%)" in text
+    assert "the accuracy of training on the clean ones alone (59.0%)" in text
 
 
 def test_the_structure_of_the_perturbation_stands_beside_that_of_clean_samples(results, pictures):

@@ -46,7 +46,7 @@ def test_a_point_without_a_valid_cell_has_no_numbers():
     [
         ([0.5, 0.51, 0.52], "At 1 of 1 points the method lowers the victims' accuracy more"),
         ([0.9, 0.91, 0.92], "at 1 it lowers it less"),
-        ([0.7, 0.8, 0.9], "at 1 there is no telling"),
+        ([0.7, 0.8, 0.9], "at 1 the interval includes 0"),
     ],
 )
 def test_the_answer_says_which_way(protected, expected):
@@ -54,7 +54,7 @@ def test_the_answer_says_which_way(protected, expected):
     text = answers(points(rows, FACTORS))
     assert expected in text[0]
     assert ("Better: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
-    assert "the sign-flip test's p-value never falls below 0.25" in text[-1]
+    assert "the p-value of the sign-flip test cannot fall below 0.25" in text[-1]
 
 
 def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
@@ -62,9 +62,9 @@ def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
     (point,) = points([row | {"noise_last": 0.6} for row in rows], FACTORS)
     assert point.leads["noise"].interval[1] < 0 < point.leads["matched"].interval[0]
     text = answers([point])
-    assert "whole budget" in text[0]
+    assert "full budget" in text[0]
     assert "at 1 it lowers it less" in text[0]
-    assert "as strong as the method's deltas" in text[1]
+    assert "as strong as the method's perturbation" in text[1]
     assert "At 1 of 1 points" in text[1]
 
 
@@ -72,7 +72,7 @@ def test_with_enough_seeds_several_points_are_corrected_for():
     rows = [row(32, seed, 0.5 + 0.01 * seed) for seed in range(8)]
     rows += [row(64, seed, 0.8 + 0.01 * (-1) ** seed) for seed in range(8)]
     text = answers(points(rows, FACTORS))
-    assert "After Holm's correction for 2 points, the sign-flip test leaves 1 of them below 0.05." in text[-1]
+    assert "The p-value of the sign-flip test is below 0.05 at 1 of 2 points after Holm's correction." in text[-1]
 
 
 def test_the_same_crafts_under_several_names_count_once():
@@ -82,9 +82,9 @@ def test_the_same_crafts_under_several_names_count_once():
     text = answers(points(rows, [*FACTORS, "rate"]))
     assert text[0].startswith("At 1 of 2 points")
     assert text[1].startswith(
-        "Better: craft batch 32, rate constant (and 1 other names of the same crafts): +26.5 points"
+        "Better: craft batch 32, rate constant (and 1 other settings with the same crafts): +26.5 points"
     )
-    assert "After Holm's correction for 2 points" in text[-1]
+    assert "at 2 of 2 points after Holm's correction" in text[-1]
 
 
 def test_the_same_crafts_with_other_victims_count_by_themselves():
@@ -93,4 +93,4 @@ def test_the_same_crafts_with_other_victims_count_by_themselves():
 
 
 def test_a_single_seed_tells_nothing_apart():
-    assert "tells nothing apart" in answers(points([row(32, 0, 0.1)], FACTORS))[0]
+    assert "supports no conclusion" in answers(points([row(32, 0, 0.1)], FACTORS))[0]
