@@ -30,7 +30,7 @@ def chance_level(labels: npt.NDArray[np.int64]) -> float:
 
 
 def has_learnt(accuracy: float, chance: float) -> bool:
-    """Whether a clean control has learnt, so that what stands beside it means anything; both in [0, 1]."""
+    """Whether a clean control has learnt, so that comparisons with it mean anything; both in [0, 1]."""
     return accuracy >= chance + LEARNT * (1 - chance)
 
 

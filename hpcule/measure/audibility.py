@@ -66,7 +66,7 @@ class Moments:
 
     @property
     def mean(self) -> Array:
-        """[size]."""
+        """Mean of the vectors added so far [size]."""
         return self._sum / self._count
 
     @property
@@ -101,7 +101,7 @@ class Audibility:
         self._snr = self._log_spectral = 0.0
 
     def update(self, clean: npt.NDArray[Any], published: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
-        """Add recordings [n, 1, 1, T], uint16 with silence at 32768, of so many samples each."""
+        """Add recordings [n, 1, 1, T], uint16 with silence at 32768, all of the same length T."""
         assert clean.shape == published.shape, f"shapes differ: {clean.shape} and {published.shape}"
         for one, other, length in zip(clean, published, lengths, strict=True):
             self._add(one[0, 0, :length].astype(np.int64), other[0, 0, :length].astype(np.int64))

@@ -55,12 +55,12 @@ def certify(
 
 
 def shifted_quantile(quantile: float, shift: float) -> float:
-    """Phi(Phi^-1(q) + shift): mass that a set of mass q has at least, after so many deviations the worst way."""
+    """Phi(Phi^-1(q) + shift): least mass of a set of mass q after a shift by this number of deviations."""
     return _NORMAL.cdf(_NORMAL.inv_cdf(quantile) + shift)
 
 
 def upper_rank(draws: int, quantile: float, alpha: float) -> int | None:
-    """The least rank, from 1, at which the order statistic of so many draws is at least the quantile with 1 - alpha.
+    """The least rank, from 1, at which the order statistic of `draws` draws is at least the quantile with 1 - alpha.
 
     The k-th smallest is below the quantile only if k or more draws are, whose number is binomial. None: even the
     largest draw may be below it.
@@ -75,10 +75,10 @@ def upper_rank(draws: int, quantile: float, alpha: float) -> int | None:
 
 
 def largest_shift(draws: int, quantile: float, alpha: float) -> float:
-    """The longest move, in deviations, that so many draws can certify; below 0 where they can certify none."""
+    """The largest shift, in deviations, that this number of draws can certify; below 0 if they certify none."""
     return _NORMAL.inv_cdf(alpha ** (1 / draws)) - _NORMAL.inv_cdf(quantile)
 
 
 def fewest_draws(quantile: float, shift: float, alpha: float) -> int:
-    """How many draws a move of so many deviations needs."""
+    """The number of draws that certifying a shift, in deviations, needs."""
     return math.ceil(math.log(alpha) / math.log(shifted_quantile(quantile, shift)))

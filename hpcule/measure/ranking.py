@@ -48,7 +48,7 @@ def ranking(logits: Tensor, labels: Tensor) -> Ranking:
 
 
 def _log_odds(logits: Tensor) -> Tensor:
-    """Of each class against all others [n, classes]: probabilities would be 1 for all that are sure of a class."""
+    """Log-odds of each class against all others [n, classes]; probabilities would round to 1 for confident samples."""
     best, total = logits.argmax(1, keepdim=True), logits.logsumexp(1, keepdim=True)
     # What the others have together is what is left of the total, but for the likeliest: that would leave nothing.
     others = total + torch.log1p(-(logits - total).exp())

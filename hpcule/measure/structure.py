@@ -1,4 +1,4 @@
-"""What a perturbation tells of the labels: how far a line through its values names the class, and a class shares it.
+"""What a perturbation reveals about the labels: how well a linear classifier predicts them, how far classes share it.
 
 Yu et al., "Availability Attacks Create Shortcuts", KDD 2022, arXiv 2111.00898, found the deltas of many methods
 linearly separable; AR (arXiv 2206.03693) works without being so.
@@ -24,7 +24,7 @@ class Separability(TypedDict):
 def linear_separability(values: Tensor, labels: Tensor, classes: int) -> Separability:
     """Fit logistic regression to half of the samples, drawn at random, and test it on the others.
 
-    Fitted samples alone say little: as many random ones as they have values can be told apart perfectly.
+    Accuracy on fitted samples alone says little: as many random samples as they have values are separated perfectly.
 
     Args:
         values: [n, d]; scaled to [0, 1] all together.

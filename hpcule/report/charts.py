@@ -236,9 +236,9 @@ def _frame(title: str, description: str, chance: float | None) -> Element:
     if chance is not None:
         add_line(top, "chance", LEFT, height(chance), WIDTH - RIGHT, height(chance))
         # Two lines of text, kept above the labels of the horizontal axis.
-        beside = min(height(chance), height(0) - 12)
-        add_text(top, "chance-label", WIDTH - RIGHT + 6, beside - 2, "chance")
-        add_text(top, "chance-label", WIDTH - RIGHT + 6, beside + 11, f"{100 * chance:.1f}%")
+        label_height = min(height(chance), height(0) - 12)
+        add_text(top, "chance-label", WIDTH - RIGHT + 6, label_height - 2, "chance")
+        add_text(top, "chance-label", WIDTH - RIGHT + 6, label_height + 11, f"{100 * chance:.1f}%")
     return top
 
 
@@ -282,7 +282,7 @@ def add_text(parent: Element, style: str, x: float, y: float, text: str, anchor:
 
 
 def at(value: float) -> str:
-    """A coordinate."""
+    """A coordinate as SVG text, with two decimals."""
     return f"{value:.2f}"
 
 

@@ -273,7 +273,8 @@ def test_the_structure_of_the_perturbation_stands_beside_that_of_clean_samples(r
     for number in ("99.8%", "35.1%", "64.4%"):
         assert number in text
     without = {name: value for name, value in results.items() if name != "structure"}
-    assert "What the perturbation tells" not in render(without, pictures)
+    assert "What the perturbation reveals" in text
+    assert "What the perturbation reveals" not in render(without, pictures)
 
 
 def test_what_victims_know_beside_what_they_name_has_a_table(make, pictures):
@@ -283,7 +284,8 @@ def test_what_victims_know_beside_what_they_name_has_a_table(make, pictures):
     assert table.count('scope="rowgroup"') == 1
     for area in ("0.931", "0.927", "0.604"):
         assert area in table
-    assert "Beside accuracy" not in render(make.results([make.cropped()]), pictures)
+    assert "<h2>Balanced accuracy" in text
+    assert "<h2>Balanced accuracy" not in render(make.results([make.cropped()]), pictures)
 
 
 def named(recipe, name, share):
