@@ -19,7 +19,7 @@ WIDTH = 120
 def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
     """Print the verdict, a row for every store, the notes, and what must be read with them."""
     console = plain_console(WIDTH)
-    console.print(f"\n{verdict(results)}\n")
+    console.print(f"\n{comparison_verdict(results)}\n")
     table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples, by training set")
     table.add_column("store", overflow="fold")
     for heading in (*results["titles"], "worst case", "PSNR"):
@@ -32,7 +32,7 @@ def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
     console.print(table)
     for paragraph in notes:
         console.print(f"\n{paragraph}")
-    for paragraph in warnings(results):
+    for paragraph in comparison_warnings(results):
         console.print(f"\n! {paragraph}", style="yellow")
 
 
@@ -45,15 +45,15 @@ def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ())
     page = environment().get_template("compare.html.j2")
     text = page.render(
         results=results,
-        verdict=verdict(results),
+        verdict=comparison_verdict(results),
         notes=notes,
-        warnings=warnings(results),
+        warnings=comparison_warnings(results),
         worst_accuracy=worst_accuracy,
     )
     write_atomically(path, text.encode())
 
 
-def verdict(results: Comparison) -> str:
+def comparison_verdict(results: Comparison) -> str:
     """Which store leaves the lowest accuracy to its most successful victims."""
     if results["status"] == "invalid":
         return "INVALID: the clean controls did not learn, so the stores cannot be compared. Train longer."
@@ -70,7 +70,7 @@ def verdict(results: Comparison) -> str:
     )
 
 
-def warnings(results: Comparison) -> list[str]:
+def comparison_warnings(results: Comparison) -> list[str]:
     """Paragraphs that limit what the order of the stores means, to be read first."""
     if results["status"] == "invalid":
         return []

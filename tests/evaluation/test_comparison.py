@@ -9,7 +9,7 @@ from toys import ToySource, make_store
 
 from hpcule.evaluation.comparison import compare, summarise, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
-from hpcule.report.comparison import print_comparison, verdict, warnings, write_comparison
+from hpcule.report.comparison import comparison_verdict, comparison_warnings, print_comparison, write_comparison
 from hpcule.victim.config import VictimConfig
 
 
@@ -42,19 +42,21 @@ def test_the_best_worst_case_comes_first(three):
     left = found["stores"][1]["recipes"]["crop-flip"]["left"]
     assert left == pytest.approx((0.8 - 0.1) / (0.9 - 0.1))
     assert found["seeds"] == 2
-    assert "steady" in verdict(found)
-    assert "30.0%" in verdict(found)
-    assert verdict(summarise({"useless": three["useless"]})).startswith("No store protects in its worst case")
+    assert "steady" in comparison_verdict(found)
+    assert "30.0%" in comparison_verdict(found)
+    assert comparison_verdict(summarise({"useless": three["useless"]})).startswith(
+        "No store protects in its worst case"
+    )
 
 
 def test_what_luck_could_explain_is_said(three, evaluated):
-    said = " ".join(warnings(summarise(three)))
+    said = " ".join(comparison_warnings(summarise(three)))
     assert "useless is no better than random noise" in said
     assert "fragile is no better" not in said
     assert "cannot be distinguished" not in said
     assert "With one seed" not in said
     close = {"one": evaluated((0.3,), (0.3,), noise=(0.85,)), "two": evaluated((0.31,), (0.2,), noise=(0.85,))}
-    said = " ".join(warnings(summarise(close)))
+    said = " ".join(comparison_warnings(summarise(close)))
     assert "two cannot be distinguished from one" in said
     assert "With one seed" in said
 
@@ -62,7 +64,7 @@ def test_what_luck_could_explain_is_said(three, evaluated):
 def test_reduced_settings_and_other_budgets_are_named(three):
     three["steady"]["reduced"] = True
     three["fragile"]["protection"] = {**three["fragile"]["protection"], "epsilon": 4.0}
-    said = " ".join(warnings(summarise(three)))
+    said = " ".join(comparison_warnings(summarise(three)))
     assert "reduced settings: steady." in said
     assert "different budgets" in said
 
@@ -70,8 +72,8 @@ def test_reduced_settings_and_other_budgets_are_named(three):
 def test_without_a_control_that_learnt_nothing_is_compared(three):
     invalid = {name: {**results, "status": "invalid"} for name, results in three.items()}
     found = summarise(invalid)
-    assert verdict(found).startswith("INVALID")
-    assert warnings(found) == []
+    assert comparison_verdict(found).startswith("INVALID")
+    assert comparison_warnings(found) == []
 
 
 def test_recipes_that_show_nothing_have_no_share(three):
