@@ -14,7 +14,7 @@ from hpcule.config.errors import HpculeError
 from hpcule.config.tree import build, load_yaml
 from hpcule.craft.table import configure
 from hpcule.jobs.site import load_site
-from hpcule.store.checkpoint import Part, commit, latest, save_part
+from hpcule.store.checkpoint import CheckpointPart, commit, latest, save_part
 from hpcule.store.files import sha256_file
 from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import Manifest, SourceFacts, plan_shards, write_manifest
@@ -101,7 +101,7 @@ def read_checkpoint(folder: Path) -> None:
 
 def read_signed_checkpoint(folder: Path) -> None:
     path = folder / "run" / "checkpoint-00000001" / "shared.pt"
-    commit(Vault(folder), 1, "key", {"shared": Part(path.stat().st_size, sha256_file(path))})
+    commit(Vault(folder), 1, "key", {"shared": CheckpointPart(path.stat().st_size, sha256_file(path))})
     read_checkpoint(folder)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpcule.cli.main import VERBS
+from hpcule.cli.main import add_verbs
 from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure, describe
 from hpcule.data.opening import Opening
@@ -22,7 +22,7 @@ from hpcule.nets import NETS
 from hpcule.probes.certify import CertifyConfig
 from hpcule.probes.recovery import RecoveryConfig
 from hpcule.probes.unlearnable_distance import DistanceConfig
-from hpcule.store.verify import Problem
+from hpcule.store.verify import Damage
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
@@ -72,8 +72,7 @@ def commands(lines: list[str]) -> list[list[str]]:
 def parser_of_all_verbs() -> tuple[argparse.ArgumentParser, Any]:
     parser = argparse.ArgumentParser(prog="hpcule", exit_on_error=False)
     verbs = parser.add_subparsers(required=True)
-    for verb in VERBS:
-        verb.add_to(verbs)
+    add_verbs(verbs)
     return parser, verbs
 
 
@@ -314,7 +313,7 @@ def test_the_readme_is_short_and_counts_the_methods():
 def test_kinds_of_damage():
     ((_, rows),) = [table for table in tables(ROOT / "docs" / "store.md") if table[0][0] == "kind"]
     written = {kind for kinds, *_ in rows for kind in kinds.split(", ")}
-    in_docstring = (Problem.__doc__ or "").partition("kind:")[2].partition("file:")[0]
+    in_docstring = (Damage.__doc__ or "").partition("kind:")[2].partition("file:")[0]
     assert written == set(re.findall(r'"([a-z ]+)"', in_docstring))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from hpcule.cli.main import VERBS
+from hpcule.cli.main import add_verbs
 
 ROOT = Path(__file__).resolve().parents[1]
 PATTERNS = ("*.md", "LICENSE", "bench/README.md", "launch/*", "configs/**/*.yaml", "docs/**/*.*")
@@ -42,8 +42,7 @@ def command_line() -> Iterator[str]:
     yield "# Command line\n\n`hpcule VERB ...` and `python -m hpcule VERB ...` are the same.\n"
     parser = argparse.ArgumentParser(prog="hpcule")
     verbs = parser.add_subparsers()
-    for verb in VERBS:
-        verb.add_to(verbs)
+    add_verbs(verbs)
     yield from parts(verbs, level=2)
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.evaluate import SUITES, SUITES_HELP, configured
-from hpcule.cli.options import add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
+from hpcule.cli.evaluate import SUITE_NAMES, SUITES_HELP, evaluate_config
+from hpcule.cli.options import Verbs, add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
+
+if TYPE_CHECKING:
+    from hpcule.data.source import Source
+    from hpcule.evaluation.comparison import Comparison
+    from hpcule.evaluation.pictures import Pictures
+    from hpcule.evaluation.results import Results
+    from hpcule.evaluation.suites import EvaluateConfig
+    from hpcule.store.read import StoreReader
+    from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("compare", help="evaluate several stores of the same samples, with the same controls")
     parser.add_argument("stores", type=Path, metavar="STORE", nargs="+")
     add_access(parser)
     add_data(parser)
     add_test(parser)
-    parser.add_argument("--suite", choices=SUITES, default="quick", help=SUITES_HELP)
+    parser.add_argument("--suite", choices=SUITE_NAMES, default="quick", help=SUITES_HELP)
     add_out(parser, "hpcule-runs/compare", "results.json, report.html and the reports of the stores go here")
     add_figures(parser)
     add_run(parser)
@@ -26,7 +35,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare."""
+    """Evaluate the stores with the same controls, and compare them."""
     from hpcule.cli.opened import stores_and_data
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
@@ -36,15 +45,22 @@ def run(options: argparse.Namespace) -> None:
     named = {store.path.resolve().name: store for store in stores}
     if len(named) < len(stores):
         raise UsageError("two of the stores have the same folder name, which is what they are called in the comparison")
-    config = configured(options, source)
+    config = evaluate_config(options, source)
 
-    def work(world: Any) -> None:
-        report(options, config, named, source, test, world)
+    def work(world: World) -> None:
+        compare_and_report(options, config, named, source, test, world)
 
     run_or_submit(options, "compare", work, config.world, options.stores)
 
 
-def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, test: Any, world: Any) -> None:
+def compare_and_report(
+    options: argparse.Namespace,
+    config: EvaluateConfig,
+    stores: Mapping[str, StoreReader],
+    source: Source,
+    test: Source,
+    world: World,
+) -> None:
     """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.comparison import compare
@@ -54,7 +70,7 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
         results, each = compare(config, stores, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
-    write(options.out, config, results, each)
+    write_comparison_files(options.out, config, results, each)
     if options.figures:
         from hpcule.report.canvas import write_figures
         from hpcule.report.figures import comparison_figures
@@ -63,8 +79,15 @@ def report(options: argparse.Namespace, config: Any, stores: Any, source: Any, t
     tell(options, results, lambda: print_comparison(results))
 
 
-def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] = ()) -> None:
-    """Write results.json, report.html with the notes at its top, and the report of every store."""
+def write_comparison_files(
+    out: Path,
+    config: EvaluateConfig,
+    results: Comparison,
+    each: Mapping[str, tuple[Results, Pictures]],
+    notes: Sequence[str] = (),
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Write results.json, with `more` in it, report.html with the notes at its top, and the report of every store."""
     from hpcule.report.comparison import write_comparison
     from hpcule.report.protection import write_evaluation
     from hpcule.store.files import private_directory, to_json, write_atomically
@@ -73,5 +96,5 @@ def write(out: Path, config: Any, results: Any, each: Any, notes: Sequence[str] 
         private_directory(folder)
     for name, (evaluated, pictures) in each.items():
         write_evaluation(out / "reports" / name, config, evaluated, pictures)
-    write_atomically(out / "results.json", to_json(dict(results)))
+    write_atomically(out / "results.json", to_json({**results, **(more or {})}))
     write_comparison(results, out / "report.html", notes)

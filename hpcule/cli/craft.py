@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_access, add_data, add_preset, add_run, configured
+from hpcule.cli.options import Verbs, add_access, add_data, add_preset, add_run, configured
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
+    from hpcule.craft.run import CraftDocument
     from hpcule.data.source import Source
     from hpcule.store.vault import Vault
     from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("craft", help="craft the perturbation of a collection into a store", description=__doc__)
     parser.add_argument("method", metavar="METHOD", help="em, pil, uc, ...: `hpcule methods` lists them")
@@ -30,7 +31,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Craft."""
+    """Craft the perturbation of DATA into STORE, here or as a job of a batch system."""
     from hpcule.cli.opened import key_of, privacy_notice
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
@@ -72,7 +73,7 @@ def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vau
         print(json.dumps(summary) if options.json else _sentence(summary))
 
 
-def _sentence(summary: dict[str, Any]) -> str:
+def _sentence(summary: CraftDocument) -> str:
     if summary["already_complete"]:
         return f"{summary['store']} is complete and undamaged; nothing to do."
     return (

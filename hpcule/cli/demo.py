@@ -7,19 +7,23 @@ measured with victims trained on the protected copy, on the clean images and on 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_json, add_out
+from hpcule.cli.options import Verbs, add_json, add_out
 from hpcule.config.errors import StoreError
 
 CRAFT = ["image_size=32", "method.epsilon=16", "world.threads=1"]
 EVALUATE = ["victim.network=convnet", "victim.epochs=10", "victim.batch=32", "victim.learning_rate=0.05"]
 
 if TYPE_CHECKING:
+    from hpcule.craft.config import CraftConfig
+    from hpcule.data.source import Source
+    from hpcule.evaluation.suites import EvaluateConfig
     from hpcule.store.vault import Vault
+    from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("demo", help="protect and measure a small real collection, start to end")
     add_out(parser, "hpcule-runs/demo", "store, results.json and report.html go here")
@@ -40,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     evaluate_config = build(EvaluateConfig, with_overrides({**SUITES["standard"], "recipes": ["plain"]}, EVALUATE))
     source, test = craft_config.source("digits"), craft_config.test("digits", None)
 
-    def work(world: Any) -> None:
+    def work(world: World) -> None:
         _demo(options, craft_config, evaluate_config, vault, source, test, world)
 
     on_all_ranks(work, given=options.given, workers=None, config=craft_config.world)
@@ -48,14 +52,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _demo(
     options: argparse.Namespace,
-    craft_config: Any,
-    evaluate_config: Any,
+    craft_config: CraftConfig,
+    evaluate_config: EvaluateConfig,
     vault: Vault,
-    source: Any,
-    test: Any,
-    world: Any,
+    source: Source,
+    test: Source,
+    world: World,
 ) -> None:
-    from hpcule.cli.evaluate import report
+    from hpcule.cli.evaluate import evaluate_and_report
     from hpcule.craft.run import craft
     from hpcule.store.read import StoreReader
     from hpcule.store.verify import verify
@@ -71,5 +75,5 @@ def _demo(
     if problems:
         raise StoreError(f"{vault.path}: {problems[0]}; remove {options.out} and run the demo again")
     say("2. Verified: every byte, every id, the budget. Now 9 victims: 3 seeds each on clean, noisy, protected images")
-    report(options, evaluate_config, StoreReader(vault), source, test, world)
+    evaluate_and_report(options, evaluate_config, StoreReader(vault), source, test, world)
     say(f"Next: hpcule export {vault.path} --data digits --out published --format folder   (the copy to publish)")

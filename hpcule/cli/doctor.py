@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 import json
-import platform
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
-from hpcule.cli.options import add_run
+from hpcule.cli.options import Verbs, add_json, add_set, positive
+
+if TYPE_CHECKING:
+    from hpcule.world.group import World
 
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "scikit-learn", "pillow")
 EXTRAS = {
@@ -21,30 +21,68 @@ EXTRAS = {
 }
 
 
-def add_to(verbs: Any) -> None:
+class RankDocument(TypedDict):
+    """What one rank computes with."""
+
+    rank: int
+    host: str
+    device: str
+    threads: int
+    fast_bf16: bool
+
+
+class DoctorDocument(TypedDict):
+    """What `hpcule doctor --json` prints; `address` is that of rank 0, or None for a single process."""
+
+    python: str
+    packages: dict[str, str]
+    extras: dict[str, bool]
+    launcher: str
+    address: str | None
+    ranks: list[RankDocument]
+    all_reduce: str
+
+
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("doctor", help="show versions, launcher, ranks and devices, and try one all-reduce")
-    add_run(parser)
+    parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
+    add_set(parser, "how the machine is used, for example world.threads=1 or world.device=cpu; may be repeated")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Examine."""
+    """Examine the machine, on all ranks.
+
+    Raises:
+        UsageError: --set names something else than a setting of `world`.
+    """
+    from dataclasses import fields
+
     from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.errors import UsageError
     from hpcule.config.run import WorldConfig
-    from hpcule.config.tree import build, with_overrides
+    from hpcule.config.tree import build, unknown, with_overrides
 
     tree = with_overrides({}, options.overrides)
+    for name in tree:
+        if name != "world":
+            raise UsageError(unknown("setting", name, [f"world.{field.name}" for field in fields(WorldConfig)]))
     config = build(WorldConfig, tree.get("world", {}), "world.")
     on_all_ranks(lambda world: _examine(options, world), given=options.given, workers=options.workers, config=config)
 
 
-def _examine(options: argparse.Namespace, world: Any) -> None:
+def _examine(options: argparse.Namespace, world: World) -> None:
+    import importlib.metadata
+    import importlib.util
+    import platform
+
     import torch
 
     from hpcule.world.precision import has_fast_bf16
 
-    mine = {
+    mine: RankDocument = {
         "rank": world.rank,
         "host": world.place.host,
         "device": str(world.device),
@@ -55,7 +93,7 @@ def _examine(options: argparse.Namespace, world: Any) -> None:
     total = int(world.add(torch.ones((), dtype=torch.int64, device=world.device)))
     if not world.leads:
         return
-    found = {
+    found: DoctorDocument = {
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},

@@ -5,15 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
+from hpcule.cli.options import Verbs, add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
 
-SUITES = ("quick", "standard", "full")
+if TYPE_CHECKING:
+    from hpcule.data.source import Source
+    from hpcule.evaluation.results import Results
+    from hpcule.evaluation.suites import EvaluateConfig
+    from hpcule.report.probes import ProbeResults
+    from hpcule.store.read import StoreReader
+    from hpcule.world.group import World
+
+SUITE_NAMES = ("quick", "standard", "full")
 SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, 5 seeds, field's schedule"
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser(
         "evaluate", help="train victims on the protected copy beside clean and random-noise controls, and report"
@@ -22,7 +30,7 @@ def add_to(verbs: Any) -> None:
     add_access(parser)
     add_data(parser)
     add_test(parser)
-    parser.add_argument("--suite", choices=SUITES, default="standard", help=SUITES_HELP)
+    parser.add_argument("--suite", choices=SUITE_NAMES, default="standard", help=SUITES_HELP)
     parser.add_argument(
         "--with",
         type=Path,
@@ -39,17 +47,17 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate."""
+    """Train the victims on DATA as STORE protects it and on the controls, and report."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
     from hpcule.report.probes import read_probes
 
     check_figures(options)
     store, source, test = store_and_data(options)
-    config, measures = configured(options, source), read_probes(options.measures, store)
+    config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
-    def work(world: Any) -> None:
-        results = report(options, config, store, source, test, world, measures)
+    def work(world: World) -> None:
+        results = evaluate_and_report(options, config, store, source, test, world, measures)
         if results is not None and options.figures:
             from hpcule.report.canvas import write_figures
             from hpcule.report.figures import evaluation_figures
@@ -59,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     run_or_submit(options, "evaluate", work, config.world, [options.store])
 
 
-def configured(options: argparse.Namespace, source: Any) -> Any:
+def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:
     """The configuration of --suite, --config and --set for these samples."""
     from hpcule.config.tree import build, load_yaml, merged, with_overrides
     from hpcule.evaluation.suites import EvaluateConfig, suite
@@ -68,15 +76,15 @@ def configured(options: argparse.Namespace, source: Any) -> Any:
     return build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
 
 
-def report(
+def evaluate_and_report(
     options: argparse.Namespace,
-    config: Any,
-    store: Any,
-    source: Any,
-    test: Any,
-    world: Any,
-    measures: Sequence[Any] = (),
-) -> Any:
+    config: EvaluateConfig,
+    store: StoreReader,
+    source: Source,
+    test: Source,
+    world: World,
+    measures: Sequence[ProbeResults] = (),
+) -> Results | None:
     """Train the victims; rank 0 prints the table, writes the report and returns the results, other ranks None."""
     from hpcule.cli.progress import Progress
     from hpcule.evaluation.evaluate import evaluate

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_access, add_data, positive
+from hpcule.cli.options import Verbs, add_access, add_data, positive
 
 if TYPE_CHECKING:
     from hpcule.publish.export import ExportSummary
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("export", help="write the protected copy to publish")
     parser.add_argument("store", type=Path, metavar="STORE")
@@ -41,7 +41,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export."""
+    """Write the copy to publish, and into the store the records of what was published."""
     from hpcule.cli.opened import opened_vault
     from hpcule.publish.release import release
 
@@ -53,12 +53,12 @@ def run(options: argparse.Namespace) -> None:
         jpeg_quality=options.jpeg_quality,
         dicom_tags=options.dicom_tags,
     )
-    show(options, written.summary, written.digest)
+    print_export(options, written.summary, written.digest)
     if written.warning:
         print(written.warning)
 
 
-def show(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
+def print_export(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
     """Print for people what was published, and where its records are."""
     from hpcule.publish.hashes import EXPORTED
     from hpcule.publish.revert import RECORD

@@ -5,12 +5,49 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, final
 
-from hpcule.cli.options import add_json
+from hpcule.cli.options import Verbs, add_json
+
+if TYPE_CHECKING:
+    from hpcule.data.source import Source
 
 
-def add_to(verbs: Any) -> None:
+class SplitDocument(TypedDict):
+    """One split of a copy; `shape` is that of all its samples, [C, H, W], or None where they differ."""
+
+    samples: int
+    shape: list[int] | None
+    labelled: bool
+
+
+@final
+class CopyDocument(TypedDict):
+    """What a published copy holds; `levels` is the largest value, `rate` the samples a second of recordings."""
+
+    kind: str
+    levels: int
+    rate: int | None
+    classes: list[str] | None
+    splits: dict[str, SplitDocument]
+
+
+@final
+class UnreadableDocument(TypedDict):
+    """A copy that hpcule cannot read as samples; `unreadable` is the reason."""
+
+    unreadable: str
+
+
+class FilesDocument(TypedDict):
+    """The files of a copy; `digest` is the SHA-256 of their hash list."""
+
+    files: int
+    bytes: int
+    digest: str
+
+
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("inspect", help="show what a published copy holds: kind, splits, files, hashes")
     parser.add_argument("copy", type=Path, metavar="DIR", help="a published folder, npz or HDF5 file")
@@ -22,7 +59,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Inspect."""
+    """Print what a published copy holds, and the hashes of its files."""
     from dataclasses import asdict
     from hashlib import sha256
 
@@ -39,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"{copy} is a store, which is private; see `hpcule verify {copy}`")
     hashes = file_hashes(copy)
     listed = hash_list(hashes)
-    facts = {
-        **describe(single_file(copy)),
+    contents = describe_copy(single_file(copy))
+    files: FilesDocument = {
         "files": len(hashes),
         "bytes": sum(entry.bytes for entry in hashes),
         "digest": sha256(listed).hexdigest(),
@@ -48,16 +85,13 @@ def run(options: argparse.Namespace) -> None:
     if options.hashes:
         write_atomically(options.hashes, listed, 0o644)
     if options.json:
-        print(json.dumps({**facts, "hashes": [asdict(entry) for entry in hashes]}))
+        print(json.dumps({**contents, **files, "hashes": [asdict(entry) for entry in hashes]}))
     else:
-        show(copy, facts)
+        print_copy(copy, contents, files)
 
 
-def describe(copy: Path) -> dict[str, Any]:
-    """Kind, classes, and of each split the number of samples, their shape (None where they differ) and labels.
-
-    What hpcule cannot read as samples has the reason under `unreadable` instead.
-    """
+def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
+    """Open every split of a copy and say what it holds."""
     from hpcule.config.errors import HpculeError
     from hpcule.data.opening import list_splits
 
@@ -78,7 +112,7 @@ def describe(copy: Path) -> dict[str, Any]:
     }
 
 
-def _open(copy: Path, split: str) -> tuple[Any, list[int] | None]:
+def _open(copy: Path, split: str) -> tuple[Source, list[int] | None]:
     """A split, and the shape [C, H, W] that all its samples have, or None."""
     import numpy as np
 
@@ -94,16 +128,16 @@ def _open(copy: Path, split: str) -> tuple[Any, list[int] | None]:
     return source, list(source.shape) if same else None
 
 
-def show(copy: Path, facts: dict[str, Any]) -> None:
+def print_copy(copy: Path, contents: CopyDocument | UnreadableDocument, files: FilesDocument) -> None:
     """Print for people."""
-    if "unreadable" in facts:
-        print(f"{copy}: no samples that hpcule reads: {facts['unreadable']}")
+    if "unreadable" in contents:
+        print(f"{copy}: no samples that hpcule reads: {contents['unreadable']}")
     else:
-        noun = "images" if facts["rate"] is None else f"recordings, {facts['rate']:,} samples a second"
-        classes = f", {len(facts['classes'])} classes" if facts["classes"] else ""
-        print(f"{copy}: {noun} ({facts['kind']}), values 0 to {facts['levels']}{classes}")
-        for split, what in facts["splits"].items():
+        noun = "images" if contents["rate"] is None else f"recordings, {contents['rate']:,} samples a second"
+        classes = f", {len(contents['classes'])} classes" if contents["classes"] else ""
+        print(f"{copy}: {noun} ({contents['kind']}), values 0 to {contents['levels']}{classes}")
+        for split, what in contents["splits"].items():
             shape = " x ".join(map(str, what["shape"])) if what["shape"] else "of different sizes"
             labels = "labelled" if what["labelled"] else "no labels"
             print(f"  {split}: {what['samples']:,}, {shape}, {labels}")
-    print(f"{facts['files']:,} file(s), {facts['bytes']:,} bytes; SHA-256 of the hash list: {facts['digest']}")
+    print(f"{files['files']:,} file(s), {files['bytes']:,} bytes; SHA-256 of the hash list: {files['digest']}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+
+from hpcule.cli.options import Verbs
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("key", help="make a key, with which `craft --key` encrypts a store")
     parser.add_argument("key", metavar="KEY", help="a file that is not there yet, or keyring:NAME")

@@ -9,38 +9,28 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
-from hpcule.cli import (
-    certify,
-    compare,
-    craft,
-    demo,
-    distance,
-    doctor,
-    evaluate,
-    export,
-    inspect,
-    key,
-    methods,
-    plan,
-    recommend,
-    recover,
-    revert,
-    scale,
-    study,
-    train,
-    trial,
-    verify,
-)
+from hpcule.cli.options import Verbs
 from hpcule.config.errors import HpculeError, one_line
 from hpcule.config.version import __version__
 
-VERBS = (
-    *(demo, methods, craft, verify, export, inspect, revert, key, train),
-    *(evaluate, compare, recommend, certify, distance, recover),
-    *(study, plan, scale, doctor, trial),
-)
+VERBS = {
+    **{verb: verb for verb in ("demo", "methods", "craft", "verify", "export", "inspect", "revert", "key", "train")},
+    **{verb: verb for verb in ("evaluate", "compare", "recommend")},
+    **dict.fromkeys(("certify", "distance", "recover"), "probes"),
+    **{verb: verb for verb in ("study", "plan", "scale", "doctor")},
+    "trial": "scale",
+}
+"""Module of hpcule.cli that declares a verb, by verb, in the order of `hpcule --help`."""
+
+
+def add_verbs(verbs: Verbs, asked: str | None = None) -> None:
+    """Declare the verb that is asked for, whose module alone is imported; all verbs if `asked` is none of them."""
+    modules = [VERBS[asked]] if asked in VERBS else dict.fromkeys(VERBS.values())
+    for module in modules:
+        import_module(f"hpcule.cli.{module}").add_to(verbs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"hpcule {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
-        verb.add_to(verbs)
+    add_verbs(verbs, given[0] if given else None)
     options = parser.parse_args(given)
     options.given = given
     try:

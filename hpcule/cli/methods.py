@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
 
-from hpcule.cli.options import add_json
+from hpcule.cli.options import Verbs, add_json
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("methods", help="list the methods, what they need and what they cost")
     add_json(parser)

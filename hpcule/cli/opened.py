@@ -6,9 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hpcule.data.source import Source
+    from hpcule.store.read import StoreReader
     from hpcule.store.seal import Key
     from hpcule.store.vault import Vault
 
@@ -58,13 +60,13 @@ def opened_vault(options: argparse.Namespace) -> Vault:
     return Vault(options.store, key_of(options))
 
 
-def store_and_data(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+def store_and_data(options: argparse.Namespace) -> tuple[StoreReader, Source, Source]:
     """The store, its source, and the test set of STORE, --data and --test; see `stores_and_data`."""
     (store,), source, test = stores_and_data([options.store], options)
     return store, source, test
 
 
-def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Any], Any, Any]:
+def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[StoreReader], Source, Source]:
     """Several stores of the same samples, their source, and the test set of --data and --test.
 
     Raises:

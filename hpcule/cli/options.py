@@ -6,11 +6,18 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from hpcule.craft.config import CraftConfig
+    from hpcule.data.source import Source
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What a verb's `add_to` adds its parser to."""
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """--data."""
+    """Add the option --data."""
     parser.add_argument(
         "--data",
         required=True,
@@ -21,54 +28,52 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
-    """--key, --strict."""
+    """Add the options --key and --strict."""
     add_key(parser)
     parser.add_argument("--strict", action="store_true", help="refuse a store that others may read, instead of warning")
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:
-    """--key."""
+    """Add the option --key."""
     parser.add_argument("--key", metavar="KEY", help="of an encrypted store: a file, or keyring:NAME; see `hpcule key`")
 
 
 def add_test(parser: argparse.ArgumentParser) -> None:
-    """--test."""
+    """Add the option --test."""
     parser.add_argument("--test", metavar="DATA", help="clean test samples (default: the test split of --data)")
 
 
 def add_out(parser: argparse.ArgumentParser, default: str, what: str) -> None:
-    """--out."""
+    """Add the option --out."""
     parser.add_argument("--out", type=Path, default=Path(default), metavar="DIR", help=f"{what} (default: {default})")
 
 
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option --set."""
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="NAME=VALUE", help=what)
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """--set, --config."""
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="NAME=VALUE",
-        help="change a setting, for example method.epsilon=8, seed=1, deterministic=true; may be repeated",
-    )
+    """Add the options --set and --config."""
+    add_set(parser, "change a setting, for example method.epsilon=8, seed=1, deterministic=true; may be repeated")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
-    """--preset, --strength."""
+    """Add the options --preset and --strength."""
     parser.add_argument("--preset", metavar="NAME", help="paper (default), small (minutes) or smoke (seconds)")
     parser.add_argument(
         "--strength", choices=("subtle", "standard", "strong"), help="half, once or twice the usual method.epsilon"
     )
 
 
-def configured(options: argparse.Namespace) -> tuple[Any, Any]:
+def configured(options: argparse.Namespace) -> tuple[CraftConfig, Source]:
     """The CraftConfig of METHOD, --data, --preset, --config, --strength and --set, and its source."""
     from hpcule.config.tree import load_yaml, merged
     from hpcule.craft.strength import epsilon
     from hpcule.craft.table import configure
 
-    def settled(file: Mapping[str, Any]) -> Any:
+    def settled(file: Mapping[str, Any]) -> CraftConfig:
         return configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
 
     file = load_yaml(options.config) if options.config else {}
@@ -81,7 +86,7 @@ def configured(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """--workers, --set, --config, --json, --submit, --dry-run."""
+    """Add the options --workers, --set, --config, --submit, --dry-run and --json."""
     parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
     add_settings(parser)
     parser.add_argument(
@@ -94,12 +99,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add the option --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def add_figures(parser: argparse.ArgumentParser) -> None:
-    """Declare `--figures`."""
+    """Add the option --figures."""
     parser.add_argument(
         "--figures",
         choices=("pdf", "svg", "png"),
@@ -119,7 +124,7 @@ def check_figures(options: argparse.Namespace) -> None:
         require_matplotlib()
 
 
-def tell(options: argparse.Namespace, results: Mapping[str, Any], show: Callable[[], None]) -> None:
+def tell(options: argparse.Namespace, results: Mapping[str, object], show: Callable[[], None]) -> None:
     """Print results as JSON where --json asks for it, else as `show` does, and where the report is."""
     if options.json:
         print(json.dumps(results))

@@ -9,13 +9,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpcule.cli.options import add_json, add_preset, add_settings, configured, positive
+from hpcule.cli.options import Verbs, add_json, add_preset, add_settings, configured, positive
+
+if TYPE_CHECKING:
+    from hpcule.planning.machine import Machine
+    from hpcule.planning.measurements import Measurements
+
+Assumptions = Mapping[str, list[str]]
+Planned: TypeAlias = tuple[str, list[dict[str, Any]], Callable[[Assumptions], None]]
+"""What is planned, the plan for each machine as it goes into JSON, and what prints them with their assumptions."""
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("plan", help="predict what a craft or a study takes, on any number of nodes")
     parser.add_argument("what", metavar="craft|STUDY.yaml", help="a craft, or the file of a study")
@@ -52,12 +61,12 @@ def run(options: argparse.Namespace) -> None:
         known.write(file)
     basis = assumptions(known, machines)
     if options.json:
-        print(json.dumps({"what": title, "plans": [plan.document() for plan in plans], **basis}))
+        print(json.dumps({"what": title, "plans": plans, **basis}))
     else:
-        show(title, plans, basis)
+        show(basis)
 
 
-def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
+def _craft(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
     from hpcule.config.errors import UsageError
     from hpcule.planning.plan import plan_craft
     from hpcule.report.plan_table import print_craft
@@ -67,10 +76,11 @@ def _craft(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
     config, source = configured(options)
     samples = options.samples or len(source)
     plans = [plan_craft(config, source, samples, machine, known) for machine in machines]
-    return f"craft {config.method.name}, preset {config.preset}, like {source.name}", plans, print_craft
+    title = f"craft {config.method.name}, preset {config.preset}, like {source.name}"
+    return title, [plan.document() for plan in plans], lambda basis: print_craft(title, plans, basis)
 
 
-def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tuple[str, list[Any], Any]:
+def _study(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml
     from hpcule.planning.plan import plan_study
@@ -89,11 +99,12 @@ def _study(options: argparse.Namespace, machines: list[Any], known: Any) -> tupl
     if any(option is not None for option in craft_only):
         raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
     config = build(StudyConfig, load_yaml(Path(options.what)))
-    return f"study {config.name}", [plan_study(config, machine, known) for machine in machines], print_study
+    title, plans = f"study {config.name}", [plan_study(config, machine, known) for machine in machines]
+    return title, [plan.document() for plan in plans], lambda basis: print_study(title, plans, basis)
 
 
-def _machines(options: argparse.Namespace) -> list[Any]:
-    """That of --nodes and --workers-per-node, or one node if no site is named either; and every site's."""
+def _machines(options: argparse.Namespace) -> list[Machine]:
+    """The machine of --nodes and --workers-per-node, or one node if no site is named either; and every site's."""
     from hpcule.jobs.site import load_site
     from hpcule.planning.machine import Machine
 

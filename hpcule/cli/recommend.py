@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_data, add_out, add_run, add_test, tell
+from hpcule.cli.options import Verbs, add_data, add_out, add_run, add_test, tell
+
+if TYPE_CHECKING:
+    from hpcule.data.source import Source
+    from hpcule.evaluation.recommend import RecommendConfig
+    from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("recommend", help="try methods on some samples, and name the best in its worst case")
     add_data(parser)
@@ -35,14 +40,16 @@ def run(options: argparse.Namespace) -> None:
     source, test = config.source(options.data), config.test(options.data, options.test)
     check_same_task(source, test)
 
-    def work(world: Any) -> None:
+    def work(world: World) -> None:
         _recommend(options, config, source, test, world)
 
     run_or_submit(options, "recommend", work, config.world)
 
 
-def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any, world: Any) -> None:
-    from hpcule.cli.compare import write
+def _recommend(
+    options: argparse.Namespace, config: RecommendConfig, source: Source, test: Source, world: World
+) -> None:
+    from hpcule.cli.compare import write_comparison_files
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
     from hpcule.evaluation.recommend import advice, recommend
@@ -56,6 +63,6 @@ def _recommend(options: argparse.Namespace, config: Any, source: Any, test: Any,
         )
     if not world.leads:
         return
-    results, notes = {**compared, **tournament}, advice(tournament, options.data)
-    write(options.out, config.evaluation(), results, each, notes)
-    tell(options, results, lambda: print_comparison(compared, notes))
+    notes = advice(tournament, options.data)
+    write_comparison_files(options.out, config.evaluation(), compared, each, notes, tournament)
+    tell(options, {**compared, **tournament}, lambda: print_comparison(compared, notes))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_access, add_json
+from hpcule.cli.options import Verbs, add_access, add_json
+
+if TYPE_CHECKING:
+    from hpcule.publish.revert import RevertSummary
 
 _SHOWN = 5
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("revert", help="take the protection off a published copy, for the owner of its store")
     parser.add_argument("store", type=Path, metavar="STORE")
@@ -25,7 +28,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Revert."""
+    """Remove the perturbation of STORE from a published copy."""
     from hpcule.cli.opened import opened_vault, single_file
     from hpcule.data.opening import list_splits
     from hpcule.publish.revert import open_copy, revert
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**vars(summary), "path": str(summary.path), "altered": altered}))
     else:
-        show(summary, altered)
+        print_reverted(summary, altered)
 
 
 def altered_files(store: Path, copy: Path) -> list[str] | None:
@@ -59,7 +62,7 @@ def altered_files(store: Path, copy: Path) -> list[str] | None:
     return sorted(file for file in {*exported, *found} if exported.get(file) != found.get(file))
 
 
-def show(summary: Any, altered: list[str] | None) -> None:
+def print_reverted(summary: RevertSummary, altered: list[str] | None) -> None:
     """Print for people."""
     print(f"Took the perturbation off {summary.reverted:,} samples, into {summary.path}. Keep this folder private.")
     if summary.missing:

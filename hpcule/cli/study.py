@@ -6,12 +6,19 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_figures, add_json, check_figures, positive
+from hpcule.cli.options import Verbs, add_figures, add_json, check_figures, positive
+
+if TYPE_CHECKING:
+    from hpcule.report.canvas import FigureFormat
+    from hpcule.study.config import StudyConfig
+    from hpcule.study.folder import StudyFolder
+    from hpcule.study.grid import Grid
+    from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb and its parts."""
     parser = verbs.add_parser("study", help="run a grid of crafts and victims, and say what its factors do")
     parts = parser.add_subparsers(metavar="PART", required=True)
@@ -23,11 +30,11 @@ def add_to(verbs: Any) -> None:
     _add_file(submit_part)
     submit_part.add_argument("--site", default="local", metavar="SITE", help="a name, or a YAML file (default: local)")
     submit_part.add_argument("--dry-run", action="store_true", help="print the scripts, submit nothing")
-    submit_part.set_defaults(run=submit)
+    submit_part.set_defaults(run=submit_items)
     for name, function, what in (
         ("status", status, "show how far each cell is"),
         ("collect", collect, "write cells.csv and cells.parquet, a row a cell"),
-        ("report", report, "write report.html"),
+        ("report", report_study, "write report.html"),
     ):
         part = parts.add_parser(name, help=what)
         part.add_argument("folder", type=Path, metavar="DIR")
@@ -53,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
     folder, config, grid = _begin(options)
 
-    def work(world: Any) -> None:
+    def work(world: World) -> None:
         from hpcule.cli.progress import Progress
         from hpcule.study.items import run_all
 
@@ -66,10 +73,10 @@ def run(options: argparse.Namespace) -> None:
     on_all_ranks(work, given=options.given, workers=options.workers, config=config.world, deterministic=deterministic)
 
 
-def submit(options: argparse.Namespace) -> None:
+def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are not done."""
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.submit import Batch, submit_batches
+    from hpcule.jobs.submit import CommandBatch, submit_batches
 
     site = load_site(options.site)
     folder, _, grid = _begin(options, begin=not options.dry_run)
@@ -77,9 +84,9 @@ def submit(options: argparse.Namespace) -> None:
     crafts = [key for key in grid.crafts if folder.result(key) is None]
     victims = [key for key in grid.victims if folder.result(key) is None]
     batches = [
-        Batch("craft", [["study", "item", path, key] for key in crafts], joint=True),
-        Batch("victim", [["study", "item", path, key] for key in victims], joint=False),
-        Batch("report", [["study", "report", path]], joint=False),
+        CommandBatch("craft", [["study", "item", path, key] for key in crafts], joint=True),
+        CommandBatch("victim", [["study", "item", path, key] for key in victims], joint=False),
+        CommandBatch("report", [["study", "report", path]], joint=False),
     ]
     lines = submit_batches(batches, site, folder.path, dry_run=options.dry_run)
     print("\n".join(lines))
@@ -95,7 +102,7 @@ def do_item(options: argparse.Namespace) -> None:
     folder, config, grid = _open(options.folder)
     item = find_item(grid, options.key)
 
-    def work(world: Any) -> None:
+    def work(world: World) -> None:
         with Progress(shown=world.leads) as progress:
             if isinstance(item, Craft):
                 do_craft(folder, config, item, world, progress.update)
@@ -131,14 +138,14 @@ def collect(options: argparse.Namespace) -> None:
         print(path)
 
 
-def report(options: argparse.Namespace) -> None:
+def report_study(options: argparse.Namespace) -> None:
     """Write the table and the page, and figures if they are asked for."""
     check_figures(options)
     _open(options.folder)
     _write(options.folder, options.figures)
 
 
-def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any, Any]:
+def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFolder, StudyConfig, Grid]:
     from hpcule.config.tree import build, load_yaml
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
@@ -153,7 +160,7 @@ def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[Any, Any
     return folder, config, grid
 
 
-def _open(path: Path) -> tuple[Any, Any, Any]:
+def _open(path: Path) -> tuple[StudyFolder, StudyConfig, Grid]:
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
 
@@ -162,7 +169,7 @@ def _open(path: Path) -> tuple[Any, Any, Any]:
     return folder, config, expand(config, folder.samples())
 
 
-def _write(path: Path, figures: Any = None) -> None:
+def _write(path: Path, figures: FigureFormat | None = None) -> None:
     from hpcule.report.study import write_study_report
     from hpcule.study.collect import rows, write_rows
 

@@ -6,7 +6,11 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hpcule.config.run import WorldConfig
+    from hpcule.world.group import World
 
 JOBS = Path("hpcule-runs/jobs")
 
@@ -28,7 +32,11 @@ def ranks(options: argparse.Namespace) -> int:
 
 
 def run_or_submit(
-    options: argparse.Namespace, name: str, work: Callable[[Any], None], config: Any, stores: Sequence[Path] = ()
+    options: argparse.Namespace,
+    name: str,
+    work: Callable[[World], None],
+    config: WorldConfig,
+    stores: Sequence[Path] = (),
 ) -> None:
     """Do a verb's work on all ranks here, or, with --submit, let a batch system start the same command.
 
@@ -53,13 +61,13 @@ def run_or_submit(
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     """Submit the command that was given, with `more` arguments, and say what became of it."""
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.submit import Batch, submit_batches
+    from hpcule.jobs.submit import CommandBatch, submit_batches
 
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     given = [argument for argument in options.given if argument != "--dry-run"]
     arguments = _without(given, "--submit") + [argument for argument in more if argument not in given]
     site = load_site(options.submit)
-    lines = submit_batches([Batch(name, [arguments], joint=True)], site, folder, dry_run=options.dry_run)
+    lines = submit_batches([CommandBatch(name, [arguments], joint=True)], site, folder, dry_run=options.dry_run)
     print("\n".join(lines))
     if not options.dry_run:
         print(f"Logs: {folder / 'logs'}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hpcule.cli.options import add_access, add_data, add_out, add_run, add_test
+from hpcule.cli.options import Verbs, add_access, add_data, add_out, add_run, add_test
+
+if TYPE_CHECKING:
+    from hpcule.world.group import World
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("train", help="train one victim, on clean or on protected samples")
     add_data(parser)
@@ -23,7 +26,7 @@ def add_to(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train."""
+    """Train one victim, on all ranks together."""
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, load_yaml, with_overrides
@@ -37,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     opening = opening_of(config, store)
     source, test = opening.source(options.data), opening.test(options.data, options.test)
 
-    def work(world: Any) -> None:
+    def work(world: World) -> None:
         from hpcule.cli.progress import Progress
 
         with Progress(shown=world.leads) as progress:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
-from hpcule.cli.options import add_json, add_key
+from hpcule.cli.options import Verbs, add_json, add_key
 from hpcule.config.errors import StoreError
 
 
-def add_to(verbs: Any) -> None:
+def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("verify", help="check a store: every byte, every id, the budget")
     parser.add_argument("store", type=Path, metavar="STORE")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from hpcule.craft.method import Step
 from hpcule.store.files import writing
@@ -17,6 +17,25 @@ from hpcule.world.group import Spent, World
 T = TypeVar("T")
 SECTIONS = ("read", "craft", "write", "finish")
 """Reading all samples once, the method itself, shards and checkpoints, and the manifest and index at the end."""
+
+
+class TimesDocument(TypedDict):
+    """Seconds of each section on its slowest rank, then those of the whole run, in four parts that add up.
+
+    `storage_seconds`: reading and writing, mean over the ranks. `communication_seconds`: collectives on the rank that
+    spent the least in them, for which the others waited. `wait_seconds`: what the mean rank spent in them beyond that.
+    `compute_seconds`: the rest.
+    """
+
+    read_seconds: float
+    craft_seconds: float
+    write_seconds: float
+    finish_seconds: float
+    run_seconds: float
+    compute_seconds: float
+    wait_seconds: float
+    communication_seconds: float
+    storage_seconds: float
 
 
 @dataclass
@@ -54,12 +73,8 @@ class Clock:
             section.seconds += time.perf_counter() - start
             section.spent.add(self.world.spent, before)
 
-    def summary(self) -> dict[str, float]:
-        """Seconds of each section on its slowest rank; then those of the whole run, cut into four parts that add up.
-
-        storage: reading and writing, mean over the ranks. communication: collectives on the rank that spent the least
-        in them, for which the others waited. wait: what the mean rank spent in them beyond that. compute: the rest.
-        """
+    def summary(self) -> TimesDocument:
+        """Where the time of all ranks went until now; a collective."""
         self.world.barrier()
         run = time.perf_counter() - self._start
         collective = self.world.spent.seconds - self._spent.seconds
@@ -69,14 +84,17 @@ class Clock:
         run, storage, collective = (sum(rank[part] for rank in ranks) / len(ranks) for part in range(3))
         communication = min(rank[2] for rank in ranks)
         slowest = {name: max(rank[3 + number] for rank in ranks) for number, name in enumerate(SECTIONS)}
-        parts = {
-            "run": run,
-            "compute": run - storage - collective,
-            "wait": collective - communication,
-            "communication": communication,
-            "storage": storage,
+        return {
+            "read_seconds": round(slowest["read"], 3),
+            "craft_seconds": round(slowest["craft"], 3),
+            "write_seconds": round(slowest["write"], 3),
+            "finish_seconds": round(slowest["finish"], 3),
+            "run_seconds": round(run, 3),
+            "compute_seconds": round(run - storage - collective, 3),
+            "wait_seconds": round(collective - communication, 3),
+            "communication_seconds": round(communication, 3),
+            "storage_seconds": round(storage, 3),
         }
-        return {f"{name}_seconds": round(seconds, 3) for name, seconds in {**slowest, **parts}.items()}
 
 
 class Journal:

@@ -17,7 +17,7 @@ from hpcule.config.errors import StoppedError
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.craft.cache import Cache
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.journal import Clock, Journal
+from hpcule.craft.journal import Clock, Journal, TimesDocument
 from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
 from hpcule.craft.preparation import check, cut_into_shards, is_complete, plan
 from hpcule.craft.table import find
@@ -39,6 +39,22 @@ from hpcule.world.signals import StopFlag
 Report = Callable[[Step], None]
 
 
+class CraftDocument(TimesDocument):
+    """Summary of a craft, as `hpcule craft --json` prints it: sizes, where the time went, and the largest rank's peak
+    memory."""
+
+    store: str
+    method: str
+    preset: str
+    reduced: bool
+    samples: int
+    shards: int
+    workers: int
+    peak_memory_mebibytes: int
+    already_complete: bool
+    """Whether an earlier run had crafted the store."""
+
+
 def craft(
     config: CraftConfig,
     source: Source,
@@ -49,13 +65,10 @@ def craft(
     resume: bool,
     report: Report,
     cache: Path | None = None,
-) -> dict[str, Any]:
+) -> CraftDocument:
     """Craft the perturbation of a source into a store, together with all other ranks of `world`.
 
     In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
-
-    Returns:
-        A summary for `--json`: sizes, where the time went, and the largest rank's peak memory.
 
     Raises:
         StoppedError: asked to stop by a signal; a checkpoint is written.
@@ -220,7 +233,7 @@ def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -
 
 def _summary(
     config: CraftConfig, store: Path, manifest: Manifest, world: World, clock: Clock, *, already_complete: bool
-) -> dict[str, Any]:
+) -> CraftDocument:
     (peak,) = world.maximum([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024])
     return {
         "store": str(store),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from hpcule.config.errors import UsageError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hpcule.config.run import Preset
     from hpcule.config.tree import Tree
     from hpcule.craft.config import CraftConfig
+    from hpcule.craft.run import CraftDocument
     from hpcule.data.source import Source
     from hpcule.interface.handover import Data, Labels
     from hpcule.interface.process import Progress
@@ -160,7 +161,7 @@ def _configured(
     return configure(method, data, preset=preset, file=tree, overrides=[]), source, tree
 
 
-def _here(config: CraftConfig, source: Source, vault: Vault, resume: bool, progress: Progress | None) -> dict[str, Any]:
+def _here(config: CraftConfig, source: Source, vault: Vault, resume: bool, progress: Progress | None) -> CraftDocument:
     from hpcule.craft.run import craft as run
     from hpcule.interface.process import note_progress, one_worker
     from hpcule.world.signals import StopFlag
@@ -188,7 +189,7 @@ def _in_workers(
     resume: bool,
     key: str | Path | None,
     progress: Progress | None,
-) -> dict[str, Any]:
+) -> CraftDocument:
     from hpcule.config.tree import dump_yaml
     from hpcule.interface.process import run_command
 
@@ -198,4 +199,4 @@ def _in_workers(
         arguments += [f"--preset={preset}"] if preset else []
         arguments += ["--resume"] if resume else []
         arguments += [f"--key={key}"] if key is not None else []
-        return run_command(arguments, workers, progress)
+        return cast("CraftDocument", run_command(arguments, workers, progress))

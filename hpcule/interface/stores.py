@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hpcule.interface.published import PublishedDataset
     from hpcule.publish.deidentify import Policy
     from hpcule.publish.export import ExportSummary
-    from hpcule.store.verify import Problem
+    from hpcule.store.verify import Damage
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Store:
             found: npt.NDArray[np.integer] = reader.delta(wanted.astype(np.int64))
         return found
 
-    def verify(self, data: Data | None = None, *, labels: Labels | None = None) -> list[Problem]:
+    def verify(self, data: Data | None = None, *, labels: Labels | None = None) -> list[Damage]:
         """Check every byte, every id and the budget, as `hpcule verify` does.
 
         Args:

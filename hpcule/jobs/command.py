@@ -16,7 +16,7 @@ from hpcule.world.launcher import slurm_job
 
 TOLD_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MOST_RESTARTS = 3
-"""So often a job that lost a rank goes back into the queue: a node may be gone, or the command itself may be wrong."""
+"""Number of times that a job that lost a rank goes back into the queue: the command itself may be wrong."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class SiteConfig:
     at_once: int = setting(16, at_least=1)
     """Jobs of an array that may run at the same time."""
     signal_seconds: int = 90
-    """So long before the limit a job is told to save."""
+    """Seconds before the time limit at which a job is asked to save."""
     network_interface: str | None = None
     """Where nodes have several: the one that they reach each other by, for gloo and NCCL."""
     setup: tuple[str, ...] = ()

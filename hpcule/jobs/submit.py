@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
-class Batch:
+class CommandBatch:
     """Commands that may run at the same time; `joint` ones take all ranks of the site's job, others one."""
 
     name: str
@@ -26,7 +26,7 @@ class Batch:
     joint: bool
 
 
-def submit_batches(batches: list[Batch], site: SiteConfig, folder: Path, *, dry_run: bool) -> list[str]:
+def submit_batches(batches: list[CommandBatch], site: SiteConfig, folder: Path, *, dry_run: bool) -> list[str]:
     """Submit the batches that have commands; returns a line for each, or the scripts of a dry run.
 
     The package is copied to folder/code first, and the jobs run that copy: what is edited meanwhile changes nothing.
@@ -68,7 +68,7 @@ def _drafting() -> type[Any]:
     return Drafting
 
 
-def _submit(executor: Any, batch: Batch) -> list[Any]:
+def _submit(executor: Any, batch: CommandBatch) -> list[Any]:
     from submitit.core.utils import FailedJobError
     from submitit.helpers import clean_env
 
@@ -82,7 +82,7 @@ def _submit(executor: Any, batch: Batch) -> list[Any]:
         raise UsageError(f"sbatch refused {batch.name}: {str(error).strip().splitlines()[-1]}") from None
 
 
-def _parameters(batch: Batch, site: SiteConfig, folder: Path, before: str) -> dict[str, Any]:
+def _parameters(batch: CommandBatch, site: SiteConfig, folder: Path, before: str) -> dict[str, Any]:
     """submitit's names for what the site says."""
     parameters: dict[str, Any] = {
         "job_name": f"hpcule-{batch.name}",

@@ -18,7 +18,7 @@ import torch
 from hpcule.config.errors import UsageError, WorkerError
 from hpcule.config.tree import to_tree
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.run import craft
+from hpcule.craft.run import CraftDocument, craft
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk, Work
 from hpcule.data.partition import Partition, partition
@@ -101,7 +101,7 @@ def perform(trial: Trial, folder: Path, world: World) -> None:
     if trial.kind == "calibrate":
         runs = _calibrate(trial, source, folder, world)
     else:
-        runs = [_craft(config, Subset(source, trial.samples), folder / "store", world)]
+        runs = [dict(_craft(config, Subset(source, trial.samples), folder / "store", world))]
     if world.leads:
         facts = {"device": world.device.type, "threads": torch.get_num_threads()}
         write_atomically(folder / "results.json", to_json({**facts, "runs": runs}))
@@ -174,7 +174,7 @@ def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> 
     return {**summary, **asked, "marks": [{name: line[name] for name in MARK} for line in lines]}
 
 
-def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
+def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> CraftDocument:
     return craft(config, source, Vault(store), world, StopFlag(), resume=False, report=lambda step: None)
 
 

@@ -23,11 +23,11 @@ from hpcule.data.sources.recording import moved, working
 from hpcule.data.tiles import Tiles
 from hpcule.store.read import StoreReader
 
-STEPS = 8
-"""Of correction."""
+CORRECTION_STEPS = 8
+"""Number of correction steps after the interpolation."""
 
 Publish = Callable[[Ids, Samples], Samples]
-"""From ids and clean samples [n, C, H, W] to published ones of the same type."""
+"""A function of ids and clean samples [n, C, H, W] that returns the published samples, of the same type."""
 
 
 def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: float) -> npt.NDArray[np.int32]:
@@ -37,7 +37,7 @@ def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: floa
 
 
 def _carried(delta: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[Any]:
-    """In fractions of levels."""
+    """The perturbation at another size before it is rounded, in fractions of levels."""
     if delta.shape[1:] == size:
         return delta
     # Channel by channel: images may be large.
@@ -47,7 +47,7 @@ def _carried(delta: npt.NDArray[Any], size: tuple[int, int], bound: float) -> np
 def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[np.float32]:
     crafted, working = torch.from_numpy(channel.astype(np.float32)), (channel.shape[1], channel.shape[2])
     moved = _resized(crafted, size).clamp_(-bound, bound)
-    for _ in range(STEPS):
+    for _ in range(CORRECTION_STEPS):
         missing = crafted - _resized(moved, working)
         moved.add_(_resized(missing, size)).clamp_(-bound, bound)
     return moved.numpy()
@@ -80,7 +80,7 @@ def published_native(store: StoreReader, source: Source, image: int, native: Nat
         delta = source.joined(image, store.delta(source.of_image(image)))
     else:
         delta = store.delta(np.array([image]))[0]
-    if (grid := grid_of(store, native)) is not None:
+    if (grid := budget_grid(store, native)) is not None:
         if len(delta) > len(native.pixels):
             # Grey among colours: of all that can be added to grey, the mean is nearest to what was crafted.
             delta = delta.mean(axis=0, keepdims=True)
@@ -90,7 +90,7 @@ def published_native(store: StoreReader, source: Source, image: int, native: Nat
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
 
 
-def grid_of(store: StoreReader, native: Native) -> Grid | None:
+def budget_grid(store: StoreReader, native: Native) -> Grid | None:
     """The grid of an image of stored values, in the units of the store's budget; None for one of 8-bit levels."""
     if native.grid is None:
         return None

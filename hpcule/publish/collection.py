@@ -15,7 +15,7 @@ from PIL import Image
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Native, Samples, Source
-from hpcule.publish.jpeg import JPEG, decode, encode, left
+from hpcule.publish.jpeg import JPEG, decode_jpeg, encode_jpeg, what_remains
 
 LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".png": ("PNG", {}),
@@ -28,10 +28,10 @@ LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 WITHOUT_ALPHA = (".bmp", *JPEG)
 
 Compare = Callable[[Native, Native], Mapping[str, str]]
-"""From an image as it was and as it is published to columns of its record."""
+"""A function of an image as it was and as it is published that returns columns of its record."""
 
-Publish = Callable[[int, Native], Native]
-"""From a sample's number and its image to the image that is published."""
+PublishNative = Callable[[int, Native], Native]
+"""A function of a sample's number and its image that returns the image to publish."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Record:
         published: where it is in the copy, or "" where it was left out.
         protected: whether it carries the perturbation.
         note: what else changed, or why it was left out.
-        numbers: of `Compare`.
+        numbers: columns that `Compare` returned for it.
     """
 
     split: str
@@ -55,7 +55,7 @@ class Record:
     numbers: Mapping[str, str]
 
 
-WriteSplit = Callable[[Path, str, Source, Publish | None, Compare], Iterator[Record]]
+WriteSplit = Callable[[Path, str, Source, PublishNative | None, Compare], Iterator[Record]]
 """Writes the files of a split; see `write_collection`."""
 
 
@@ -63,7 +63,7 @@ def write_collection(
     folder: Path,
     split: str,
     source: Source,
-    publish: Publish | None,
+    publish: PublishNative | None,
     compare: Compare,
     jpeg_quality: int | None = None,
 ) -> Iterator[Record]:
@@ -75,7 +75,7 @@ def write_collection(
         source: whose samples are files of their own sizes.
         publish: what becomes of a sample; None: it is copied unchanged.
         compare: see `Record.numbers`.
-        jpeg_quality: JPEG files stay such, encoded anew; None: all are written without loss.
+        jpeg_quality: JPEG files stay JPEG, encoded again; None: all are written without loss.
 
     Raises:
         DataError: an image cannot be read.
@@ -93,9 +93,9 @@ def write_collection(
         if ending in JPEG:
             assert jpeg_quality is not None
             written = f"encoded anew as JPEG at quality {jpeg_quality}"
-            data = encode(published.pixels, jpeg_quality)
-            seen = decode(data)
-            remains = left(clean, published, seen, jpeg_quality)
+            data = encode_jpeg(published.pixels, jpeg_quality)
+            seen = decode_jpeg(data)
+            remains = what_remains(clean, published, seen, jpeg_quality)
             numbers = {**compare(clean, published._replace(pixels=seen)), **remains}
         else:
             data, numbers = _lossless(published, ending), {**compare(clean, published)}

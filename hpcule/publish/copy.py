@@ -14,7 +14,7 @@ import numpy as np
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
-from hpcule.publish.formats import Part, folder_error, wav_error, write_folder, write_hdf5, write_npz
+from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
 from hpcule.publish.webdataset import write_webdataset
 from hpcule.store.files import storage_error
 
@@ -31,8 +31,8 @@ _DEFAULT_FORMAT = {
     "dicom": "dicom",
     "nifti": "nifti",
 }
-_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
-_FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[Part]], None]] = {
+_WRITERS: dict[str, Callable[[Path, Sequence[SplitCopy]], None]] = {"npz": write_npz, "hdf5": write_hdf5}
+_FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[SplitCopy]], None]] = {
     "folder": write_folder,
     "wav": write_folder,
     "webdataset": write_webdataset,
@@ -157,7 +157,7 @@ def _own_sizes(kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_
     return partial(write_collection, jpeg_quality=jpeg_quality) if kind == "folder" else None
 
 
-def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bool) -> Part:
+def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bool) -> SplitCopy:
     """What is written of a split; without a publisher as it is."""
 
     def publish(ids: Ids, clean: Samples) -> Samples:
@@ -172,7 +172,7 @@ def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bo
         clean = source.recording(sample)
         return clean if clean is None or publisher is None else publisher.publish_recording(sample, clean)
 
-    return Part(split, source, publish, native if own_sizes else None, recording)
+    return SplitCopy(split, source, publish, native if own_sizes else None, recording)
 
 
 def _choose_format(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
@@ -199,7 +199,7 @@ def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:
     write(folder)
 
 
-def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[Part], name: str) -> None:
+def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[SplitCopy], name: str) -> None:
     """Samples of one size, in a folder or as the file that `out` names."""
     if kind in _FOLDER_WRITERS:
         _in_folder(partial, lambda folder: _FOLDER_WRITERS[kind](folder, parts))

@@ -139,7 +139,7 @@ def _renew(element: DataElement, uids: NewUids) -> None:
 
 
 def _replace(element: DataElement) -> None:
-    """By a value that says nothing; an empty one stays empty."""
+    """Replace a value by one that says nothing; an empty one stays empty."""
     if element.is_empty:
         return
     if element.VR in _BYTES:

@@ -17,9 +17,9 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.data.sources.dicom_file import little_endian, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
-from hpcule.publish.collection import Compare, Publish, Record
+from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.deidentify import NewUids, Policy, apply_policy
-from hpcule.publish.frames import Bound, neutral_name, published_frames, with_numbers
+from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
 
 _DESCRIPTION = "Pixel values slightly changed to protect the image against unauthorised training"
 _INSTANCE = ("SOPInstanceUID", "SeriesInstanceUID")
@@ -43,11 +43,11 @@ class DicomWriter:
     """
 
     policy: Policy
-    bound: Bound
+    bound: NativeBound
     uids: NewUids = field(default_factory=NewUids)
 
     def write(
-        self, folder: Path, split: str, source: Source, publish: Publish | None, compare: Compare
+        self, folder: Path, split: str, source: Source, publish: PublishNative | None, compare: Compare
     ) -> Iterator[Record]:
         """Write the files of a split, and yield their records.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.publish.carry import carries, files_of, grid_of, published_native, published_recording
+from hpcule.publish.carry import budget_grid, carries, files_of, published_native, published_recording
 from hpcule.publish.collection import Compare, Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
@@ -124,7 +124,7 @@ class _Publisher:
     def publish_native(self, sample: int, clean: Native) -> Native:
         published = published_native(self._reader, self._source, sample, clean)
         change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
-        grid = grid_of(self._reader, clean)
+        grid = budget_grid(self._reader, clean)
         if change > self.bound(clean):
             raise StoreError(
                 f"store {self._reader.path}: sample {sample} would change by {change} levels; `hpcule verify` says more"
@@ -134,7 +134,7 @@ class _Publisher:
 
     def bound(self, native: Native) -> int:
         """See `Publisher.bound`."""
-        grid, epsilon = grid_of(self._reader, native), self._reader.manifest.epsilon
+        grid, epsilon = budget_grid(self._reader, native), self._reader.manifest.epsilon
         return int(epsilon) if grid is None else grid.bound(epsilon)
 
     def publish_recording(self, sample: int, clean: Recording) -> Recording:

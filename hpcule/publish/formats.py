@@ -15,23 +15,21 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.sources.array import Array
 from hpcule.data.sources.recording import encode, plain
 from hpcule.publish.collection import planes
 from hpcule.store.fingerprint import blocks
-
-Array = npt.NDArray[Any]
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNSAFE = re.compile(r"[^\w .()+-]")
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitCopy:
     """What is written of one split.
 
     Attributes:
@@ -63,20 +61,20 @@ class Part:
             for sample in range(len(self.source)):
                 image = self.native(sample)
                 assert image is not None
-                yield sample, ".png", png(planes(image))
+                yield sample, ".png", png_bytes(planes(image))
             return
         for ids, samples in self.blocks():
             lengths = self.source.lengths(ids)
             for sample, length, values in zip(ids.tolist(), lengths.tolist(), samples, strict=True):
                 if self.source.rate is None:
-                    yield sample, ".png", png(values)
+                    yield sample, ".png", png_bytes(values)
                 elif (own := self.recording(sample)) is not None:
                     yield sample, f".{own.format}", encode(own)
                 else:
                     yield sample, ".wav", encode(plain(values[0, 0, :length], self.source.rate))
 
 
-def write_folder(folder: Path, parts: Sequence[Part]) -> None:
+def write_folder(folder: Path, parts: Sequence[SplitCopy]) -> None:
     """Write each sample as a file at the place of its source file, or as CLASS/000123.png."""
     for part in parts:
         classes = _class_folders(part.source)
@@ -105,7 +103,7 @@ def folder_error(source: Source) -> str | None:
     return f"PNG cannot hold {channels} channels of {source.dtype}"
 
 
-def write_npz(path: Path, parts: Sequence[Part]) -> None:
+def write_npz(path: Path, parts: Sequence[SplitCopy]) -> None:
     """Write an uncompressed npz of NHWC images and labels, in MedMNIST's layout where there are splits."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for array in _arrays(parts):
@@ -116,7 +114,7 @@ def write_npz(path: Path, parts: Sequence[Part]) -> None:
                     member.write(np.ascontiguousarray(block, dtype=array.dtype).data)
 
 
-def write_hdf5(path: Path, parts: Sequence[Part]) -> None:
+def write_hdf5(path: Path, parts: Sequence[SplitCopy]) -> None:
     """Write an HDF5 file of NHWC images and labels, with the names of the npz.
 
     HDF5 only lays the datasets out; their bytes are written with plain writes, as HDF5 does not survive a full disk.
@@ -131,7 +129,7 @@ def write_hdf5(path: Path, parts: Sequence[Part]) -> None:
                 raw.write(np.ascontiguousarray(block, dtype=array.dtype).data)
 
 
-def png(image: Samples) -> bytes:
+def png_bytes(image: Samples) -> bytes:
     """An image [C, H, W] as PNG."""
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
     file = io.BytesIO()
@@ -159,7 +157,7 @@ class _ArrayPlan:
     blocks: Callable[[], Iterator[Array]]
 
 
-def _arrays(parts: Sequence[Part]) -> list[_ArrayPlan]:
+def _arrays(parts: Sequence[SplitCopy]) -> list[_ArrayPlan]:
     """Images [N, H, W, C], or [N, H, W] of one channel; labels [N, 1] in a split, as MedMNIST has them, else [N]."""
     plans = []
     for part in parts:
@@ -174,7 +172,7 @@ def _arrays(parts: Sequence[Part]) -> list[_ArrayPlan]:
     return plans
 
 
-def _image_blocks(part: Part) -> Callable[[], Iterator[Array]]:
+def _image_blocks(part: SplitCopy) -> Callable[[], Iterator[Array]]:
     def stream() -> Iterator[Array]:
         for _, samples in part.blocks():
             yield samples[:, 0] if samples.shape[1] == 1 else samples.transpose(0, 2, 3, 1)

@@ -9,11 +9,11 @@ import numpy as np
 
 from hpcule.data.source import Native
 from hpcule.data.sources.frames import FrameSource
-from hpcule.publish.collection import Compare, Publish, Record
+from hpcule.publish.collection import Compare, PublishNative, Record
 
 Pairs = Sequence[tuple[Native, Native]]
 """Frames of a file as they were and as they are published."""
-Bound = Callable[[Native], int]
+NativeBound = Callable[[Native], int]
 """How far stored values of an image may have moved."""
 
 
@@ -25,7 +25,7 @@ def neutral_name(source: FrameSource, file: int, ending: str) -> str:
     return f"{source.class_names[source.labels[source.of_file(file)[0]]]}/{name}"
 
 
-def published_frames(source: FrameSource, file: int, publish: Publish | None) -> Pairs:
+def published_frames(source: FrameSource, file: int, publish: PublishNative | None) -> Pairs:
     """The frames of a file; none where they are copied unchanged."""
     if publish is None:
         return []
@@ -34,7 +34,7 @@ def published_frames(source: FrameSource, file: int, publish: Publish | None) ->
     return [(native, publish(sample, native)) for sample, native in zip(ids, clean, strict=True)]
 
 
-def with_numbers(record: Record, pairs: Pairs, compare: Compare, bound: Bound) -> Record:
+def with_numbers(record: Record, pairs: Pairs, compare: Compare, bound: NativeBound) -> Record:
     """The record of a file with the largest change of its frames, and what `compare` says of the one changed most."""
     if not pairs:
         return record

@@ -20,7 +20,7 @@ SHARE, COSINE = "jpeg_share", "jpeg_cosine"
 """Columns of a file's record."""
 
 
-def encode(pixels: Samples, quality: int) -> bytes:
+def encode_jpeg(pixels: Samples, quality: int) -> bytes:
     """An image uint8 [C, H, W] of one or three channels as JPEG, colours at full resolution (4:4:4)."""
     file = io.BytesIO()
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -28,14 +28,14 @@ def encode(pixels: Samples, quality: int) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes) -> Samples:
+def decode_jpeg(data: bytes) -> Samples:
     """Back to uint8 [C, H, W]."""
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def left(clean: Native, published: Native, seen: Samples, quality: int) -> dict[str, str]:
+def what_remains(clean: Native, published: Native, seen: Samples, quality: int) -> dict[str, str]:
     """How much of a perturbation an encoded image holds.
 
     Args:
@@ -49,7 +49,7 @@ def left(clean: Native, published: Native, seen: Samples, quality: int) -> dict[
         the cosine between the two, which tells how much else JPEG has made of it. Nothing without a perturbation.
     """
     delta = _difference(published.pixels, clean.pixels)
-    rest = _difference(seen, decode(encode(clean.pixels, quality)))
+    rest = _difference(seen, decode_jpeg(encode_jpeg(clean.pixels, quality)))
     along, length = float((delta * rest).sum()), float(np.square(delta).sum())
     if not length:
         return {}

@@ -11,8 +11,8 @@ from nibabel.openers import Opener
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Volume
-from hpcule.publish.collection import Compare, Publish, Record
-from hpcule.publish.frames import Bound, neutral_name, published_frames, with_numbers
+from hpcule.publish.collection import Compare, PublishNative, Record
+from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
 
 _TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 
@@ -27,10 +27,10 @@ class NiftiWriter:
     """
 
     keep_names: bool
-    bound: Bound
+    bound: NativeBound
 
     def write(
-        self, folder: Path, split: str, source: Source, publish: Publish | None, compare: Compare
+        self, folder: Path, split: str, source: Source, publish: PublishNative | None, compare: Compare
     ) -> Iterator[Record]:
         """Write the volumes of a split, and yield their records; see `DicomWriter.write`."""
         assert isinstance(source, NiftiSource), source.kind

@@ -75,7 +75,7 @@ def release(
         out,
         format=format,
         other_splits=others,
-        compare=compare,
+        compare=native_figures,
         jpeg_quality=jpeg_quality,
         dicom_tags=dicom_tags,
     )
@@ -89,7 +89,7 @@ def release(
     return Release(summary, sha256(hashes).hexdigest(), lost or "")
 
 
-def compare(clean: Native, published: Native) -> dict[str, str]:
+def native_figures(clean: Native, published: Native) -> dict[str, str]:
     """Size, PSNR and SSIM of an image at its own size."""
     height, width = clean.pixels.shape[1:]
     before, after = (torch.from_numpy(np.array(image.pixels))[None] for image in (clean, published))

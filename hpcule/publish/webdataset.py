@@ -12,15 +12,15 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcule.publish.formats import Part, stem
+from hpcule.publish.formats import SplitCopy, stem
 
 SAMPLES = 10_000
-"""Of a shard at most."""
+"""Largest number of samples in a shard."""
 BYTES = 256 << 20
-"""Of a shard at most, unless a single sample is larger."""
+"""Largest size of a shard in bytes, unless a single sample is larger."""
 
 
-def write_webdataset(folder: Path, parts: Sequence[Part]) -> None:
+def write_webdataset(folder: Path, parts: Sequence[SplitCopy]) -> None:
     """Write 000000.tar, 000001.tar, ..., or train-000000.tar and so on where there are splits, in the order of ids."""
     names = parts[0].source.class_names
     if names is not None:
@@ -29,7 +29,7 @@ def write_webdataset(folder: Path, parts: Sequence[Part]) -> None:
         _write_shards(folder, part)
 
 
-def _write_shards(folder: Path, part: Part) -> None:
+def _write_shards(folder: Path, part: SplitCopy) -> None:
     prefix, labels = f"{part.split}-" if part.split else "", part.source.labels
     files, shard = part.files(), 0
     upcoming = next(files, None)
@@ -48,7 +48,7 @@ def _write_shards(folder: Path, part: Part) -> None:
 
 
 def _add(archive: tarfile.TarFile, name: str, members: Mapping[str, bytes]) -> None:
-    """As nobody's files of 1970, which is tarfile's default: equal samples give equal bytes."""
+    """Add files of no owner and of 1970, which is tarfile's default: equal samples give equal bytes."""
     for ending, data in members.items():
         member = tarfile.TarInfo(f"{name}{ending}")
         member.size = len(data)

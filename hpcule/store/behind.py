@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.store.hdf5 import Array
+from hpcule.data.sources.array import Array
 from hpcule.store.image import Image
 from hpcule.store.manifest import Manifest
 from hpcule.store.vault import Vault
@@ -56,7 +56,7 @@ class WriteBehind:
         self._put(prepare_shared(self._manifest, delta, self._image))
 
     def wait(self) -> None:
-        """Until what was given is in the store."""
+        """Wait until the file that was given last is in the store."""
         if self._going:
             going, self._going = self._going, None
             going.result()

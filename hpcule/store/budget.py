@@ -19,7 +19,7 @@ class Budget:
     Attributes:
         norm: largest change of a value, Euclidean length of the change, or number of changed pixels.
         epsilon: in levels of the sample's grid, or in pixels. The largest level with "linf" binds nothing.
-        free_pixels: so many pixels of a sample, those that are changed most, are not counted; only with "linf".
+        free_pixels: number of a sample's pixels, those that are changed most, that are not counted; only with "linf".
     """
 
     norm: Norm
@@ -27,7 +27,7 @@ class Budget:
     free_pixels: int = 0
 
     def exceeded(self, size: float) -> str:
-        """Say that a sample's perturbation takes so much."""
+        """Say that a sample's perturbation takes `size` of the budget."""
         unit = "pixels" if self.norm == "l0" else "levels"
         free = f" beside {self.free_pixels} free pixel(s)" if self.free_pixels else ""
         return f"changed by {size:g} {unit} ({SYMBOLS[self.norm]}), {self.epsilon:g} are allowed{free}"

@@ -24,7 +24,7 @@ _FOLDER = re.compile(r"checkpoint-(\d{8,})")
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckpointPart:
     """A part's file as it was written."""
 
     bytes: int
@@ -37,7 +37,7 @@ class Checkpoint:
 
     vault: Vault
     step: int
-    parts: Mapping[str, Part]
+    parts: Mapping[str, CheckpointPart]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class Checkpoint:
         return state
 
 
-def save_part(vault: Vault, step: int, name: str, state: Mapping[str, Any]) -> Part:
+def save_part(vault: Vault, step: int, name: str, state: Mapping[str, Any]) -> CheckpointPart:
     """Write one part of the checkpoint at `step`, for `commit` to make it count after all ranks have saved.
 
     Args:
@@ -87,10 +87,10 @@ def save_part(vault: Vault, step: int, name: str, state: Mapping[str, Any]) -> P
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     written = vault.write(_part(step, name), buffer.getbuffer())
-    return Part(len(written), hashlib.sha256(written).hexdigest())
+    return CheckpointPart(len(written), hashlib.sha256(written).hexdigest())
 
 
-def commit(vault: Vault, step: int, run_key: str, parts: Mapping[str, Part]) -> None:
+def commit(vault: Vault, step: int, run_key: str, parts: Mapping[str, CheckpointPart]) -> None:
     """Declare the checkpoint at `step` with these parts whole, then remove what it makes superfluous.
 
     One process calls it. The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.
@@ -137,7 +137,7 @@ def _committed(vault: Vault, run_key: str) -> list[Checkpoint]:
     for step, folder in _folders(vault.path):
         try:
             document = vault.read_json(f"{_name(step)}/{COMMIT}")
-            parts = {name: Part(**facts) for name, facts in document["parts"].items()}
+            parts = {name: CheckpointPart(**facts) for name, facts in document["parts"].items()}
             whole = document["run_key"] == run_key and all(
                 _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == part.bytes
                 for name, part in parts.items()

@@ -10,15 +10,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, first_line, one_line
+from hpcule.data.sources.array import Array
 from hpcule.data.sources.hdf5 import MOST_COMPRESSED
 from hpcule.store.image import Image
 from hpcule.store.seal import SealedFile
 from hpcule.store.vault import Vault
-
-Array = npt.NDArray[Any]
 
 CHUNK_BYTES = 256 << 10
 """Chunks are whole samples, as many as fit; one where a sample is larger."""
@@ -82,7 +80,7 @@ def file_image(file: h5py.File) -> bytes:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def as_damage(path: Path) -> Iterator[None]:
     """Turn whatever HDF5 raises into a DamageError that names the file."""
     try:
         yield
@@ -99,7 +97,7 @@ def open_file(vault: Vault, name: str, run_key: str) -> h5py.File:
         DamageError: missing, not HDF5, or of another run.
     """
     path = vault.path / name
-    with reading(path):
+    with as_damage(path):
         opened = path if vault.key is None else SealedFile(path, name, vault.key)
         file = h5py.File(opened, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
     if (found := stored_run_key(file)) != run_key:
@@ -111,7 +109,7 @@ def open_file(vault: Vault, name: str, run_key: str) -> h5py.File:
 
 def stored_run_key(file: h5py.File) -> str | None:
     """Return the run key that the file was written with, or None."""
-    with reading(Path(file.filename)):
+    with as_damage(Path(file.filename)):
         value = file.attrs.get("run_key")
     return value.decode("ascii", "replace") if isinstance(value, bytes) else None
 
@@ -123,7 +121,7 @@ def dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[
         DamageError: it is absent, of another layout, a link or a mapping to another file, or not fully there.
     """
     path = Path(file.filename)
-    with reading(path):
+    with as_damage(path):
         link = file.get(name, getlink=True)
         found = file[name] if isinstance(link, h5py.HardLink) else None
         if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:

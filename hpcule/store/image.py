@@ -36,7 +36,7 @@ class Image(RandomAccess):
         return memoryview(self._room)[: self._end].toreadonly()
 
     def writable(self) -> bool:
-        """Yes."""
+        """Whether the image can be written: always."""
         return True
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -65,7 +65,7 @@ class Image(RandomAccess):
         return count
 
     def _lengthen(self, end: int) -> None:
-        """With zeros: what lies beyond the end may be an earlier file's."""
+        """Fill with zeros: what lies beyond the end may belong to an earlier file."""
         if end > self._end:
             self._reach(end)
             self._room[self._end : end] = bytes(end - self._end)

@@ -30,7 +30,7 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "applied_at": ("native", "working"),
     "compression": (None, "gzip", "lzf"),
 }
-T = TypeVar("T")
+_T = TypeVar("_T")
 _MOST_ELEMENTS = 1 << 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -82,7 +82,7 @@ class Manifest:
     """Budget in levels of the sample's grid (or pixels for "l0"), in `norm`."""
     norm: Norm
     free_pixels: int = 0
-    """Of a sample, that do not count against an L-infinity budget."""
+    """Number of a sample's pixels that do not count against an L-infinity budget."""
     unit: str
     """What one perturbation is shared by."""
     groups: int
@@ -100,7 +100,7 @@ class Manifest:
     labelled: bool = True
     """Whether labels are part of what it was made for; where not, shards hold none and any may be added later."""
     index_sha256: str | None = None
-    """Of index.h5, once it is written."""
+    """SHA-256 of index.h5 once it is written."""
     complete: bool
 
     @cached_property
@@ -246,7 +246,7 @@ def _shared_entry(entry: object) -> SharedEntry:
     )
 
 
-def _typed(document: object, name: str, kind: type[T]) -> T:
+def _typed(document: object, name: str, kind: type[_T]) -> _T:
     if not isinstance(document, dict) or name not in document:
         raise ValueError(f"the field {name} is missing")
     value = float(document[name]) if kind is float and type(document[name]) is int else document[name]
@@ -255,7 +255,7 @@ def _typed(document: object, name: str, kind: type[T]) -> T:
     return value
 
 
-def _optional(document: object, name: str, kind: type[T]) -> T | None:
+def _optional(document: object, name: str, kind: type[_T]) -> _T | None:
     absent = isinstance(document, dict) and name in document and document[name] is None
     return None if absent else _typed(document, name, kind)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcule.store.vault import MANIFEST
 
 _OTHERS = 0o077
-"""Of group and world; where a folder has an access control list, its mask stands in the bits of the group."""
+"""Permission bits of group and world; the group's hold the mask of an access control list where a folder has one."""
 
 
 def exposed(store: Path) -> str | None:

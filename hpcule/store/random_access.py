@@ -15,21 +15,21 @@ class RandomAccess(io.RawIOBase):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
 
     def readable(self) -> bool:
-        """Yes."""
+        """Whether the file can be read: always."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Whether the place can be set: always."""
         return True
 
     def tell(self) -> int:
-        """The place."""
+        """The place of the next byte, counted from the beginning."""
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place."""
+        """Set the place of the next byte, and return it."""
         self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence] + offset
         return self._place

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
-from hpcule.store.hdf5 import Array, DamageError, dataset, open_file, reading
+from hpcule.data.source import Ids
+from hpcule.data.sources.array import Array
+from hpcule.store.hdf5 import DamageError, as_damage, dataset, open_file
 from hpcule.store.manifest import Manifest, ShardEntry, read_manifest
 from hpcule.store.rows import MappedRows
 from hpcule.store.vault import Vault
-
-Ids = npt.NDArray[np.int64]
 
 _OPEN_FILES = 256
 """A process may often open 1024 files; a store may have more shards than that."""
@@ -45,7 +45,7 @@ def load_shard(vault: Vault, manifest: Manifest, entry: ShardEntry) -> ShardCont
         DamageError: it is not what the manifest says.
     """
     path = vault.path / entry.file
-    with open_file(vault, entry.file, manifest.run_key) as file, reading(path):
+    with open_file(vault, entry.file, manifest.run_key) as file, as_damage(path):
         ids = _checked_ids(file, entry)
         labels = _labels(file, entry)
         if manifest.unit == "sample":
@@ -63,7 +63,7 @@ def load_labels(vault: Vault, manifest: Manifest, entry: ShardEntry) -> npt.NDAr
         DamageError: it is not what the manifest says.
     """
     path = vault.path / entry.file
-    with open_file(vault, entry.file, manifest.run_key) as file, reading(path):
+    with open_file(vault, entry.file, manifest.run_key) as file, as_damage(path):
         return _labels(file, entry)
 
 
@@ -75,7 +75,7 @@ def load_shared(vault: Vault, manifest: Manifest) -> Array:
     """
     assert manifest.shared is not None
     path = vault.path / manifest.shared.file
-    with open_file(vault, manifest.shared.file, manifest.run_key) as file, reading(path):
+    with open_file(vault, manifest.shared.file, manifest.run_key) as file, as_damage(path):
         found: Array = dataset(file, "delta", (manifest.groups, *manifest.sample_shape), manifest.delta_dtype)[()]
     return found
 
@@ -198,7 +198,7 @@ class StoreReader:
         source = self._delta_dataset(index)
         order = np.argsort(rows, kind="stable")
         out = np.empty((len(rows), *self.manifest.sample_shape), self.manifest.delta_dtype)
-        with reading(self.path / self.manifest.shards[index].file):
+        with as_damage(self.path / self.manifest.shards[index].file):
             for run in np.split(order, np.flatnonzero(np.diff(rows[order]) != 1) + 1):
                 out[run] = source[int(rows[run[0]]) : int(rows[run[-1]]) + 1]
         return out
@@ -213,7 +213,7 @@ class StoreReader:
             entry = self.manifest.shards[index]
             file = open_file(self.vault, entry.file, self.manifest.run_key)
             self._open[index] = file
-            with reading(self.path / entry.file):
+            with as_damage(self.path / entry.file):
                 _checked_ids(file, entry)
             shape = (entry.count, *self.manifest.sample_shape)
             self._datasets[index] = dataset(file, "delta", shape, self.manifest.delta_dtype)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hpcule.data.source import Ids
 from hpcule.data.sources.mapped import Pages
-from hpcule.store.hdf5 import DamageError, reading
+from hpcule.store.hdf5 import DamageError, as_damage
 from hpcule.store.manifest import Manifest
 
 _UNKNOWN = -1
@@ -77,7 +77,7 @@ class MappedRows:
     def _unknown(self) -> npt.NDArray[np.int64]:
         """An address for each sample, once all files are seen to be large enough for theirs."""
         for path, count in zip(self._files, self._counts, strict=True):
-            with reading(path):
+            with as_damage(path):
                 if path.stat().st_size < count * self._size:
                     raise DamageError("layout", path, "is not fully there: restore it from a copy")
         return np.full(sum(self._counts), _UNKNOWN, np.int64)
@@ -88,7 +88,7 @@ class MappedRows:
         if not _is_plain(dataset):
             raise DamageError("layout", path, "its deltas are packed: restore it from a copy")
         a_chunk: int = dataset.chunks[0]
-        with reading(path):
+        with as_damage(path):
             if index not in self._maps:
                 with path.open("rb") as file:
                     self._maps[index] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

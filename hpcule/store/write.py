@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
+from hpcule.data.sources.array import Array
 from hpcule.store.files import LEFTOVERS, private_directory, sha256_file, to_json, write_atomically, writing
-from hpcule.store.hdf5 import Array, build_image
+from hpcule.store.hdf5 import build_image
 from hpcule.store.image import Image
 from hpcule.store.index import INDEX, build_index
 from hpcule.store.manifest import Manifest, read_manifest, write_manifest

@@ -4,14 +4,14 @@ import pytest
 
 from hpcule.config.tree import build
 from hpcule.jobs.site import SiteConfig
-from hpcule.jobs.submit import Batch, _snapshot, submit_batches
+from hpcule.jobs.submit import CommandBatch, _snapshot, submit_batches
 
 pytest.importorskip("submitit", reason="needs the extra 'slurm'")
 
 BATCHES = [
-    Batch("craft", [["study", "item", "DIR", "a"], ["study", "item", "DIR", "b"]], joint=True),
-    Batch("victim", [["study", "item", "DIR", "c"]], joint=False),
-    Batch("report", [], joint=False),
+    CommandBatch("craft", [["study", "item", "DIR", "a"], ["study", "item", "DIR", "b"]], joint=True),
+    CommandBatch("victim", [["study", "item", "DIR", "c"]], joint=False),
+    CommandBatch("report", [], joint=False),
 ]
 
 

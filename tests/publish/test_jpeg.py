@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hpcule.data.source import Native
-from hpcule.publish.jpeg import COSINE, SHARE, decode, encode, left, warning
+from hpcule.publish.jpeg import COSINE, SHARE, decode_jpeg, encode_jpeg, warning, what_remains
 
 
 def smooth(channels, seed=0):
@@ -25,19 +25,19 @@ def perturbed(clean, delta):
 
 def numbers(clean, delta, quality):
     published = Native(perturbed(clean, delta))
-    return left(Native(clean), published, decode(encode(published.pixels, quality)), quality)
+    return what_remains(Native(clean), published, decode_jpeg(encode_jpeg(published.pixels, quality)), quality)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_encoding_keeps_colours_at_full_resolution_and_no_metadata(channels):
     pixels = smooth(channels)
-    data = encode(pixels, 90)
+    data = encode_jpeg(pixels, 90)
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "JPEG"
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
         assert {layer[1:3] for layer in image.layer} == {(1, 1)}
-    assert decode(data).shape == pixels.shape
-    assert np.abs(decode(data).astype(int) - pixels).mean() < 2
+    assert decode_jpeg(data).shape == pixels.shape
+    assert np.abs(decode_jpeg(data).astype(int) - pixels).mean() < 2
 
 
 def test_fine_noise_is_lost_where_coarse_patterns_stay():
@@ -54,7 +54,7 @@ def test_fine_noise_is_lost_where_coarse_patterns_stay():
 def test_figures_are_those_of_a_slow_reference():
     clean, delta = smooth(3), np.random.default_rng(2).integers(-8, 9, (3, 48, 56))
     published = perturbed(clean, delta)
-    made = [np.asarray(Image.open(io.BytesIO(encode(pixels, 60)))).astype(float) for pixels in (clean, published)]
+    made = [np.asarray(Image.open(io.BytesIO(encode_jpeg(pixels, 60)))).astype(float) for pixels in (clean, published)]
     rest, change = (made[1] - made[0]).ravel(), (published.astype(float) - clean).transpose(1, 2, 0).ravel()
     found = numbers(clean, delta, 60)
     assert float(found[SHARE]) == pytest.approx(rest @ change / (change @ change), abs=1e-3)

@@ -1,0 +1,111 @@
+"""`hpcule certify|distance|recover STORE --data DATA`: measures on networks trained on protected and clean samples."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hpcule.cli.options import Verbs, add_access, add_data, add_out, add_run, add_test, tell
+
+if TYPE_CHECKING:
+    from hpcule.config.run import WorldConfig
+    from hpcule.data.source import Source
+    from hpcule.store.read import StoreReader
+    from hpcule.world.group import World
+
+
+class ProbeConfig(Protocol):
+    """What the configurations of all probes have."""
+
+    @property
+    def world(self) -> WorldConfig:
+        """How the run uses the machine."""
+
+
+_Config = TypeVar("_Config", bound=ProbeConfig)
+_Report = Callable[[str, int, int], None]
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the three verbs."""
+    for name, run, what in (
+        ("certify", run_certify, "bound the accuracy that networks near one trained on the protected copy can reach"),
+        ("distance", run_distance, "measure the Unlearnable Distance: which layers learn from the protected copy"),
+        ("recover", run_recover, "let a network trained on the protected copy learn from a few clean samples"),
+    ):
+        parser = verbs.add_parser(name, help=what, description=f"{what}; each figure stands next to a clean control.")
+        parser.add_argument("store", type=Path, metavar="STORE")
+        add_access(parser)
+        add_data(parser)
+        add_test(parser)
+        add_out(parser, f"hpcule-runs/{name}", "results.json and report.html go here")
+        add_run(parser)
+        parser.set_defaults(run=run)
+
+
+def run_certify(options: argparse.Namespace) -> None:
+    """Bound what networks near the trained ones can learn."""
+    from hpcule.probes.certify import CertifyConfig, certify
+    from hpcule.report.probes import print_certificate, write_probe
+
+    _probe(options, "certify", CertifyConfig, certify, print_certificate, write_probe)
+
+
+def run_distance(options: argparse.Namespace) -> None:
+    """Measure the Unlearnable Distance from the sharpness of layers."""
+    from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
+    from hpcule.report.probes import print_distance, write_probe
+
+    _probe(options, "distance", DistanceConfig, measure_distance, print_distance, write_probe)
+
+
+def run_recover(options: argparse.Namespace) -> None:
+    """Measure what a few clean samples bring back."""
+    from hpcule.probes.recovery import RecoveryConfig, measure_recovery
+    from hpcule.report.probes import print_recovery, write_probe
+
+    _probe(options, "recover", RecoveryConfig, measure_recovery, print_recovery, write_probe)
+
+
+def _probe(
+    options: argparse.Namespace,
+    name: str,
+    config_class: type[_Config],
+    measure: Callable[[_Config, StoreReader, Source, Source, Path, World, _Report], dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+    write: Callable[[dict[str, Any], Path], None],
+) -> None:
+    """Build the configuration, measure on all ranks, and let rank 0 print and write the results.
+
+    Args:
+        options: those of the verb.
+        name: the verb's.
+        config_class: the class of its configuration.
+        measure: called with configuration, store, source, test set, output folder, world and progress.
+        show: prints results.
+        write: writes the report to a path.
+    """
+    from hpcule.cli.opened import store_and_data
+    from hpcule.cli.progress import Progress
+    from hpcule.cli.submit import run_or_submit
+    from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree, with_overrides
+    from hpcule.store.files import private_directory, to_json, write_atomically
+
+    file = load_yaml(options.config) if options.config else {}
+    config = build(config_class, with_overrides(file, options.overrides))
+    store, source, test = store_and_data(options)
+
+    def work(world: World) -> None:
+        with Progress(shown=world.leads) as progress:
+            results = measure(config, store, source, test, options.out, world, progress.update)
+        if not world.leads:
+            return
+        private_directory(options.out)
+        write_atomically(options.out / "results.json", to_json(results))
+        write_atomically(options.out / "config.yaml", dump_yaml(to_tree(config)).encode())
+        write(results, options.out / "report.html")
+        tell(options, results, lambda: show(results))
+
+    run_or_submit(options, name, work, config.world, [options.store])
