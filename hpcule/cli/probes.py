@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcule.cli.options import Verbs, add_access, add_data, add_out, add_run, add_test, tell
 
 if TYPE_CHECKING:
-    from hpcule.config.run import WorldConfig
     from hpcule.data.source import Source
+    from hpcule.probes.networks import NetworksConfig
     from hpcule.store.read import StoreReader
     from hpcule.world.group import World
 
 
-class ProbeConfig(Protocol):
-    """What the configurations of all probes have."""
-
-    @property
-    def world(self) -> WorldConfig:
-        """How the run uses the machine."""
-
-
-_Config = TypeVar("_Config", bound=ProbeConfig)
+_Config = TypeVar("_Config", bound="NetworksConfig")
 _Report = Callable[[str, int, int], None]
 
 

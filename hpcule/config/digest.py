@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """Return sixteen hexadecimal digits that stand for plain values, such as numbers, texts, lists and mappings."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

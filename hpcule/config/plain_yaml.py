@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -11,10 +11,17 @@ DEEPEST = 40
 """A list or a mapping inside another, so often."""
 
 
+class Mark(Protocol):
+    """Where something stands in a text; both of PyYAML's parsers have a class for it."""
+
+    line: int
+    """Number of the line, counted from 0."""
+
+
 class YamlError(ValueError):
     """A text is not YAML that we read; `str` goes on behind "is not valid YAML": " in line 3: why"."""
 
-    def __init__(self, reason: str, mark: Any = None) -> None:
+    def __init__(self, reason: str, mark: Mark | None = None) -> None:
         super().__init__(f" in line {mark.line + 1}: {reason}" if mark is not None else f": {reason}")
 
 

@@ -9,12 +9,15 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 
 from hpcule.config.errors import UsageError
 from hpcule.config.plain_yaml import MOST_CHARACTERS, YamlError, parse_yaml
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -91,7 +94,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return result
 
 
-def to_tree(config: Any) -> Tree:
+def to_tree(config: DataclassInstance) -> Tree:
     """The plain values of a dataclass tree, ready for YAML or JSON."""
     return cast(Tree, _plain(dataclasses.asdict(config)))
 
@@ -124,7 +127,7 @@ def dump_yaml(tree: Mapping[str, Any]) -> str:
     return yaml.safe_dump(_plain(tree), sort_keys=False, allow_unicode=True)
 
 
-def _convert(hint: Any, value: Any, name: str) -> Any:
+def _convert(hint: Any, value: object, name: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -153,11 +156,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     return _convert_scalar(hint, value, name)
 
 
-def _convert_scalar(hint: Any, value: Any, name: str) -> Any:
+def _convert_scalar(hint: Any, value: object, name: str) -> Any:
     if hint is float and not isinstance(value, bool):
         # YAML 1.1 reads 1e-4 (no dot) as a string.
         try:
-            number = float(value)
+            number = float(cast(str, value))
         except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{name}={value}: expected a number") from None
         if not math.isfinite(number):
@@ -181,11 +184,11 @@ def _copy(tree: Mapping[str, Any]) -> Tree:
     return {key: _copy_value(value) for key, value in tree.items()}
 
 
-def _copy_value(value: Any) -> Any:
+def _copy_value(value: object) -> Any:
     return _copy(value) if isinstance(value, Mapping) else value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -51,7 +51,7 @@ class Command:
                 f"hpcule {' '.join(self.arguments)} ended with {code}; its own error is in this job's log"
             )
 
-    def checkpoint(self, *arguments: Any) -> Any:
+    def checkpoint(self, *arguments: object) -> Any:
         """What submitit asks before it requeues a job itself: the same command, which goes on where it was."""
         from submitit.helpers import DelayedSubmission
 

@@ -7,12 +7,15 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.jobs.command import Command
 from hpcule.jobs.site import SiteConfig, check_partition
 from hpcule.store.files import private_directory
+
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -68,7 +71,7 @@ def _drafting() -> type[Any]:
     return Drafting
 
 
-def _submit(executor: Any, batch: CommandBatch) -> list[Any]:
+def _submit(executor: SlurmExecutor, batch: CommandBatch) -> list[Any]:
     from submitit.core.utils import FailedJobError
     from submitit.helpers import clean_env
 

@@ -285,7 +285,7 @@ def _recovery_chart(results: ProbeResults) -> str:
     )
 
 
-def _page_context(results: ProbeResults, title: str, **own: Any) -> dict[str, Any]:
+def _page_context(results: ProbeResults, title: str, **own: object) -> dict[str, Any]:
     """What the page of a probe shows, and its panel in a protection report; `own` are the parts of this probe."""
     settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
     return {"title": title, "results": results, "labels": LABELS, "settings": settings, **own}

@@ -66,7 +66,7 @@ def sentences(found: Sequence[Effect]) -> list[str]:
     return text
 
 
-def _is_positive_number(level: Any) -> bool:
+def _is_positive_number(level: object) -> bool:
     return isinstance(level, int | float) and not isinstance(level, bool) and level > 0
 
 

@@ -192,7 +192,7 @@ def _note_victim(
     seed: int,
     recipe: str,
     crafts: tuple[str, ...],
-    identity: Any,
+    identity: object,
     config: StudyConfig,
     opening: Opening,
 ) -> str:

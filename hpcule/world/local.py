@@ -12,10 +12,13 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcule.config.errors import HpculeError, PeerLostError, StoppedError, UsageError, WorkerError
 from hpcule.world.launcher import Place
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 SHUTDOWN_SECONDS = 60
 """Seconds between forwarding a signal and killing; a checkpoint takes less."""
@@ -74,7 +77,7 @@ def report_failure(place: Place, error: BaseException) -> None:
     Path(place.error_file).write_text(json.dumps(record))
 
 
-def _explain(failures: Mapping[int, Any]) -> HpculeError:
+def _explain(failures: Mapping[int, ProcessFailure]) -> HpculeError:
     """The culprit among the failed workers, whatever the clock says: the others are its victims."""
     records = {rank: _record(failure.error_file) for rank, failure in failures.items()}
     rank = min(failures, key=lambda rank: (_is_consequence(failures[rank], records[rank]), rank))
@@ -91,7 +94,7 @@ def _explain(failures: Mapping[int, Any]) -> HpculeError:
     return WorkerError(f"rank {rank} on {host} failed: {own}")
 
 
-def _is_consequence(failure: Any, record: Mapping[str, Any]) -> bool:
+def _is_consequence(failure: ProcessFailure, record: Mapping[str, Any]) -> bool:
     """Whether a rank failed only because it lost its peer, or because the agent stopped it after another's failure."""
     lost = record.get("class") in (PeerLostError.__name__, StoppedError.__name__)
     return lost or failure.exitcode == -signal.SIGTERM

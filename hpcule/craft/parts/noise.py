@@ -113,7 +113,7 @@ class Noise(ABC):
             predicted = finite(evaluate(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
         return int((predicted != labels).sum())
 
-    def load(self, shard: int, ids: Any) -> tuple[Tensor, Tensor]:
+    def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:
         """Samples in [0, 1] and labels."""
         clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))
         return clean, torch.from_numpy(self.problem.labels[ids]).to(clean.device)

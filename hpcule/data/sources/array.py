@@ -6,7 +6,7 @@ import mmap
 import shutil
 import tempfile
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.sources.mapped import Pages
 
 Array = npt.NDArray[Any]
+Order = Literal["C", "F"]
 
 SPLITS = ("train", "val", "test")
 _BLOCK = 1 << 20
@@ -103,7 +104,7 @@ class Stream(Protocol):
         """Read at most `size` bytes; return no bytes at the end of the file."""
 
 
-def spool(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, where: str) -> Array:
+def spool(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Order, where: str) -> Array:
     """Map an array that is compressed in its file: unpack it into a temporary file that has no name.
 
     The file goes away with the mapping, also when the process is killed.

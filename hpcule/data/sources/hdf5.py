@@ -107,7 +107,7 @@ def _opened(path: Path) -> Any:
         raise DataError(f"{path} is not a whole HDF5 file ({first_line(error)}); get or write it again") from None
 
 
-def _own_dataset(file: Any, name: str, path: Path) -> Any:
+def _own_dataset(file: h5py.File, name: str, path: Path) -> Any:
     """The dataset `name`, if all of its bytes are in this file and only HDF5's own filters are needed to read it."""
     where = f"{path}: {name}"
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
@@ -130,7 +130,7 @@ def _own_dataset(file: Any, name: str, path: Path) -> Any:
     return dataset
 
 
-def _is_written(dataset: Any) -> bool:
+def _is_written(dataset: h5py.Dataset) -> bool:
     """Whether the file holds as many bytes or chunks as the dataset's shape says."""
     stored = dataset.id.get_storage_size() * (MOST_COMPRESSED if dataset.chunks else 1)
     if dataset.nbytes > stored:
@@ -149,6 +149,6 @@ def _damage_named(where: str) -> Iterator[None]:
         raise DataError(f"{where} is damaged ({first_line(error)}); get or write it again") from None
 
 
-def _layout(images: Any) -> str:
+def _layout(images: h5py.Dataset) -> str:
     layout = images.attrs.get("layout", "")
     return layout.decode(errors="replace") if isinstance(layout, bytes) else str(layout)

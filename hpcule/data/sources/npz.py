@@ -12,7 +12,7 @@ import numpy as np
 
 from hpcule.config.errors import DataError
 from hpcule.data.source import Source
-from hpcule.data.sources.array import Array, ArraySource, Stream, byte_count, member_names, splits_of, spool
+from hpcule.data.sources.array import Array, ArraySource, Order, Stream, byte_count, member_names, splits_of, spool
 
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """Fixed part of a member's local header in a zip file; it ends with the lengths of name and extra field, which follow.
@@ -72,12 +72,12 @@ def _map_member(path: Path, archive: zipfile.ZipFile, member: str) -> Array:
         raise DataError(f"{where} is damaged ({str(error)[:160]}); get or write the file again") from None
 
 
-def _unpack(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, where: str) -> Array:
+def _unpack(stream: Stream, dtype: np.dtype[Any], shape: tuple[int, ...], order: Order, where: str) -> Array:
     # An empty file cannot be mapped.
     return np.empty(shape, dtype) if 0 in shape else spool(stream, dtype, shape, order, where)
 
 
-def _read_header(stream: IO[bytes], where: str) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
+def _read_header(stream: IO[bytes], where: str) -> tuple[np.dtype[Any], tuple[int, ...], Order]:
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"{where}: npy format {version[0]}.{version[1]}; plain arrays of numbers are 1.0 or 2.0")
