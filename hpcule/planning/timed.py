@@ -32,7 +32,7 @@ from hpcule.planning.predict import Prediction, Stage
 from hpcule.planning.trial import Trial, planned_cut, resident_bytes, start, store_bytes
 
 TRIAL_SECONDS = 60.0
-"""Longest time of a trial; then it is killed."""
+"""Longest crafting time of a trial; then it is killed."""
 FEWEST = 64
 """Samples of the first trial, at least."""
 
@@ -213,7 +213,7 @@ def _timed(config: CraftConfig, source: Source, samples: int, workers: int, fold
     store = dataclasses.replace(config.store, shards=planned_cut(config, source, samples, workers).count)
     trial = Trial("craft", dataclasses.replace(config, store=store), samples)
     try:
-        results = start(trial, folder, workers, TRIAL_SECONDS)
+        results = start(trial, folder, workers, _Limit(_journal(folder)))
     except TimeoutError:
         stages = tuple(stages_of(_marks(folder), complete=False))
         stages = stages or (TimedStage(stage="first step", seconds=TRIAL_SECONDS, collective_seconds=0.0),)
@@ -231,9 +231,26 @@ def _timed(config: CraftConfig, source: Source, samples: int, workers: int, fold
     return _Result(run, results["wall_seconds"] - summary["run_seconds"], results["threads"], results["device"])
 
 
+class _Limit:
+    """Expires TRIAL_SECONDS after a journal was begun: starting the processes does not count."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._begin: float | None = None
+
+    def __call__(self) -> bool:
+        if self._begin is None and self._journal.exists():
+            self._begin = time.monotonic()
+        return self._begin is not None and time.monotonic() - self._begin >= TRIAL_SECONDS
+
+
+def _journal(folder: Path) -> Path:
+    return folder / "store" / "run" / "log-00000.jsonl"
+
+
 def _marks(folder: Path) -> list[dict[str, Any]]:
     """The lines of rank 0's journal; none where the run was killed before it had one."""
-    path = folder / "store" / "run" / "log-00000.jsonl"
+    path = _journal(folder)
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,33 +48,49 @@ class Trial:
     """craft: so many of the source's, spread evenly. calibrate: those of the planned run, maybe more than it has."""
 
 
-def start(trial: Trial, folder: Path, workers: int, seconds: float | None = None) -> dict[str, Any]:
-    """Run a trial on so many local workers, and for so long at most; returns and raises what `launch` does."""
+def start(trial: Trial, folder: Path, workers: int, expired: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Run a trial on so many local workers; returns and raises what `launch` does."""
     tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
-    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}", seconds)
+    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}", expired)
 
 
-def launch(tree: dict[str, Any], folder: Path, workers: int, what: str, seconds: float | None = None) -> dict[str, Any]:
+def launch(
+    tree: dict[str, Any], folder: Path, workers: int, what: str, expired: Callable[[], bool] | None = None
+) -> dict[str, Any]:
     """Do what `tree` says on so many local workers: results.json, and the seconds from start to end, `wall_seconds`.
 
     Raises:
         WorkerError: `what` failed; with its own message.
-        TimeoutError: it was not finished within `seconds`, and has been killed with all its workers.
+        TimeoutError: `expired`, which is asked a few times a second, said so; all processes have been killed.
     """
     private_directory(folder)
     write_atomically(folder / "trial.json", to_json(tree))
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{what} on {workers} worker(s) took more than {seconds:.0f} s") from None
-    wall = time.perf_counter() - begin
-    if ended.returncode:
-        lines = [line for line in ended.stderr.splitlines() if line.startswith("hpcule: ")]
-        own = lines[-1].removeprefix("hpcule: ") if lines else f"exit code {ended.returncode}"
+    with (folder / "errors").open("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        while not _ended(process, None if expired is None else 0.2):
+            if expired is not None and expired():
+                # Workers of a parent that has gone end by themselves.
+                process.kill()
+                process.wait()
+                raise TimeoutError(f"{what} on {workers} worker(s) was not finished in time")
+        wall = time.perf_counter() - begin
+        errors.seek(0)
+        lines = [line.rstrip("\n") for line in errors if line.startswith("hpcule: ")]
+    if process.returncode:
+        own = lines[-1].removeprefix("hpcule: ") if lines else f"exit code {process.returncode}"
         raise WorkerError(f"{what} on {workers} worker(s) failed: {own}")
     return {**read_json(folder / "results.json"), "wall_seconds": wall}
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+    """Whether a process has ended, after waiting for it for so long at most; None: however long it takes."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def check_alone() -> None:

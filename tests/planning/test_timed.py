@@ -146,6 +146,8 @@ def test_real_crafts_are_timed_and_one_that_takes_too_long_is_killed(tmp_path, m
     assert timing.runs[-1].samples <= len(source)
     assert [stage.stage for stage in timing.runs[-1].stages] == ["separation", "noise"]
     assert timing.craft_seconds(1000) > 0
+    # A surrogate's 40 epochs come before the first step that could be noted.
+    config = configure("hypo", "digits", preset=None, file={}, overrides=["world.threads=1"])
     monkeypatch.setattr(timed, "TRIAL_SECONDS", 0.2)
     killed = timed.time_craft(config, source, 1, tmp_path / "killed")
     assert not killed.complete
