@@ -17,7 +17,10 @@ from hpcule.config.errors import HpculeError, one_line
 from hpcule.config.version import __version__
 
 VERBS = {
-    **{verb: verb for verb in ("demo", "methods", "craft", "verify", "export", "inspect", "revert", "key", "train")},
+    **{
+        verb: verb
+        for verb in ("demo", "methods", "settings", "craft", "verify", "export", "inspect", "revert", "key", "train")
+    },
     **{verb: verb for verb in ("evaluate", "compare", "recommend")},
     **dict.fromkeys(("certify", "distance", "recover"), "probes"),
     **{verb: verb for verb in ("study", "plan", "scale", "doctor")},

@@ -12,7 +12,9 @@ from hpcule.cli.options import Verbs, add_json
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("methods", help="list the methods, what they need and what they cost")
-    add_json(parser)
+    how = parser.add_mutually_exclusive_group()
+    add_json(how)
+    how.add_argument("--markdown", action="store_true", help="print the table of docs/methods/README.md")
     parser.set_defaults(run=run)
 
 
@@ -20,6 +22,11 @@ def run(options: argparse.Namespace) -> None:
     """Print the table."""
     from hpcule.craft.table import describe
 
+    if options.markdown:
+        from hpcule.report.methods import methods_table
+
+        print(methods_table(), end="")
+        return
     rows, broken = describe()
     for line in broken:
         print(f"hpcule: {line}", file=sys.stderr)

@@ -98,7 +98,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Add the option --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -31,7 +31,8 @@ class ARConfig(LengthConfig):
     crop: int = setting(4, at_least=2)
     """First rows and columns of a pattern that are left out, at least the two random ones; 2 at 224 x 224."""
     response: float | None = setting(None, at_least=0)
-    """Smallest answer of a class's filter to another's patterns, at 32 x 32. None: 10 up to 10 classes, else 3."""
+    """Smallest answer of a class's filter to another's patterns, at 32 x 32, and in proportion to the side
+    at other sizes. None: 10 up to 10 classes, else 3."""
 
 
 class Autoregressive(OfOneLength[ARConfig]):

@@ -36,18 +36,22 @@ class BEOConfig(BoundedConfig):
 
     name: str = "beo"
     surrogate: str = "resnet18"
+    """Network of the surrogates, such as convnet, resnet-tiny, resnet-small or resnet18."""
     outer_steps: int = setting(190, at_least=1)
     """Surrogates, each trained from scratch and followed by one step of all deltas. The code has 2000, and 2 for
     showing; 190 are those of which it is known what came out."""
     epochs: int = setting(30, at_least=1)
     """Passes over all samples of each surrogate's training."""
     batch: int = setting(128, at_least=1)
+    """Samples of a training step, over all workers."""
     ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
     learning_rate: float = setting(0.1, above=0)
-    """Cosine to 0 within an outer step."""
+    """Learning rate of SGD, cosine to 0 within an outer step."""
     momentum: float = setting(0.9, at_least=0)
+    """Momentum of SGD."""
     weight_decay: float = setting(5e-4, at_least=0)
+    """Weight decay of the surrogate."""
     bandwidth: float = setting(0.3, above=0)
     """Bandwidth of the kernel, where the largest magnitude of a feature is 1."""
     step_size: float | None = setting(None, above=0)

@@ -42,9 +42,11 @@ class GUEConfig(BoundedConfig):
 
     name: str = "gue"
     surrogate: str = "resnet18"
-    """Network of the follower."""
+    """Network of the follower, such as convnet, resnet-tiny, resnet-small or resnet18."""
     epochs: int = setting(50, at_least=1)
+    """Passes over all samples."""
     batch: int = setting(256, at_least=1)
+    """Samples of a step of both players, over all workers."""
     ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
     learning_rate: float = setting(0.01, above=0)

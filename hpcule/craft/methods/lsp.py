@@ -36,7 +36,7 @@ class LSPConfig(LengthConfig):
 
     name: str = "lsp"
     cell: int = setting(8, at_least=1)
-    """Pixels along the side of a stone of the mosaic."""
+    """Pixels along the side of a cell of the mosaic; the authors take 32 at 224 x 224."""
 
 
 class LSP(OfOneLength[LSPConfig]):

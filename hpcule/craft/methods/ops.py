@@ -33,7 +33,7 @@ class OPSConfig(MethodConfig):
 
     name: str = "ops"
     pixels: int = setting(1, at_least=1)
-    """Pixels of each sample that are changed: the budget."""
+    """Pixels of each sample that are changed, each at a place of its own: the budget (L0)."""
 
 
 class Pixel(NamedTuple):

@@ -50,9 +50,11 @@ class PILConfig(BoundedConfig):
     epochs: int = setting(30, at_least=0)
     """Passes over all samples of the surrogate's training."""
     batch: int = setting(512, at_least=1)
+    """Samples of a training step, over all workers."""
     learning_rate: float = setting(0.003, above=0)
-    """Cosine to 0, stepped once an epoch."""
+    """Learning rate of SGD, cosine to 0, stepped once an epoch."""
     momentum: float = setting(0.9, at_least=0)
+    """Momentum of SGD."""
     steps: int = setting(30, at_least=0)
     """Noise steps."""
     step_size: float | None = setting(None, above=0)
@@ -60,6 +62,7 @@ class PILConfig(BoundedConfig):
     mix: float = setting(0.9, at_least=0, at_most=1)
     """lambda: weight of the shortcut term against the obfuscation term."""
     ghost: int = setting(128, at_least=1)
+    """Micro-batch: part of the result."""
 
 
 class PIL(Method[PILConfig]):

@@ -29,7 +29,7 @@ class PosCUDAConfig(MethodConfig):
     patch: int | None = setting(200, at_least=2)
     """Samples that are convolved together; None: the whole recording, which is CUDA in one dimension."""
     patches: int = setting(1, at_least=1)
-    """Positions a class."""
+    """Patches a class; where two overlap, their changes add up."""
     region: int = setting(2000, at_least=1)
     """Patches begin within so many samples from a recording's start."""
     taps: int = setting(31, at_least=3)

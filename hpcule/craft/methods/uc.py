@@ -73,10 +73,11 @@ class UCConfig(EncoderConfig, BoundedConfig):
     steps: int | None = setting(None, at_least=0)
     """Generator steps a cluster; None: as many as `epochs` give. 0 publishes untrained generators (a control)."""
     batch: int = setting(256, at_least=1)
+    """Samples of a training step, over all workers of a cluster."""
     learning_rate: float = setting(1e-4, above=0)
-    """Adam, cosine to 1e-6 a step."""
+    """Learning rate of Adam, cosine to 1e-6 a step."""
     weight_decay: float = setting(5e-4, at_least=0)
-    """Coupled: added to the gradient."""
+    """Weight decay, coupled: added to the gradient."""
     fit_on: Literal["all", "cluster"] = "all"
     """Train a cluster's generator on all samples, as the authors' code does, or on its own, as their formula says."""
     target_offset: int = 1

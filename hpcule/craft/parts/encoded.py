@@ -29,9 +29,9 @@ class EncoderConfig(MethodConfig):
     """Settings of a frozen encoder, and of how samples get to it."""
 
     encoder: str = "efficientnet-lite0"
-    """Name of the network; the authors use resnet50, for which torchvision downloads ImageNet weights."""
+    """Name of the network: efficientnet-lite0, resnet18, resnet50 (the authors' choice) or clip-resnet50."""
     checkpoint: str | None = None
-    """State dict for the encoder; every key must match."""
+    """State dict for the encoder, every key of which must match; None: the published weights."""
     encoder_size: int = setting(224, at_least=32)
     """Samples are resized to this height and width in front of the encoder, delta stays at the samples' own size."""
     ghost: int = setting(32, at_least=1)

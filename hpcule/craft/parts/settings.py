@@ -24,7 +24,7 @@ class TwoPhaseConfig(BoundedConfig):
     """
 
     surrogate: str = "resnet18"
-    """Network that is trained, and that the noise steps differentiate."""
+    """Network that is trained, and that the noise steps differentiate: convnet, resnet-tiny, resnet-small, ..."""
     batch: int = setting(512, at_least=1)
     """Samples of a training step, over all workers."""
     ghost: int = setting(32, at_least=1)
