@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     table = Table(show_lines=True)
     for heading in ("setting", "type", *presets, "valid", "what"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "setting")
     for row in rows:
         values = [shown(row.values[preset]) for preset in presets]
         table.add_row(row.name, row.type, *values, row.valid, row.description)

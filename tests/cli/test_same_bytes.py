@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,9 +16,15 @@ import numpy as np
 import pytest
 
 from hpcule.cli.main import main
+from hpcule.craft.table import METHODS
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
+
+
+def settings_of(method: str) -> set[str]:
+    return {f"method.{field.name}" for field in dataclasses.fields(METHODS[method].config_class)}
+
 
 # 131 samples in 7 shards, batches of 48 and ghosts of 10: nothing divides anything.
 COMMON = ["deterministic=true", "store.shards=7"]
@@ -35,16 +42,16 @@ RUNS = {
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
     ],
     "ar": ["ar", "method.response=1", "seed=1"],
-    "classwise": ["classwise", "seed=1"],
-    "cuda": ["cuda", "seed=1"],
     "lsp": ["lsp", "method.cell=4", "seed=1"],
-    "ops": ["ops", "seed=1"],
-    "tue": ["tue", "seed=1"],
     "poscuda": ["poscuda", "method.region=700", "seed=1"],
 }  # fmt: skip
+RUNS |= {
+    name: [name, "seed=1"]
+    for name, method in METHODS.items()
+    if name not in RUNS and not method.facts.needs_surrogate
+}  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
-WITHOUT_SURROGATE = ("lsp", "tue", "poscuda")
-"""Some of those: the others are made alike."""
+WITHOUT_SURROGATE = sorted(RUNS.keys() - {*LEARNT})
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
 ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
 AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws=2", "method.noisy_below=1"]
@@ -76,6 +83,12 @@ DISTURBED_ONCE = {
         "method.inner_steps=2",
     ],
 }  # fmt: skip
+SPELT_OUT = {run[0] for run in (*RUNS.values(), *DISTURBED_ONCE.values())}
+DISTURBED_ONCE |= {
+    name: [name, *(setting for setting in SMALL if setting.partition("=")[0] in settings_of(name))]
+    for name in METHODS
+    if name not in SPELT_OUT
+}
 """Killed once each: tests/craft tries their ranks and restarts inside one process."""
 
 
@@ -91,6 +104,8 @@ def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
         str(store),
         "--workers",
         str(workers),
+        "--preset",
+        "smoke",
         "--resume",
         *overrides,
     ]
@@ -105,7 +120,8 @@ def contents(store: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def data_of(small_npz: Path, small_wavs: Path):
     """What a run reads."""
-    return lambda name: small_wavs if name == "poscuda" else small_npz
+    audio = {name for name, method in METHODS.items() if method.facts.data == "audio"}
+    return lambda name: small_wavs if name in audio else small_npz
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_candidates_are_all_methods_for_images_that_need_no_checkpoint():
 def test_cheap_candidates_come_first_and_among_those_what_protects():
     order = {name: number for number, name in enumerate(candidates())}
     assert order["pil"] < order["lsp"] < order["em"] < order["rem"]
-    assert order["tue"] < order["classwise"]
+    assert order["ops"] < order["classwise"]
 
 
 def test_every_method_is_crafted_and_measured_on_a_subset(alone, tmp_path):

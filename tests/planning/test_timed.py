@@ -89,7 +89,7 @@ def test_otherwise_the_larger_run_is_scaled(runs):
     assert make_timing(*runs).craft_seconds(5_000) == pytest.approx(100.0)
 
 
-def configured(name="tue", *overrides):
+def configured(name="ops", *overrides):
     return configure(name, "toys", preset=None, file={}, overrides=list(overrides))
 
 
@@ -133,9 +133,9 @@ def test_a_timing_is_kept_in_a_file_and_found_by_its_settings(tmp_path):
     Measurements(print, timings=[timing]).write(tmp_path / "known.json")
     known = Measurements.read(tmp_path / "known.json", print)
     assert known.timing(config, source, 2) == timing
-    assert known.timing(configured("tue", "seed=3", "store.shards=2"), source, 2) == timing
-    with pytest.raises(UsageError, match=r"was measured with method\.steps 4000, not 3"):
-        known.timing(configured("tue", "method.steps=3"), source, 2)
+    assert known.timing(configured("ops", "seed=3", "store.shards=2"), source, 2) == timing
+    with pytest.raises(UsageError, match=r"was measured with method\.pixels 1, not 3"):
+        known.timing(configured("ops", "method.pixels=3"), source, 2)
 
 
 def test_real_crafts_are_timed_and_one_that_takes_too_long_is_killed(tmp_path, monkeypatch, small_digits):
@@ -144,7 +144,7 @@ def test_real_crafts_are_timed_and_one_that_takes_too_long_is_killed(tmp_path, m
     assert timing.complete
     assert timing.runs[0].samples == 64
     assert timing.runs[-1].samples <= len(source)
-    assert [stage.stage for stage in timing.runs[-1].stages] == ["separation", "noise"]
+    assert [stage.stage for stage in timing.runs[-1].stages] == ["search", "noise"]
     assert timing.craft_seconds(1000) > 0
     # A surrogate's 40 epochs come before the first step that could be noted.
     config = configure("hypo", "digits", preset=None, file={}, overrides=["world.threads=1"])
@@ -157,8 +157,8 @@ def test_real_crafts_are_timed_and_one_that_takes_too_long_is_killed(tmp_path, m
 
 @pytest.fixture
 def small_digits():
-    overrides = ["method.steps=3", "world.threads=1"]
-    config = configure("tue", "digits", preset=None, file={}, overrides=overrides)
+    overrides = ["world.threads=1"]
+    config = configure("ops", "digits", preset=None, file={}, overrides=overrides)
     return config, config.source("digits")
 
 
@@ -167,7 +167,7 @@ def test_plans_without_traffic_can_be_written_and_printed(capsys):
     extent = Extent(samples=1000, shards=8, shape=(3, 8, 8), classes=3, levels=255, workers=2)
     plan = extrapolate(configured(), extent, 0, machine, make_timing(make_run(500, 10.0, complete=False)))
     json.dumps(plan.document())
-    print_craft("craft tue", [plan], {})
+    print_craft("craft ops", [plan], {})
     printed = capsys.readouterr().out
     assert "at least 25.0 s" in printed
     assert "not known" in printed
