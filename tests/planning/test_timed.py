@@ -89,7 +89,7 @@ def test_otherwise_the_larger_run_is_scaled(runs):
     assert make_timing(*runs).craft_seconds(5_000) == pytest.approx(100.0)
 
 
-def configured(name="ops", *overrides):
+def configured(name="hypo", *overrides):
     return configure(name, "toys", preset=None, file={}, overrides=list(overrides))
 
 
@@ -128,7 +128,7 @@ def test_a_run_that_was_cut_off_is_a_lower_bound():
 
 
 def test_a_timing_is_kept_in_a_file_and_found_by_its_settings(tmp_path):
-    source, config = ToySource(60), configured()
+    source, config = ToySource(60), configured("ops")
     timing = make_timing(make_run(60, 1.0), settings=timing_settings(config, source))
     Measurements(print, timings=[timing]).write(tmp_path / "known.json")
     known = Measurements.read(tmp_path / "known.json", print)
@@ -167,7 +167,7 @@ def test_plans_without_traffic_can_be_written_and_printed(capsys):
     extent = Extent(samples=1000, shards=8, shape=(3, 8, 8), classes=3, levels=255, workers=2)
     plan = extrapolate(configured(), extent, 0, machine, make_timing(make_run(500, 10.0, complete=False)))
     json.dumps(plan.document())
-    print_craft("craft ops", [plan], {})
+    print_craft("craft hypo", [plan], {})
     printed = capsys.readouterr().out
     assert "at least 25.0 s" in printed
     assert "not known" in printed
