@@ -31,7 +31,10 @@ def test_strict_build(tmp_path):
     assert {"index.html", "concepts.html", "methods/index.html", "methods/uc.html", "bench/index.html"} <= pages
     verbs = re.findall(r'<h2 id="hpcule-(\w+)"', (tmp_path / "site" / "reference" / "cli.html").read_text())
     assert verbs == [*VERBS]
-    assert 'id="hpcule.craft.method.Method"' in (tmp_path / "site" / "reference" / "python.html").read_text()
+    python = (tmp_path / "site" / "reference" / "python.html").read_text()
+    assert {"hpcule.evaluate", "hpcule.interface.craft.craft", "hpcule.craft.method.Method"} <= set(
+        re.findall(r'id="([\w.]+)"', python)
+    )
 
 
 def test_the_navigation_names_every_page_but_those_of_single_methods():

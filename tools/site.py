@@ -21,6 +21,10 @@ PATTERNS = ("*.md", "LICENSE", "bench/README.md", "launch/*", "configs/**/*.yaml
 PYTHON_REFERENCE = """# Python
 
 ::: hpcule
+    options: { filters: ["!^_"] }
+
+::: hpcule.interface.craft.craft
+    options: { heading: hpcule.craft, toc_label: hpcule.craft }
 
 ::: hpcule.craft.method.Method
 """

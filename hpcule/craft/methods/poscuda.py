@@ -31,7 +31,7 @@ class PosCUDAConfig(MethodConfig):
     patches: int = setting(1, at_least=1)
     """Patches a class; where two overlap, their changes add up."""
     region: int = setting(2000, at_least=1)
-    """Patches begin within so many samples from a recording's start."""
+    """Number of samples from a recording's start within which patches begin."""
     taps: int = setting(31, at_least=3)
     """Length of the filters, odd."""
     blur: float = setting(1.0, above=0, at_most=1)
