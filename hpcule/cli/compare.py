@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import stores_and_data
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
+    from hpcule.data.left_out import left_out_notice
 
     check_figures(options)
     stores, source, test = stores_and_data(options.stores, options)
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     def work(world: World) -> None:
         compare_and_report(options, config, named, source, test, world)
 
-    run_or_submit(options, "compare", work, config.world, options.stores)
+    run_or_submit(options, "compare", work, config.world, options.stores, left_out_notice(source, test))
 
 
 def compare_and_report(

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.preparation import check
+    from hpcule.data.left_out import left_out_notice
     from hpcule.store.vault import Vault
 
     notice = privacy_notice([options.out], strict=options.strict)
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         config=config.world,
         deterministic=config.deterministic,
         check=lambda workers: check(config, source, vault, resume=options.resume, workers=workers),
-        notice=notice,
+        notices=[notice, left_out_notice(source)],
     )
 
 

@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     """Train the victims on DATA as STORE protects it and on the controls, and report."""
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.submit import run_or_submit
+    from hpcule.data.left_out import left_out_notice
     from hpcule.report.probes import read_probes
 
     check_figures(options)
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
             write_figures(evaluation_figures(results), options.out / "figures", options.figures)
 
-    run_or_submit(options, "evaluate", work, config.world, [options.store])
+    run_or_submit(options, "evaluate", work, config.world, [options.store], left_out_notice(source, test))
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:

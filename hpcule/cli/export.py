@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcule.cli.options import Verbs, add_access, add_data, positive
+from hpcule.config.errors import IN_STORE, setting_in
 
 if TYPE_CHECKING:
     from hpcule.publish.export import ExportSummary
@@ -40,9 +41,10 @@ def add_to(verbs: Verbs) -> None:
     parser.set_defaults(run=run)
 
 
+@setting_in(IN_STORE)
 def run(options: argparse.Namespace) -> None:
     """Write the copy to publish, and into the store the records of what was published."""
-    from hpcule.cli.opened import opened_vault
+    from hpcule.cli.opened import opened_vault, say
     from hpcule.publish.release import release
 
     written = release(
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
         jpeg_quality=options.jpeg_quality,
         dicom_tags=options.dicom_tags,
     )
+    say(written.left_out)
     print_export(options, written.summary, written.digest)
     if written.warning:
         print(written.warning)

@@ -92,11 +92,13 @@ def run(options: argparse.Namespace) -> None:
 
 def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
     """Open every split of a copy and say what it holds."""
-    from hpcule.config.errors import HpculeError
-    from hpcule.data.opening import list_splits
+    from hpcule.config.errors import HpculeError, OpeningError
+    from hpcule.data.opening import Opening
 
     try:
-        opened = {split: _open(copy, split) for split in list_splits(str(copy))}
+        opened = {split: _open(copy, split) for split in Opening().splits(str(copy))}
+    except OpeningError as error:
+        return {"unreadable": error.seen}
     except HpculeError as error:
         return {"unreadable": str(error)}
     first, _ = next(iter(opened.values()))

@@ -30,6 +30,12 @@ def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
     return "; ".join(found) or None
 
 
+def say(*notices: str | None) -> None:
+    """Print what there is to say on standard error."""
+    for notice in filter(None, notices):
+        print(f"hpcule: {notice}", file=sys.stderr)
+
+
 def single_file(copy: Path) -> Path:
     """The npz or HDF5 file that is all there is in a folder, or the folder itself."""
     files = list(copy.iterdir()) if copy.is_dir() else []
@@ -55,8 +61,7 @@ def opened_vault(options: argparse.Namespace) -> Vault:
     """
     from hpcule.store.vault import Vault
 
-    if notice := privacy_notice([options.store], strict=options.strict):
-        print(f"hpcule: {notice}", file=sys.stderr)
+    say(privacy_notice([options.store], strict=options.strict))
     return Vault(options.store, key_of(options))
 
 
@@ -75,7 +80,7 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
     """
     from dataclasses import replace
 
-    from hpcule.config.errors import UsageError
+    from hpcule.config.errors import IN_STORE, UsageError, setting_in
     from hpcule.data.check import check_same_task
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
@@ -90,6 +95,7 @@ def stores_and_data(paths: Sequence[Path], options: argparse.Namespace) -> tuple
             f"({', '.join(map(str, dict.fromkeys(openings)))}): compare stores of the same samples"
         )
     opening = replace(openings[0], skip_unreadable=skipping)
-    source, test = opening.source(options.data), opening.test(options.data, options.test)
-    check_same_task(source, test)
+    with setting_in(IN_STORE):
+        source, test = opening.source(options.data), opening.test(options.data, options.test)
+        check_same_task(source, test)
     return stores, source, test

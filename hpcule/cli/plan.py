@@ -67,13 +67,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _craft(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
+    from hpcule.cli.opened import say
     from hpcule.config.errors import UsageError
+    from hpcule.data.left_out import left_out_notice
     from hpcule.planning.plan import plan_craft
     from hpcule.report.plan_table import print_craft
 
     if options.method is None or options.data is None:
         raise UsageError("plan craft needs a method and data: hpcule plan craft METHOD --data DATA")
     config, source = configured(options)
+    say(left_out_notice(source))
     samples = options.samples or len(source)
     plans = [plan_craft(config, source, samples, machine, known) for machine in machines]
     title = f"craft {config.method.name}, preset {config.preset}, like {source.name}"
@@ -81,7 +84,7 @@ def _craft(options: argparse.Namespace, machines: list[Machine], known: Measurem
 
 
 def _study(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
-    from hpcule.config.errors import UsageError
+    from hpcule.config.errors import IN_STUDY, UsageError, setting_in
     from hpcule.config.tree import build, load_yaml
     from hpcule.planning.plan import plan_study
     from hpcule.report.plan_table import print_study
@@ -99,7 +102,9 @@ def _study(options: argparse.Namespace, machines: list[Machine], known: Measurem
     if any(option is not None for option in craft_only):
         raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
     config = build(StudyConfig, load_yaml(Path(options.what)))
-    title, plans = f"study {config.name}", [plan_study(config, machine, known) for machine in machines]
+    title = f"study {config.name}"
+    with setting_in(IN_STUDY):
+        plans = [plan_study(config, machine, known) for machine in machines]
     return title, [plan.document() for plan in plans], lambda basis: print_study(title, plans, basis)
 
 

@@ -83,6 +83,7 @@ def _probe(
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree, with_overrides
+    from hpcule.data.left_out import left_out_notice
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     file = load_yaml(options.config) if options.config else {}
@@ -100,4 +101,4 @@ def _probe(
         write(results, options.out / "report.html")
         tell(options, results, lambda: show(results))
 
-    run_or_submit(options, name, work, config.world, [options.store])
+    run_or_submit(options, name, work, config.world, [options.store], left_out_notice(source, test))

@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import build, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
+    from hpcule.data.left_out import left_out_notice
     from hpcule.evaluation.recommend import RecommendConfig
 
     if options.budget <= 0:
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     def work(world: World) -> None:
         _recommend(options, config, source, test, world)
 
-    run_or_submit(options, "recommend", work, config.world)
+    run_or_submit(options, "recommend", work, config.world, notice=left_out_notice(source, test))
 
 
 def _recommend(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcule.cli.options import Verbs, add_access, add_json
+from hpcule.config.errors import IN_STORE, setting_in
 
 if TYPE_CHECKING:
     from hpcule.publish.revert import RevertSummary
@@ -27,20 +28,24 @@ def add_to(verbs: Verbs) -> None:
     parser.set_defaults(run=run)
 
 
+@setting_in(IN_STORE)
 def run(options: argparse.Namespace) -> None:
     """Remove the perturbation of STORE from a published copy."""
-    from hpcule.cli.opened import opened_vault, single_file
-    from hpcule.data.opening import list_splits
+    from hpcule.cli.opened import opened_vault, say, single_file
+    from hpcule.data.left_out import left_out_notice
+    from hpcule.data.opening import Opening
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
 
     vault = opened_vault(options)
     manifest = read_manifest(vault)
     data = single_file(options.data)
-    splits = list_splits(str(data))
+    splits = Opening().splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
     copies = {name: open_copy(manifest, data, name) for name in splits}
     originals = manifest.opening.source(options.originals) if options.originals else None
+    if originals is not None:
+        say(left_out_notice(originals))
     protected = copies.pop(split)
     altered = altered_files(options.store, options.data)
     summary = revert(vault, protected, options.out, other_splits=copies, originals=originals)

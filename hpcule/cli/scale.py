@@ -39,12 +39,15 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, report."""
+    from hpcule.cli.opened import say
+    from hpcule.data.left_out import left_out_notice
     from hpcule.planning.scaling import measure
     from hpcule.planning.trial import check_alone
     from hpcule.report.scaling import print_scaling, write_scaling_report
 
     check_alone()
     config, source = configured(options)
+    say(left_out_notice(source))
     results = measure(config, source, options.workers, options.runs, options.out, _say)
     write_scaling_report(results, options.out / "report.html")
     if options.json:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     """Run all items here, then collect and report."""
     from hpcule.cli.workers import on_all_ranks
 
-    folder, config, grid = _begin(options)
+    folder, config, grid, notice = _begin(options)
 
     def work(world: World) -> None:
         from hpcule.cli.progress import Progress
@@ -69,17 +69,25 @@ def run(options: argparse.Namespace) -> None:
         if world.leads:
             _write(folder.path)
 
-    deterministic = any(craft.config.deterministic for craft in grid.crafts.values())
-    on_all_ranks(work, given=options.given, workers=options.workers, config=config.world, deterministic=deterministic)
+    on_all_ranks(
+        work,
+        given=options.given,
+        workers=options.workers,
+        config=config.world,
+        deterministic=any(craft.config.deterministic for craft in grid.crafts.values()),
+        notices=[notice],
+    )
 
 
 def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are not done."""
+    from hpcule.cli.opened import say
     from hpcule.jobs.site import load_site
     from hpcule.jobs.submit import CommandBatch, submit_batches
 
     site = load_site(options.site)
-    folder, _, grid = _begin(options, begin=not options.dry_run)
+    folder, _, grid, notice = _begin(options, begin=not options.dry_run)
+    say(notice)
     path = str(folder.path.resolve())
     crafts = [key for key in grid.crafts if folder.result(key) is None]
     victims = [key for key in grid.victims if folder.result(key) is None]
@@ -145,19 +153,26 @@ def report_study(options: argparse.Namespace) -> None:
     _write(options.folder, options.figures)
 
 
-def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFolder, StudyConfig, Grid]:
+def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFolder, StudyConfig, Grid, str | None]:
+    """The folder, configuration and grid of a study, and what is to be said about its data."""
+    from hpcule.config.errors import IN_STUDY, setting_in
     from hpcule.config.tree import build, load_yaml
+    from hpcule.data.check import check_same_task
+    from hpcule.data.left_out import left_out_notice
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
 
     config = build(StudyConfig, load_yaml(options.file))
-    samples = len(config.opening.source(config.data))
+    with setting_in(IN_STUDY):
+        source, test = config.opening.source(config.data), config.opening.test(config.data, config.test)
+        check_same_task(source, test)
+    samples = len(source)
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:
         folder.begin(config, samples)
-    return folder, config, grid
+    return folder, config, grid, left_out_notice(source, test)
 
 
 def _open(path: Path) -> tuple[StudyFolder, StudyConfig, Grid]:

@@ -37,6 +37,7 @@ def run_or_submit(
     work: Callable[[World], None],
     config: WorldConfig,
     stores: Sequence[Path] = (),
+    notice: str | None = None,
 ) -> None:
     """Do a verb's work on all ranks here, or, with --submit, let a batch system start the same command.
 
@@ -46,16 +47,23 @@ def run_or_submit(
         work: gets the world.
         config: threads, device, time-outs.
         stores: that the verb reads.
+        notice: what rank 0 has to say first.
     """
     from hpcule.cli.opened import privacy_notice
     from hpcule.cli.workers import on_all_ranks
+    from hpcule.config.errors import IN_SET, IN_STORE, setting_in
 
-    notice = privacy_notice(stores, strict=bool(stores) and options.strict)
+    privacy = privacy_notice(stores, strict=bool(stores) and options.strict)
     if options.submit:
         ranks(options)
         submit(options, name)
     else:
-        on_all_ranks(work, given=options.given, workers=options.workers, config=config, notice=notice)
+
+        def placed(world: World) -> None:
+            with setting_in(IN_STORE if stores else IN_SET):
+                work(world)
+
+        on_all_ranks(placed, given=options.given, workers=options.workers, config=config, notices=[privacy, notice])
 
 
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:

@@ -29,7 +29,10 @@ def run(options: argparse.Namespace) -> None:
     """Train one victim, on all ranks together."""
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
+    from hpcule.config.errors import IN_SET, IN_STORE, setting_in
     from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.data.check import check_same_task
+    from hpcule.data.left_out import left_out_notice
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
     from hpcule.victim.single import TrainConfig, opening_of, train
@@ -38,7 +41,9 @@ def run(options: argparse.Namespace) -> None:
     config = build(TrainConfig, with_overrides(file, options.overrides))
     store = StoreReader(Vault(options.store, key_of(options))) if options.store else None
     opening = opening_of(config, store)
-    source, test = opening.source(options.data), opening.test(options.data, options.test)
+    with setting_in(IN_STORE if store else IN_SET):
+        source, test = opening.source(options.data), opening.test(options.data, options.test)
+        check_same_task(source, test)
 
     def work(world: World) -> None:
         from hpcule.cli.progress import Progress
@@ -49,4 +54,5 @@ def run(options: argparse.Namespace) -> None:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
-    run_or_submit(options, "train", work, config.world, [options.store] if options.store else [])
+    stores = [options.store] if options.store else []
+    run_or_submit(options, "train", work, config.world, stores, left_out_notice(source, test))

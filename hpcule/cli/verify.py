@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from hpcule.cli.options import Verbs, add_json, add_key
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import IN_STORE, StoreError, setting_in
 
 
 def add_to(verbs: Verbs) -> None:
@@ -20,11 +20,13 @@ def add_to(verbs: Verbs) -> None:
     parser.set_defaults(run=run)
 
 
+@setting_in(IN_STORE)
 def run(options: argparse.Namespace) -> None:
     """Verify; raises StoreError when anything is wrong."""
     from dataclasses import asdict
 
-    from hpcule.cli.opened import key_of
+    from hpcule.cli.opened import key_of, say
+    from hpcule.data.left_out import left_out_notice
     from hpcule.store.manifest import read_manifest
     from hpcule.store.vault import Vault
     from hpcule.store.verify import verify
@@ -34,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
     source = None
     if options.data:
         source = manifest.opening.source(options.data)
+        say(left_out_notice(source))
     problems = verify(vault, source)
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))

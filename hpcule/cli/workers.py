@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from hpcule.cli.opened import say
 from hpcule.config.errors import HpculeError, PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.group import World, connected
@@ -23,7 +24,7 @@ def on_all_ranks(
     config: WorldConfig,
     deterministic: bool = False,
     check: Callable[[int], None] = lambda workers: None,
-    notice: str | None = None,
+    notices: Sequence[str | None] = (),
 ) -> None:
     """Run `work` on every rank of the run.
 
@@ -37,7 +38,7 @@ def on_all_ranks(
         config: threads, device, time-outs.
         deterministic: one thread, and no operators that are not reproducible.
         check: gets the number of workers, and refuses what can be refused before any process starts.
-        notice: what rank 0 has to say first.
+        notices: what rank 0 has to say first, on standard error.
 
     Raises:
         UsageError: --workers contradicts the launcher.
@@ -53,8 +54,8 @@ def on_all_ranks(
         check(workers or 1)
         run_workers(given, workers or 1)
         return
-    if notice and place.rank == 0:
-        print(f"hpcule: {notice}", file=sys.stderr)
+    if place.rank == 0:
+        say(*notices)
     if place.launcher == "torchrun":
         die_with_parent()
     try:

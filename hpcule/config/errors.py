@@ -1,5 +1,8 @@
 """What a user may do wrong, and what may fail: one line each, with what was seen, what is valid, and the remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def one_line(text: str) -> str:
     """A text that may quote a foreign name: line breaks and whatever else cannot be printed, escaped."""
@@ -28,6 +31,44 @@ class UsageError(HpculeError):
 
 class DataError(HpculeError):
     """A source cannot be used as it is."""
+
+
+class OpeningError(DataError):
+    """A source cannot be used as it is opened, and a setting of the opening helps.
+
+    Attributes:
+        seen: what is wrong.
+        remedy: what the setting does.
+        name: of the setting.
+        value: what to set it to.
+    """
+
+    def __init__(self, seen: str, remedy: str, name: str, value: str) -> None:
+        """Keep the parts, so that whoever knows where the setting is written can say so; see `setting_in`."""
+        super().__init__(seen, remedy, name, value)
+        self.seen, self.remedy, self.name, self.value = seen, remedy, name, value
+
+    def __str__(self) -> str:
+        return one_line(f"{self.seen}; {self.remedy} with {IN_SET.format(name=self.name, value=self.value)}")
+
+
+@contextmanager
+def setting_in(place: str) -> Iterator[None]:
+    """Let the `OpeningError`s of the block say where the setting is written.
+
+    Args:
+        place: with the fields {name} and {value}.
+    """
+    try:
+        yield
+    except OpeningError as error:
+        where = place.format(name=error.name, value=error.value)
+        raise DataError(f"{error.seen}; {error.remedy} with {where}") from None
+
+
+IN_SET = "--set {name}={value}"
+IN_STORE = "--set {name}={value} when the store is crafted"
+IN_STUDY = "craft: {{{name}: {value}}} in the study's file"
 
 
 class StoreError(HpculeError):

@@ -73,7 +73,7 @@ def with_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> Tree:
         try:
             value = parse_yaml(text)
         except YamlError:
-            raise UsageError(f"--set {override}: the value is not valid YAML") from None
+            raise UsageError(f"--set {override}: the value is not valid YAML; quote texts that begin with *") from None
         section = result
         for key in keys[:-1]:
             section = section.setdefault(key, {})

@@ -143,12 +143,13 @@ def is_complete(vault: Vault, planned: Manifest, world: World) -> bool:
 
 
 def _difference(found: Manifest, planned: Manifest) -> str:
-    for name, wanted in _flat(planned.config).items():
-        seen = _flat(found.config).get(name)
-        if seen != wanted:
-            return f"its {name} is {seen}, now {wanted}"
-    if gone := sorted(_flat(found.config).keys() - _flat(planned.config).keys()):
-        return f"it was begun by a version of hpcule that had the setting {gone[0]}"
+    seen, wanted = _flat(found.config), _flat(planned.config)
+    for name in wanted:
+        if name in seen and seen[name] != wanted[name]:
+            return f"its {name} is {seen[name]}, now {wanted[name]}"
+    if others := sorted(seen.keys() ^ wanted.keys()):
+        version = f"hpcule {found.hpcule}, whose settings differ in {', '.join(others[:3])}"
+        return f"begun by another version, {version}; finish it with that one"
     if found.source.fingerprint != planned.source.fingerprint:
         return "it was made for other samples or labels"
     return (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.source import Labels, Source
 
 _BLOCK_BYTES = 16 << 20
@@ -124,10 +124,11 @@ def check_same_task(train: Source, test: Source) -> None:
         raise DataError(f"{both}{test.shape[0]} channel(s), not {train.shape[0]}; choose another --test")
     if test.shape != train.shape and train.rate is not None:
         lengths = f"{test.shape[2]} samples, not {train.shape[2]}"
-        raise DataError(f"{both}{lengths}; put both into one folder, below train and test, to give them one length")
+        remedy = "put both into one folder, below train and test, or give them one length"
+        raise OpeningError(f"{both}{lengths}", remedy, "clip_length", str(train.shape[2]))
     if test.shape != train.shape:
         sizes = f"{test.shape[1]}x{test.shape[2]} pixels, not {train.shape[1]}x{train.shape[2]}"
-        raise DataError(f"{both}{sizes}; give both one size with --set image_size={train.shape[1]}")
+        raise OpeningError(f"{both}{sizes}", "give both one size", "image_size", str(train.shape[1]))
     if test.levels != train.levels:
         raise DataError(f"{both}values up to {test.levels}, not {train.levels}; convert one of them")
     if train.labels is None:

@@ -30,20 +30,24 @@ class Found(NamedTuple):
         splits: lists its splits, some of train, val, test, or "all".
         open: opens one of them.
         split: the split that DATA itself names behind its colon, if any.
+        files: whether each sample, or a few of them, is a file of its own, which can be excluded.
     """
 
     splits: Callable[[], tuple[str, ...]]
     open: Callable[[str], Source]
     split: str | None = None
+    files: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a folder are read: at one height and width, or length, and without those that are damaged."""
+    """How the files of a folder are read: at one height and width, or length, and without those that are damaged
+    or excluded."""
 
     image_size: int | None = None
     clip_length: int | None = None
     skip_unreadable: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 def find_data(data: str, reading: Reading, root: Path | None = None) -> Found:
@@ -79,23 +83,24 @@ def _exists(path: Path) -> bool:
 
 def _at_path(path: Path, reading: Reading) -> Found:
     """Look what kind of data is there."""
-    size, skip = reading.image_size, reading.skip_unreadable
     if path.is_dir():
         if (path / CIFAR10_FOLDER).is_dir():
             return Found(lambda: ("train", "test"), partial(open_cifar10, path))
         if idx_splits(path):
             return Found(partial(idx_splits, path), partial(open_idx, path))
-        if holds_dicom(path):
-            frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip)
-            return Found(partial(dicom_splits, path), frames)
-        if holds_volumes(path):
-            slices = partial(NiftiSource, path, image_size=size, skip_unreadable=skip)
-            return Found(partial(nifti_splits, path), slices)
-        if holds_recordings(path):
-            recordings = partial(WavSource, path, clip_length=reading.clip_length, skip_unreadable=skip)
-            return Found(partial(wav_splits, path), recordings)
-        opened = partial(FolderSource, path, image_size=size, skip_unreadable=skip)
-        return Found(partial(folder_splits, path), opened)
+        size, skip, exclude = reading.image_size, reading.skip_unreadable, reading.exclude
+        if holds_dicom(path, exclude):
+            frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
+            return Found(partial(dicom_splits, path, exclude), frames, files=True)
+        if holds_volumes(path, exclude):
+            slices = partial(NiftiSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
+            return Found(partial(nifti_splits, path, exclude), slices, files=True)
+        if holds_recordings(path, exclude):
+            length = reading.clip_length
+            recordings = partial(WavSource, path, clip_length=length, skip_unreadable=skip, exclude=exclude)
+            return Found(partial(wav_splits, path, exclude), recordings, files=True)
+        images = partial(FolderSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
+        return Found(partial(folder_splits, path, exclude), images, files=True)
     if not path.is_file():  # a named pipe would be waited for
         raise UsageError(f"{path} is neither a file nor a folder")
     if path.suffix.lower() == ".npz":

@@ -38,6 +38,8 @@ class Opening:
     longest."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files in a folder that are no samples, such as `*_mask.png` or `previews/*`; `*` matches any text."""
     subset: int | None = None
     """Number of images or recordings to take, spread evenly over the data; None: all. Test samples are all taken."""
 
@@ -82,17 +84,33 @@ class Opening:
     def test(self, data: str, test: str | None) -> Source:
         """Open test samples: those of `test`, or the test split of DATA where no other data are named.
 
-        Other data without splits are taken whole. `subset` does not apply.
+        Other data without splits are taken whole. `subset` does not apply to test samples, and `exclude` applies to
+        files.
 
         Raises:
             UsageError: see `source`.
             DataError: see `source`.
         """
+        from hpcule.data.find import Reading, find_data
+
         whole = replace(self.opening, subset=None)
         if test is None:
             return whole.source(data, "test")
-        undivided = test != data and list_splits(test) == ("all",)
+        if not find_data(test, Reading()).files:
+            whole = replace(whole, exclude=())
+        undivided = test != data and whole.splits(test) == ("all",)
         return whole._opened(test, None, "all" if undivided else "test", None)
+
+    def splits(self, data: str, *, root: Path | None = None) -> tuple[str, ...]:
+        """Splits of DATA: some of train, val, test, or "all".
+
+        Raises:
+            UsageError: nothing has this path or name.
+            DataError: the data cannot be used as they are.
+        """
+        from hpcule.data.find import Reading, find_data
+
+        return find_data(data, Reading(exclude=self.exclude), root).splits()
 
     def _opened(self, data: str, split: str | None, default: str, root: Path | None) -> Source:
         from hpcule.data.find import Reading, find_data
@@ -104,8 +122,14 @@ class Opening:
             image_size=self.image_size or self.tile_size,
             clip_length=self.clip_length,
             skip_unreadable=self.skip_unreadable,
+            exclude=self.exclude,
         )
         found = find_data(data, reading, root)
+        if self.exclude and not found.files:
+            raise UsageError(
+                f"exclude={list(self.exclude)}: {data} is no folder of images, DICOM, NIfTI, WAV or FLAC files, so it "
+                "has no files to exclude; leave it out"
+            )
         source = found.open(_choose(data, found.splits(), split or found.split or default))
         self._check_kind(source)
         if self.subset is not None:
@@ -126,18 +150,6 @@ class Opening:
                     f"{name}={value}: {source.name} holds {noun}; image_size and tile_size are for images, clip_length "
                     "for recordings"
                 )
-
-
-def list_splits(data: str, *, root: Path | None = None) -> tuple[str, ...]:
-    """Splits of DATA: some of train, val, test, or "all".
-
-    Raises:
-        UsageError: nothing has this path or name.
-        DataError: the data cannot be used as they are.
-    """
-    from hpcule.data.find import Reading, find_data
-
-    return find_data(data, Reading(), root).splits()
 
 
 def _choose(data: str, splits: tuple[str, ...], wanted: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -48,6 +49,20 @@ class Recording(NamedTuple):
     format: Literal["wav", "flac"]
 
 
+class LeftOut(NamedTuple):
+    """A file that is no sample.
+
+    Attributes:
+        file: its path below the folder of its split.
+        reason: why it cannot be decoded, or "" where it is excluded.
+        excluded: whether the user left it out.
+    """
+
+    file: str
+    reason: str
+    excluded: bool
+
+
 class Source(ABC):
     """Read-only samples of one split behind the ids 0..N-1.
 
@@ -61,6 +76,7 @@ class Source(ABC):
         labels: int64 [N] in 0..K-1, or None.
         class_names: K names, or None where there are no labels.
         rate: samples a second of recordings; None for images.
+        left_out: files below the folder that are no samples.
         decodes: whether `read` costs much more than copying: it decodes, or resizes.
     """
 
@@ -72,6 +88,7 @@ class Source(ABC):
     labels: Labels | None
     class_names: tuple[str, ...] | None
     rate: int | None = None
+    left_out: Sequence[LeftOut] = ()
     decodes: bool = False
 
     @abstractmethod

@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.subset import Subset
 from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
 from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
 from hpcule.publish.webdataset import write_webdataset
@@ -37,12 +38,21 @@ _FOLDER_WRITERS: dict[str, Callable[[Path, Sequence[SplitCopy]], None]] = {
     "wav": write_folder,
     "webdataset": write_webdataset,
 }
+
+
+def _frames_error(source: Source, kind: str, noun: str) -> str | None:
+    """Why a format of files with several frames cannot hold the samples, or None."""
+    if source.kind != kind:
+        return f"these are no {noun}"
+    return f"a subset of frames, which does not fill {noun}" if isinstance(source, Subset) else None
+
+
 _ERRORS: dict[str, Callable[[Source], str | None]] = {
     "folder": folder_error,
     "wav": wav_error,
     "webdataset": lambda source: folder_error(source) if source.rate is None else None,
-    "dicom": lambda source: None if source.kind == "dicom" else "these are no DICOM files",
-    "nifti": lambda source: None if source.kind == "nifti" else "these are no NIfTI volumes",
+    "dicom": lambda source: _frames_error(source, "dicom", "DICOM files"),
+    "nifti": lambda source: _frames_error(source, "nifti", "NIfTI volumes"),
 }
 FORMATS = (*_FOLDER_WRITERS, "dicom", "nifti", *_WRITERS)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hpcule.data.opening import list_splits
+from hpcule.data.left_out import left_out_notice, subset_notice
 from hpcule.data.source import Native, Source
 from hpcule.measure.visibility import linf, psnr, ssim
 from hpcule.publish.carry import files_of
@@ -35,11 +35,13 @@ class Release:
     Attributes:
         summary: what was published.
         digest: SHA-256 of the hash list of its files, in hexadecimal digits.
+        left_out: how many files and samples are no part of the copy, and why, for people; "" if there are none.
         warning: how much of the perturbation JPEG took away, for people; "" where nothing is to be said.
     """
 
     summary: ExportSummary
     digest: str
+    left_out: str
     warning: str
 
 
@@ -68,7 +70,7 @@ def release(
     manifest = read_manifest(vault)
     source = manifest.opening.source(data)
     whole = replace(manifest.opening, subset=None)
-    others = {split: whole.source(data, split) for split in list_splits(data) if split != source.split}
+    others = {split: whole.source(data, split) for split in whole.splits(data) if split != source.split}
     summary = export(
         vault,
         source,
@@ -79,6 +81,7 @@ def release(
         jpeg_quality=jpeg_quality,
         dicom_tags=dicom_tags,
     )
+    absent = filter(None, (left_out_notice(source, *others.values()), subset_notice(source)))
     hashes = hash_list(file_hashes(summary.path))
     private_directory(vault.path / "run")
     write_atomically(vault.path / EXPORTED, hashes)
@@ -86,7 +89,7 @@ def release(
         write_atomically(vault.path / RECORD, table([*summary.records, *left_out(source, others)]))
     numbers = [record.numbers for record in summary.records if record.protected]
     lost = warning(numbers, jpeg_quality, manifest.epsilon) if jpeg_quality else None
-    return Release(summary, sha256(hashes).hexdigest(), lost or "")
+    return Release(summary, sha256(hashes).hexdigest(), "; ".join(absent), lost or "")
 
 
 def native_figures(clean: Native, published: Native) -> dict[str, str]:
@@ -103,11 +106,11 @@ def native_figures(clean: Native, published: Native) -> dict[str, str]:
 
 
 def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
-    """Records of the files that cannot be decoded."""
+    """Records of the files that cannot be decoded or are excluded."""
     everything = {"" if source.split == "all" else source.split: source, **others}
     everything = {split: files_of(one) for split, one in everything.items()}
     return [
-        Record(split, file, "", False, "cannot be decoded: left out", {})
+        Record(split, entry.file, "", False, f"{'excluded' if entry.excluded else 'cannot be decoded'}: left out", {})
         for split, one in everything.items()
-        for file in getattr(one, "skipped", ())
+        for entry in one.left_out
     ]

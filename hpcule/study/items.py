@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from hpcule.config.errors import DataError, HpculeError, StoppedError, WorkerError
+from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
 from hpcule.config.tree import to_tree
 from hpcule.craft.method import Step
 from hpcule.craft.run import craft as run_craft
@@ -68,16 +68,17 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
             beat.note(step.stage, step.done, step.total)
 
     try:
-        summary = run_craft(
-            craft.config,
-            _source(craft.config.data, craft.config.opening),
-            Vault(folder.store(craft.key)),
-            world,
-            StopFlag(),
-            resume=True,
-            report=note,
-            cache=folder.path / "cache",
-        )
+        with setting_in(IN_STUDY):
+            summary = run_craft(
+                craft.config,
+                _source(craft.config.data, craft.config.opening),
+                Vault(folder.store(craft.key)),
+                world,
+                StopFlag(),
+                resume=True,
+                report=note,
+                cache=folder.path / "cache",
+            )
     except StoppedError:
         raise
     except HpculeError as error:
@@ -99,7 +100,8 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: W
         beat.note("training", done, total)
 
     try:
-        result = _train(folder, config, victim, world, note)
+        with setting_in(IN_STUDY):
+            result = _train(folder, config, victim, world, note)
     except HpculeError as error:
         folder.fail(victim.key, error)
         raise

@@ -12,7 +12,6 @@ from hpcule.config.errors import DataError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.config.version import __version__
-from hpcule.data.check import check_same_task
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.publish.carry import publishing
@@ -61,10 +60,9 @@ def train(
     """Train a victim on clean samples, or as `store` publishes them, and write results.json and config.yaml to `out`.
 
     Raises:
-        DataError: there are no labels, or training and test samples do not belong to one task.
+        DataError: there are no labels.
         StoreError: the store was made for other samples.
     """
-    check_same_task(source, test)
     if store and world.leads:
         require_same_samples(store.manifest, source)
     if source.labels is None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.resize import Resized
 
 COUNTS = {"train": 37, "test": 11}
@@ -121,7 +121,7 @@ def test_read_equals_reference(tmp_path, make_images, case, split):
 
     source = Opening().source(f"{path}:{split}")
 
-    assert list_splits(str(path)) == ("train", "test")
+    assert Opening().splits(str(path)) == ("train", "test")
     assert (source.split, len(source)) == (split, len(images))
     assert source.labels.dtype == np.int64
     assert source.labels.tolist() == labels.tolist()
@@ -174,7 +174,7 @@ def test_a_whole_path_wins_over_a_split(tmp_path, make_images):
 def test_data_without_splits(tmp_path, make_images):
     path = tmp_path / "plain.npz"
     np.savez(path, images=make_images(5, 4, 4), labels=np.arange(5))
-    assert list_splits(str(path)) == ("all",)
+    assert Opening().splits(str(path)) == ("all",)
     assert Opening().source(str(path)).split == "all"
     assert Opening().source(f"{path}:all").split == "all"
     with pytest.raises(DataError, match=r"plain\.npz has no splits, so no 'test'.*--test"):
@@ -287,7 +287,7 @@ def test_real_medmnist(real_data):
     with np.load(path) as arrays:
         images, labels = arrays["train_images"], arrays["train_labels"]
     source = Opening().source(str(path))
-    assert list_splits(str(path)) == ("train", "val", "test")
+    assert Opening().splits(str(path)) == ("train", "val", "test")
     assert (source.shape, source.class_count) == ((1, 28, 28), 2)
     assert source.labels.tolist() == labels[:, 0].tolist()
     ids = np.random.default_rng(0).permutation(len(source))[:500]

@@ -5,7 +5,6 @@ What a network learns from is what a viewer shows: each frame after the modality
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from hpcule.config.errors import UsageError
 from hpcule.data.source import Native
 from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.frames import FrameSource
+from hpcule.data.sources.layout import files_below
 from hpcule.data.sources.nested import Nested
 
 ENDINGS = (".dcm", ".dicom", ".ima")
@@ -21,14 +21,13 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 _NOUN = f"DICOM files; valid are names that end in {', '.join(ENDINGS)}, or files without an ending that begin as DICOM"
 
 
-def holds_dicom(root: Path) -> bool:
+def holds_dicom(root: Path, exclude: tuple[str, ...] = ()) -> bool:
     """Whether the first file below a folder that is an image, a recording or a DICOM file is one of the last."""
-    for folder, _, files in os.walk(root, followlinks=False):
-        for name in files:
-            if is_dicom(Path(folder, name)):
-                return True
-            if name.lower().endswith((*IMAGES, ".wav", ".flac")):
-                return False
+    for path in files_below(root, exclude):
+        if is_dicom(path):
+            return True
+        if path.name.lower().endswith((*IMAGES, ".wav", ".flac")):
+            return False
     return False
 
 
@@ -45,9 +44,9 @@ def is_dicom(path: Path) -> bool:
         return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
 
 
-def dicom_splits(root: Path) -> tuple[str, ...]:
+def dicom_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Splits of a folder of DICOM files: its sub-folders if they are all called train, val or test, else "all"."""
-    return _nested(root).splits()
+    return _nested(root, exclude).splits()
 
 
 class DicomSource(FrameSource):
@@ -60,7 +59,15 @@ class DicomSource(FrameSource):
     name = "dicom"
     kind = "dicom"
 
-    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        image_size: int | None = None,
+        skip_unreadable: bool = False,
+        exclude: tuple[str, ...] = (),
+    ) -> None:
         """List the files and read their headers; those without a window are decoded.
 
         Args:
@@ -68,6 +75,7 @@ class DicomSource(FrameSource):
             split: one of its splits, or "all".
             image_size: resize each frame to this height and width; None needs frames of one size.
             skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
+            exclude: patterns of files that are no samples; see `is_excluded`.
 
         Raises:
             DataError: no files, a damaged one, one of an unknown compression, different sizes, a link that leads out.
@@ -79,7 +87,7 @@ class DicomSource(FrameSource):
             raise UsageError(f"{root} holds DICOM files: pip install 'hpcule[dicom]'") from None
         self._read_frame = read_frame
         read = partial(read_head, decode=skip_unreadable)
-        heads = self._take(_nested(root), split, image_size, read, skip_unreadable)
+        heads = self._take(_nested(root, exclude), split, image_size, read, skip_unreadable)
         self.seen = [head.seen for head in heads]
         patients = frozenset[str]().union(*(head.patient for head in heads))
         if _plain(self.class_names or ()) & _plain(patients):
@@ -90,8 +98,8 @@ class DicomSource(FrameSource):
         return self._read_frame(self.folder / self.files[file], number, self.seen[file])
 
 
-def _nested(root: Path) -> Nested:
-    return Nested(root, is_dicom, _NOUN)
+def _nested(root: Path, exclude: tuple[str, ...]) -> Nested:
+    return Nested(root, is_dicom, _NOUN, exclude)
 
 
 def _plain(names: Iterable[str]) -> set[str]:

@@ -60,8 +60,8 @@ def reading(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # foreign bytes make decoders raise what they like
-        decoders = "; pip install 'hpcule[dicom,dicom-jpeg]' decodes most compressions"
-        raise UnreadableError(f"{UnreadableError.of(path, first_line(error), 'a DICOM image')}{decoders}") from None
+        remedy = "replace it, install decoders of most compressions by pip install 'hpcule[dicom,dicom-jpeg]'"
+        raise UnreadableError.of(path, first_line(error), "a DICOM image", remedy) from None
 
 
 def read_head(path: Path, *, decode: bool) -> DicomHead:

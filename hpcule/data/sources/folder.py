@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from hpcule.config.errors import DataError, first_line
+from hpcule.config.errors import DataError, OpeningError, first_line
 from hpcule.data.resize import resize_image, to_planes
-from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
 from hpcule.data.sources.layout import Layout, UnreadableError, each
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -26,13 +26,13 @@ _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 """Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
 
 
-def folder_splits(root: Path) -> tuple[str, ...]:
+def folder_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Splits of a folder: its sub-folders if they are all called train, val or test, else "all".
 
     Raises:
         DataError: see `FolderSource`.
     """
-    return _layout(root).splits()
+    return Layout(root, ENDINGS, "images", exclude).splits()
 
 
 class FolderSource(Source):
@@ -41,14 +41,22 @@ class FolderSource(Source):
     Images are turned as their EXIF orientation says. Transparency is left out.
 
     Attributes:
-        skipped: files that were left out because they cannot be decoded.
+        left_out: files that cannot be decoded, and those that are excluded.
     """
 
     kind = "folder"
     levels = 255
     decodes = True
 
-    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        image_size: int | None = None,
+        skip_unreadable: bool = False,
+        exclude: tuple[str, ...] = (),
+    ) -> None:
         """List the files and read their headers.
 
         Args:
@@ -56,20 +64,26 @@ class FolderSource(Source):
             split: one of its splits, or "all".
             image_size: resize each image to this height and width; None needs images of one size.
             skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
+            exclude: patterns of files that are no samples; see `is_excluded`.
 
         Raises:
             DataError: no images, a class without images, images next to class folders, a link that leads out of the
                 folder, a damaged file, more than 8 bits, different sizes.
         """
         self.name, self.split = root.resolve().name, split
-        layout = _layout(root)
+        layout = Layout(root, ENDINGS, "images", exclude)
         self._folder = layout.folder(split)
         self._size = image_size
         files = layout.scan(split)
         heads = each(lambda file: _head(self._folder, file, skip_unreadable), files)
         readable = [(file, head) for file, head in zip(files, heads, strict=True) if isinstance(head, tuple)]
         self._files = [file for file, _ in readable]
-        self.skipped = tuple(file for file, head in zip(files, heads, strict=True) if not isinstance(head, tuple))
+        unreadable = [
+            LeftOut(file, head.reason, excluded=False)
+            for file, head in zip(files, heads, strict=True)
+            if isinstance(head, UnreadableError)
+        ]
+        self.left_out = [*unreadable, *(LeftOut(file, "", excluded=True) for file in layout.excluded(split))]
         if not readable:
             raise DataError(f"{self._folder}: none of the {len(files)} images can be decoded")
         self._sizes = [(height, width) for _, (_, (width, height)) in readable]
@@ -126,10 +140,6 @@ class FolderSource(Source):
         return pixels
 
 
-def _layout(root: Path) -> Layout:
-    return Layout(root, ENDINGS, "images")
-
-
 @contextmanager
 def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
     """Open an image; whatever goes wrong with it inside the block is an `UnreadableError` that names the file."""
@@ -144,10 +154,8 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableError(
-            f"{path} has more than the {_MOST_PIXELS:,} pixels that are read: make it smaller, or leave out such files "
-            f"with --set skip_unreadable=true"
-        ) from None
+        reason = f"more than the {_MOST_PIXELS:,} pixels that are read"
+        raise UnreadableError(f"{path} has {reason}", reason, "make it smaller") from None
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
         known = isinstance(error, UnidentifiedImageError)
         reason = "no known image format" if known else first_line(error)
@@ -184,8 +192,6 @@ def _one_size(folder: Path, readable: Sequence[tuple[str, tuple[str, tuple[int, 
     first, (_, (width, height)) = readable[0]
     for file, (_, size) in readable:
         if size != (width, height):
-            raise DataError(
-                f"{folder}: images of different sizes: {first} is {width}x{height}, {file} is {size[0]}x{size[1]}; "
-                f"give all one size with --set image_size=N"
-            )
+            seen = f"{folder}: images of different sizes: {first} is {width}x{height}, {file} is {size[0]}x{size[1]}"
+            raise OpeningError(seen, "give all one size", "image_size", "N")
     return height, width

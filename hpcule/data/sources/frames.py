@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.resize import resize_planes
-from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
 from hpcule.data.sources.layout import UnreadableError
 from hpcule.data.sources.nested import Nested
 
@@ -46,7 +46,7 @@ class FrameSource(Source):
         files: paths of the files below `folder`, in the order of the ids.
         folder: where they are.
         frames: int64, of each file, how many it has.
-        skipped: files that were left out because they cannot be decoded.
+        left_out: files that cannot be decoded, and those that are excluded.
     """
 
     levels = 255
@@ -54,7 +54,6 @@ class FrameSource(Source):
     files: list[str]
     folder: Path
     frames: npt.NDArray[np.int64]
-    skipped: tuple[str, ...]
 
     def _take(
         self, nested: Nested, split: str, image_size: int | None, read: Callable[[Path], H], skip: bool
@@ -63,18 +62,18 @@ class FrameSource(Source):
         self.split, self.folder = split, nested.folder(split)
         found = nested.scan(split)
         heads: list[H] = []
-        self.files, skipped = [], []
+        self.files, left_out = [], [LeftOut(file, "", excluded=True) for file in nested.excluded(split)]
         for file in found:
             try:
                 heads.append(read(self.folder / file))
                 self.files.append(file)
-            except UnreadableError:
+            except UnreadableError as error:
                 if not skip:
                     raise
-                skipped.append(file)
+                left_out.append(LeftOut(file, error.reason, excluded=False))
         if not heads:
             raise DataError(f"{self.folder}: none of the {len(found)} files can be decoded")
-        self.skipped = tuple(skipped)
+        self.left_out = left_out
         self.frames = np.array([head.frames for head in heads], np.int64)
         self._sizes = [head.size for head in heads]
         self._file_of = np.repeat(np.arange(len(heads)), self.frames)
@@ -128,8 +127,6 @@ def _one_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     several = sorted(set(sizes))
     if len(several) > 1:
         (height, width), (other_height, other_width) = several[:2]
-        raise DataError(
-            f"images of different sizes, as {width}x{height} and {other_width}x{other_height}; give all one size with "
-            f"--set image_size=N"
-        )
+        seen = f"images of different sizes, as {width}x{height} and {other_width}x{other_height}"
+        raise OpeningError(seen, "give all one size", "image_size", "N")
     return several[0]

@@ -15,9 +15,10 @@ from hpcule.data.sources.layout import Layout
 class Nested:
     """The files of one kind below a folder, or below its sub-folders train, val and test."""
 
-    def __init__(self, root: Path, belongs: Callable[[Path], bool], noun: str) -> None:
-        """Take the files below `root` for which `belongs` is true; `noun` says in messages what they are."""
-        self._layout = Layout(root, ("",), noun)
+    def __init__(self, root: Path, belongs: Callable[[Path], bool], noun: str, exclude: tuple[str, ...] = ()) -> None:
+        """Take the files below `root` for which `belongs` is true and which `exclude` does not match; `noun` says in
+        messages what they are."""
+        self._layout = Layout(root, ("",), noun, exclude)
         self._belongs = belongs
 
     def splits(self) -> tuple[str, ...]:
@@ -39,6 +40,10 @@ class Nested:
         if not files:
             raise DataError(f"{folder} holds no {self._layout.noun}")
         return files
+
+    def excluded(self, split: str) -> list[str]:
+        """See `Layout.excluded`."""
+        return [file for file in self._layout.excluded(split) if self._belongs(self.folder(split) / file)]
 
     def classes(self, split: str, files: list[str]) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
         """Class numbers int64 of a split's files, and the names of the classes of all splits.

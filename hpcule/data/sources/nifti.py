@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ from hpcule.data.grid import Grid, linear
 from hpcule.data.source import Native
 from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.frames import FrameSource, Head
-from hpcule.data.sources.layout import UnreadableError
+from hpcule.data.sources.layout import UnreadableError, files_below
 from hpcule.data.sources.nested import Nested
 
 ENDINGS = (".nii", ".nii.gz")
@@ -47,18 +46,17 @@ class Volume:
     grid: Grid
 
 
-def holds_volumes(root: Path) -> bool:
+def holds_volumes(root: Path, exclude: tuple[str, ...] = ()) -> bool:
     """Whether the first file below a folder that is an image, a recording or a volume is a volume."""
-    for _, _, files in os.walk(root, followlinks=False):
-        for name in map(str.lower, files):
-            if name.endswith((*ENDINGS, *IMAGES, ".wav", ".flac")):
-                return name.endswith(ENDINGS)
+    for path in files_below(root, exclude):
+        if (name := path.name.lower()).endswith((*ENDINGS, *IMAGES, ".wav", ".flac")):
+            return name.endswith(ENDINGS)
     return False
 
 
-def nifti_splits(root: Path) -> tuple[str, ...]:
+def nifti_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Splits of a folder of volumes: its sub-folders if they are all called train, val or test, else "all"."""
-    return _nested(root).splits()
+    return _nested(root, exclude).splits()
 
 
 def read_volume(path: Path) -> Volume:
@@ -97,7 +95,15 @@ class NiftiSource(FrameSource):
     name = "nifti"
     kind = "nifti"
 
-    def __init__(self, root: Path, split: str, *, image_size: int | None = None, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        image_size: int | None = None,
+        skip_unreadable: bool = False,
+        exclude: tuple[str, ...] = (),
+    ) -> None:
         """Read every volume once.
 
         Args:
@@ -105,6 +111,7 @@ class NiftiSource(FrameSource):
             split: one of its splits, or "all".
             image_size: resize each slice to this height and width; None needs slices of one size.
             skip_unreadable: leave out volumes that cannot be read.
+            exclude: patterns of files that are no samples; see `is_excluded`.
 
         Raises:
             DataError: no volumes, a damaged one, one of floats, different sizes, a link that leads out.
@@ -114,7 +121,7 @@ class NiftiSource(FrameSource):
             import nibabel  # noqa: F401
         except ImportError:
             raise UsageError(f"{root} holds NIfTI volumes: pip install 'hpcule[nifti]'") from None
-        self._take(_nested(root), split, image_size, _head, skip_unreadable)
+        self._take(_nested(root, exclude), split, image_size, _head, skip_unreadable)
         # Slices of a volume are mostly read one after the other.
         self.volume: Callable[[Path], Volume] = lru_cache(maxsize=1)(read_volume)
 
@@ -139,5 +146,5 @@ def _window(header: Any, values: npt.NDArray[Any], slope: float, intercept: floa
     return black, white
 
 
-def _nested(root: Path) -> Nested:
-    return Nested(root, lambda path: path.name.lower().endswith(ENDINGS), _NOUN)
+def _nested(root: Path, exclude: tuple[str, ...]) -> Nested:
+    return Nested(root, lambda path: path.name.lower().endswith(ENDINGS), _NOUN, exclude)

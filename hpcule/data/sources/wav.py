@@ -4,7 +4,6 @@ unlabelled.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError
-from hpcule.data.source import Ids, Labels, Recording, Samples, Source
+from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source
 from hpcule.data.sources.folder import ENDINGS as IMAGES
-from hpcule.data.sources.layout import Layout, UnreadableError, each
+from hpcule.data.sources.layout import Layout, UnreadableError, each, files_below
 from hpcule.data.sources.recording import SILENCE, Head, opened, working
 
 ENDINGS = (".wav", ".flac")
@@ -27,22 +26,21 @@ _FSDD_TEST = range(5)
 _FSDD_FOLDER = "recordings"
 
 
-def holds_recordings(root: Path) -> bool:
+def holds_recordings(root: Path, exclude: tuple[str, ...] = ()) -> bool:
     """Whether the first file below a folder that is an image or a recording is a recording."""
-    for _, _, files in os.walk(root, followlinks=False):
-        for name in map(str.lower, files):
-            if name.endswith((*ENDINGS, *IMAGES)):
-                return name.endswith(ENDINGS)
+    for path in files_below(root, exclude):
+        if (name := path.name.lower()).endswith((*ENDINGS, *IMAGES)):
+            return name.endswith(ENDINGS)
     return False
 
 
-def wav_splits(root: Path) -> tuple[str, ...]:
+def wav_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Splits of a folder of recordings: train and test of FSDD, else as of a folder of images.
 
     Raises:
         DataError: see `WavSource`.
     """
-    layout = _layout(root)
+    layout = _layout(root, exclude)
     return ("train", "test") if _is_fsdd(layout) else layout.splits()
 
 
@@ -54,7 +52,7 @@ class WavSource(Source):
     Ids follow the order of (class, file) names; the classes of all splits are numbered as one.
 
     Attributes:
-        skipped: files that were left out because they cannot be decoded.
+        left_out: files that cannot be decoded, and those that are excluded.
     """
 
     kind = "wav"
@@ -62,7 +60,13 @@ class WavSource(Source):
     decodes = True
 
     def __init__(
-        self, root: Path, split: str, *, clip_length: int | None = None, skip_unreadable: bool = False
+        self,
+        root: Path,
+        split: str,
+        *,
+        clip_length: int | None = None,
+        skip_unreadable: bool = False,
+        exclude: tuple[str, ...] = (),
     ) -> None:
         """List the files and read their headers.
 
@@ -71,19 +75,28 @@ class WavSource(Source):
             split: one of its splits, or "all".
             clip_length: T; None: that of the longest recording of all splits.
             skip_unreadable: decode each file once now, and leave out those that cannot be decoded.
+            exclude: patterns of files that are no samples; see `is_excluded`.
 
         Raises:
             DataError: no recordings, a class without any, recordings next to class folders, a link that leads out of
                 the folder, a damaged file, an empty one, no PCM of 8, 16 or 24 bits, different sample rates.
         """
         self.name, self.split = root.resolve().name, split
-        layout = _layout(root)
+        layout = _layout(root, exclude)
         files, self.labels, self.class_names = _listed(layout, split)
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
         paths = [folder / file for file in files]
         heads = each(lambda path: _head(path, skip_unreadable), paths)
         readable = np.array([isinstance(head, Head) for head in heads])
-        self.skipped = tuple(file for file, kept in zip(files, readable, strict=True) if not kept)
+        excluded = layout.excluded("all" if _is_fsdd(layout) else split)
+        self.left_out = [
+            *(
+                LeftOut(file, head.reason, excluded=False)
+                for file, head in zip(files, heads, strict=True)
+                if isinstance(head, UnreadableError)
+            ),
+            *(LeftOut(file, "", excluded=True) for file in excluded),
+        ]
         if not readable.any():
             raise DataError(f"{folder}: none of the {len(files)} recordings can be decoded")
         if self.labels is not None:
@@ -130,10 +143,10 @@ class WavSource(Source):
         return f"{self.class_names[self.labels[sample]]}/{path.name}"
 
 
-def _layout(root: Path) -> Layout:
+def _layout(root: Path, exclude: tuple[str, ...]) -> Layout:
     """The folder itself, or, in a copy of FSDD's repository, that of its recordings."""
-    inner = Layout(root / _FSDD_FOLDER, ENDINGS, "recordings")
-    return inner if inner.root.is_dir() and _is_fsdd(inner) else Layout(root, ENDINGS, "recordings")
+    inner = Layout(root / _FSDD_FOLDER, ENDINGS, "recordings", exclude)
+    return inner if inner.root.is_dir() and _is_fsdd(inner) else Layout(root, ENDINGS, "recordings", exclude)
 
 
 def _is_fsdd(layout: Layout) -> bool:

@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from hpcule.config.errors import DataError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.sources.dicom import DicomSource, holds_dicom
 from hpcule.data.subset import Subset
 
@@ -128,7 +128,7 @@ def test_classes_are_first_folders_at_any_depth(tmp_path):
     (tmp_path / "train" / "well" / "DICOMDIR").write_bytes(b"x")
     (tmp_path / "train" / "well" / "notes.txt").write_text("no image")
     assert holds_dicom(tmp_path)
-    assert list_splits(str(tmp_path)) == ("train", "test")
+    assert Opening().splits(str(tmp_path)) == ("train", "test")
     source = Opening().source(str(tmp_path))
     assert source.files == ["sick/a.dcm", "sick/s1/b.dcm", "well/s/t/1.2.840.7"]
     assert (source.labels.tolist(), source.class_names) == ([0, 0, 1], ("sick", "well"))
@@ -179,7 +179,7 @@ def test_what_cannot_be_decoded_is_left_out_where_that_is_asked_for(tmp_path):
     names = sorted(f"{name}.dcm" for name in damaged(tmp_path))
     source = DicomSource(tmp_path, "all", skip_unreadable=True)
     assert source.files == ["good.dcm"]
-    assert list(source.skipped) == names
+    assert [entry.file for entry in source.left_out] == names
 
 
 def test_sizes_must_agree_or_be_given(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hpcule.config.errors import DataError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.sources.folder import FolderSource
 
 
@@ -61,7 +61,7 @@ def test_flat_folder_has_no_labels(tmp_path, put):
 def test_classes_are_numbered_over_all_splits(tmp_path, put):
     for name in ("train/cat/1.png", "train/dog/1.png", "test/dog/1.png", "val/bird/2.png"):
         put(name)
-    assert list_splits(str(tmp_path)) == ("train", "val", "test")
+    assert Opening().splits(str(tmp_path)) == ("train", "val", "test")
     assert opened(tmp_path).labels.tolist() == [1, 2]
     test = Opening().test(str(tmp_path), None)
     assert (test.labels.tolist(), test.class_names) == ([2], ("bird", "cat", "dog"))
@@ -215,7 +215,7 @@ def test_unreadable_files_are_left_out_on_request(tmp_path, put):
     (tmp_path / "x/4.png").symlink_to(tmp_path / "x/absent.png")
     last = put("y/5.png", (64, 64))
     source = opened(tmp_path, skip_unreadable=True)
-    assert source.skipped == ("x/2.png", "x/3.png", "x/4.png")
+    assert [entry.file for entry in source.left_out] == ["x/2.png", "x/3.png", "x/4.png"]
     assert [source.file_name(i) for i in range(len(source))] == ["x/1.png", "y/5.png"]
     assert source.labels.tolist() == [0, 1]
     assert np.array_equal(source.read(np.arange(2))[:, 0], np.stack([kept, last]))
@@ -317,9 +317,9 @@ def test_few_bytes_that_unpack_to_many_pixels_are_refused(tmp_path, put, size):
     bomb[16:24] = struct.pack(">II", *size)
     bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
     (tmp_path / "1.png").write_bytes(bomb)
-    assert "1.png has more than the 67,108,864 pixels that are read: make it smaller" in refusal(tmp_path)
+    assert "1.png has more than the 67,108,864 pixels that are read; make it smaller" in refusal(tmp_path)
     source = opened(tmp_path, skip_unreadable=True)
-    assert source.skipped == ("1.png",)
+    assert [entry.file for entry in source.left_out] == ["1.png"]
     assert np.array_equal(source.read(np.array([0]))[0, 0], np.asarray(kept))
 
 

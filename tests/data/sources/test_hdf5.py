@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.sources.hdf5 import Hdf5Source
 
 
@@ -34,7 +34,7 @@ def write(path, images, labels=None, **options):
 def test_data_stay_in_the_file(path, make_images):
     images = make_images(9, 4, 4)
     write(path, images)
-    assert list_splits(str(path)) == ("all",)
+    assert Opening().splits(str(path)) == ("all",)
     source = Opening().source(str(path))
     with h5py.File(path, "r+", locking=False) as file:
         file["images"][3] = 77

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import DataError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.sources.idx import open_idx
 
 
@@ -25,7 +25,7 @@ def test_plain_files_are_mapped_where_they_lie(tmp_path):
 
 def test_only_one_split_is_there(tmp_path):
     write(tmp_path, (0, 0, 8, 3, 2, 3, 4), bytes(24), "t10k-images-idx3-ubyte")
-    assert list_splits(str(tmp_path)) == ("test",)
+    assert Opening().splits(str(tmp_path)) == ("test",)
     with pytest.raises(DataError, match="no split 'train', only test"):
         Opening().source(str(tmp_path))
 

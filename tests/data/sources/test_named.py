@@ -9,14 +9,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hpcule.config.errors import DataError
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.sources.named import NAMES, short_name
 
 
 def test_digits():
     digits = load_digits()
     train, test = Opening().source("digits"), Opening().source("digits:test")
-    assert list_splits("digits") == ("train", "test")
+    assert Opening().splits("digits") == ("train", "test")
     assert (len(train), len(test), train.shape) == (1437, 360, (1, 8, 8))
     assert np.concatenate([train.labels, test.labels]).tolist() == digits.target.tolist()
     pixels = np.concatenate([source.read(np.arange(len(source))) for source in (train, test)])[:, 0]
@@ -34,7 +34,7 @@ def test_medmnist_is_found_in_root(tmp_path, make_images, name):
     arrays = {f"{split}_images": make_images(5, 28, 28) for split in ("train", "val", "test")}
     labels = {f"{split}_labels": np.arange(5)[:, None] % 2 for split in ("train", "val", "test")}
     np.savez_compressed(tmp_path / "pneumoniamnist.npz", **arrays, **labels)
-    assert list_splits(name, root=tmp_path) == ("train", "val", "test")
+    assert Opening().splits(name, root=tmp_path) == ("train", "val", "test")
     source = Opening().source(f"{name}:val", root=tmp_path)
     assert (source.name, source.kind, source.split) == ("pneumoniamnist", "npz", "val")
     assert np.array_equal(source.read(np.arange(5))[:, 0], arrays["val_images"])
@@ -132,7 +132,7 @@ def test_cifar10_by_name_and_by_path(tmp_path, monkeypatch):
     assert np.array_equal(train.read(np.arange(25)), train_images)
     assert np.array_equal(test.read(np.arange(5)), test_images)
     assert test.labels.tolist() == test_labels
-    assert (train.name, test.name, test.split, list_splits(str(tmp_path))) == (
+    assert (train.name, test.name, test.split, Opening().splits(str(tmp_path))) == (
         "cifar10",
         "cifar10",
         "test",

@@ -74,7 +74,7 @@ def test_floats_and_damaged_volumes_are_named_or_left_out(tmp_path):
     with pytest.raises(DataError, match=r"float\.nii cannot be read as a NIfTI volume \(it stores float32; convert"):
         NiftiSource(folder, "all")
     source = NiftiSource(folder, "all", skip_unreadable=True)
-    assert source.skipped == ("float.nii", "short.nii.gz")
+    assert [entry.file for entry in source.left_out] == ["float.nii", "short.nii.gz"]
     assert len(source) == 2
 
 

@@ -8,7 +8,7 @@ import soundfile
 
 from hpcule.config.errors import DataError
 from hpcule.data.check import check_same_task
-from hpcule.data.opening import Opening, list_splits
+from hpcule.data.opening import Opening
 from hpcule.data.subset import Subset
 
 _FORMAT = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 8000, 32000, 4, 32)
@@ -64,7 +64,7 @@ def test_ids_follow_class_and_file_names_and_all_splits_have_one_length(tmp_path
     for name, length in (("train/b/2.wav", 4), ("train/a/1.wav", 6), ("test/c/0.WAV", 11), ("test/b/1.wav", 3)):
         put(name, length)
     (tmp_path / "train" / "a" / "notes.txt").touch()
-    assert list_splits(str(tmp_path)) == ("train", "test")
+    assert Opening().splits(str(tmp_path)) == ("train", "test")
     train, test = Opening().source(str(tmp_path)), Opening().test(str(tmp_path), None)
     assert [train.file_name(sample) for sample in range(2)] == ["a/1.wav", "b/2.wav"]
     assert (train.class_names, train.labels.tolist(), test.labels.tolist()) == (("a", "b", "c"), [0, 1], [1, 2])
@@ -94,7 +94,7 @@ def test_fsdd_has_labels_and_splits_in_its_names(tmp_path, put, inner):
     names = ["7_ann_0.wav", "7_ann_4.wav", "7_ann_5.wav", "7_ann_49.wav", "0_bob_12.wav", "0_bob_3.wav"]
     for number, name in enumerate(names):
         put(inner + name, 10 + number)
-    assert list_splits(str(tmp_path)) == ("train", "test")
+    assert Opening().splits(str(tmp_path)) == ("train", "test")
     train, test = Opening().source(str(tmp_path)), Opening().test(str(tmp_path), None)
     assert [train.file_name(s) for s in range(3)] == ["0/0_bob_12.wav", "7/7_ann_49.wav", "7/7_ann_5.wav"]
     assert [test.file_name(s) for s in range(3)] == ["0/0_bob_3.wav", "7/7_ann_0.wav", "7/7_ann_4.wav"]
@@ -129,7 +129,7 @@ def test_other_rates_and_layouts_are_refused(tmp_path, put):
     ("settings", "message"),
     [
         ({"width": 4}, "has 32 bits a sample, and hpcule reads PCM of 8, 16 or 24; convert it: `ffmpeg"),
-        ({"length": 0}, "cannot be decoded (no samples in it): replace it, or leave out such files with --set skip"),
+        ({"length": 0}, "cannot be decoded (no samples in it); replace it, or leave out such files with --set skip"),
     ],
 )
 def test_what_it_cannot_read_is_named(tmp_path, put, settings, message):
@@ -154,7 +154,7 @@ def test_a_damaged_header_is_found_at_once_or_the_file_left_out(tmp_path, put, k
     damage(tmp_path / "a" / "0.wav", kind)
     assert "a/0.wav cannot be decoded (" in refusal(tmp_path)
     source = Opening(skip_unreadable=True).source(str(tmp_path))
-    assert source.skipped == ("a/0.wav",)
+    assert [entry.file for entry in source.left_out] == ["a/0.wav"]
     assert source.labels.tolist() == [1]
     assert (everything(source)[0, 0, 0].astype(int) - 32768 == kept).all()
     damage(tmp_path / "b" / "1.wav", kind)
@@ -168,7 +168,7 @@ def test_a_cut_file_is_no_silence(tmp_path, put):
     damage(tmp_path / "a" / "0.wav", "cut")
     with pytest.raises(DataError, match=r"a/0.wav cannot be decoded \(17 samples where its header says 20\)"):
         everything(Opening().source(str(tmp_path)))
-    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.wav",)
+    assert [entry.file for entry in Opening(skip_unreadable=True).source(str(tmp_path)).left_out] == ["a/0.wav"]
 
 
 def test_a_header_that_claims_more_than_the_file_could_hold(tmp_path, put):
@@ -178,7 +178,7 @@ def test_a_header_that_claims_more_than_the_file_could_hold(tmp_path, put):
     content[40:44] = (2**31 - 2).to_bytes(4, "little")
     (tmp_path / "a" / "0.wav").write_bytes(content)
     assert "its header promises 1073741823 samples" in refusal(tmp_path)
-    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.wav",)
+    assert [entry.file for entry in Opening(skip_unreadable=True).source(str(tmp_path)).left_out] == ["a/0.wav"]
 
 
 def test_a_file_that_changes_meanwhile(tmp_path, put):
@@ -203,7 +203,7 @@ def test_another_rate_or_length_is_another_task(tmp_path, put):
     first, other_rate, longer = (Opening().source(str(tmp_path / name)) for name in "abc")
     with pytest.raises(DataError, match="a has 8000 samples a second and b has 16000 samples a second"):
         check_same_task(first, other_rate)
-    with pytest.raises(DataError, match="30 samples, not 20; put both into one folder, below train and test"):
+    with pytest.raises(DataError, match=r"30 samples, not 20; put both into one folder, .* with --set clip_length=20"):
         check_same_task(first, longer)
 
 
@@ -228,7 +228,7 @@ def test_flac_stands_beside_wav(tmp_path, put):
     (tmp_path / "a" / "0.flac").write_bytes(whole[:-20])
     with pytest.raises(DataError, match=r"a/0.flac cannot be decoded \("):
         everything(Opening().source(str(tmp_path)))
-    assert Opening(skip_unreadable=True).source(str(tmp_path)).skipped == ("a/0.flac",)
+    assert [entry.file for entry in Opening(skip_unreadable=True).source(str(tmp_path)).left_out] == ["a/0.flac"]
 
 
 def test_real_recordings(real_data, tmp_path):
