@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hpcule.config.ranges import check_ranges, setting
+from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig, Preset, StoreConfig, WorldConfig
 from hpcule.data.opening import Opening
 
@@ -30,8 +30,3 @@ class CraftConfig(Opening):
     """What a level of the budget is in DICOM and NIfTI: 1/255 of the display window, or one stored grey level."""
     store: StoreConfig = field(default_factory=StoreConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        check_ranges(self)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcule.config.errors import DataError, UsageError
+from hpcule.config.ranges import check_ranges, setting
 
 if TYPE_CHECKING:
     from hpcule.data.source import Source
 
-_RANGES: Mapping[str, tuple[int, int, str]] = {
-    "image_size": (4, 4096, "4096"),
-    "tile_size": (4, 4096, "4096"),
-    "clip_length": (1, 2**31, "2^31"),
-    "subset": (2, 2**31, "2^31"),
-}
 _SIZES = ("image_size", "tile_size", "clip_length")
 
 
@@ -29,26 +23,23 @@ class Opening:
         ValueError: a setting is out of range, or several sizes are given.
     """
 
-    image_size: int | None = None
+    image_size: int | None = setting(None, at_least=4, at_most=4096, words="4 to 4096")
     """Resize every image to this height and width in pixels, and publish at that size."""
-    tile_size: int | None = None
+    tile_size: int | None = setting(None, at_least=4, at_most=4096, words="4 to 4096")
     """Cut every image into tiles of this height and width, each a sample, and publish whole images as they were."""
-    clip_length: int | None = None
+    clip_length: int | None = setting(None, at_least=1, at_most=2**31, words="1 to 2^31")
     """Cut and pad every recording to this number of samples, and publish at most those; None: as long as the
     longest."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     exclude: tuple[str, ...] = ()
     """Patterns of files in a folder that are no samples, such as `*_mask.png` or `previews/*`; `*` matches any text."""
-    subset: int | None = None
+    subset: int | None = setting(None, at_least=2)
     """Number of images or recordings to take, spread evenly over the data; None: all. Test samples are all taken."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that at most one size is given."""
-        for name, (least, most, shown) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name}={value}: valid are {least} to {shown}")
+        check_ranges(self)
         given = [name for name in _SIZES if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(
