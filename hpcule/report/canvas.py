@@ -30,7 +30,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
 LABELLED = 2.2
 """Height of a plot with its axis labels, in inches."""
 MOST_PANELS_ABREAST = 3
-LEGEND_HANDLE, LEGEND_CHARACTER = 0.45, 0.055
+LEGEND_HANDLE, LEGEND_CHARACTER = 0.35, 0.049
 """Room in inches that the mark of a legend's entry takes, and each character, about."""
 DOTS_PER_INCH = 300
 
