@@ -78,7 +78,7 @@ def test_the_page_and_the_table_show_both_rows(undisturbed, tmp_path, capsys):
     write_probe(undisturbed, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "a new network" in page
-    assert "90 protected samples and 30 clean ones" in " ".join(recovery_claims(undisturbed))
+    assert "90 protected samples and 30 other clean samples" in " ".join(recovery_claims(undisturbed))
     assert recovery_warnings(undisturbed) == []
     assert "INVALID" in recovery_warnings({**undisturbed, "status": "invalid"})[0]
 

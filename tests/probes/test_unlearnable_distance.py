@@ -105,7 +105,7 @@ def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, ca
     results = undisturbed | {"probing_seconds": 3.0, "training_seconds": 2.0}
     write_probe(results, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for text in ("Unlearnable Distance", "clean control", "linear.weight", "no accuracy"):
+    for text in ("Unlearnable Distance", "clean control", "linear.weight", "is not an accuracy"):
         assert text in page
     assert "<script" not in page
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
