@@ -39,5 +39,5 @@ def test_the_pixel_has_its_colour_and_all_else_ems_budget(pixels):
 
 
 def test_class_wise_noise_cannot_hold_pixels_that_depend_on_the_sample():
-    with pytest.raises(UsageError, match=r"method\.unit=class: valid are sample"):
+    with pytest.raises(UsageError, match=r"method\.unit: earlier versions had this setting, without any effect"):
         configure("em-ops", "toys", preset=None, file={}, overrides=["method.unit=class"])
