@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -142,3 +143,29 @@ def test_only_files_can_be_excluded(run, small_npz, tmp_path, data):
     code, _, err = run("craft", "pil", "--data", data, "--out", tmp_path / "store", "--set", 'exclude=["*_mask.png"]')
     assert code == 2
     assert "has no files to exclude" in err
+
+
+def test_a_copy_of_a_subset_says_so_and_has_whole_other_splits(run, tmp_path):
+    store = tmp_path / "store"
+    assert run("craft", "classwise", "--data", "digits", "--out", store, *words("subset=100"))[0] == 0
+    code, out, err = run("export", store, "--data", "digits", "--out", tmp_path / "copy.npz")
+    assert code == 0, err
+    assert "1,337 sample(s) left out, as the store is of a subset" in err
+    assert "The 360 samples of split 'test' were copied unchanged" in out
+    copy = Opening().source(str(tmp_path / "copy.npz"))
+    clean = Opening(subset=100).source("digits")
+    assert copy.labels.tolist() == clean.labels.tolist()
+    assert np.abs(copy.read(np.arange(100)).astype(int) - clean.read(np.arange(100))).max() <= 8
+
+
+def test_stores_without_the_newest_settings_are_opened_and_not_continued(run, store, folder, tmp_path):
+    whole = json.loads((store / "manifest.json").read_text())
+    older = {**whole, "config": {name: value for name, value in whole["config"].items() if name != "subset"}}
+    (store / "manifest.json").write_text(json.dumps(older))
+    assert run("verify", store, "--data", folder)[0] == 0
+    assert run("export", store, "--data", folder, "--out", tmp_path / "copy")[0] == 0
+    (store / "manifest.json").write_text(json.dumps({**older, "complete": False}))
+    line = ["craft", "classwise", "--data", folder, "--out", store, "--resume", *OPENING]
+    code, _, err = run(*line, *words(f"seed={whole['seed']}"))
+    assert code == 1
+    assert "whose settings differ in subset; finish it with that one" in err

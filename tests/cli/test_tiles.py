@@ -147,8 +147,8 @@ def test_victims_of_a_study_train_on_tiles(run, folder, tmp_path):
     )
     done(run("study", "run", tmp_path / "study.yaml", "--out", tmp_path / "out"))
     (store,) = (tmp_path / "out" / "crafts").iterdir()
-    assert read_manifest(store).n == len(Opening(tile_size=16).source(str(folder)))
+    assert read_manifest(Vault(store)).n == len(Opening(tile_size=16).source(str(folder)))
     victims = [json.loads(path.read_text()) for path in (tmp_path / "out" / "done").glob("*.json")]
     trained = [victim for victim in victims if victim["kind"] == "victim"]
     assert {victim["role"] for victim in trained} == {"protected", "noise", "clean"}
-    assert {victim["steps"] for victim in trained} == {read_manifest(store).n // 16}
+    assert {victim["steps"] for victim in trained} == {read_manifest(Vault(store)).n // 16}
