@@ -1,4 +1,4 @@
-"""The contract of a method: what it is told, what it answers, and what it may ask."""
+"""The contract of a method: what it gets, what it yields, and what it may ask."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Problem:
     done: frozenset[int] = frozenset()
     """Shards that an earlier, interrupted run has finished."""
     cache: Cache = field(default_factory=Cache)
-    """For what other crafts on the same samples compute alike."""
+    """Results that other crafts on the same samples share."""
 
     @property
     def owned(self) -> list[int]:
@@ -94,7 +94,7 @@ class Problem:
         return self.source.labels
 
     def tiles(self, ids: Ids, rows: int | None = None) -> list[slice]:
-        """Where to cut a shard's ids into parts of at most `rows`; None: as for a frozen network, see `tile_rows`."""
+        """Slices that cut a shard's ids into parts of at most `rows`; None: `tile_rows` of the device."""
         rows = rows or tile_rows(self.world.device.type)
         return [slice(start, start + rows) for start in range(0, len(ids), rows)]
 
@@ -115,7 +115,7 @@ class Step:
     total: int
     figures: Mapping[str, float] = field(default_factory=dict)
     norms: GradientNorms | None = None
-    """Of the gradients of this step, for the journal."""
+    """Norms of the gradients of this step, for the journal."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Method(ABC, Generic[Config]):
     presets: ClassVar[Mapping[str, Settings]]
     """Settings that `small` and `smoke` lay over the defaults, which are the paper's."""
     variants: ClassVar[Mapping[str, Mapping[str, Settings]]] = {}
-    """Where the paper has other values for a setting's value, by setting and value; a preset lies over them."""
+    """Other defaults of the paper that go with a setting's value, by setting and value; a preset lies over them."""
     loss: ClassVar[str | None] = None
     """The figure of its steps that crafting lowers."""
 
@@ -180,7 +180,7 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def budget(cls, config: Config, shape: tuple[int, int, int], levels: int) -> Budget:
-        """How far it may change a sample of that shape on a grid of so many levels."""
+        """Largest change of a sample of that shape, on a grid of `levels` levels."""
         assert isinstance(config, BoundedConfig)
         return Budget("linf", config.epsilon)
 
@@ -197,7 +197,7 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def groups(cls, config: Config, source: Source) -> int:
-        """How many shared deltas there are; 0 where each sample has its own."""
+        """Number of shared deltas; 0 if each sample has its own."""
         return 0
 
     @classmethod

@@ -10,7 +10,7 @@ from hpcule.craft.table import find
 from hpcule.data.source import Source
 
 STRENGTHS: Mapping[str, float] = {"subtle": 0.5, "standard": 1.0, "strong": 2.0}
-"""Of what is usual: 8 levels of an 8-bit grid, or the length that a method's paper gives a perturbation."""
+"""Factors of the usual budget: 8 levels of an 8-bit grid, or the length that a method's paper gives a perturbation."""
 USUAL = 8
 
 

@@ -92,7 +92,7 @@ class BayesError(Method[BEOConfig]):
         members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
         self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, "beo model")
         self.steps = config.epochs * self.schedule.steps
-        """Of a surrogate's training."""
+        """Steps of a surrogate's training."""
         assert config.step_size is not None
         self.ascent = Ascent(problem, config.epsilon, config.step_size)
         self.outer = 0
@@ -100,8 +100,8 @@ class BayesError(Method[BEOConfig]):
         """Steps of this outer step's surrogate."""
         self.surrogate = self._untrained()
         self.gradients: dict[int, Tensor] | None = None
-        """Of own shards' features, from when they are known until all deltas have moved: the features of those that
-        have moved are others."""
+        """Gradients for own shards' features, from when they are known until all deltas have moved, since a delta that
+        has moved changes its features."""
 
     def run(self) -> Iterator[Event]:
         """Train, estimate, step; then hand out the deltas."""
@@ -131,7 +131,7 @@ class BayesError(Method[BEOConfig]):
         return State(shared, parts)
 
     def restore(self, saved: Saved) -> None:
-        """Take them back."""
+        """Restore them."""
         shared = saved.load("shared")
         self.outer, self.trained = shared["outer"], shared["trained"]
         self.surrogate.restore(shared["surrogate"])

@@ -59,7 +59,7 @@ class Classwise(ModelFree[ClasswiseConfig]):
 
     @classmethod
     def groups(cls, config: ClasswiseConfig, source: Source) -> int:
-        """As many as classes."""
+        """The number of classes."""
         return source.class_count
 
     def prepare(self) -> Iterator[Event]:
@@ -67,11 +67,11 @@ class Classwise(ModelFree[ClasswiseConfig]):
         yield SharedResult(self._patterns())
 
     def answer(self, shard: int) -> ShardResult:
-        """Each sample's class."""
+        """The class of each sample of a shard."""
         return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
 
     def _patterns(self) -> Integers:
-        """In levels [K, C, H, W]."""
+        """Patterns of all classes in levels [K, C, H, W]."""
         source, config = self.problem.source, self.config
         channels, height, width = source.shape
         classes = np.arange(source.class_count)

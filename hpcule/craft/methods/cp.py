@@ -96,7 +96,7 @@ class ContrastivePoisoning(TwoPhase[CPConfig]):
         return new_learner(self.config, self.problem.source.shape, seed)
 
     def make_noise(self) -> ContrastiveSampleNoise | ContrastiveClassNoise:
-        """By sample or by class."""
+        """Deltas by sample or by class."""
         noise = ContrastiveSampleNoise if self.config.unit == "sample" else ContrastiveClassNoise
         return noise(self.config, self.problem, self.targets, self.direction)
 

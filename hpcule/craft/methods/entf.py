@@ -50,7 +50,7 @@ class FeatureNoise(RestartedNoise):
 
     config: EntFConfig
     centres: Tensor
-    """That each class aims at [K, F]."""
+    """Features that each class aims at [K, F]."""
 
     def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
         """Find the centres first, all ranks together; an interrupted sweep finds them again."""
@@ -61,7 +61,7 @@ class FeatureNoise(RestartedNoise):
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
     ) -> Tensor:
-        """Of the squared distance to the class's centre, through the place's augmentation."""
+        """Gradient of the squared distance to the class's centre, through the place's augmentation."""
         return feature_gradient(frozen, seen, self.centres[labels], self.view(ids, *place))
 
     def judge(self, frozen: nn.Module, samples: Tensor, targets: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ class EntangledFeatures(AdversariallyTrained[EntFConfig], OnceTrained[EntFConfig
 
     @property
     def direction(self) -> float:
-        """Up from the own centre, down toward another."""
+        """+1, away from the own centre, or -1, toward another."""
         return 1.0 if self.config.aim == "push" else -1.0
 
     def make_noise(self) -> FeatureNoise:
-        """In feature space."""
+        """Deltas that move in feature space."""
         return FeatureNoise(self.config, self.problem, self.targets, self.direction)

@@ -68,7 +68,7 @@ class _Share:
     clean: Tensor
     labels: Tensor
     delta: Tensor
-    """With the graph of the generator."""
+    """Deltas of the generator, with its graph."""
     weight: float
     """1 / the batch's samples."""
 
@@ -138,7 +138,7 @@ class GameUnlearnable(Method[GUEConfig]):
         return State({"step": self.step, **networks})
 
     def restore(self, saved: Saved) -> None:
-        """Take them back."""
+        """Restore them."""
         shared = saved.load("shared")
         self.step = shared["step"]
         self.follower.load_state_dict(shared["follower"])

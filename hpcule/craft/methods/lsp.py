@@ -27,7 +27,7 @@ SEPARATION = 10.0
 """Half an edge of the hypercube, in standard deviations of n."""
 
 MOST_VALUES = 2**28
-"""Of all classes' matrices together: 2 GiB."""
+"""Largest number of values of all classes' matrices together: 2 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
                 f"{problem.source.class_count} classes"
             )
         self.pixels: list[list[Pixel]] = []
-        """Of each class."""
+        """Chosen pixels of each class."""
 
     @classmethod
     def budget(cls, config: OPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:

@@ -155,7 +155,7 @@ class PIL(Method[PILConfig]):
         return State({"epoch": self.epoch, "weights": self.weights, "momenta": self.momenta})
 
     def restore(self, saved: Saved) -> None:
-        """Take the surrogate back."""
+        """Restore the surrogate."""
         shared = saved.load("shared")
         device = self.problem.world.device
         self.epoch = shared["epoch"]

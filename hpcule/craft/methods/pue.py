@@ -122,12 +122,12 @@ class ProvablyUnlearnable(TwoPhase[PUEConfig]):
         """Whether the surrogate is trained with noise on its weights."""
 
     def make_noise(self) -> Noise:
-        """Around the surrogate's weights."""
+        """Deltas that descend around the surrogate's weights."""
         kind = SampleNoiseAroundWeights if self.config.unit == "sample" else ClassNoiseAroundWeights
         return kind(self.config, self.problem, self.targets, self.direction)
 
     def frozen(self) -> nn.Module:
-        """Every parameter on its own, for the noise on it."""
+        """The surrogate with BatchNorm unfolded, since noise is added to every parameter."""
         return self.surrogate.frozen(fold=False)
 
     def run(self) -> Iterator[Event]:
@@ -138,12 +138,12 @@ class ProvablyUnlearnable(TwoPhase[PUEConfig]):
             yield event
 
     def state(self) -> State:
-        """With the switch."""
+        """The state of the template, and whether training is noisy."""
         state = super().state()
         return State({**state.shared, "noisy": self.noisy}, state.parts)
 
     def restore(self, saved: Saved) -> None:
-        """Take it back."""
+        """Restore it."""
         super().restore(saved)
         self.noisy = saved.load("shared")["noisy"]
 

@@ -134,7 +134,7 @@ class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
         return RobustNoise(self.config, self.problem, self.targets, self.direction)
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
-        """With noise made for this visit, as it would be published."""
+        """The samples with noise made for this visit, as it would be published."""
         labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
         # 0 is the number of the noise that is published.
         delta = self.noise.move(self.before, clean, clean, labels, ghost.ids, 1 + self.batches)

@@ -16,7 +16,7 @@ from hpcule.craft.methods.rem import REMConfig, RobustErrorMinimizing
 
 @dataclass(frozen=True, kw_only=True)
 class SEMConfig(REMConfig):
-    """All but the adversary as in REM."""
+    """Defaults of REM, but with random perturbations in place of the adversary."""
 
     name: str = "sem"
     against: Literal["adversary", "random"] = "random"

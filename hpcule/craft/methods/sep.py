@@ -69,7 +69,7 @@ class EnsembleNoise(RestartedNoise):
 
     config: SEPConfig
     centres: Tensor
-    """Of every checkpoint's features by class [M, K, F], where they are aimed at."""
+    """Centres of every checkpoint's features by class [M, K, F], if features are aimed at."""
 
     def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
         """Find the centres first, all ranks together; an interrupted sweep finds them again."""
@@ -139,11 +139,11 @@ class SelfEnsemble(Adversarial[SEPConfig]):
         """Weights and statistics."""
 
     def make_noise(self) -> EnsembleNoise:
-        """Against all checkpoints."""
+        """Deltas that move against all checkpoints."""
         return EnsembleNoise(self.config, self.problem, self.targets, self.direction)
 
     def frozen(self) -> nn.Module:
-        """All checkpoints."""
+        """An ensemble of all checkpoints."""
         last = copy.deepcopy(self.surrogate.network.state_dict())
         networks = []
         for checkpoint in self.checkpoints:
@@ -153,12 +153,12 @@ class SelfEnsemble(Adversarial[SEPConfig]):
         return Ensemble(networks)
 
     def state(self) -> State:
-        """With the checkpoints so far."""
+        """The state of the template, and the checkpoints so far."""
         state = super().state()
         return State({**state.shared, "checkpoints": self.checkpoints}, state.parts)
 
     def restore(self, saved: Saved) -> None:
-        """Take them back."""
+        """Restore them."""
         super().restore(saved)
         self.checkpoints = saved.load("shared")["checkpoints"]
 

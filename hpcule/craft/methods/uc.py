@@ -129,14 +129,14 @@ class UnlearnableClusters(Method[UCConfig]):
         self.progress = dict.fromkeys(range(config.clusters), 0)
         """Steps done, of every cluster, on all ranks."""
         self.deltas: dict[int, Tensor] = {}
-        """Of our group's finished clusters, in units of [0, 1]."""
+        """Deltas of this group's finished clusters, in units of [0, 1]."""
         self.paused: dict[int, Mapping[str, Any]] = {}
-        """Of our group's clusters that an interrupted run had begun: the generator's state."""
+        """Generator states of this group's clusters that an interrupted run had begun."""
         self.current: ClusterGenerator | ClusterDelta | None = None
 
     @classmethod
     def unit(cls, config: UCConfig) -> Unit:
-        """Shared by cluster."""
+        """The cluster."""
         return "cluster"
 
     @classmethod
@@ -207,7 +207,7 @@ class UnlearnableClusters(Method[UCConfig]):
         return State(shared, parts)
 
     def restore(self, saved: Saved) -> None:
-        """Take back the clusters and what is there of our group's generators, whoever trained them."""
+        """Restore the clusters and what is there of our group's generators, whoever trained them."""
         shared = saved.load("shared")
         if shared["centers"] is not None:
             self.centers = shared["centers"].to(self.problem.world.device)

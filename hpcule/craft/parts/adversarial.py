@@ -29,7 +29,7 @@ class Adversarial(OnceTrained[Attack]):
 
     @property
     def direction(self) -> float:
-        """Down toward a label, up from the own."""
+        """-1, toward a label, or +1, away from the own."""
         return -1.0 if self.config.targeted else 1.0
 
     def targets(self, labels: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class AdversaryConfig(TwoPhaseConfig):
         return replace(super().resolved(), adversary_step_size=size)
 
     def adversary(self, seed: int, levels: int) -> Adversary:
-        """As set, on samples of so many levels."""
+        """The adversary of these settings, for samples on a grid of `levels` levels."""
         assert self.adversary_step_size is not None
         radius, size = self.adversary_radius / levels, self.adversary_step_size / levels
         return Adversary(seed, self.name, radius, size, self.adversary_steps)
@@ -93,7 +93,7 @@ class AdversariallyTrained(TwoPhase[Hardened]):
 
     @property
     def adversary(self) -> Adversary:
-        """As set."""
+        """The adversary of the settings."""
         return self.config.adversary(self.problem.seed, self.problem.source.levels)
 
     def _model_step(self) -> Step:

@@ -23,7 +23,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8
 
 @dataclass
 class _Shard:
-    """In units of [0, 1], float32 [n, C, H, W], in main memory."""
+    """A shard's deltas and moments in units of [0, 1], float32 [n, C, H, W], in main memory."""
 
     delta: Tensor
     mean: Tensor
@@ -60,7 +60,7 @@ class Ascent:
         return published(delta, clean, self.levels, self.epsilon).div_(self.levels)
 
     def features(self, frozen: nn.Module, shard: int) -> Tensor:
-        """Of an own shard as it would be published now, float32 [n, D], on the device."""
+        """Features of an own shard as it would be published now, float32 [n, D], on the device."""
         with torch.no_grad():
             return torch.cat([features(frozen, self.published(shard, tile)) for tile, _ in self._tiles(shard)])
 
@@ -79,14 +79,14 @@ class Ascent:
             yield Step("noise", turn + 1, self.problem.rounds)
 
     def results(self) -> Iterator[Event]:
-        """Own shards, on the grid."""
+        """Deltas of own shards, on the grid."""
         for shard, part in self._shards.items():
             if shard not in self.problem.done:
                 clean = self.problem.reader.take(shard, self.problem.partition.ids(shard))
                 yield ShardResult(shard, delta=to_levels(part.delta, clean, self.levels, self.epsilon))
 
     def parts(self) -> dict[str, Mapping[str, Any]]:
-        """Own shards."""
+        """Deltas and moments of own shards."""
         return {f"shard-{shard:05d}": vars(part) for shard, part in self._shards.items()}
 
     def restore(self, saved: Saved) -> None:

@@ -48,5 +48,5 @@ class ClusterDelta:
         return {"delta": self._delta}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore it."""
         self._delta = state["delta"].to(self._delta.device)

@@ -13,7 +13,7 @@ from hpcule.world.keyed import key
 
 Bound = Literal["clamp", "scaled-tanh"]
 FLAT = 0.99
-"""Of the scaled tanh's range: beyond, less than a fiftieth of the gradient passes."""
+"""Edge of the scaled tanh's range: beyond, less than a fiftieth of the gradient passes."""
 
 
 class ClusterGenerator:
@@ -68,6 +68,6 @@ class ClusterGenerator:
         return {"generator": self._generator.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
+        """Restore them."""
         self._generator.load_state_dict(state["generator"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))

@@ -106,7 +106,7 @@ class ContrastiveSurrogate(Surrogate):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._keys: list[Tensor] = []
-        """Of this rank's ghosts in the current batch."""
+        """Keys of this rank's ghosts in the current batch."""
 
     def updated(self, batch: Sequence[Ghost]) -> None:
         """Target branch and queue follow."""
@@ -151,7 +151,7 @@ class ContrastiveNoise(Noise):
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
     ) -> Tensor:
-        """Of the learner's loss over the group; each step has two views of its own."""
+        """Gradient of the learner's loss over the group; each step has two views of its own."""
         assert isinstance(frozen, Contrastive)
         leaf = seen.detach().requires_grad_()
         queries, keys = frozen(*self._views(leaf, ids, *place))
@@ -189,7 +189,7 @@ class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
     ) -> Tensor:
-        """With class separation in the group where wanted; the learner's loss is a sum, and the ratio a mean."""
+        """The gradient, plus that of class separation in the group: the loss is a sum, and the ratio a mean."""
         gradient = super().gradient(frozen, clean, seen, labels, ids, place)
         if self.config.separation:
             gradient.add_(separation.of_deltas(seen - clean, labels), alpha=self.config.separation * len(ids))
@@ -216,6 +216,6 @@ class ContrastiveClassNoise(ContrastiveNoise, ClassNoise):
         self._deltas.copy_(self.start(np.arange(len(self._deltas), dtype=np.int64)))
 
     def batches(self, number: int) -> list[list[Ghost]]:
-        """So many minibatches; the walk through the samples continues from round to round."""
+        """`noise_batches` minibatches; the walk through the samples continues from round to round."""
         count = self.config.noise_batches
         return [self._schedule.at(number * count + batch) for batch in range(count)]

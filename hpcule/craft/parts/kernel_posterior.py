@@ -50,7 +50,7 @@ class _Shard:
     """c, q(c) and 1 / Z [n, 3]; c as float32, which is exact."""
 
     def blocks(self) -> Iterator[slice]:
-        """Rows of a block."""
+        """The rows of a block."""
         for start in range(0, len(self.labels), ROWS):
             yield slice(start, min(start + ROWS, len(self.labels)))
 

@@ -41,7 +41,7 @@ class ModelFree(Method[Config]):
         """The deltas of a shard, or whose delta each of its samples shares."""
 
     def run(self) -> Iterator[Event]:
-        """Own shards, one after the other."""
+        """Deltas of own shards, one shard after the other."""
         yield from self.prepare()
         owned = [shard for shard in self.problem.owned if shard not in self.problem.done]
         for number, shard in enumerate(owned, start=1):
@@ -49,7 +49,7 @@ class ModelFree(Method[Config]):
             yield Step("noise", number, len(owned))
 
     def state(self) -> State:
-        """Nothing."""
+        """An empty state."""
         return State({})
 
     def restore(self, saved: Saved) -> None:
@@ -64,7 +64,7 @@ class SampleWise(ModelFree[Config]):
         """Published minus clean [n, C, H, W], in levels; `clean` are integers of that shape."""
 
     def answer(self, shard: int) -> ShardResult:
-        """Tile by tile."""
+        """Deltas of a shard, made tile by tile."""
         ids = self.problem.partition.ids(shard)
         tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
         parts = [self.perturb(self.clean(shard, tile), self.problem.labels[tile], tile) for tile in tiles]

@@ -55,15 +55,15 @@ class Noise(ABC):
 
     @abstractmethod
     def shared_state(self) -> dict[str, Any]:
-        """What all ranks have alike."""
+        """State that is the same on all ranks."""
 
     @abstractmethod
     def parts(self) -> dict[str, Mapping[str, Any]]:
-        """What each rank has of its own."""
+        """State of this rank's own shards, by part."""
 
     @abstractmethod
     def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
-        """Take both back."""
+        """Restore both."""
 
     def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """Signed steps within the budget; the sample stays in [0, 1] while the network looks at it.
@@ -88,7 +88,7 @@ class Noise(ABC):
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
     ) -> Tensor:
-        """Of the loss that the steps lower or raise, summed, with respect to perturbed samples [n, C, H, W].
+        """Gradient of the loss that the steps lower or raise, summed, for perturbed samples [n, C, H, W].
 
         Args:
             frozen: the surrogate in evaluation mode.
@@ -158,12 +158,12 @@ class SampleNoise(Noise):
         return [ids[tile] for tile in self.problem.tiles(ids)]
 
     def error(self) -> float:
-        """Over the whole training set."""
+        """The surrogate's error over the whole training set."""
         wrong = torch.tensor(sum(self._errors.values()), device=self.problem.world.device)
         return int(self.problem.world.add(wrong)) / len(self.problem.source)
 
     def results(self) -> Iterator[Event]:
-        """Own shards, on the grid."""
+        """Deltas of own shards, on the grid."""
         source = self.problem.source
         for shard, deltas in self._deltas.items():
             if shard not in self.problem.done:
@@ -172,7 +172,7 @@ class SampleNoise(Noise):
                 yield ShardResult(shard, delta=to_levels(self._wake(deltas), clean, source.levels, round(budget, 6)))
 
     def shared_state(self) -> dict[str, Any]:
-        """Nothing."""
+        """An empty state: deltas are in the parts."""
         return {}
 
     def parts(self) -> dict[str, Mapping[str, Any]]:
@@ -254,11 +254,11 @@ class ClassNoise(Noise):
             self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
 
     def batches(self, number: int) -> list[list[Ghost]]:
-        """Of the sweep of round `number`: the whole subset."""
+        """Batches of the sweep of round `number`: the whole subset."""
         return self._schedule.epoch(number)
 
     def error(self) -> float:
-        """Over the samples of the last sweep."""
+        """The surrogate's error over the samples of the last sweep."""
         wrong = torch.tensor(self._wrong, device=self.problem.world.device)
         return int(self.problem.world.add(wrong)) / self._size
 
@@ -277,11 +277,11 @@ class ClassNoise(Noise):
         return {"deltas": self._deltas, "batch": self._batch}
 
     def parts(self) -> dict[str, Mapping[str, Any]]:
-        """Nothing."""
+        """No parts: deltas are in the shared state."""
         return {}
 
     def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
-        """Take the deltas back."""
+        """Restore the deltas."""
         self._deltas = shared["deltas"].to(self.problem.world.device)
         self._batch = shared["batch"]
 

@@ -41,7 +41,7 @@ class OnceTrainedConfig(AugmentConfig):
 
     @property
     def default_step(self) -> float:
-        """All steps together go two and a half times as far as the budget."""
+        """Levels a noise step: all steps together go two and a half times as far as the budget."""
         assert self.noise_steps is not None
         return 2.5 * self.epsilon / self.noise_steps
 

@@ -105,7 +105,7 @@ class Surrogate:
         """What else follows the weights after a step on this batch: nothing."""
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Of what `train` has loaded of a ghost, summed over its samples, in training mode."""
+        """Loss of what `train` has loaded of a ghost, summed over its samples, in training mode."""
         with autocast(self.problem.world.device, self.problem.autocast):
             logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
         return functional.cross_entropy(logits.float(), labels, reduction="sum")
@@ -123,7 +123,7 @@ class Surrogate:
         return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take them back."""
+        """Restore them."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))
 

@@ -40,7 +40,7 @@ class TwoPhase(Method[Template]):
         members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
         self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
         self.steps = config.model_steps if config.model_epochs is None else config.model_epochs * self.schedule.steps
-        """Of a model phase."""
+        """Steps of a model phase."""
         self.noise = self.make_noise()
         self.round = 0
         self.batches = 0
@@ -127,7 +127,7 @@ class TwoPhase(Method[Template]):
         return State(shared, self.noise.parts())
 
     def restore(self, saved: Saved) -> None:
-        """Take them back."""
+        """Restore them."""
         shared: dict[str, Any] = saved.load("shared")
         self.round, self.batches = shared["round"], shared["batches"]
         self.trained, self.finished = shared["trained"], shared["finished"]
