@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hpcule.config.errors import StoreError
+from hpcule.data.opening import Opening
 from hpcule.store.manifest import SharedEntry, plan_shards, read_manifest, write_manifest
 from hpcule.store.vault import Vault
 
@@ -156,4 +157,22 @@ def test_not_a_manifest(tmp_path, text):
 def test_a_newer_schema(tmp_path):
     (tmp_path / "manifest.json").write_text('{"schema": 2, "new": true}')
     with pytest.raises(StoreError, match="schema 2, written by a newer hpcule; this one reads schema 1: update hpcule"):
+        read_manifest(Vault(tmp_path))
+
+
+def test_settings_that_an_older_version_lacked_are_at_their_defaults(make_source, make_manifest, tmp_path):
+    config = {"image_size": 8, "skip_unreadable": True, "method": {"epsilon": 8.0}}
+    planned = make_manifest(make_source(), config=config, applied_at="working", working_size=8)
+    write_manifest(Vault(tmp_path), planned)
+    assert read_manifest(Vault(tmp_path)).opening == Opening(image_size=8, skip_unreadable=True)
+
+
+@pytest.mark.parametrize("changed", [{"image_size": 3}, {"image_size": 8, "tile_size": 8}, {"image_size": 16}])
+def test_an_opening_that_contradicts_the_store_is_damage(make_source, make_manifest, tmp_path, changed):
+    planned = make_manifest(make_source(), applied_at="working", working_size=8)
+    write_manifest(Vault(tmp_path), planned)
+    path = tmp_path / "manifest.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "config": {**document["config"], **changed}}))
+    with pytest.raises(StoreError, match="is damaged"):
         read_manifest(Vault(tmp_path))
