@@ -12,7 +12,7 @@ import torch
 from hpcule.data.sources.array import ArraySource
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
+from hpcule.victim.training import train_victim
 from hpcule.world.group import World
 from hpcule.world.launcher import Place
 

@@ -23,8 +23,8 @@ from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published, noise_basis
 from hpcule.victim.recipe import with_recipe, without_mixture
 from hpcule.victim.result import VictimResult
-from hpcule.victim.run import train_victim
 from hpcule.victim.testing import answers
+from hpcule.victim.training import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 

@@ -20,7 +20,7 @@ from hpcule.planning.trial import launch
 from hpcule.store.files import to_json, write_atomically
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.victim.run import of_length, train_victim, work
+from hpcule.victim.training import of_length, train_victim, work
 from hpcule.world.group import World
 
 BATCHES, FEW, MANY = 4, 250, 2000

@@ -31,9 +31,9 @@ from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published, publisher
-from hpcule.victim.schedule import Schedule
-from hpcule.victim.train import train_network
+from hpcule.victim.supervised import train_network
 from hpcule.victim.training_data import TrainingData, stratified
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
 
 Basis = Literal["clean", "protected"]
@@ -91,7 +91,7 @@ class Networks:
         self.withheld = stratified(self.data.ids, source.labels[self.data.ids], withhold, config.seed)
         self.data = dataclasses.replace(self.data, ids=np.setdiff1d(self.data.ids, self.withheld, assume_unique=True))
         self.test = Published(test, resident=self.data.resident)
-        last = Schedule.of(config.victim, len(self.data.ids)).epochs
+        last = TrainingSchedule.of(config.victim, len(self.data.ids)).epochs
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
         self._config, self._store, self._chance = config, store, chance_level(test.labels)
         self._folder = out / "networks"

@@ -19,9 +19,9 @@ from hpcule.measure.recovery import Batch, recover
 from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
-from hpcule.victim.schedule import Schedule
 from hpcule.victim.testing import recognised
+from hpcule.victim.training import train_victim
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
 
@@ -109,7 +109,7 @@ def measure_recovery(
 
 def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, world: World) -> Found:
     """A new network by the victim's recipe, for as many steps as the others took."""
-    steps = Schedule.of(config.victim, len(networks.data.ids)).total
+    steps = TrainingSchedule.of(config.victim, len(networks.data.ids)).total
     victim = dataclasses.replace(config.victim, steps=steps)
     return {"accuracy": train_victim(victim, samples, networks.test, world.alone(), config.seed)[1].last.test}
 

@@ -23,7 +23,7 @@ from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, Grid, Victim
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
+from hpcule.victim.training import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag

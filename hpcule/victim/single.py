@@ -20,7 +20,7 @@ from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published, clean
-from hpcule.victim.run import train_victim
+from hpcule.victim.training import train_victim
 from hpcule.world.group import World
 
 

@@ -16,7 +16,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import without_refit
 from hpcule.victim.published import Kind, Published, publisher
 from hpcule.victim.recipe import read_recipe
-from hpcule.victim.schedule import Schedule
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
 
 FEWEST = 2
@@ -98,7 +98,7 @@ class TrainingData:
 
     def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
         """The thief's clean samples alone, for a victim that takes as many steps as on all."""
-        steps = Schedule.of(config, len(self.ids)).total
+        steps = TrainingSchedule.of(config, len(self.ids)).total
         others = without_refit(config.countermeasures)
         return dataclasses.replace(config, steps=steps, countermeasures=others), self.owned(name, seed)
 

@@ -11,7 +11,7 @@ from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.fixmatch import CONFIDENT, UNLABELLED, FewLabels, FixMatch
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
+from hpcule.victim.training import train_victim
 
 
 def make_set(n=230, **settings):

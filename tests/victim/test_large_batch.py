@@ -12,8 +12,8 @@ from toys import ToySource
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
-from hpcule.victim.train import _Trainer
+from hpcule.victim.supervised import _Trainer
+from hpcule.victim.training import train_victim
 
 RESIDENT = 2**30
 SETTINGS = {"network": "convnet", "epochs": 2, "batch": 23, "learning_rate": 0.05, "precision": "fp32"}

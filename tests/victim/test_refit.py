@@ -7,10 +7,10 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.probe import LinearLayer, all_features, probed
+from hpcule.victim.linear_layer import LinearLayer, all_features, probed
 from hpcule.victim.published import Published
-from hpcule.victim.run import of_length, train_victim
-from hpcule.victim.train import train_network
+from hpcule.victim.supervised import train_network
+from hpcule.victim.training import of_length, train_victim
 from hpcule.victim.training_data import TrainingData
 
 SETTINGS = {"network": "convnet", "epochs": 4, "batch": 50, "learning_rate": 0.05, "precision": "fp32"}

@@ -9,7 +9,7 @@ from torch import nn
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
-from hpcule.victim import train
+from hpcule.victim import supervised
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
@@ -17,8 +17,8 @@ from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.run import train_victim
-from hpcule.victim.train import _Trainer
+from hpcule.victim.supervised import _Trainer
+from hpcule.victim.training import train_victim
 
 RESIDENT = 2**30
 SETTINGS = {"network": "convnet", "epochs": 10, "batch": 50, "learning_rate": 0.05, "precision": "fp32"}
@@ -169,13 +169,13 @@ def test_two_ranks_train_one_victim_together(pool, alone):
 def weights_on(world):
     """Two epochs in batches of 4 or 5 with a network without BatchNorm, whose gradient is that of the whole batch."""
     torch.manual_seed(0)
-    original = train.build_network
-    train.build_network = lambda *arguments: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    original = supervised.build_network
+    supervised.build_network = lambda *arguments: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     try:
         samples = Published(ToySource(23), resident=RESIDENT)
         trainer = _Trainer(VictimConfig(**{**SETTINGS, "batch": 5}), samples, world, 0)
     finally:
-        train.build_network = original
+        supervised.build_network = original
     for epoch in range(2):
         trainer.epoch(epoch)
     return [parameter.detach().numpy() for parameter in trainer.network.parameters()]

@@ -9,7 +9,7 @@ from hpcule.victim.config import VictimConfig
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """Steps of a run: linear warm-up, and a cosine to 0 over the whole run."""
 
     learning_rate: float
@@ -19,7 +19,7 @@ class Schedule:
     """Steps of warm-up."""
 
     @classmethod
-    def of(cls, config: VictimConfig, samples: int) -> Schedule:
+    def of(cls, config: VictimConfig, samples: int) -> TrainingSchedule:
         """The schedule of a recipe on a training set of so many samples."""
         steps_an_epoch = max(1, round(samples / config.batch))
         total = config.epochs * steps_an_epoch if config.steps is None else config.steps

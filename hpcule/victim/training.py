@@ -9,14 +9,13 @@ from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.contrastive import look_epochs, train_contrastive
 from hpcule.victim.countermeasures.table import feature_step, refit_step, without_refit
+from hpcule.victim.feature_learning import look_epochs, train_contrastive
+from hpcule.victim.linear_layer import refit, train_probe
 from hpcule.victim.published import Published
-from hpcule.victim.refit import refit
 from hpcule.victim.result import VictimResult
-from hpcule.victim.schedule import Schedule
-from hpcule.victim.train import train_network
-from hpcule.victim.transfer import train_probe
+from hpcule.victim.supervised import train_network
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
 
 
@@ -64,7 +63,7 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
             return 0.0, samples + tests
         epochs = int(learner.strength)
         return float(epochs * samples), len(look_epochs(epochs)) * (samples + tests)
-    schedule = Schedule.of(config, samples)
+    schedule = TrainingSchedule.of(config, samples)
     looks = schedule.epochs + (schedule.total // config.evaluate_every if config.evaluate_every else 0)
     return schedule.total * samples / schedule.steps_an_epoch, looks * tests
 

@@ -3,11 +3,11 @@ import math
 import pytest
 
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.schedule import Schedule
+from hpcule.victim.training_schedule import TrainingSchedule
 
 
 def make(samples=230, **settings):
-    return Schedule.of(VictimConfig(**{"batch": 50, "learning_rate": 1.0, **settings}), samples)
+    return TrainingSchedule.of(VictimConfig(**{"batch": 50, "learning_rate": 1.0, **settings}), samples)
 
 
 def rates(schedule):

@@ -24,11 +24,11 @@ from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import feature_step
+from hpcule.victim.linear_layer import gathered, probed
 from hpcule.victim.network import is_fast
-from hpcule.victim.probe import gathered, probed
 from hpcule.victim.published import Published
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.schedule import Schedule
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.engine import DdpEngine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
@@ -198,8 +198,8 @@ class _Learning:
         return learner
 
 
-def _schedule(rate: float, epochs: int, samples: int) -> Schedule:
+def _schedule(rate: float, epochs: int, samples: int) -> TrainingSchedule:
     """Batches of 512, or half of the samples, whose rate is smaller by as much."""
     batch = min(BATCH, samples // 2)
     steps = max(1, round(samples / batch))
-    return Schedule(rate * batch / BATCH, steps, epochs * steps, min(WARMUP, epochs / 10) * steps)
+    return TrainingSchedule(rate * batch / BATCH, steps, epochs * steps, min(WARMUP, epochs / 10) * steps)

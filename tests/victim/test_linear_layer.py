@@ -16,7 +16,7 @@ from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
-from hpcule.victim.run import of_length, train_victim, work
+from hpcule.victim.training import of_length, train_victim, work
 
 SMALL = {"network": "resnet18", "input_size": 32, "batch": 50, "epochs": 2, "precision": "fp32"}
 

@@ -7,7 +7,7 @@ from toys import ToySource
 
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.victim.run import of_length, train_victim, work
+from hpcule.victim.training import of_length, train_victim, work
 
 
 class Counted(Published):

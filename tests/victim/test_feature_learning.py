@@ -11,13 +11,13 @@ from toys import ToySource
 
 from hpcule.config.errors import HpculeError, UsageError
 from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression, supervised_nt_xent
-from hpcule.victim import contrastive
+from hpcule.victim import feature_learning
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.contrastive import LOOKS, PRESETS, _Learning
-from hpcule.victim.probe import gathered
+from hpcule.victim.feature_learning import LOOKS, PRESETS, _Learning
+from hpcule.victim.linear_layer import gathered
 from hpcule.victim.published import Published
-from hpcule.victim.run import train_victim
-from hpcule.victim.train import train_network
+from hpcule.victim.supervised import train_network
+from hpcule.victim.training import train_victim
 
 RESIDENT = 2**30
 
@@ -141,11 +141,11 @@ def test_rates_warm_up_and_are_smaller_for_smaller_batches(alone):
     assert learning.schedule.steps_an_epoch == 2
     assert learning.schedule.learning_rate == pytest.approx(0.5 * 45 / 512)
     assert learning.schedule.warmup == pytest.approx(4)
-    assert contrastive._schedule(0.5, 1000, 50_000).steps_an_epoch == 98
+    assert feature_learning._schedule(0.5, 1000, 50_000).steps_an_epoch == 98
 
 
 def test_features_that_diverge_are_no_protection(alone, monkeypatch):
-    monkeypatch.setitem(contrastive.PRESETS, "simclr", dataclasses.replace(PRESETS["simclr"], rate=1e30))
+    monkeypatch.setitem(feature_learning.PRESETS, "simclr", dataclasses.replace(PRESETS["simclr"], rate=1e30))
     with pytest.raises(HpculeError, match="features of simclr diverged"):
         train_victim(config_of("simclr-5"), *make_sets(), alone, 0)
 

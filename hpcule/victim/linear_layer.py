@@ -1,19 +1,37 @@
-"""Linear layers on features that are learnt already."""
+"""Victims whose last step fits a linear layer to features that are already learned.
+
+`linear-probe` fits it to the features of a network that was trained elsewhere: no owner can rule out that an attacker
+has such weights, and those for ImageNet are public.
+
+`dfr` is deep feature re-weighting: the last layer of a trained victim is fitted again, to clean samples that the
+attacker has. A network that classifies by the perturbation may still encode the image in its other features
+(Kirichenko, Izmailov, Wilson, ICLR 2023, arXiv 2204.02937; on unlearnable data Sandoval-Segura et al., NeurIPS 2023,
+arXiv 2305.19254, with 5,000 clean images of 50,000).
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpcule.data.source import Ids
+from hpcule.nets import Featured
 from hpcule.nets.logistic import logistic_regression
+from hpcule.victim.batches import squeezed
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.network import is_fast, trained_encoder
 from hpcule.victim.published import Published
+from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import answers
 from hpcule.world.group import World
+from hpcule.world.precision import place
 
 Encode = Callable[[Tensor], Tensor]
 """From images [b, C, H, W] in [0, 1] to features [b, d]."""
@@ -42,6 +60,45 @@ class LinearLayer:
         with torch.no_grad():
             linear.weight.copy_(self.weights.t())
             linear.bias.copy_(self.bias)
+
+
+def train_probe(config: VictimConfig, train: Published, test: Published, world: World, seed: int) -> VictimResult:
+    """Fit a linear layer to a trained encoder's features of `train`, and test it on `test`; nothing of it is random.
+
+    Of the settings network, checkpoint, input size, precision and countermeasures count, and the seed for the record.
+
+    Raises:
+        UsageError: no encoder has this name, or it needs a package that is not installed.
+        DataError: the weights are absent or not those of this network, or the samples have other than 1 or 3 channels.
+    """
+    result, start = VictimResult(seed), time.perf_counter()
+    encoder = trained_encoder(config)
+    place(encoder, world.device)
+    train = squeezed(train, config, seed, world.device)
+    result.curve.append(EpochResult(1, *probed(encoder, train, test, world, fast=is_fast(config, world.device))))
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def refit(
+    network: nn.Module, result: VictimResult, config: VictimConfig, owned: Published, test: Published, world: World
+) -> VictimResult:
+    """Replace the last layer, in place, by the optimum on `owned`, BatchNorm statistics staying; the new result.
+
+    Args:
+        network: one of `NETS`, in evaluation mode, the same on every rank.
+        result: its last test gives way to one with the new layer.
+        config: its recipe.
+        owned: clean samples.
+        test: clean samples of the same task.
+        world: the ranks that share the samples out.
+    """
+    fast = is_fast(config, world.device)
+    encode = cast("Featured", network).features
+    layer = LinearLayer.fitted(*all_features(encode, owned, world, fast=fast), owned.source.class_count)
+    layer.put_into(cast("nn.Linear", network.linear))
+    accuracy = layer.accuracy(*all_features(encode, test, world, fast=fast))
+    return dataclasses.replace(result, curve=[*result.curve[:-1], dataclasses.replace(result.last, test=accuracy)])
 
 
 def probed(encode: Encode, train: Published, test: Published, world: World, *, fast: bool) -> tuple[float, float]:

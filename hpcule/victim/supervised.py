@@ -24,8 +24,8 @@ from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.schedule import Schedule
 from hpcule.victim.testing import answers
+from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
@@ -59,7 +59,7 @@ def train_network(
     """
     if learner := feature_step(config.countermeasures):
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
-    schedule, result = Schedule.of(config, len(train)), VictimResult(seed)
+    schedule, result = TrainingSchedule.of(config, len(train)), VictimResult(seed)
     if len(train) // schedule.steps_an_epoch < 2 * world.size:
         raise UsageError(f"a batch of {config.batch} of {len(train)} samples is too small for {world.size} workers")
     trainer = _Trainer(config, train, world, seed)
@@ -98,7 +98,7 @@ class _Trainer:
         if config.batch_norm == "synchronised":
             synchronise(self.network, world)
         self.optimizer = build_optimizer(config, self.network)
-        self.schedule = Schedule.of(config, len(train))
+        self.schedule = TrainingSchedule.of(config, len(train))
         self.fast = is_fast(config, world.device)
         self.autocast = autocast(world.device, self.fast)
         self.engine = self._build_engine(self.fast)
