@@ -24,6 +24,7 @@ from hpcule.store.verify import verify
 from hpcule.store.write import begin, finish, finished_shards, prepare_shard, put
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
+from hpcule.study.grid import StudySamples
 
 
 def make_store(file: str, *, finished: bool = True) -> Callable[[Path], Path]:
@@ -129,7 +130,10 @@ def make_text(text: str) -> Callable[[Path], Path]:
 def make_study(file: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         study = StudyFolder(folder / "study")
-        study.begin(build(StudyConfig, {"name": "a", "data": "digits", "method": "pil"}), 100)
+        study.begin(
+            build(StudyConfig, {"name": "a", "data": "digits", "method": "pil"}),
+            StudySamples(100, training="a", test="b"),
+        )
         (study.path / "running" / "item.json").write_text(
             '{"stage": "a", "done": 1, "total": 2, "started": 1.5, "time": 2.5, "host": "b"}'
         )

@@ -55,7 +55,13 @@ def make_recipe(name, title, accuracies, train):
                 "interval": list(summary.interval) if summary.interval else None,
             }
         )
-    settings = {"network": "resnet-small", "epochs": 15, "batch": 128, "augment": name, "optimizer": {"lr": 0.1}}
+    settings = {
+        "network": "resnet-small",
+        "epochs": 15,
+        "batch": 128,
+        "countermeasures": [name],
+        "optimizer": {"lr": 0.1},
+    }
     return {"name": name, "title": title, "settings": settings, "sets": sets}
 
 

@@ -14,7 +14,7 @@ from hpcule.craft.table import METHODS, configure, find
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
-from hpcule.study.grid import expand
+from hpcule.study.grid import StudySamples, expand
 from hpcule.victim.single import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ def test_victim(path):
 @pytest.mark.parametrize("path", STUDY, ids=named)
 def test_study(path):
     config = build(StudyConfig, load_yaml(path))
-    grid = expand(config, samples=4708)
+    grid = expand(config, StudySamples(4708, training="", test=""))
     factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
     assert len(grid.cells) == math.prod(map(len, factors))
     assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()

@@ -213,7 +213,7 @@ def test_other_settings():
     ("page", "config", "own_victim"),
     [
         ("certificates.md", CertifyConfig(), {"weight_noise"}),
-        ("distance.md", DistanceConfig(), {"augment"}),
+        ("distance.md", DistanceConfig(), {"countermeasures"}),
         ("recovery.md", RecoveryConfig(), set()),
     ],
 )
@@ -237,7 +237,7 @@ def test_suites():
     for name, recipes, seeds, network in rows:
         config = build(EvaluateConfig, SUITES[name.strip("`")])
         if name != "`full`":
-            assert recipes.split(", ") == list(config.recipes)
+            assert recipes.split(", ") == [recipe.name for recipe in config.recipes]
         assert int(seeds) == len(config.seeds)
         assert network == config.victim.network
     full = build(EvaluateConfig, SUITES["full"]).recipes
@@ -250,7 +250,7 @@ def test_suites():
         if name not in first
     ]
     networks = [f"crop-flip@{name}" for name in NETS if name in LARGER]
-    assert list(full) == ["plain", "crop-flip", *others, *first, *mixtures, *networks]
+    assert [recipe.name for recipe in full] == ["plain", "crop-flip", *others, *first, *mixtures, *networks]
 
 
 def test_countermeasures():

@@ -64,10 +64,11 @@ def rows_of(path: Path) -> Iterator[Row]:
         return
     with path.open() as file:
         cells = [cell for cell in csv.DictReader(file) if cell["invalid"] == "False"]
+    names = [recipe.name for recipe in study.recipes]
     for variant, settings in study.variants.items():
         own = [cell for cell in cells if cell["variant"] == variant]
         networks = dict.fromkeys(cell.get("victim.network", study.victim.network) for cell in own)
-        for network, recipe in [(network, recipe) for network in networks for recipe in study.recipes]:
+        for network, recipe in [(network, recipe) for network in networks for recipe in names]:
             same = [
                 cell
                 for cell in own

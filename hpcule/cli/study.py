@@ -105,7 +105,7 @@ def do_item(options: argparse.Namespace) -> None:
     from hpcule.cli.progress import Progress
     from hpcule.cli.workers import on_all_ranks
     from hpcule.study.grid import Craft, find_item
-    from hpcule.study.items import do_craft, do_victim
+    from hpcule.study.items import do_craft, do_victim, require_unchanged
 
     folder, config, grid = _open(options.folder)
     item = find_item(grid, options.key)
@@ -118,6 +118,7 @@ def do_item(options: argparse.Namespace) -> None:
                 do_victim(folder, config, item, world, progress.update)
 
     if folder.result(item.key) is None:
+        require_unchanged(folder, config)
         deterministic = isinstance(item, Craft) and item.config.deterministic
         on_all_ranks(work, given=options.given, workers=None, config=config.world, deterministic=deterministic)
 
@@ -157,17 +158,16 @@ def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFol
     """The folder, configuration and grid of a study, and what is to be said about its data."""
     from hpcule.config.errors import IN_STUDY, setting_in
     from hpcule.config.tree import build, load_yaml
-    from hpcule.data.check import check_same_task
     from hpcule.data.left_out import left_out_notice
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
+    from hpcule.study.items import open_samples, samples_of
 
     config = build(StudyConfig, load_yaml(options.file))
     with setting_in(IN_STUDY):
-        source, test = config.opening.source(config.data), config.opening.test(config.data, config.test)
-        check_same_task(source, test)
-    samples = len(source)
+        source, test = open_samples(config)
+    samples = samples_of(source, test)
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import yaml
 
@@ -23,11 +23,27 @@ T = TypeVar("T")
 Tree = dict[str, Any]
 
 
+class Written(Protocol):
+    """A type of setting that users write as a text or a list."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read what a user wrote.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+
+    def written(self) -> str | list[str]:
+        """The text or list that `parse` reads."""
+
+
 def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     """Fill the dataclass `cls` from a tree of plain values.
 
     A value that already is an instance of its field's type is taken as it is, so that a caller can build a
-    polymorphic part (the method) first.
+    polymorphic part (the method) first. A field whose type is `Written` reads its plain value itself. A class may name
+    settings that it no longer has in `replaced`, with what to write instead of a value.
 
     Raises:
         UsageError: an unknown setting (the nearest valid one is named), a value of the wrong type, or one that the
@@ -39,6 +55,8 @@ def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
         if key in getattr(cls, "removed", ()):
             raise UsageError(f"{prefix}{key}: earlier versions had this setting, without any effect: leave it out")
         if key not in names:
+            if instead := getattr(cls, "replaced", {}).get(key):
+                raise UsageError(f"{prefix}{key}={tree[key]}: write {prefix}{instead(tree[key])}")
             raise UsageError(unknown("setting", prefix + str(key), [prefix + name for name in names]))
     values = {key: _convert(hints[key], value, prefix + key) for key, value in tree.items()}
     try:
@@ -96,7 +114,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 def to_tree(config: DataclassInstance) -> Tree:
     """The plain values of a dataclass tree, ready for YAML or JSON."""
-    return cast(Tree, _plain(dataclasses.asdict(config)))
+    return cast(Tree, _plain(config))
 
 
 def load_yaml(path: Path) -> Tree:
@@ -150,10 +168,19 @@ def _convert(hint: Any, value: object, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, cast(type, hint)):
             return value
+        if hasattr(hint, "parse"):
+            return _parse(cast(type[Written], hint), value, name)
         if not isinstance(value, Mapping):
             raise UsageError(f"{name}={value}: '{name}' is a section, set one of its values instead")
         return build(cast(type, hint), value, name + ".")
     return _convert_scalar(hint, value, name)
+
+
+def _parse(hint: type[Written], value: object, name: str) -> Written:
+    try:
+        return hint.parse(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def _convert_scalar(hint: Any, value: object, name: str) -> Any:
@@ -188,7 +215,11 @@ def _copy_value(value: object) -> Any:
     return _copy(value) if isinstance(value, Mapping) else value
 
 
-def _plain(value: object) -> Any:
+def _plain(value: Any) -> Any:
+    if hasattr(value, "written"):
+        return value.written()
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -7,9 +7,8 @@ from typing import Literal, get_args
 
 from hpcule.evaluation.ranked import best_ranks
 from hpcule.evaluation.results import (
-    Recipe,
+    RecipeDocument,
     Results,
-    SetName,
     noun,
     percent,
     points,
@@ -19,6 +18,7 @@ from hpcule.evaluation.results import (
     worst_recipe,
 )
 from hpcule.measure.accuracy import Summary, paired_difference, wilson
+from hpcule.victim.kinds import Kind
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -150,7 +150,7 @@ def claims(results: Results) -> list[str]:
     return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
 
 
-def _mixture(recipe: Recipe, samples: str) -> str:
+def _mixture(recipe: RecipeDocument, samples: str) -> str:
     gain, clean, part = recipe["gain"], victims(recipe, "clean")["mean"], victims(recipe, "part")["mean"]
     interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
     return (
@@ -173,7 +173,7 @@ def _senses(results: Results) -> str:
     )
 
 
-def _recipe_warnings(recipe: Recipe, test: int, samples: str) -> list[str]:
+def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[str]:
     """Warnings of a recipe whose protected set is not clearly worse than a control, or whose best epoch is better."""
     paragraphs: list[str] = []
     where = f"With the recipe “{recipe['title']}”"
@@ -208,7 +208,7 @@ def _recipe_warnings(recipe: Recipe, test: int, samples: str) -> list[str]:
     return paragraphs
 
 
-def _lead(recipe: Recipe, control: SetName) -> Summary:
+def _lead(recipe: RecipeDocument, control: Kind) -> Summary:
     """Accuracy of a control minus that of the protected set, over the seeds that both have."""
     first = {victim["seed"]: victim["last"] for victim in victims(recipe, control)["seeds"]}
     second = {victim["seed"]: victim["last"] for victim in victims(recipe, "protected")["seeds"]}
@@ -216,7 +216,7 @@ def _lead(recipe: Recipe, control: SetName) -> Summary:
     return paired_difference([first[seed] for seed in shared], [second[seed] for seed in shared])
 
 
-def _distinguished(recipe: Recipe, control: SetName, lead: Summary, test: int) -> bool:
+def _distinguished(recipe: RecipeDocument, control: Kind, lead: Summary, test: int) -> bool:
     """Whether the lead exceeds chance: over the seeds, or for one seed over the test samples."""
     if lead.interval is not None:
         return lead.interval[0] > 0

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from hpcule.evaluation.results import Results, SetName, percent
+from hpcule.evaluation.results import Results, percent
 from hpcule.measure.visibility import VisibilityNumbers
+from hpcule.victim.kinds import Kind
 
 BAYES: tuple[Literal["published", "clean"], ...] = ("published", "clean")
 
@@ -60,7 +61,7 @@ def structure(results: Results) -> list[Row]:
 class LinearRow:
     """How linear the victims of one set are: means over seeds, shares in [0, 1]; `flipped` by radius."""
 
-    kind: SetName
+    kind: Kind
     title: str
     explained: float
     commonest: float
@@ -84,7 +85,7 @@ class FeatureRow:
     """Properties of the features that the victims of one set learn first: means over seeds."""
 
     recipe: str
-    kind: SetName
+    kind: Kind
     title: str
     alignment: float
     uniformity: float

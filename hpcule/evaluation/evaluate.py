@@ -16,26 +16,27 @@ from hpcule.craft.measured import sentences
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
-from hpcule.evaluation.kept import Found
-from hpcule.evaluation.matrix import Matrix, MatrixCell, Task
+from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
 from hpcule.evaluation.pictures import Pictures
-from hpcule.evaluation.results import DataFacts, Protection, Recipe, Results, SetName, Victim, VictimSet, percent
+from hpcule.evaluation.results import (
+    DataFacts,
+    Protection,
+    RecipeDocument,
+    Results,
+    SetDocument,
+    VictimDocument,
+    percent,
+)
 from hpcule.evaluation.samples import audibility, pictures, structure, visibility
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.victim.recipe import read_recipe, with_recipe
+from hpcule.victim.kinds import TITLES, Kind
+from hpcule.victim.recipe import Recipe
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
-
-SETS: dict[SetName, str] = {
-    "clean": "clean control",
-    "noise": "random-noise control",
-    "protected": "protected",
-    "part": "clean part alone",
-}
 
 
 def evaluate(
@@ -63,10 +64,9 @@ def evaluate(
         UsageError: more samples asked for than there are, or a recipe that is for images.
         StoreError: the store was made for other samples, or a victim's file is damaged.
     """
-    if source.rate is not None and set(config.recipes) != {"plain"}:
-        raise UsageError(
-            f"recipes={list(config.recipes)} are for images, and {source.name} holds recordings: --set recipes=[plain]"
-        )
+    if source.rate is not None and set(config.recipes) != {Recipe()}:
+        names = [recipe.name for recipe in config.recipes]
+        raise UsageError(f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]")
     if source.labels is None or test.labels is None:
         raise DataError(
             f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
@@ -77,9 +77,9 @@ def evaluate(
     perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
-    cells = [MatrixCell(r, s, seed) for r in config.recipes for s in sets_of(r) for seed in config.seeds]
+    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(r) for seed in config.seeds]
     trained = Matrix(task, folder).train(cells, world, report)
-    recipes = [_recipe(config, name, trained) for name in config.recipes]
+    recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
     if source.rate is None:
         results["visibility"] = visibility(store, source, perceptual)
@@ -91,55 +91,55 @@ def evaluate(
     return results, pictures(store, source)
 
 
-def sets_of(name: str) -> list[SetName]:
-    """What a recipe's victims are trained on."""
-    return [kind for kind in SETS if kind != "part" or read_recipe(name).share is not None]
+def kinds_of(recipe: Recipe) -> tuple[Kind, ...]:
+    """The kinds of training set of a recipe's victims."""
+    return ("clean", "noise", "protected") if recipe.share is None else ("clean", "noise", "protected", "part")
 
 
-def _recipe(config: EvaluateConfig, name: str, trained: dict[MatrixCell, Found]) -> Recipe:
-    sets: list[VictimSet] = []
-    lasts: dict[SetName, list[float]] = {}
-    for kind in sets_of(name):
-        victims = [_victim(trained[MatrixCell(name, kind, seed)]) for seed in config.seeds]
+def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, CellResult]) -> RecipeDocument:
+    sets: list[SetDocument] = []
+    lasts: dict[Kind, list[float]] = {}
+    for kind in kinds_of(recipe):
+        victims = [_victim(trained[MatrixCell(recipe, kind, seed)]) for seed in config.seeds]
         lasts[kind] = [victim["last"] for victim in victims]
         summary = summarise(lasts[kind])
         sets.append(
-            {"set": kind, "title": SETS[kind], "seeds": victims, "mean": summary.mean, "interval": summary.interval}
+            {"set": kind, "title": TITLES[kind], "seeds": victims, "mean": summary.mean, "interval": summary.interval}
         )
-    steps = read_recipe(name)
-    found: Recipe = {
-        "name": name,
-        "title": steps.title,
-        "settings": to_tree(with_recipe(config.victim, name)),
+    found: RecipeDocument = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "settings": to_tree(recipe.applied(config.victim)),
         "sets": sets,
     }
-    if steps.share is not None:
+    if recipe.share is not None:
         gain = paired_difference(lasts["protected"], lasts["part"])
-        found["gain"] = {"share": steps.share, "mean": gain.mean, "interval": gain.interval}
+        found["gain"] = {"share": recipe.share, "mean": gain.mean, "interval": gain.interval}
     return found
 
 
-def _victim(result: Found) -> Victim:
-    victim: Victim = {
-        "seed": result["seed"],
-        "last": result["last"],
-        "best": result["best"],
-        "best_epoch": result["best_epoch"],
-        "train_last": result["curve"][-1]["train"],
-        "steps": result["steps"],
-        "seconds": round(result["seconds"], 2),
-        "curve": result["curve"],
+def _victim(result: CellResult) -> VictimDocument:
+    trained = result.victim
+    victim: VictimDocument = {
+        "seed": trained.seed,
+        "last": trained.last.test,
+        "best": trained.best.test,
+        "best_epoch": trained.best.epoch,
+        "train_last": trained.last.train,
+        "steps": trained.steps,
+        "seconds": round(trained.seconds, 2),
+        "curve": trained.document()["curve"],
     }
-    if result.get("alignment") is not None:
-        victim |= {"alignment": result["alignment"], "uniformity": result["uniformity"]}
-    if "ranking" in result:
-        victim["ranking"] = result["ranking"]
-    if "linearity" in result:
-        victim["linearity"] = result["linearity"]
+    if trained.alignment is not None and trained.uniformity is not None:
+        victim |= {"alignment": trained.alignment, "uniformity": trained.uniformity}
+    if result.ranking is not None:
+        victim["ranking"] = result.ranking
+    if result.linearity is not None:
+        victim["linearity"] = result.linearity
     return victim
 
 
-def _results(store: StoreReader, recipes: list[Recipe], data: DataFacts) -> Results:
+def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataFacts) -> Results:
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
     for recipe in recipes:
         if not has_learnt(means[recipe["name"]]["clean"], data["chance"]):

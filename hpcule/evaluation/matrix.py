@@ -2,48 +2,76 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from hpcule.config.digest import digest
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import Tree
 from hpcule.data.source import Source
-from hpcule.evaluation.kept import Found, Kept, checkpoints, digests
-from hpcule.evaluation.results import SetName
-from hpcule.measure.linearity import linearity
-from hpcule.measure.ranking import ranking
+from hpcule.measure.linearity import Linearity, linearity
+from hpcule.measure.ranking import Ranking, ranking
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.job import Fingerprints, VictimJob
+from hpcule.victim.kept import Kept
+from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
-from hpcule.victim.published import Published, noise_basis
-from hpcule.victim.recipe import with_recipe, without_mixture
+from hpcule.victim.published import Published
+from hpcule.victim.recipe import Recipe
 from hpcule.victim.result import VictimResult
 from hpcule.victim.testing import answers
-from hpcule.victim.training import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 MOST_TESTS = 1000
-"""Of which linearity is measured."""
+"""Largest number of test samples on which linearity is measured."""
 
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One victim: its recipe, what it is trained on, its seed."""
+    """One victim of an evaluation: its recipe, the kind of its training set, its seed."""
 
-    recipe: str
-    set: SetName
+    recipe: Recipe
+    kind: Kind
     seed: int
 
-    @property
-    def same_as(self) -> MatrixCell:
-        """The cell of the very same victim: a clean control knows no mixture."""
-        return dataclasses.replace(self, recipe=without_mixture(self.recipe)) if self.set == "clean" else self
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell's victim reached.
+
+    Attributes:
+        recipe: the one by which it was trained first; cells whose victims are the same share a result.
+        kind: of its training set.
+        victim: its training.
+        ranking: how it ranks the classes of test samples; None where no network is trained as a whole.
+        linearity: how linear it is; None there, and for recordings.
+    """
+
+    recipe: str
+    kind: Kind
+    victim: VictimResult
+    ranking: Ranking | None
+    linearity: Linearity | None
+
+    def document(self) -> Tree:
+        """The result for JSON."""
+        measured = {"ranking": self.ranking, "linearity": self.linearity}
+        return {"recipe": self.recipe, "set": self.kind, **self.victim.document(), **measured}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> CellResult:
+        """Read what `document` wrote.
+
+        Raises:
+            KeyError, TypeError: an entry is missing, or is not what it should be.
+        """
+        recipe, kind = document["recipe"], document["set"]
+        return cls(recipe, kind, VictimResult.of(document), document["ranking"], document["linearity"])
 
 
 @dataclass(frozen=True)
@@ -62,27 +90,29 @@ class Task:
     data: TrainingData
     test: Source
 
-    def train(
-        self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]
-    ) -> tuple[VictimResult, Found]:
+    def job(self, cell: MatrixCell) -> VictimJob:
+        """The victim of a cell."""
+        return VictimJob.of(self.victim, cell.recipe, cell.kind, cell.seed)
+
+    def train(self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]) -> CellResult:
         """Train a cell's victim, and measure how its network, where it has one, ranks samples and how linear it is.
 
         Raises:
             UsageError: its mixture leaves hardly any clean sample.
         """
-        config = with_recipe(self.victim, cell.recipe)
-        config, train, owned = self.data.training_set(config, cell.set, self.store, cell.recipe, cell.seed)
-        network, result = train_victim(config, train, test, world, cell.seed, report, owned)
-        if network is None:
-            return result, {}
-        everything = np.arange(len(test), dtype=np.int64)
-        parts = zip(*answers(network, test, everything, world.device, fast=is_fast(config, world.device)), strict=True)
-        measured: Found = {"ranking": ranking(*(torch.cat(part) for part in parts))}
-        if self.test.rate is None:
-            images, labels = test.images(everything[:MOST_TESTS], world.device)
-            images = images.contiguous(memory_format=torch.channels_last)
-            measured["linearity"] = linearity(network, images, labels, self.test.class_count)
-        return result, measured
+        job = self.job(cell)
+        network, result = job.train(self.data, self.store, test, world, report)
+        ranked, linear = None, None
+        if network is not None:
+            everything = np.arange(len(test), dtype=np.int64)
+            fast = is_fast(job.config, world.device)
+            parts = zip(*answers(network, test, everything, world.device, fast=fast), strict=True)
+            ranked = ranking(*(torch.cat(part) for part in parts))
+            if self.test.rate is None:
+                images, labels = test.images(everything[:MOST_TESTS], world.device)
+                images = images.contiguous(memory_format=torch.channels_last)
+                linear = linearity(network, images, labels, self.test.class_count)
+        return CellResult(cell.recipe.name, cell.kind, result, ranked, linear)
 
 
 class Matrix:
@@ -90,33 +120,30 @@ class Matrix:
 
     def __init__(self, task: Task, folder: Path) -> None:
         """Take what the folder holds; it need not be there."""
-        self._task, self._kept = task, Kept(folder)
-        self._clean, self._store = digests(task.store, task.data.ids, task.test)
+        self._task, self._kept = task, Kept(folder, CellResult.document, CellResult.of)
+        self._seen = Fingerprints.of(task.store, task.data, task.test)
 
     def train(
         self, cells: Sequence[MatrixCell], world: World, report: Callable[[str, int, int], None]
-    ) -> dict[MatrixCell, Found]:
+    ) -> dict[MatrixCell, CellResult]:
         """Train what is not there yet, each rank whole victims, and return everything.
 
         Raises:
             StoreError: a file is damaged, or cannot be written.
         """
         test = Published(self._task.test, resident=self._task.data.resident)
+        names = {cell: self._task.job(cell).key(self._seen) for cell in cells}
+        # Cells whose victims are the same, as the clean controls of mixtures, share the result of the first of them.
+        first: dict[str, MatrixCell] = {}
+        for cell, name in names.items():
+            first.setdefault(name, cell)
 
-        def train(cell: MatrixCell, number: int, count: int) -> Found:
+        def train(cell: MatrixCell, number: int, count: int) -> CellResult:
             def progress(done: int, total: int) -> None:
-                report(f"{cell.recipe}, {cell.set}, seed {cell.seed}", number * total + done, count * total)
+                label = f"{cell.recipe.name}, {cell.kind}, seed {cell.seed}"
+                report(label, number * total + done, count * total)
 
-            victim, measured = self._task.train(cell, test, world.alone(), progress)
-            facts = {"last": victim.last.test, "best": victim.best.test, "best_epoch": victim.best.epoch}
-            return to_tree(cell) | facts | dataclasses.asdict(victim) | measured
+            return self._task.train(cell, test, world.alone(), progress)
 
-        found = self._kept.complete({cell.same_as: self._name(cell.same_as) for cell in cells}, world, train)
-        return {cell: found[cell.same_as] for cell in cells}
-
-    def _name(self, cell: MatrixCell) -> str:
-        basis: object = "" if cell.set in ("clean", "part") else self._store
-        if cell.set == "noise":
-            basis = noise_basis(self._task.store) or basis
-        config = with_recipe(self._task.victim, cell.recipe)
-        return digest(to_tree(cell), to_tree(config), checkpoints(config), self._clean, basis)
+        found = self._kept.complete({cell: name for name, cell in first.items()}, world, train)
+        return {cell: found[first[names[cell]]] for cell in cells}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from hpcule.evaluation.results import Results, SetName, VictimSet, victims, whole_recipes
+from hpcule.evaluation.results import Results, SetDocument, victims, whole_recipes
 from hpcule.measure.ranking import CHANCE
+from hpcule.victim.kinds import Kind
 
 
 @dataclass(frozen=True)
 class RankedRow:
     """The victims of one set: means over seeds, shares in [0, 1]."""
 
-    kind: SetName
+    kind: Kind
     title: str
     accuracy: float
     balanced: float
@@ -28,16 +29,16 @@ def ranked(results: Results) -> dict[str, list[RankedRow]]:
     return {title: found for title, found in rows.items() if found}
 
 
-def _row(entry: VictimSet) -> RankedRow:
+def _row(entry: SetDocument) -> RankedRow:
     balanced = fmean(victim["ranking"]["balanced"] for victim in entry["seeds"])
     return RankedRow(entry["set"], entry["title"], entry["mean"], balanced, mean_area(entry))
 
 
-def _is_ranked(entry: VictimSet) -> bool:
+def _is_ranked(entry: SetDocument) -> bool:
     return all("ranking" in victim for victim in entry["seeds"])
 
 
-def mean_area(entry: VictimSet) -> float | None:
+def mean_area(entry: SetDocument) -> float | None:
     """Area under the curve, mean over seeds; None where it was not measured or the test set has one class."""
     found = [victim["ranking"]["area"] for victim in entry["seeds"] if "ranking" in victim]
     known = [area for area in found if area is not None]

@@ -26,6 +26,7 @@ from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import Recipe
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
@@ -47,7 +48,7 @@ class RecommendConfig(Opening):
     samples: int = 3000
     """Number of samples to craft for and train on, spread evenly over the data; all where there are fewer."""
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(network="resnet-tiny", steps=600))
-    recipes: tuple[str, ...] = ("plain", "grayscale", "jpeg-10")
+    recipes: tuple[Recipe, ...] = tuple(map(Recipe.parse, ("plain", "grayscale", "jpeg-10")))
     seeds: tuple[int, ...] = (0,)
     world: WorldConfig = field(default_factory=WorldConfig)
 

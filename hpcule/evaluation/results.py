@@ -14,20 +14,11 @@ from hpcule.measure.linearity import Linearity
 from hpcule.measure.ranking import Ranking
 from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
-
-SetName = Literal["clean", "noise", "protected", "part"]
-"""`part` is the clean part of a mixture, alone."""
-
-
-class Epoch(TypedDict):
-    """Accuracy after one epoch, on the training set as published and on the clean test set."""
-
-    epoch: int
-    train: float
-    test: float
+from hpcule.victim.kinds import Kind
+from hpcule.victim.result import EpochDocument
 
 
-class Victim(TypedDict):
+class VictimDocument(TypedDict):
     """One training: accuracy after the last epoch, and at the epoch that was best on the test set.
 
     `ranking` after the last epoch is there where one network is trained as a whole, and of images `linearity`;
@@ -41,24 +32,24 @@ class Victim(TypedDict):
     train_last: float
     steps: int
     seconds: float
-    curve: list[Epoch]
+    curve: list[EpochDocument]
     ranking: NotRequired[Ranking]
     linearity: NotRequired[Linearity]
     alignment: NotRequired[float]
     uniformity: NotRequired[float]
 
 
-class VictimSet(TypedDict):
+class SetDocument(TypedDict):
     """Victims of one recipe on one set; `mean` and `interval` are over the seeds' last accuracies."""
 
-    set: SetName
+    set: Kind
     title: str
-    seeds: list[Victim]
+    seeds: list[VictimDocument]
     mean: float
     interval: Sequence[float] | None
 
 
-class Recipe(TypedDict):
+class RecipeDocument(TypedDict):
     """One way of training, on the clean control, on the random-noise control and on the protected set.
 
     A mixture has its clean part alone beside them, and `gain`: what the protected samples add to that. Where the clean
@@ -68,7 +59,7 @@ class Recipe(TypedDict):
     name: str
     title: str
     settings: Mapping[str, object]
-    sets: list[VictimSet]
+    sets: list[SetDocument]
     gain: NotRequired[Gain]
     invalid_because: NotRequired[str]
 
@@ -81,7 +72,7 @@ class Gain(TypedDict):
     interval: Sequence[float] | None
 
 
-class Facts(TypedDict):
+class FactsDocument(TypedDict):
     """The seven facts by which the literature distinguishes methods: of robustness, what the authors claim and what was
     measured. Two more where they are known."""
 
@@ -111,7 +102,7 @@ class Protection(TypedDict):
     preset: str
     n: int
     settings: Mapping[str, object]
-    facts: Facts
+    facts: FactsDocument
 
 
 class DataFacts(TypedDict):
@@ -166,7 +157,7 @@ class Results(TypedDict):
     visibility: NotRequired[VisibilityNumbers]
     audibility: NotRequired[AudibilityNumbers]
     structure: NotRequired[StructureNumbers]
-    recipes: list[Recipe]
+    recipes: list[RecipeDocument]
     controls: Mapping[str, Mapping[str, float]]
     worst_case: WorstCase
     invalid_because: str | None
@@ -177,12 +168,12 @@ def noun(results: Results) -> str:
     return "recordings" if "rate" in results["data"] else "tiles" if "tiles" in results["data"] else "images"
 
 
-def victims(recipe: Recipe, name: SetName) -> VictimSet:
-    """The set of this name within a recipe; every recipe has a clean, a noise and a protected one."""
-    return next(entry for entry in recipe["sets"] if entry["set"] == name)
+def victims(recipe: RecipeDocument, kind: Kind) -> SetDocument:
+    """The set of this kind within a recipe; every recipe has a clean, a noise and a protected one."""
+    return next(entry for entry in recipe["sets"] if entry["set"] == kind)
 
 
-def left(recipe: Recipe, chance: float) -> float | None:
+def left(recipe: RecipeDocument, chance: float) -> float | None:
     """Of what the clean control learns beyond chance, the share that victims learn from the protected set all the same.
 
     None where the clean control did not learn.
@@ -193,12 +184,12 @@ def left(recipe: Recipe, chance: float) -> float | None:
     return (protected - chance) / (clean - chance)
 
 
-def whole_recipes(results: Results) -> list[Recipe]:
+def whole_recipes(results: Results) -> list[RecipeDocument]:
     """Recipes on protected samples alone; the others are mixtures."""
     return [recipe for recipe in results["recipes"] if "gain" not in recipe]
 
 
-def worst_recipe(results: Results) -> Recipe:
+def worst_recipe(results: Results) -> RecipeDocument:
     """The recipe that learns most from the protected set alone."""
     return next(recipe for recipe in results["recipes"] if recipe["name"] == results["worst_case"]["recipe"])
 

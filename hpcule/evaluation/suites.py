@@ -11,7 +11,7 @@ from hpcule.data.source import Source
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
-from hpcule.victim.recipe import TRANSFERS, check_recipes, read_recipe
+from hpcule.victim.recipe import TRANSFERS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class EvaluateConfig:
     """What is trained to measure a store's protection."""
 
     victim: VictimConfig = field(default_factory=VictimConfig)
-    recipes: tuple[str, ...] = ("plain",)
+    recipes: tuple[Recipe, ...] = (Recipe(),)
     """plain, crop-flip, and countermeasures, joined with +, and a network after @: crop-flip+jpeg-10@vgg16, mix-0.5."""
     seeds: tuple[int, ...] = (0, 1, 2)
     samples: int | None = setting(None, at_least=1)
@@ -29,13 +29,13 @@ class EvaluateConfig:
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
-        """Check names and ranges."""
+        """Check ranges, and which settings go together."""
         check_ranges(self)
-        check_recipes(self.recipes)
         if not self.seeds:
             raise ValueError("seeds must not be empty")
-        if all(read_recipe(name).share is not None for name in self.recipes):
-            raise ValueError(f"recipes={list(self.recipes)}: at least one without clean samples, such as plain")
+        if all(recipe.share is not None for recipe in self.recipes):
+            names = [recipe.name for recipe in self.recipes]
+            raise ValueError(f"recipes={names}: at least one without clean samples, such as plain")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={list(self.seeds)}: the same seed twice is one measurement")
 

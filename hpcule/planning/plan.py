@@ -21,7 +21,7 @@ from hpcule.planning.timed import extrapolate
 from hpcule.planning.trial import extent_of, planned_cut
 from hpcule.planning.victim_trial import VictimTrial
 from hpcule.study.config import StudyConfig
-from hpcule.study.grid import Victim, expand
+from hpcule.study.grid import StudySamples, StudyVictim, expand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         """The samples, and the number of test samples."""
         return opening.source(config.data), len(opening.test(config.data, config.test))
 
-    grid = expand(config, len(opened(config.opening)[0]))
+    # Nothing is trained here, so nothing needs to be found again by the content of samples.
+    grid = expand(config, StudySamples(len(opened(config.opening)[0]), training="", test=""))
     crafts: list[Prediction] = []
     for craft in grid.crafts.values():
         # The study's workers, which craft one store after another, have the study's device and threads.
@@ -132,18 +133,17 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
 
 def _victim_seconds(
     config: StudyConfig,
-    victim: Victim,
+    victim: StudyVictim,
     source: Source,
     tests: int,
     machine: Machine,
     known: Measurements,
 ) -> float:
     """One victim by itself, beside others on the same node."""
-    trial = VictimTrial(
-        victim=victim.config, data=config.data, test=config.test, opening=victim.opening, world=config.world
-    )
+    settings = victim.job.config
+    trial = VictimTrial(victim=settings, data=config.data, test=config.test, opening=victim.opening, world=config.world)
     local = local_workers(config.world, machine.workers_per_node)
-    return known.victim(trial, source, local).seconds(victim.config, config.samples or len(source), tests)
+    return known.victim(trial, source, local).seconds(settings, config.samples or len(source), tests)
 
 
 def _study_limits(crafts: Sequence[Prediction], victims: int, machine: Machine) -> list[str]:

@@ -19,8 +19,10 @@ from hpcule.planning.calibrate import Measured, Observation, fit
 from hpcule.planning.trial import launch
 from hpcule.store.files import to_json, write_atomically
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.job import VictimJob
 from hpcule.victim.published import Published
-from hpcule.victim.training import of_length, train_victim, work
+from hpcule.victim.training import of_length, work
+from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 BATCHES, FEW, MANY = 4, 250, 2000
@@ -55,7 +57,8 @@ class VictimCalibration(Measured):
 
 def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
     """What the calibration depends on."""
-    recipe = {name: value for name, value in to_tree(trial.victim).items() if name not in LENGTH}
+    victim = trial.victim.without("mixture")
+    recipe = {name: value for name, value in to_tree(victim).items() if name not in LENGTH}
     world = {name: to_tree(trial.world)[name] for name in ("device", "threads")}
     return {"victim": recipe, **world, "shape": list(source.shape), "classes": source.class_count}
 
@@ -88,15 +91,15 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     source = trial.opening.source(trial.data)
     test = trial.opening.test(trial.data, trial.test)
     resident = trial.world.resident_mebibytes * 2**20
-    train = Published(Subset(source, min(len(source), BATCHES * trial.victim.batch)), resident=resident)
+    data = TrainingData.of(Subset(source, min(len(source), BATCHES * trial.victim.batch)), None, resident)
     sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}
     observed, spent = [], 0.0
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
         recipe = of_length(trial.victim, steps)
         world.barrier()
-        _, result = train_victim(recipe, train, sets[count], world.alone(), seed=0)
+        _, result = VictimJob(recipe, "clean", seed=0).train(data, None, sets[count], world.alone())
         seconds = float(np.mean(world.gather(result.seconds)))
-        observed.append((*work(recipe, len(train), len(sets[count])), seconds))
+        observed.append((*work(recipe, len(data.ids), len(sets[count])), seconds))
         spent += seconds
     if world.leads:
         results = {"observed": observed[1:], "trained_seconds": spent}

@@ -15,22 +15,30 @@ from torch import nn
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.data.source import Source
-from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.certificate import certify as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
-from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
+from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report, TrainedNetwork
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.kept import Kept
+from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
 from hpcule.world.group import World
 from hpcule.world.keyed import key
 
-Drawn = dict[Basis, list[float]]
+Drawn = dict[Kind, list[float]]
 BLOCK = 20
-"""Draws in a file."""
+"""Number of draws in a file."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Number of test samples that each draw of a block recognises."""
+
+    correct: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,7 @@ class CertifyConfig(NetworksConfig):
     victim: VictimConfig = field(default_factory=lambda: VictimConfig(weight_noise=0.25))
     """The network around whose weights the certificate holds."""
     deviation: float = setting(0.25, above=0)
-    """Of the noise on every weight."""
+    """Standard deviation of the Gaussian noise on every weight."""
     draws: int = setting(1000, at_least=1)
     quantile: float = setting(0.9, above=0, below=1)
     """The accuracy that a draw stays below with this probability is bounded."""
@@ -71,16 +79,16 @@ def _accuracies(config: CertifyConfig, networks: Networks, out: Path, world: Wor
     items = {(basis, block): f"{networks.names[basis]}-{noise}-{block:05}" for basis in BASES for block in blocks}
     load = cache(lambda basis: networks.load(basis, networks.epochs[-1], world.device))
 
-    def draw(item: tuple[Basis, int], number: int, count: int) -> Found:
+    def draw(item: tuple[Kind, int], number: int, count: int) -> Draws:
         basis, block = item
         report("draws", number, count)
         numbers = range(block * BLOCK, (block + 1) * BLOCK)
-        correct = [_draw(config, load(basis), networks.test, number, world) for number in numbers]
+        correct = tuple(_draw(config, load(basis), networks.test, number, world) for number in numbers)
         report("draws", number + 1, count)
-        return {"correct": correct}
+        return Draws(correct)
 
-    found = Kept(out / "draws").complete(items, world, draw)
-    drawn = {basis: [n for block in blocks for n in found[basis, block]["correct"]] for basis in BASES}
+    found = Kept.of(out / "draws", Draws).complete(items, world, draw)
+    drawn = {basis: [n for block in blocks for n in found[basis, block].correct] for basis in BASES}
     return {basis: [n / len(networks.test) for n in drawn[basis][: config.draws]] for basis in BASES}
 
 
@@ -127,11 +135,11 @@ def certify(
     }
 
 
-def _certified(config: CertifyConfig, centre: Found, accuracies: list[float]) -> dict[str, Any]:
+def _certified(config: CertifyConfig, centre: TrainedNetwork, accuracies: list[float]) -> dict[str, Any]:
     bounds = bounds_of(accuracies, config.quantile, config.deviation, config.etas, config.alpha)
     return {
-        "last": centre["last"],
-        "train": centre["train"],
+        "last": centre.last,
+        "train": centre.train,
         "mean": fmean(accuracies),
         "quantile": float(np.quantile(accuracies, config.quantile)),
         "bounds": [dataclasses.asdict(bound) for bound in bounds],

@@ -8,20 +8,19 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from hpcule.config.digest import digest
-from hpcule.config.errors import DataError, StoreError
+from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
 from hpcule.data.source import Source
-from hpcule.evaluation.kept import Found, Kept, digests
 from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
@@ -29,15 +28,17 @@ from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.job import Fingerprints, VictimJob
+from hpcule.victim.kept import Kept
+from hpcule.victim.kinds import Kind, publisher
 from hpcule.victim.network import build_network
-from hpcule.victim.published import Published, publisher
-from hpcule.victim.supervised import train_network
+from hpcule.victim.published import Published
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
 
-Basis = Literal["clean", "protected"]
-BASES: tuple[Basis, ...] = ("clean", "protected")
+BASES: tuple[Kind, ...] = ("clean", "protected")
+"""Kinds of training set of the two networks."""
 Report = Callable[[str, int, int], None]
 
 
@@ -54,6 +55,15 @@ class NetworksConfig:
     def __post_init__(self) -> None:
         """Check ranges; a subclass adds the rules that connect several settings."""
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What a network reached in its last epoch: accuracies in [0, 1], on clean test samples and in training."""
+
+    last: float
+    train: float
+    seconds: float
 
 
 class Networks:
@@ -83,8 +93,13 @@ class Networks:
 
         Raises:
             DataError: there are no labels to train with.
-            UsageError: more samples asked for than there are.
+            UsageError: more samples asked for than there are, or countermeasures that these networks cannot have.
         """
+        own = config.victim.countermeasures.at("mixture", "features", "after")
+        if own:
+            raise UsageError(
+                f"victim.countermeasures={own[0]}: these networks learn as a whole, from one kind of samples"
+            )
         if source.labels is None or test.labels is None:
             raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
         self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
@@ -95,18 +110,17 @@ class Networks:
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
         self._config, self._store, self._chance = config, store, chance_level(test.labels)
         self._folder = out / "networks"
-        samples, protected = digests(store, self.data.ids, test)
-        basis = digest(to_tree(config.victim), config.seed, self.epochs, samples)
-        self.names: dict[Basis, str] = {"clean": digest(basis), "protected": digest(basis, protected)}
+        seen = Fingerprints.of(store, self.data, test)
+        self.names = {basis: digest(self._job(basis).key(seen), self.epochs) for basis in BASES}
 
-    def facts(self, kind: str, trained: Mapping[Basis, Found]) -> dict[str, Any]:
+    def facts(self, kind: str, trained: Mapping[Kind, TrainedNetwork]) -> dict[str, Any]:
         """What results.json of every measure on these networks begins with."""
         source, manifest = self.data.source, self._store.manifest
         numbers = {"train": len(self.data.ids), "test": len(self.test), "chance": self._chance}
         return {
             "kind": kind,
             "hpcule": __version__,
-            "status": "done" if has_learnt(trained["clean"]["last"], self._chance) else "invalid",
+            "status": "done" if has_learnt(trained["clean"].last, self._chance) else "invalid",
             "data": {"name": source.name, **numbers},
             "method": manifest.method,
             "store": sha256_file(self._store.path / MANIFEST),
@@ -114,7 +128,7 @@ class Networks:
             "settings": {**to_tree(self._config), "world": None},
         }
 
-    def train(self, world: World, report: Report) -> dict[Basis, Found]:
+    def train(self, world: World, report: Report) -> dict[Kind, TrainedNetwork]:
         """Train those that are not there, a rank each, and return what they reached.
 
         Raises:
@@ -122,9 +136,8 @@ class Networks:
         """
         if world.leads:
             require_same_samples(self._store.manifest, self.data.source)
-        config = self._config
 
-        def train(basis: Basis, number: int, count: int) -> Found:
+        def train(basis: Kind, number: int, count: int) -> TrainedNetwork:
             def progress(done: int, total: int) -> None:
                 report(f"network, {basis}", number * total + done, count * total)
 
@@ -135,17 +148,19 @@ class Networks:
                     private_directory(self._folder)
                     write_atomically(self._weights(basis, epoch), buffer.getvalue())
 
-            samples = self.data.published(self.publish(basis), "plain", config.seed)
-            result = train_network(config.victim, samples, self.test, world.alone(), config.seed, progress, keep)[1]
-            return {"last": result.last.test, "train": result.last.train, "seconds": result.seconds}
+            job = self._job(basis)
+            result = job.train(self.data, self._store, self.test, world.alone(), progress, keep)[1]
+            return TrainedNetwork(result.last.test, result.last.train, result.seconds)
 
-        return Kept(self._folder).complete({basis: self.names[basis] for basis in BASES}, world, train)
+        return Kept.of(self._folder, TrainedNetwork).complete(
+            {basis: self.names[basis] for basis in BASES}, world, train
+        )
 
-    def publish(self, basis: Basis) -> Publish:
+    def publish(self, basis: Kind) -> Publish:
         """What becomes of a clean sample there."""
         return publisher(basis, self._store, self._config.seed, self.data.source)
 
-    def load(self, basis: Basis, epoch: int, device: torch.device) -> nn.Module:
+    def load(self, basis: Kind, epoch: int, device: torch.device) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.
 
         Raises:
@@ -159,5 +174,8 @@ class Networks:
             raise StoreError(f"{path}: {error}; delete the folder {path.parent} to train it again") from None
         return network.eval()
 
-    def _weights(self, basis: Basis, epoch: int) -> Path:
+    def _job(self, basis: Kind) -> VictimJob:
+        return VictimJob(self._config.victim, basis, self._config.seed)
+
+    def _weights(self, basis: Kind, epoch: int) -> Path:
         return self._folder / f"{self.names[basis]}-{epoch:04}.pt"

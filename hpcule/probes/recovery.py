@@ -14,21 +14,30 @@ import torch
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.data.source import Source
-from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.recovery import Batch, recover
-from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
+from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report
 from hpcule.store.read import StoreReader
+from hpcule.victim.job import VictimJob
+from hpcule.victim.kept import Kept
+from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
-from hpcule.victim.training import train_victim
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
 
-Attack = tuple[Basis, float] | Literal["scratch"]
+Attack = tuple[Kind, float] | Literal["scratch"]
 """What the network was trained on, and how far it may move; or a new network on the attacker's samples alone."""
 SETTINGS = ("share", "epochs", "batch", "learning_rate", "clip_norm", "weight_decay")
-"""That all attacks depend on."""
+"""Settings that all attacks depend on."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Accuracy in [0, 1] on clean test samples after an attack, and the L2 length by which the weights moved."""
+
+    accuracy: float
+    moved: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +97,7 @@ def measure_recovery(
     items = {attack: digest(names, settings, attack) for attack in attacks}
     samples = Published(source, ids=networks.withheld, resident=networks.data.resident)
 
-    def perform(attack: Attack, number: int, count: int) -> Found:
+    def perform(attack: Attack, number: int, count: int) -> Recovered:
         report("recovery", number, count)
         if attack == "scratch":
             found = _from_scratch(config, networks, samples, world)
@@ -97,26 +106,28 @@ def measure_recovery(
         report("recovery", number + 1, count)
         return found
 
-    found = Kept(out / "recovered").complete(items, world, perform)
-    curves = {basis: [{"eta": eta, **found[basis, eta]} for eta in config.etas] for basis in BASES}
+    found = Kept.of(out / "recovered", Recovered).complete(items, world, perform)
+    curves = {basis: [{"eta": eta, **dataclasses.asdict(found[basis, eta])} for eta in config.etas] for basis in BASES}
     return {
         **networks.facts("recover", trained),
         "withheld": len(samples),
-        **{basis: {"last": trained[basis]["last"], "recovered": curves[basis]} for basis in BASES},
-        "scratch": found["scratch"]["accuracy"],
+        **{basis: {"last": trained[basis].last, "recovered": curves[basis]} for basis in BASES},
+        "scratch": found["scratch"].accuracy,
     }
 
 
-def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, world: World) -> Found:
+def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, world: World) -> Recovered:
     """A new network by the victim's recipe, for as many steps as the others took."""
     steps = TrainingSchedule.of(config.victim, len(networks.data.ids)).total
     victim = dataclasses.replace(config.victim, steps=steps)
-    return {"accuracy": train_victim(victim, samples, networks.test, world.alone(), config.seed)[1].last.test}
+    own = dataclasses.replace(networks.data, ids=samples.ids)
+    result = VictimJob(victim, "clean", config.seed).train(own, None, networks.test, world.alone())[1]
+    return Recovered(result.last.test)
 
 
 def _attack(
-    config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float, world: World
-) -> Found:
+    config: RecoveryConfig, networks: Networks, samples: Published, basis: Kind, eta: float, world: World
+) -> Recovered:
     network = networks.load(basis, networks.epochs[-1], world.device)
     steps = max(1, round(len(samples) / config.batch))
 
@@ -137,4 +148,4 @@ def _attack(
         weight_decay=config.weight_decay,
     )
     correct = recognised(network, networks.test, world.device, fast=False)
-    return {"accuracy": correct / len(networks.test), "moved": moved}
+    return Recovered(correct / len(networks.test), moved)

@@ -15,24 +15,36 @@ from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.config.tree import to_tree
 from hpcule.data.source import Ids, Labels, Source
-from hpcule.evaluation.kept import Found, Kept
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
-from hpcule.probes.networks import BASES, Basis, Networks, NetworksConfig, Report
+from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report, TrainedNetwork
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import Countermeasures
+from hpcule.victim.kept import Kept
+from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
 
-Item = tuple[Basis, int, str]
+Item = tuple[Kind, int, str]
 """A network's basis, an epoch, and the name of a layer's weights."""
+
+
+@dataclass(frozen=True)
+class LayerSharpness:
+    """Sharpness of one layer of one network after one epoch, and the seconds that it took."""
+
+    sharpness: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceConfig(NetworksConfig):
     """What is trained, and how its layers are probed."""
 
-    victim: VictimConfig = field(default_factory=lambda: VictimConfig(augment="crop-flip"))
+    victim: VictimConfig = field(
+        default_factory=lambda: VictimConfig(countermeasures=Countermeasures.parse("crop-flip"))
+    )
     probes: int = setting(3, at_least=1)
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
     probe_samples: int = setting(256, at_least=1)
@@ -43,9 +55,9 @@ class DistanceConfig(NetworksConfig):
     iterations: int = setting(10, at_least=1)
     """Passes over the probe, up and down each."""
     learning_rate: float = setting(0.1, above=0)
-    """Of the probe's plain gradient steps."""
+    """Learning rate of the plain gradient steps that search for the sharpest move."""
     batch: int = setting(64, at_least=1)
-    """Of the probe."""
+    """Number of probe samples that a gradient step takes."""
     count: Literal["layers", "parameters"] = "layers"
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
 
@@ -84,7 +96,7 @@ def measure_distance(
     names = layers(network)
     found = _probe(config, networks, names, out, world, report)
     values = {
-        basis: np.array([[found[basis, epoch, name]["sharpness"] for name in names] for epoch in networks.epochs])
+        basis: np.array([[found[basis, epoch, name].sharpness for name in names] for epoch in networks.epochs])
         for basis in BASES
     }
     sizes = [network.get_parameter(name).numel() for name in names]
@@ -96,16 +108,16 @@ def measure_distance(
         "epochs": networks.epochs,
         "layers": [{"name": name, "parameters": size} for name, size in zip(names, sizes, strict=True)],
         "probe_samples": min(config.probe_samples, len(networks.data.ids)),
-        "training_seconds": round(sum(trained[basis]["seconds"] for basis in BASES), 1),
-        "probing_seconds": round(sum(item["seconds"] for item in found.values()), 1),
+        "training_seconds": round(sum(trained[basis].seconds for basis in BASES), 1),
+        "probing_seconds": round(sum(item.seconds for item in found.values()), 1),
         **{basis: _basis(trained[basis], values, basis, weights) for basis in BASES},
     }
 
 
-def _basis(trained: Found, values: dict[Basis, Values], basis: Basis, weights: Values) -> dict[str, Any]:
+def _basis(trained: TrainedNetwork, values: dict[Kind, Values], basis: Kind, weights: Values) -> dict[str, Any]:
     return {
-        "last": trained["last"],
-        "train": trained["train"],
+        "last": trained.last,
+        "train": trained.train,
         "learnable": learnable(values[basis], threshold(values["clean"]), weights),
         "sharpness": values[basis].tolist(),
     }
@@ -113,7 +125,7 @@ def _basis(trained: Found, values: dict[Basis, Values], basis: Basis, weights: V
 
 def _probe(
     config: DistanceConfig, networks: Networks, names: list[str], out: Path, world: World, report: Report
-) -> dict[Item, Found]:
+) -> dict[Item, LayerSharpness]:
     """Sharpness of every layer, at every probed epoch, of both networks."""
     data = networks.data
     assert data.source.labels is not None
@@ -128,19 +140,19 @@ def _probe(
     }
 
     @cache
-    def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
+    def samples(basis: Kind) -> tuple[torch.Tensor, torch.Tensor]:
         probe = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
         return probe.images(np.arange(len(ids), dtype=np.int64), world.device)
 
-    def measure(item: Item, number: int, count: int) -> Found:
+    def measure(item: Item, number: int, count: int) -> LayerSharpness:
         basis, epoch, name = item
         report("layers", number, count)
         start = time.perf_counter()
         value = sharpness(networks.load(basis, epoch, world.device), name, *samples(basis), search)
         report("layers", number + 1, count)
-        return {"sharpness": value, "seconds": time.perf_counter() - start}
+        return LayerSharpness(value, time.perf_counter() - start)
 
-    return Kept(out / "layers").complete(items, world, measure)
+    return Kept.of(out / "layers", LayerSharpness).complete(items, world, measure)
 
 
 def probe_ids(ids: Ids, labels: Labels, count: int) -> Ids:

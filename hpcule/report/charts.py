@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from hpcule.victim.kinds import Kind
+
 WIDTH, HEIGHT = 360, 250
 LEFT, RIGHT, TOP, BOTTOM = 40, 52, 22, 32
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -51,7 +53,7 @@ class Stack:
 class Curve:
     """One line of (epoch, value) points; a `mean` is drawn thick."""
 
-    kind: str
+    kind: Kind
     points: Sequence[tuple[float, float]]
     mean: bool = False
 

@@ -25,12 +25,13 @@ from hpcule.report.canvas import (
     panels_of,
 )
 from hpcule.report.charts import LogLine, Series
-from hpcule.report.protection import BAR_LABELS, set_curves
+from hpcule.report.protection import set_curves
 from hpcule.report.study import VARIANT, AccuracyLines, accuracy_lines, variant_rows
 from hpcule.report.study_panels import NoiseScales, target_lines, title_of
-from hpcule.study.collect import ROLES, Row, points
+from hpcule.study.collect import Row, points
 from hpcule.study.grid import name_of
 from hpcule.study.targets import TargetSteps, target_steps
+from hpcule.victim.kinds import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +112,7 @@ def _size_of_rows(names: Sequence[str]) -> tuple[float, float]:
 def _draw_accuracy(results: Results, figure: Figure) -> None:
     recipes = results["recipes"]
     plot = _rows_plot(figure, [recipe["title"] for recipe in recipes], results["data"]["chance"])
-    kinds = [kind for kind in BAR_LABELS if any(entry["set"] == kind for recipe in recipes for entry in recipe["sets"])]
+    kinds = list(dict.fromkeys(entry["set"] for recipe in recipes for entry in recipe["sets"]))
     for number, kind in enumerate(kinds):
         entries = [
             (row, entry) for row, recipe in enumerate(recipes) for entry in recipe["sets"] if entry["set"] == kind
@@ -124,7 +125,7 @@ def _draw_accuracy(results: Results, figure: Figure) -> None:
         for where, (_, entry) in zip(places, entries, strict=True):
             seeds = [100 * victim["last"] for victim in entry["seeds"]]
             plot.plot(seeds, [where] * len(seeds), "|", color=COLOURS[kind], alpha=0.6, markersize=4)
-        _dots(plot, kind, BAR_LABELS[kind], summaries, places)
+        _dots(plot, kind, TITLES[kind], summaries, places)
     plot.set_xlabel(f"Accuracy on clean test {noun(results)} (%)")
     legend_above(figure, [plot])
 
@@ -141,7 +142,7 @@ def _draw_curves(results: Results, part: Part, figure: Figure) -> None:
             # One dot is no line.
             marker = MARKERS[curve.kind] if len(epochs) == 1 else ""
             if curve.mean:
-                label = BAR_LABELS[curve.kind]
+                label = TITLES[curve.kind]
                 plot.plot(epochs, values, color=COLOURS[curve.kind], linewidth=1.4, marker=marker, label=label)
             else:
                 plot.plot(epochs, values, color=COLOURS[curve.kind], linewidth=0.5, alpha=0.5, marker=marker)
@@ -183,11 +184,11 @@ def _others(factors: Mapping[str, Any]) -> list[str]:
 
 def _draw_variants(names: Sequence[str], found: Sequence[Mapping[str, Summary]], chance: float, figure: Figure) -> None:
     plot = _rows_plot(figure, names, chance)
-    roles = [role for role in ROLES if any(role in summaries for summaries in found)]
+    roles = [role for role in TITLES if any(role in summaries for summaries in found)]
     for number, role in enumerate(roles):
         known = [(row, summaries[role]) for row, summaries in enumerate(found) if role in summaries]
         places = [row + _shift(number, len(roles)) for row, _ in known]
-        _dots(plot, role, ROLES[role], [summary for _, summary in known], places)
+        _dots(plot, role, TITLES[role], [summary for _, summary in known], places)
     plot.set_xlabel("Accuracy on clean test samples (%)")
     legend_above(figure, [plot])
 

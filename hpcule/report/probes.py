@@ -16,14 +16,16 @@ from markupsafe import Markup
 
 from hpcule.config.errors import UsageError
 from hpcule.evaluation.results import percent
+from hpcule.probes.networks import BASES
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
 from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import read_json, sha256_file, write_atomically
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
+from hpcule.victim.kinds import TITLES
 
-LABELS = {"clean": "clean control", "protected": "protected"}
+LABELS = {basis: TITLES[basis] for basis in BASES}
 WIDTH = 100
 TELLING = 0.05
 """Least accuracy beyond chance that a clean control is certified to; below it the noise alone keeps every bound low."""
@@ -209,7 +211,7 @@ def distance_warnings(results: ProbeResults) -> list[str]:
         paragraphs.append(
             f"In the clean training {results['clean']['learnable']:.1f} layers lie above the threshold: a few sharp "
             "layers determine it, and the distance mainly shows whether these are equally sharp in the other training. "
-            "Training with crops and flips (victim.augment=crop-flip) spreads sharpness over more layers."
+            "Training with crops and flips (victim.countermeasures=[crop-flip]) spreads sharpness over more layers."
         )
     return paragraphs
 

@@ -19,11 +19,10 @@ from hpcule.evaluation.pictures import Pictures, gain, thinning, triplets
 from hpcule.evaluation.ranked import ranked
 from hpcule.evaluation.results import (
     Protection,
-    Recipe,
+    RecipeDocument,
     Results,
-    SetName,
-    Victim,
-    VictimSet,
+    SetDocument,
+    VictimDocument,
     left,
     noun,
     percent,
@@ -37,14 +36,9 @@ from hpcule.report.charts import Bar, Curve, Series, bar_chart, line_chart, seri
 from hpcule.report.page import environment
 from hpcule.report.probes import ProbeResults, panels
 from hpcule.store.files import private_directory, to_json, write_atomically
-from hpcule.victim.recipe import read_recipe, without_mixture
+from hpcule.victim.kinds import TITLES, Kind
+from hpcule.victim.recipe import Recipe
 
-BAR_LABELS = {
-    "clean": "clean control",
-    "noise": "random noise",
-    "protected": "protected",
-    "part": "clean part alone",
-}
 MOST_CLASS_NAMES = 12
 
 
@@ -115,12 +109,12 @@ class MatrixRow:
     """A recipe at a glance: its accuracies, and what share of what can be learnt beyond chance is left."""
 
     title: str
-    accuracies: list[tuple[SetName, float]]
+    accuracies: list[tuple[Kind, float]]
     left: float | None
     """Share of what the clean control learns beyond chance; None if it did not learn."""
 
 
-def _matrix_row(recipe: Recipe, chance: float) -> MatrixRow:
+def _matrix_row(recipe: RecipeDocument, chance: float) -> MatrixRow:
     means = {entry["set"]: entry["mean"] for entry in recipe["sets"]}
     return MatrixRow(recipe["title"], list(means.items()), left(recipe, chance))
 
@@ -128,7 +122,7 @@ def _matrix_row(recipe: Recipe, chance: float) -> MatrixRow:
 def _tiles(results: Results) -> list[tuple[str, str, str]]:
     """The worst case in four numbers: class in the style sheet, name, value."""
     recipe = worst_recipe(results)
-    found = [(entry["set"], BAR_LABELS[entry["set"]], percent(entry["mean"])) for entry in recipe["sets"]]
+    found = [(entry["set"], TITLES[entry["set"]], percent(entry["mean"])) for entry in recipe["sets"]]
     return [*found, ("level", "chance", percent(results["data"]["chance"]))]
 
 
@@ -202,12 +196,12 @@ def _needs(labels: bool, surrogate: bool) -> str:
     return " and ".join(needed) or "neither labels nor a surrogate network"
 
 
-def _bars(recipe: Recipe, results: Results) -> str:
+def _bars(recipe: RecipeDocument, results: Results) -> str:
     chance = results["data"]["chance"]
     bars = [
         Bar(
             kind=entry["set"],
-            label=BAR_LABELS[entry["set"]],
+            label=TITLES[entry["set"]],
             value=entry["mean"],
             interval=entry["interval"],
             dots=[victim["last"] for victim in entry["seeds"]],
@@ -223,7 +217,7 @@ def _bars(recipe: Recipe, results: Results) -> str:
     )
 
 
-def set_curves(recipe: Recipe, part: Literal["test", "train"]) -> list[Curve]:
+def set_curves(recipe: RecipeDocument, part: Literal["test", "train"]) -> list[Curve]:
     """Accuracy over epochs of a recipe's victims: for each training set, every seed and the mean over the seeds."""
     curves = []
     for entry in recipe["sets"]:
@@ -232,9 +226,9 @@ def set_curves(recipe: Recipe, part: Literal["test", "train"]) -> list[Curve]:
     return curves
 
 
-def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) -> str:
+def _curves(recipe: RecipeDocument, part: Literal["test", "train"], results: Results) -> str:
     curves = set_curves(recipe, part)
-    ends = ", ".join(f"{BAR_LABELS[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
+    ends = ", ".join(f"{TITLES[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
     where, chance = "the training set as published", None
     if part == "test":
         where, chance = f"clean test {noun(results)}", results["data"]["chance"]
@@ -243,11 +237,11 @@ def _curves(recipe: Recipe, part: Literal["test", "train"], results: Results) ->
     )
 
 
-def _points(seeds: list[Victim], part: Literal["test", "train"]) -> list[list[tuple[float, float]]]:
+def _points(seeds: list[VictimDocument], part: Literal["test", "train"]) -> list[list[tuple[float, float]]]:
     return [[(epoch["epoch"], epoch[part]) for epoch in victim["curve"]] for victim in seeds]
 
 
-def _mean_points(seeds: list[Victim], part: Literal["test", "train"]) -> list[tuple[float, float]]:
+def _mean_points(seeds: list[VictimDocument], part: Literal["test", "train"]) -> list[tuple[float, float]]:
     """Mean over the seeds, at the epochs that all of them have."""
     values = defaultdict(list)
     for line in _points(seeds, part):
@@ -261,15 +255,16 @@ def mixtures(results: Results) -> list[Markup]:
     return [
         Markup(_mixture_chart(recipe, mixed))
         for recipe in results["recipes"]
-        if (mixed := [other for other in results["recipes"] if _is_mixture_of(other["name"], recipe["name"])])
+        if (mixed := [other for other in results["recipes"] if _is_mixture_of(other, recipe)])
     ]
 
 
-def _is_mixture_of(name: str, whole: str) -> bool:
-    return read_recipe(name).mix is not None and without_mixture(name) == whole
+def _is_mixture_of(mixed: RecipeDocument, whole: RecipeDocument) -> bool:
+    recipe = Recipe.parse(mixed["name"])
+    return recipe.countermeasures.mix is not None and recipe.whole == Recipe.parse(whole["name"])
 
 
-def _mixture_chart(recipe: Recipe, mixed: Sequence[Recipe]) -> str:
+def _mixture_chart(recipe: RecipeDocument, mixed: Sequence[RecipeDocument]) -> str:
     mixed = sorted(mixed, key=lambda other: other["gain"]["share"])
     axis = ["0%", *(f"{100 * other['gain']['share']:g}%" for other in mixed), "100%"]
     clean, parts = victims(recipe, "clean"), [victims(one, "part") for one in mixed]
@@ -287,7 +282,7 @@ def _mixture_chart(recipe: Recipe, mixed: Sequence[Recipe]) -> str:
     return series_chart(title, f"{', '.join(axis)}: {described}.", axis, series, None)
 
 
-def _mixture_series(kind: SetName, label: str, sets: Sequence[VictimSet | None]) -> Series:
+def _mixture_series(kind: Kind, label: str, sets: Sequence[SetDocument | None]) -> Series:
     values = [None if entry is None else entry["mean"] for entry in sets]
     return Series(kind, label, values, [None if entry is None else entry["interval"] for entry in sets])
 

@@ -18,14 +18,15 @@ from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
 from hpcule.report.study_panels import Panel, Result, costs, noise_panels, noise_scales, target_panels, title_of
 from hpcule.store.files import write_atomically
-from hpcule.study.collect import RANDOM, ROLES, Point, Row, grouped, points
+from hpcule.study.collect import RANDOM, Point, Row, grouped, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
-from hpcule.study.grid import Grid, Role, name_of
+from hpcule.study.grid import Grid, name_of
 from hpcule.study.paired import Comparison, holm
+from hpcule.victim.kinds import TITLES, Kind
 
 VARIANT = "variant"
-SHOWN: tuple[Role, ...] = ("clean", "noise", "protected")
+SHOWN: tuple[Kind, ...] = ("clean", "noise", "protected")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class VariantRow:
     """
 
     values: Sequence[Any]
-    accuracies: Sequence[tuple[Role, float]]
+    accuracies: Sequence[tuple[Kind, float]]
     trained: float
     below: float
     seconds: float
@@ -74,12 +75,14 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             invalid=sum(point.invalid for point in found),
             factors=[name_of(name) for name in factors],
             points=[(point, [point.factors[name] for name in factors]) for point in found],
-            leads=[(role, f"{ROLES[role]}, minus protected") for role in RANDOM if any(role in p.leads for p in found)],
-            roles=[(role, title) for role, title in ROLES.items() if any(role in point.accuracy for point in found)],
+            leads=[
+                (kind, f"{TITLES[kind]}, minus protected") for kind in RANDOM if any(kind in p.leads for p in found)
+            ],
+            roles=[(kind, title) for kind, title in TITLES.items() if any(kind in point.accuracy for point in found)],
             sections=[
                 (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
             ],
-            variant_headings=[ROLES[role] for role in SHOWN],
+            variant_headings=[TITLES[role] for role in SHOWN],
             variants=variant_rows(rows, factors) if VARIANT in factors else [],
             answers=findings,
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
@@ -116,7 +119,7 @@ def answers(found: Sequence[Point]) -> list[str]:
     return [*text, _power(leads)]
 
 
-def _against(role: Role, found: Sequence[Point], same_crafts: Mapping[Any, Sequence[Point]]) -> list[str]:
+def _against(role: Kind, found: Sequence[Point], same_crafts: Mapping[Any, Sequence[Point]]) -> list[str]:
     compared = [(point, lead) for point in found if (lead := point.leads.get(role)) and lead.interval]
     better = [(point, lead) for point, lead in compared if lead.side > 0]
     worse = sum(lead.side < 0 for _, lead in compared)
@@ -185,17 +188,17 @@ def accuracy_lines(name: str, factors: Sequence[str], found: Sequence[Point]) ->
     for combination in itertools.product(*levels):
         fixed = dict(zip(others, combination, strict=True))
         chosen = {point.factors[name]: point for point in found if fixed.items() <= point.factors.items()}
-        series = [line for role in ROLES if (line := _series(role, axis, chosen))]
+        series = [line for role in TITLES if (line := _series(role, axis, chosen))]
         lines.append(AccuracyLines(title_of(fixed) or "all cells", axis, series))
     return lines
 
 
-def _series(role: Role, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Series | None:
+def _series(role: Kind, axis: Sequence[Any], chosen: Mapping[Any, Point]) -> Series | None:
     found = [chosen[value].accuracy.get(role) if value in chosen else None for value in axis]
     if not any(found):
         return None
     means = [summary.mean if summary else None for summary in found]
-    return Series(role, ROLES[role], means, [summary.interval if summary else None for summary in found])
+    return Series(role, TITLES[role], means, [summary.interval if summary else None for summary in found])
 
 
 def variant_rows(rows: Sequence[Row], factors: Sequence[str]) -> list[VariantRow]:

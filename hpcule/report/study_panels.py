@@ -14,8 +14,9 @@ from markupsafe import Markup
 from hpcule.report.charts import LogLine, Mark, log_chart
 from hpcule.study.collect import Row
 from hpcule.study.critical_batch import steps_to_target
-from hpcule.study.grid import Grid, Role, name_of
+from hpcule.study.grid import Grid, name_of
 from hpcule.study.targets import TargetSteps, target_steps
+from hpcule.victim.kinds import Kind
 
 Result = Callable[[str], Mapping[str, Any] | None]
 """Function from the key of a craft or victim to its result."""
@@ -94,9 +95,10 @@ def noise_scales(rows: Sequence[Row], grid: Grid, result: Result) -> list[NoiseS
     """The noise scales that were measured while crafting, and of victims on protected and on clean samples."""
     crafts = {(row["craft"], row["craft_batch"]) for row in rows}
     found = [_noise_scales("while crafting", "craft batch", crafts, result)]
-    roles: list[tuple[Role, str]] = [("protected", "of victims on protected samples"), ("clean", "of clean controls")]
-    for role, who in roles:
-        keys = {(key, grid.victims[key].config.batch) for row in rows if (key := grid.cells[row["cell"]].victims[role])}
+    kinds: list[tuple[Kind, str]] = [("protected", "of victims on protected samples"), ("clean", "of clean controls")]
+    for kind, who in kinds:
+        victims = [grid.victims[grid.cells[row["cell"]].victims[kind]] for row in rows]
+        keys = {(victim.key, victim.job.config.batch) for victim in victims}
         found.append(_noise_scales(who, "victim batch", keys, result))
     return [scales for scales in found if scales.lines]
 

@@ -14,18 +14,11 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.folder import StudyFolder, damage_named
-from hpcule.study.grid import Cell, Grid, Role
+from hpcule.study.grid import Cell, Grid
 from hpcule.study.paired import Comparison, compare
+from hpcule.victim.kinds import TITLES, Kind
 
-ROLES: Mapping[Role, str] = {
-    "clean": "clean control",
-    "part": "clean part alone",
-    "noise": "random noise, same sharing",
-    "matched": "random noise, same strength",
-    "untrained": "untrained generator",
-    "protected": "protected",
-}
-RANDOM: Mapping[Role, str] = {
+RANDOM: Mapping[Kind, str] = {
     "noise": "a random pattern with the full budget, shared by the same samples",
     "matched": "a random pattern as strong as the method's perturbation, shared by the same samples",
 }
@@ -46,8 +39,8 @@ class Point:
     """Seeds whose clean control did not learn."""
     at_edge: int
     """Seeds whose tuned learning rate is at an end of what was tried."""
-    accuracy: Mapping[Role, Summary]
-    leads: Mapping[Role, Comparison]
+    accuracy: Mapping[Kind, Summary]
+    leads: Mapping[Kind, Comparison]
     """Accuracy on a kind of random noise minus accuracy on protected, seed by seed: what the method adds to sharing a
     pattern."""
     measured: frozenset[tuple[str, ...]]
@@ -68,7 +61,7 @@ def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
     return found
 
 
-def _row(folder: StudyFolder, cell: Cell, done: Mapping[Role, Mapping[str, Any]]) -> Row:
+def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, Mapping[str, Any]]) -> Row:
     row: Row = {"cell": cell.number, **cell.factors}
     row |= _craft_columns(folder, cell, done["protected"]["craft"])
     for role, result in done.items():
@@ -131,7 +124,7 @@ def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
 def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
     valid = [row for row in group if not row["invalid"]]
     of_victim = [name for name in factors if name == "recipe" or name.startswith("victim.")]
-    values = {role: [row[f"{role}_last"] for row in valid] for role in ROLES if f"{role}_last" in group[0]}
+    values = {role: [row[f"{role}_last"] for row in valid] for role in TITLES if f"{role}_last" in group[0]}
     return Point(
         {name: group[0][name] for name in factors},
         len(group),

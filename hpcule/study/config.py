@@ -11,7 +11,7 @@ from hpcule.config.tree import build, merged
 from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.recipe import check_recipes
+from hpcule.victim.recipe import Recipe
 
 Rate = Literal["constant", "sqrt", "linear", "tuned"]
 
@@ -40,7 +40,7 @@ class StudyConfig:
     """What `tuned` multiplies the settings' learning rate with."""
     rate_batch: int | None = setting(None, at_least=1)
     """The batch at which the learning rate is what the settings say; None: the smallest of the study."""
-    recipes: tuple[str, ...] = ("plain",)
+    recipes: tuple[Recipe, ...] = (Recipe(),)
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seeds a craft and its victims; controls have the same."""
     craft_target: float | None = setting(None, above=0, below=1)
@@ -79,7 +79,6 @@ class StudyConfig:
         ):
             raise ValueError("craft.subset: all cells of a study have the same samples; set the study's own subset")
         find(self.method)
-        check_recipes(self.recipes)
         for name in ("rates", "recipes", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

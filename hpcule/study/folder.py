@@ -16,10 +16,11 @@ from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.config import StudyConfig
+from hpcule.study.grid import StudySamples
+from hpcule.victim.kept import AGAIN, Kept
 from hpcule.world.launcher import slurm_job
 
 State = Literal["waiting", "running", "done", "failed"]
-AGAIN = "delete it to do this item again"
 BEAT_SECONDS = 2.0
 """Least time between two notes of an item's progress."""
 FOLDERS = ("crafts", "done", "running", "failed", "logs")
@@ -41,38 +42,56 @@ class StudyFolder:
 
     path: Path
 
-    def begin(self, config: StudyConfig, samples: int) -> None:
-        """Create the folder, or make sure that it holds the same study.
+    def begin(self, config: StudyConfig, samples: StudySamples) -> None:
+        """Create the folder, or make sure that it holds the same study, perhaps on samples that have changed.
 
         Raises:
-            UsageError: it holds another study.
+            UsageError: it holds another study, or one of an earlier version.
             StoreError: it cannot be written.
         """
         tree = {**to_tree(config), "world": {}}
         if (self.path / "study.yaml").exists():
             if {**to_tree(self.config()), "world": {}} != tree:
                 raise UsageError(f"{self.path} holds another study: name another --out, or take its study.yaml")
+            if self.samples() != samples:
+                self._note(samples)
             return
         for folder in (self.path, *(self.path / name for name in FOLDERS)):
             private_directory(folder)
-        write_atomically(self.path / "facts.json", to_json({"samples": samples}))
+        self._note(samples)
         write_atomically(self.path / "study.yaml", dump_yaml(to_tree(config)).encode())
 
     def config(self) -> StudyConfig:
         """The study that was begun here.
 
         Raises:
-            UsageError: none was.
+            UsageError: none was, or an earlier version began it.
         """
         if not (self.path / "study.yaml").exists():
             raise UsageError(f"{self.path} holds no study: start one with `hpcule study run FILE --out {self.path}`")
+        self.samples()
         return build(StudyConfig, load_yaml(self.path / "study.yaml"))
 
-    def samples(self) -> int:
-        """How many samples the study's data has."""
+    def samples(self) -> StudySamples:
+        """The samples that the study's results are of.
+
+        Raises:
+            UsageError: an earlier version began the study, and did not note which samples they are.
+        """
         path = self.path / "facts.json"
         with damage_named(path, "restore it"):
-            return int(read_json(path)["samples"])
+            facts = read_json(path)
+            if "training" in facts:
+                return StudySamples(int(facts["samples"]), str(facts["training"]), str(facts["test"]))
+            int(facts["samples"])
+        raise UsageError(
+            f"{self.path} was begun by an earlier version, whose results do not say which samples they are of: its "
+            "cells.csv and report.html stay as they are; run the study with another --out"
+        )
+
+    def _note(self, samples: StudySamples) -> None:
+        facts = {"samples": samples.n, "training": samples.training, "test": samples.test}
+        write_atomically(self.path / "facts.json", to_json(facts))
 
     def store(self, craft: str) -> Path:
         """The store of a craft."""
@@ -80,7 +99,7 @@ class StudyFolder:
 
     def result(self, key: str) -> dict[str, Any] | None:
         """What a finished item found, or None."""
-        return self._read("done", key)
+        return self._done.find(key)
 
     def best(self, crafts: Sequence[str]) -> str:
         """The craft whose loss ended lowest; crafts that failed are no candidates.
@@ -101,7 +120,7 @@ class StudyFolder:
 
     def finish(self, key: str, result: dict[str, Any]) -> None:
         """Note an item's result."""
-        write_atomically(self._file("done", key), to_json(result))
+        self._done.keep(key, result)
         self._file("running", key).unlink(missing_ok=True)
         self._file("failed", key).unlink(missing_ok=True)
 
@@ -131,6 +150,10 @@ class StudyFolder:
         elapsed = running["time"] - running["started"]
         left = elapsed * (1 - share) / share if share else None
         return ItemStatus("running", share, left, f"{running['stage']} on {running['host']}")
+
+    @property
+    def _done(self) -> Kept[dict[str, Any]]:
+        return Kept(self.path / "done", dict, dict)
 
     def _file(self, state: str, key: str) -> Path:
         return self.path / state / f"{key}.json"

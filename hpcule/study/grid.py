@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hpcule.config.digest import digest
 from hpcule.config.errors import UsageError
@@ -17,57 +17,72 @@ from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
 from hpcule.study.config import Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.recipe import read_recipe, with_recipe, without_mixture
+from hpcule.victim.job import Fingerprints, VictimJob
+from hpcule.victim.kinds import Kind, noise_basis
+from hpcule.victim.recipe import Recipe
 
-Role = Literal["protected", "untrained", "noise", "matched", "clean", "part"]
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
+LEVELS = 255
 LARGEST_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
 
 
 @dataclass(frozen=True)
+class StudySamples:
+    """The samples of a study.
+
+    Attributes:
+        n: number of training samples.
+        training, test: fingerprints of training and test samples, as the study opens them.
+    """
+
+    n: int
+    training: str
+    test: str
+
+
+@dataclass(frozen=True)
 class Craft:
-    """A store to be made; `key` names its folder and depends on its settings alone."""
+    """A store to be made; `key` names its folder and depends on its settings and on the samples."""
 
     key: str
     config: CraftConfig
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name of the craft on a terminal."""
         method = self.config.method
         settings = [f"{name} {getattr(method, name)}" for name in ("batch", "clusters") if hasattr(method, name)]
         return f"craft {method.name}, {', '.join([*settings, f'seed {self.config.seed}'])}"
 
 
 @dataclass(frozen=True)
-class Victim:
+class StudyVictim:
     """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
     best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples. `opening` is
     that of the crafts."""
 
     key: str
-    role: Role
-    config: VictimConfig
-    seed: int
-    recipe: str
+    job: VictimJob
+    recipe: Recipe
     crafts: tuple[str, ...]
     opening: Opening
 
     @property
     def title(self) -> str:
-        """For people."""
-        return f"victim on {self.role}, {self.recipe}, batch {self.config.batch}, seed {self.seed}"
+        """Name of the victim on a terminal."""
+        job = self.job
+        return f"victim on {job.kind}, {self.recipe.name}, batch {job.config.batch}, seed {job.seed}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid: the values of its factors, its crafts (see Victim), and its victims by role."""
+    """One point of the grid: the values of its factors, its crafts (see StudyVictim), and its victims by kind."""
 
     number: int
     factors: Mapping[str, Any]
     crafts: tuple[str, ...]
-    victims: Mapping[Role, str]
+    victims: Mapping[Kind, str]
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,11 @@ class Grid:
 
     cells: list[Cell]
     crafts: dict[str, Craft]
-    victims: dict[str, Victim]
+    victims: dict[str, StudyVictim]
 
 
-def expand(config: StudyConfig, samples: int) -> Grid:
-    """All cells of a study on so many samples.
+def expand(config: StudyConfig, samples: StudySamples) -> Grid:
+    """All cells of a study on these samples.
 
     Raises:
         UsageError: a cell with settings that its method or victim refuses, or with a batch near the number of samples.
@@ -90,7 +105,8 @@ def expand(config: StudyConfig, samples: int) -> Grid:
         try:
             _add_cell(grid, config, point, samples)
         except UsageError as error:
-            where = ", ".join(f"{name}={value}" for name, value in point.items())
+            shown = {**point, "recipe": point["recipe"].name}
+            where = ", ".join(f"{name}={value}" for name, value in shown.items())
             raise UsageError(f"cell {len(grid.cells)} ({where}): {error}") from None
     return grid
 
@@ -104,7 +120,7 @@ def _points(config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, combination, strict=True))
 
 
-def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: int) -> None:
+def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: StudySamples) -> None:
     config = config.variant(point.get("variant"))
     overrides = {"craft": [f"seed={point['seed']}"], "victim": []}
     for name in config.factors:
@@ -112,27 +128,32 @@ def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: i
         overrides[section].append(f"{setting}={json.dumps(point[name])}")
     crafts = _crafts(config, overrides["craft"], point["rate"])
     craft = crafts[0]
-    victim = _victim_config(config, overrides["victim"], point["recipe"])
+    victim = _victim_config(config, overrides["victim"])
+    recipe: Recipe = point["recipe"]
     for what, batch in (("craft", getattr(craft.method, "batch", 0)), ("victim", victim.batch)):
-        if batch > LARGEST_SHARE * (config.samples or samples if what == "victim" else samples):
-            raise UsageError(f"the {what} batch {batch} is near the {samples} samples: at most half of them")
-    made = tuple(_note_craft(grid, craft) for craft in crafts)
+        if batch > LARGEST_SHARE * (config.samples or samples.n if what == "victim" else samples.n):
+            raise UsageError(f"the {what} batch {batch} is near the {samples.n} samples: at most half of them")
+    made = tuple(_note_craft(grid, craft, samples) for craft in crafts)
     untrained = _untrained(craft)
-    basis = (_note_craft(grid, untrained),) if untrained else made[:1]
-    seed, recipe, opening = point["seed"], point["recipe"], craft.opening
-    victims: dict[Role, str] = {
-        "protected": _note_victim(grid, "protected", victim, seed, recipe, made, made, config, opening),
-        "clean": _note_victim(grid, "clean", victim, seed, without_mixture(recipe), (), "", config, opening),
-        # The noise depends on who shares a delta and on the budget, not on how the method was trained.
-        "noise": _note_victim(grid, "noise", victim, seed, recipe, basis, _sharing(craft, basis), config, opening),
-    }
-    if read_recipe(recipe).share is not None:
-        victims["part"] = _note_victim(grid, "part", victim, seed, recipe, (), "", config, opening)
+    basis = (_note_craft(grid, untrained, samples),) if untrained else made[:1]
+    crafts_of: dict[Kind, tuple[str, ...]] = {"protected": made, "clean": (), "noise": basis}
+    if recipe.share is not None:
+        crafts_of["part"] = ()
     if config.matched_noise:
-        victims["matched"] = _note_victim(grid, "matched", victim, seed, recipe, made, made, config, opening)
+        crafts_of["matched"] = made
     if untrained:
-        victims["untrained"] = _note_victim(grid, "untrained", victim, seed, recipe, basis, basis, config, opening)
-    grid.cells.append(Cell(len(grid.cells), point, made, victims))
+        crafts_of["untrained"] = basis
+    # The noise depends on what shares a delta and on the budget, not on how the method was trained.
+    noise = _noise_basis(craft) or basis
+    opening = craft.opening
+    training, test = digest(samples.training, to_tree(opening), config.samples), digest(samples.test, to_tree(opening))
+    victims: dict[Kind, str] = {}
+    for kind, needed in crafts_of.items():
+        job = VictimJob.of(victim, recipe, kind, point["seed"])
+        seen = Fingerprints(training, test, store=digest(needed), noise=digest(noise))
+        victims[kind] = job.key(seen)
+        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], job, recipe, needed, opening))
+    grid.cells.append(Cell(len(grid.cells), {**point, "recipe": recipe.name}, made, victims))
 
 
 def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[CraftConfig]:
@@ -155,9 +176,9 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
     return [dataclasses.replace(plain, method=dataclasses.replace(method, learning_rate=value)) for value in rates]
 
 
-def _victim_config(config: StudyConfig, overrides: list[str], recipe: str) -> VictimConfig:
+def _victim_config(config: StudyConfig, overrides: list[str]) -> VictimConfig:
     tree = with_overrides(merged(to_tree(config.victim), {}), overrides)
-    return with_recipe(build(VictimConfig, tree, "victim."), recipe)
+    return build(VictimConfig, tree, "victim.")
 
 
 def _untrained(craft: CraftConfig) -> CraftConfig | None:
@@ -165,55 +186,33 @@ def _untrained(craft: CraftConfig) -> CraftConfig | None:
     return dataclasses.replace(craft, method=method) if method else None
 
 
-def _sharing(craft: CraftConfig, basis: tuple[str, ...]) -> Any:
-    """What the random-noise control of a craft depends on: the craft itself where its clusters or its deltas do it."""
+def _noise_basis(craft: CraftConfig) -> tuple[object, ...] | None:
+    """All that the random-noise control of a craft depends on; None: on its store, which is not there yet."""
     method = find(craft.method.name)
-    unit = method.unit(craft.method)
-    if unit == "cluster" or not method.facts.bounded:
-        return basis
-    budget = method.budget(craft.method, (1, 1, 1), 255)
-    free = f" beside {budget.free_pixels}" if budget.free_pixels else ""
-    norm = "" if budget.norm == "linf" else f"{budget.norm} "
-    return f"{unit} {norm}{budget.epsilon:g}{free}"
+    # A budget for one value of 8 bits stands for that of the samples, which all crafts share.
+    return noise_basis(method.unit(craft.method), method.budget(craft.method, (1, 1, 1), LEVELS), LEVELS)
 
 
-def _note_craft(grid: Grid, config: CraftConfig) -> str:
+def _note_craft(grid: Grid, config: CraftConfig, samples: StudySamples) -> str:
     settings = to_tree(config)
     del settings["world"]
-    key = digest("craft", settings)
+    key = digest("craft", settings, samples.training)
     grid.crafts.setdefault(key, Craft(key, config))
     return key
 
 
-def _note_victim(
-    grid: Grid,
-    role: Role,
-    victim: VictimConfig,
-    seed: int,
-    recipe: str,
-    crafts: tuple[str, ...],
-    identity: object,
-    config: StudyConfig,
-    opening: Opening,
-) -> str:
-    training = (to_tree(victim), recipe, seed, identity)
-    key = digest(role, *training, config.data, config.test, to_tree(opening), config.samples)
-    grid.victims.setdefault(key, Victim(key, role, victim, seed, recipe, crafts, opening))
-    return key
-
-
-def find_item(grid: Grid, key: str) -> Craft | Victim:
+def find_item(grid: Grid, key: str) -> Craft | StudyVictim:
     """The craft or victim of that key.
 
     Raises:
         UsageError: there is none.
     """
-    items: dict[str, Craft | Victim] = {**grid.crafts, **grid.victims}
+    items: dict[str, Craft | StudyVictim] = {**grid.crafts, **grid.victims}
     if key not in items:
         raise UsageError(unknown("item", key, sorted(items)))
     return items[key]
 
 
 def name_of(factor: str) -> str:
-    """A factor for people: `craft.method.batch` is the craft batch, `victim.batch` the victim batch."""
+    """Name of a factor in reports: `craft.method.batch` is the craft batch, `victim.batch` the victim batch."""
     return factor.replace("craft.method.", "craft ").replace("craft.", "craft ").replace(".", " ").replace("_", " ")

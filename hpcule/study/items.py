@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -21,14 +20,40 @@ from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
-from hpcule.study.grid import Craft, Grid, Victim
+from hpcule.study.grid import Craft, Grid, StudySamples, StudyVictim
+from hpcule.victim.job import fingerprint_of
 from hpcule.victim.published import Published
-from hpcule.victim.training import train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
 Report = Callable[[str, int, int], None]
+
+
+def open_samples(config: StudyConfig) -> tuple[Source, Source]:
+    """A study's training and test samples, as the crafts of its first cell open them.
+
+    Raises:
+        DataError: the data cannot be opened, or training and test samples do not belong to one task.
+        UsageError: more samples asked for than there are.
+    """
+    source, test = _source(config.data, config.opening), _test(config.data, config.test, config.opening)
+    check_same_task(source, test)
+    return source, test
+
+
+def samples_of(source: Source, test: Source) -> StudySamples:
+    """The number of training samples, and what training and test samples are, by content; reads them all."""
+    return StudySamples(len(source), fingerprint_of(source), fingerprint_of(test))
+
+
+def require_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
+    """Raise DataError where the data is no longer what the study was begun on, or last run on."""
+    if samples_of(*open_samples(config)) != folder.samples():
+        raise DataError(
+            f"the samples of {config.data} have changed since this study was submitted: run or submit it again, "
+            "which does again what depends on them"
+        )
 
 
 def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, report: Report) -> None:
@@ -91,7 +116,7 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
         folder.finish(craft.key, {"kind": "craft", "title": craft.title, "settings": settings, **summary, **told})
 
 
-def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Report) -> None:
+def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Report) -> None:
     """Train one victim and note its result, or its failure, which is raised again."""
     beat = Beat(folder, victim.key)
 
@@ -110,7 +135,7 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: Victim, world: W
 
 
 def _train(
-    folder: StudyFolder, config: StudyConfig, victim: Victim, world: World, report: Callable[[int, int], None]
+    folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Callable[[int, int], None]
 ) -> dict[str, Any]:
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(Vault(folder.store(craft))) if craft else None
@@ -120,14 +145,11 @@ def _train(
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
-    settings, train, owned = data.training_set(victim.config, victim.role, reader, victim.recipe, victim.seed)
-    tests = Published(test, resident=resident)
-    result = train_victim(settings, train, tests, world, victim.seed, report, owned)[1]
-    found = dataclasses.asdict(result)
-    del found["gradient_norms"]
+    result = victim.job.train(data, reader, Published(test, resident=resident), world, report)[1]
+    found = {name: value for name, value in result.document().items() if name != "gradient_norms"}
     return {
         "kind": "victim",
-        "role": victim.role,
+        "role": victim.job.kind,
         "title": victim.title,
         "craft": craft,
         "chance": chance_level(test.labels),

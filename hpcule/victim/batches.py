@@ -14,7 +14,7 @@ from hpcule.victim.countermeasures.mixing import Mixed, mix
 from hpcule.victim.countermeasures.projection import fit_directions, project
 from hpcule.victim.countermeasures.purify import PURIFICATIONS, purification
 from hpcule.victim.countermeasures.squeeze import squeeze
-from hpcule.victim.countermeasures.table import Applied, countermeasure
+from hpcule.victim.countermeasures.table import Applied
 from hpcule.victim.fixmatch import FewLabels, FixMatch
 from hpcule.victim.published import Published
 from hpcule.world.keyed import key
@@ -30,19 +30,17 @@ class Batches:
             UsageError: the recipe is for images, and these are recordings; or for more labels than there are.
         """
         source = train.source
-        named = [*config.countermeasures, *([config.augment] if config.augment != "none" else [])]
-        if source.rate is not None and named:
-            raise UsageError(f"{', '.join(named)}: for images, and {source.name} holds recordings")
-        steps = [countermeasure(text) for text in config.countermeasures]
+        steps = config.countermeasures
+        if source.rate is not None and steps.steps:
+            raise UsageError(f"{', '.join(steps.written())}: for images, and {source.name} holds recordings")
         self._train = squeezed(train, config, seed, device)
         self._train.load()
-        projected = any(step.name == "projection" for step in steps)
-        self._directions = fit_directions(self._train, seed, device) if projected else None
-        self._each = [step for step in steps if step.stage == "batch"]
-        few = next((int(step.strength or 0) for step in steps if step.stage == "few"), None)
-        self._fixmatch = None if few is None else FixMatch(self._train, few, seed)
-        self._mixes = [step for step in steps if step.stage == "labels"]
-        self._crop_flip = config.augment == "crop-flip"
+        self._directions = fit_directions(self._train, seed, device) if steps.named("projection") else None
+        self._each = steps.at("batch")
+        few = steps.named("fixmatch")
+        self._fixmatch = FixMatch(self._train, int(few.strength or 0), seed) if few else None
+        self._mixes = steps.at("labels")
+        self._crop_flip = steps.named("crop-flip") is not None
         self._seed, self._device = seed, device
 
     def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed | FewLabels:
@@ -68,9 +66,8 @@ def squeezed(train: Published, config: VictimConfig, seed: int, device: torch.de
     Raises:
         UsageError, DataError: a step purifies with a model that cannot be had; see `purification`.
     """
-    for step in map(countermeasure, config.countermeasures):
-        if step.stage == "samples":
-            train = train.through(_change(step, config, train.source.levels, seed, device))
+    for step in config.countermeasures.at("samples"):
+        train = train.through(_change(step, config, train.source.levels, seed, device))
     return train
 
 

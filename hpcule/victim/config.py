@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hpcule.config.ranges import check_ranges, setting
-from hpcule.victim.countermeasures.table import check_together, feature_step
+from hpcule.victim.countermeasures.table import PLAIN, Countermeasures, Stage
 
+OptimizerName = Literal["sgd", "adam", "lars", "lamb"]
 SMALLEST_MICRO_BATCH = 4
 """Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of
 which BatchNorm has no variance."""
@@ -35,7 +38,7 @@ class VictimConfig:
     """Global; the last batches of an epoch differ by one sample instead of leaving a small rest."""
     micro_batch: int | None = setting(None, at_least=SMALLEST_MICRO_BATCH)
     """Samples that a worker takes at a time; a larger share of a batch is cut, and its gradients add up."""
-    optimizer: Literal["sgd", "adam", "lars", "lamb"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: float = setting(0.1, above=0)
     """Cosine to 0, stepped every batch, after a linear warm-up."""
     warmup_epochs: float = setting(1.0, at_least=0)
@@ -46,10 +49,9 @@ class VictimConfig:
     """Weight decay of the optimizer."""
     batch_norm: Literal["local", "synchronised"] = "local"
     """Statistics over the samples that a worker takes at a time, or over those of all workers."""
-    augment: Literal["none", "crop-flip"] = "none"
-    """crop-flip: zero padding of an eighth of the width, random crop, horizontal flip."""
-    countermeasures: tuple[str, ...] = ()
-    """Against the protection, in the order in which they act: jpeg-10, cutout, ..."""
+    countermeasures: Countermeasures = PLAIN
+    """Steps of the training in the order in which they act: crop-flip, jpeg-10, cutout, mix-0.5, ...; crop-flip is zero
+    padding of an eighth of the width, a random crop and a horizontal flip."""
     weight_noise: float = setting(0.0, at_least=0)
     """Deviation of Gaussian noise on all weights while gradients are taken, for networks that bear it; it rises from 0
     over the first half of the steps."""
@@ -67,11 +69,14 @@ class VictimConfig:
     """Record the norms of the gradients' parts every so many steps, to estimate the gradient noise scale. The parts are
     the workers' shares of a batch; a single worker needs `micro_batch`."""
 
+    replaced: ClassVar[Mapping[str, Callable[[object], str]]] = {
+        "augment": lambda value: f"countermeasures=[{'plain' if value == 'none' else value}]"
+    }
+
     def __post_init__(self) -> None:
         """Check ranges, and which settings go together."""
         check_ranges(self)
-        check_together(self.countermeasures, crop_flip=self.augment == "crop-flip")
-        learner = feature_step(self.countermeasures)
+        learner = self.countermeasures.features
         if self.weight_noise and (self.engine != "ddp" or self.noise_scale_every is not None):
             raise ValueError("weight_noise needs engine=ddp, and goes with no noise_scale_every")
         if learner and (self.engine != "ddp" or self.weight_noise or self.noise_scale_every is not None):
@@ -84,3 +89,7 @@ class VictimConfig:
             raise ValueError("noise_scale_every needs engine=ddp: DeepSpeed hides the workers' own gradients")
         if self.evaluate_every is not None and self.target is None:
             raise ValueError("evaluate_every looks for a target: set victim.target too")
+
+    def without(self, *stages: Stage) -> VictimConfig:
+        """The settings without the countermeasures of these stages."""
+        return dataclasses.replace(self, countermeasures=self.countermeasures.without(*stages))

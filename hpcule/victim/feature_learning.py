@@ -23,7 +23,6 @@ from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, unifor
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import feature_step
 from hpcule.victim.linear_layer import gathered, probed
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
@@ -112,7 +111,7 @@ def look_epochs(epochs: int) -> set[int]:
 
 class _Learning:
     def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
-        step = feature_step(config.countermeasures)
+        step = config.countermeasures.features
         assert step is not None
         assert step.strength is not None
         self.name, self.preset, self.world, self.seed = step.name, PRESETS[step.name], world, seed

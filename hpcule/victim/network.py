@@ -12,7 +12,6 @@ from hpcule.nets import build
 from hpcule.nets.encoder import Encoder, load_encoder
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.world.keyed import key
 from hpcule.world.precision import has_fast_bf16, place
 
@@ -23,7 +22,7 @@ def build_network(config: VictimConfig, source: Source, seed: int, device: torch
     Raises:
         UsageError, DataError: it begins with weights that cannot be had; see `load_encoder`.
     """
-    if any(countermeasure(text).name == "fine-tune" for text in config.countermeasures):
+    if config.countermeasures.named("fine-tune"):
         network: nn.Module = Transferred(trained_encoder(config), source.class_count, key(seed, "victim init") % 2**63)
         place(network, device)
         return network

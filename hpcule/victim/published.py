@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,110 +9,11 @@ from torch import Tensor
 from hpcule.data.reader import to_tensor
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.working import WorkingFile
-from hpcule.publish.carry import Publish, publishing
-from hpcule.store.budget import magnitude
-from hpcule.store.read import StoreReader
-from hpcule.world.keyed import bits, key
+from hpcule.publish.carry import Publish
+from hpcule.victim.kinds import clean
 
 BLOCK = 1024
 """Samples read at a time."""
-
-
-Kind = Literal["clean", "part", "noise", "matched", "protected", "untrained"]
-"""Of a training set: two controls on clean samples, two on random noise, and what a store publishes."""
-
-
-def publisher(kind: Kind, store: StoreReader | None, seed: int, source: Source) -> Publish:
-    """What becomes of a clean sample of `source` in a training set of this kind; clean ones need no store."""
-    if kind in ("clean", "part"):
-        return clean
-    assert store is not None
-    if kind in ("noise", "matched"):
-        return random_noise(store, seed, source, matched=kind == "matched")
-    return publishing(store, source)
-
-
-def clean(ids: Ids, samples: Samples) -> Samples:
-    """The clean control: published as they are."""
-    return samples
-
-
-def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool = False) -> Publish:
-    """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
-
-    A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
-    against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
-    each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
-    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
-    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. What was padded
-    in `source`, whose store this is, stays as it is.
-    """
-    manifest = store.manifest
-    if manifest.norm == "l0":
-        return _random_pixels(store, int(manifest.epsilon), seed)
-    noise = _random_signs(store, seed, source, matched=matched)
-    if not manifest.free_pixels:
-        return noise
-    pixels = _random_pixels(store, manifest.free_pixels, seed)
-    return lambda ids, samples: pixels(ids, noise(ids, samples))
-
-
-def noise_basis(store: StoreReader) -> tuple[object, ...] | None:
-    """All that `random_noise` on the store's samples depends on besides the seed; None: on the store itself.
-
-    Clusters, and deltas of which the noise takes the strength, are the store's own.
-    """
-    manifest = store.manifest
-    unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
-    if unbounded or manifest.unit not in ("sample", "class"):
-        return None
-    return manifest.unit, manifest.norm, manifest.epsilon, manifest.free_pixels
-
-
-def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: bool) -> Publish:
-    manifest = store.manifest
-    values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
-    unbounded = manifest.norm == "linf" and manifest.epsilon >= manifest.levels
-    level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
-    purpose = key(seed, "random-noise control")
-
-    def publish(ids: Ids, samples: Samples) -> Samples:
-        group = store.group(ids)
-        words = bits(purpose, ids if group is None else group, -(-values // 64))
-        up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
-        strength = np.int32(level)
-        own = source.lengths(ids).reshape(-1, 1, 1, 1)
-        if matched or unbounded:
-            delta = store.delta(ids)
-            if manifest.free_pixels:
-                delta = np.clip(delta, -int(level), int(level))
-            root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
-            strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
-        noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
-        noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
-        return noisy
-
-    return publish
-
-
-def _random_pixels(store: StoreReader, count: int, seed: int) -> Publish:
-    manifest = store.manifest
-    channels, height, width = manifest.sample_shape
-    purpose = key(seed, "random-pixel control")
-
-    def publish(ids: Ids, samples: Samples) -> Samples:
-        group = store.group(ids)
-        words = bits(purpose, ids if group is None else group, 2 * count)
-        places = (words[:, :count] % np.uint64(height * width)).astype(np.int64)
-        corners = (words[:, count:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
-        noisy: Samples = samples.copy()
-        rows = np.arange(len(samples))[:, None]
-        # A view of the copy, channels last: [n, H * W, C].
-        pixels = np.moveaxis(noisy.reshape(len(noisy), channels, -1), 1, 2)
-        pixels[rows, places] = corners.astype(samples.dtype) * samples.dtype.type(manifest.levels)
-        return noisy
-
-    return publish
 
 
 class Published:

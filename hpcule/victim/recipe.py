@@ -6,132 +6,101 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 from hpcule.nets import check_network
 from hpcule.nets.pretrained import ARCHITECTURES
-from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import (
-    COUNTERMEASURES,
-    check_together,
-    countermeasure,
-    refit_step,
-    split_strength,
-)
+from hpcule.victim.config import OptimizerName, VictimConfig
+from hpcule.victim.countermeasures.table import PLAIN, Countermeasures
 
-OWN_SETTINGS: dict[str, dict[str, Any]] = {
+
+class OwnSettings(TypedDict, total=False):
+    """Settings that a recipe changes besides its steps and its network."""
+
+    optimizer: OptimizerName
+    learning_rate: float
+
+
+OWN_SETTINGS: dict[str, OwnSettings] = {
     "vit": {"optimizer": "adam", "learning_rate": 5e-4},
     "fine-tune": {"learning_rate": 0.01},
 }
-"""Of networks and steps that do not learn with the settings of the others."""
+"""Settings of networks and steps that do not learn with those of the others."""
 TRANSFERS = ("fine-tune", "linear-probe")
 """Steps that begin with trained weights."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a victim trains, and on what.
+    """How a victim trains: `victim.countermeasures` and `victim.network` in one text.
 
     Attributes:
-        crop_flip: random crops and flips, ordinary augmentation.
-        countermeasures: texts for `countermeasure`, in the order in which they act.
-        mix: share of the samples that are taken as published, clean ones being mixed in; None: all.
+        countermeasures: its steps.
         network: by name; None: the one of the settings.
+        name: as the user wrote it; two spellings of the same steps are the same recipe.
     """
 
-    crop_flip: bool
-    countermeasures: tuple[str, ...]
-    mix: float | None
+    countermeasures: Countermeasures = PLAIN
     network: str | None = None
+    name: str = field(default="plain", compare=False)
 
-    @property
-    def share(self) -> float | None:
-        """Share of the samples that are published; the thief has the others clean. None: all are published."""
-        refit = refit_step(self.countermeasures)
-        return 1 - (refit.strength or 0) / 100 if refit else self.mix
+    @classmethod
+    def parse(cls, value: object) -> Recipe:
+        """Read steps joined with `+`, and a network.
+
+        Raises:
+            UsageError: the steps cannot be read, see `Countermeasures.parse`, or the network is unknown.
+        """
+        if not isinstance(value, str):
+            raise UsageError(f"{value}: expected a recipe, for example crop-flip+jpeg-10")
+        listed, at, network = value.partition("@")
+        try:
+            steps = Countermeasures.parse(listed)
+            _check_network(value, network if at else None, steps)
+        except UsageError as error:
+            raise UsageError(f"recipe {value}: {error}") from None
+        return cls(steps, network or None, value)
+
+    def written(self) -> str:
+        """The text that `parse` reads."""
+        return self.name
 
     @property
     def title(self) -> str:
-        """For people."""
-        parts = ["random crop and flip"] if self.crop_flip else []
-        parts += [countermeasure(text).title for text in self.countermeasures]
-        if self.mix is not None:
-            parts.append(f"{100 * self.mix:g}% protected, the rest clean")
+        """Name of the recipe in reports."""
+        title = self.countermeasures.title or "no augmentation"
+        return f"{title}, network {self.network}" if self.network else title
+
+    @property
+    def share(self) -> float | None:
+        """Share of the samples that are published; the attacker has the others clean. None: all are published."""
+        return self.countermeasures.share
+
+    @property
+    def whole(self) -> Recipe:
+        """The recipe on samples of one kind, without a mixture: what a clean control trains by."""
+        steps = self.countermeasures.without("mixture")
+        return Recipe(steps, self.network, f"{steps}@{self.network}" if self.network else str(steps))
+
+    def applied(self, config: VictimConfig) -> VictimConfig:
+        """The settings of a victim that trains by this recipe; it replaces their countermeasures."""
+        changed = dataclasses.replace(config, countermeasures=self.countermeasures)
         if self.network is not None:
-            parts = [*(parts or ["no augmentation"]), f"network {self.network}"]
-        return ", ".join(parts) or "no augmentation"
+            changed = dataclasses.replace(changed, network=self.network)
+        for name in (self.network, *(step.name for step in self.countermeasures.steps)):
+            changed = dataclasses.replace(changed, **OWN_SETTINGS.get(name or "", {}))
+        return changed
 
 
-def read_recipe(text: str) -> Recipe:
-    """Read steps joined with `+`, and a network.
-
-    Raises:
-        UsageError: a step is unknown, has a strength that it cannot have, stands there twice, or beside one that it
-            does not go with; or the network is unknown.
-    """
-    listed, at, network = text.partition("@")
-    steps = listed.split("+")
-    _check_network(text, network if at else None, steps)
-    if len({split_strength(step)[0] for step in steps}) < len(steps):
-        raise UsageError(f"recipe {text}: a step stands there twice")
-    crop_flip, mix, names = False, None, []
-    for step in steps:
-        name, strength = split_strength(step)
-        if step == "plain" and len(steps) == 1:
-            continue
-        if step == "crop-flip":
-            crop_flip = True
-        elif name == "mix":
-            if strength is None or not 0 < strength < 1:
-                raise UsageError(f"recipe {text}: mix-0.5 has half of the samples clean; a share between 0 and 1")
-            mix = strength
-        elif name in COUNTERMEASURES:
-            names.append(step)
-            countermeasure(step)
-        else:
-            raise UsageError(unknown("step of a recipe", step, ("plain", "crop-flip", "mix-0.5", *COUNTERMEASURES)))
-    check_together(names, crop_flip=crop_flip)
-    if mix is not None and refit_step(names):
-        raise UsageError(f"recipe {text}: either mixes clean samples in, or fits the last layer to them")
-    return Recipe(crop_flip, tuple(names), mix, network or None)
-
-
-def _check_network(text: str, network: str | None, steps: list[str]) -> None:
-    """Trained weights need an architecture that comes with them; all else is trained from scratch."""
-    transfer = next((step for step in steps if step in TRANSFERS), None)
+def _check_network(text: str, network: str | None, steps: Countermeasures) -> None:
+    """Refuse networks without trained weights where a step needs them, and unknown ones."""
+    transfer = any(steps.named(name) for name in TRANSFERS)
     if transfer and network is None:
-        raise UsageError(f"recipe {text}: say which trained network, as in {text}@{next(iter(ARCHITECTURES))}")
+        raise UsageError(f"say which trained network, as in {text}@{next(iter(ARCHITECTURES))}")
     if transfer and network not in ARCHITECTURES:
-        raise UsageError(f"recipe {text}: {unknown('network', network or '', ARCHITECTURES)}")
+        raise UsageError(unknown("network", network or "", ARCHITECTURES))
     if network is not None and not transfer:
-        try:
-            check_network(network)
-        except UsageError as error:
-            raise UsageError(f"recipe {text}: {error}") from None
-
-
-def check_recipes(names: tuple[str, ...]) -> None:
-    """Raise UsageError for recipes that cannot be read."""
-    for name in names:
-        read_recipe(name)
-
-
-def with_recipe(config: VictimConfig, text: str) -> VictimConfig:
-    """The settings of a victim that trains by this recipe."""
-    steps = read_recipe(text)
-    changed: dict[str, Any] = {"augment": "crop-flip" if steps.crop_flip else "none"}
-    if steps.network is not None:
-        changed["network"] = steps.network
-    for name in (steps.network, *steps.countermeasures):
-        changed |= OWN_SETTINGS.get(name or "", {})
-    return dataclasses.replace(config, countermeasures=steps.countermeasures, **changed)
-
-
-def without_mixture(text: str) -> str:
-    """The recipe on samples of one kind: what a clean control of `text` trains by."""
-    listed, at, network = text.partition("@")
-    steps = [step for step in listed.split("+") if split_strength(step)[0] != "mix"]
-    return ("+".join(steps) or "plain") + at + network
+        check_network(network)

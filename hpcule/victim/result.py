@@ -1,8 +1,11 @@
-"""What a victim reached."""
+"""What training one victim finds, epoch by epoch."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 from hpcule.world.gradient_norms import GradientNorms
 
@@ -16,28 +19,69 @@ class EpochResult:
     test: float
 
 
+class EpochDocument(TypedDict):
+    """Accuracy in [0, 1] after one epoch, on the training set as published and on the clean test set."""
+
+    epoch: int
+    train: float
+    test: float
+
+
+class ResultDocument(TypedDict):
+    """A victim's result as JSON holds it; see `VictimResult`."""
+
+    seed: int
+    steps: int
+    seconds: float
+    curve: list[EpochDocument]
+    steps_to_target: int | None
+    gradient_norms: list[tuple[int, dict[str, Any]]]
+    alignment: float | None
+    uniformity: float | None
+
+
 @dataclass
 class VictimResult:
     """One trained victim."""
 
     seed: int
     steps: int = 0
+    """Number of optimizer steps."""
     seconds: float = 0.0
+    """Wall time of training and testing, without reading."""
     curve: list[EpochResult] = field(default_factory=list)
     steps_to_target: int | None = None
-    """Steps after which a test first reached the recipe's target; None where none did, or none was set."""
+    """Number of steps after which a test first reached `victim.target`; None if no test did, or no target is set."""
     gradient_norms: list[tuple[int, GradientNorms]] = field(default_factory=list)
-    """With the step that they are of; empty unless the recipe asks for them."""
+    """Norms of the gradients of some steps, counted from 0; empty unless `victim.noise_scale_every` asks for them."""
     alignment: float | None = None
+    """Alignment of two views of test samples, where features are learned first."""
     uniformity: float | None = None
-    """Of the features of test samples, where features are learnt first."""
+    """Uniformity of the features of test samples, where features are learned first."""
 
     @property
     def last(self) -> EpochResult:
-        """After the last epoch: the figure that counts."""
+        """The result of the last epoch: the figure that counts."""
         return self.curve[-1]
 
     @property
     def best(self) -> EpochResult:
         """The epoch with the highest test accuracy: an early peak is a known leak of protection."""
         return max(self.curve, key=lambda result: result.test)
+
+    def document(self) -> ResultDocument:
+        """The result for JSON."""
+        document: ResultDocument = dataclasses.asdict(self)  # type: ignore[assignment]
+        return document
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> VictimResult:
+        """Read what `document` wrote; other entries are left out.
+
+        Raises:
+            KeyError, TypeError: an entry is missing, or is not what it should be.
+        """
+        values = {entry.name: document[entry.name] for entry in dataclasses.fields(cls)}
+        values["curve"] = [EpochResult(**epoch) for epoch in values["curve"]]
+        values["gradient_norms"] = [(step, GradientNorms(**norms)) for step, norms in values["gradient_norms"]]
+        return cls(**values)

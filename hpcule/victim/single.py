@@ -14,13 +14,13 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.config.version import __version__
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
-from hpcule.publish.carry import publishing
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.published import Published, clean
-from hpcule.victim.training import train_victim
+from hpcule.victim.job import VictimJob
+from hpcule.victim.published import Published
+from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 
@@ -68,13 +68,14 @@ def train(
     if source.labels is None:
         raise DataError(f"{source.name} has no labels to train a victim with")
     resident = config.world.resident_mebibytes * 2**20
-    samples = Published(source, publishing(store, source) if store else clean, resident=resident)
-    _, result = train_victim(
-        config.victim,
-        samples,
+    mixture = config.victim.countermeasures.at("mixture")
+    if mixture and not store:
+        raise UsageError(f"victim.countermeasures={mixture[0]}: mixes clean samples with protected ones: give --store")
+    _, result = VictimJob(config.victim, "protected" if store else "clean", config.seed).train(
+        TrainingData.of(source, None, resident),
+        store,
         Published(test, resident=resident),
         world,
-        config.seed,
         lambda done, total: report("training", done, total),
     )
     results = {
@@ -86,7 +87,7 @@ def train(
         "last": result.last.test,
         "best": result.best.test,
         "best_epoch": result.best.epoch,
-        **dataclasses.asdict(result),
+        **result.document(),
     }
     if world.leads:
         private_directory(out)

@@ -18,7 +18,6 @@ from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.adversarial import attacked, build_adversary
 from hpcule.victim.countermeasures.mixing import Mixed
-from hpcule.victim.countermeasures.table import feature_step
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
@@ -57,7 +56,7 @@ def train_network(
             recipe is one of those that learn features first.
         HpculeError: the network diverged.
     """
-    if learner := feature_step(config.countermeasures):
+    if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, result = TrainingSchedule.of(config, len(train)), VictimResult(seed)
     if len(train) // schedule.steps_an_epoch < 2 * world.size:

@@ -9,7 +9,7 @@ from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import feature_step, refit_step, without_refit
+from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
 from hpcule.victim.linear_layer import refit, train_probe
 from hpcule.victim.published import Published
@@ -27,18 +27,20 @@ def train_victim(
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     owned: Published | None = None,
+    after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
 ) -> tuple[nn.Module | None, VictimResult]:
     """A victim's network, in evaluation mode, and what it reaches; see `train_network`.
 
     There is no such network where features come first.
 
     Args:
-        owned: clean samples that the thief has, for recipes whose last layer is fitted to them, and for no others.
+        owned: clean samples that the attacker has, for recipes whose last layer is fitted to them, and for no others.
+        after_epoch: called with the number of epochs done and the network, where a network is trained as a whole.
 
     Raises:
         UsageError: there are none for such a recipe, or features are to be learnt of recordings.
     """
-    if learner := feature_step(config.countermeasures):
+    if learner := config.countermeasures.features:
         if train.source.rate is not None:
             raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
         if learner.name != "linear-probe":
@@ -46,11 +48,9 @@ def train_victim(
         result = train_probe(config, train, test, world, seed)
         report(1, 1)
         return None, result
-    last = refit_step(config.countermeasures)
-    if last and owned is None:
-        name = f"{last.name}-{last.strength:g}"
-        raise UsageError(f"{name} needs clean samples beside the published ones: only hpcule evaluate has them")
-    network, result = train_network(config, train, test, world, seed, report)
+    if config.countermeasures.refit and owned is None:
+        raise UsageError(f"{config.countermeasures.refit} needs clean samples, and none are withheld here")
+    network, result = train_network(config, train, test, world, seed, report, after_epoch)
     if owned is not None:
         result = refit(network, result, config, owned, test, world)
     return network, result
@@ -58,7 +58,7 @@ def train_victim(
 
 def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
     """How many samples a victim trains on and tests in all, of training and test sets of these sizes."""
-    if learner := feature_step(config.countermeasures):
+    if learner := config.countermeasures.features:
         if learner.strength is None:
             return 0.0, samples + tests
         epochs = int(learner.strength)
@@ -70,12 +70,11 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
     """The recipe with so many steps, or so many epochs of learning features, and with nothing to look for."""
-    others = without_refit(config.countermeasures)
-    short = dataclasses.replace(
-        config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None, countermeasures=others
+    steps = config.countermeasures.without("after", "mixture")
+    learner = steps.features
+    if learner and learner.strength is not None:
+        shorter = dataclasses.replace(learner, strength=float(length))
+        steps = Countermeasures((*steps.without("features").steps, shorter))
+    return dataclasses.replace(
+        config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None, countermeasures=steps
     )
-    learner = feature_step(config.countermeasures)
-    if learner is None or learner.strength is None:
-        return short
-    others = tuple(text for text in others if feature_step([text]) is None)
-    return dataclasses.replace(short, countermeasures=(*others, f"{learner.name}-{length}"))

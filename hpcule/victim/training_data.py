@@ -13,9 +13,9 @@ from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import without_refit
-from hpcule.victim.published import Kind, Published, publisher
-from hpcule.victim.recipe import read_recipe
+from hpcule.victim.countermeasures.table import Countermeasures
+from hpcule.victim.kinds import Kind, publisher
+from hpcule.victim.published import Published
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
 
@@ -52,55 +52,52 @@ class TrainingData:
         return cls(source, np.sort(order(key(0, "victim subset"), ids)[:samples]), resident)
 
     def training_set(
-        self, config: VictimConfig, kind: Kind, store: StoreReader | None, name: str, seed: int
+        self, config: VictimConfig, kind: Kind, store: StoreReader | None, seed: int
     ) -> tuple[VictimConfig, Published, Published | None]:
         """A victim's settings, its training set, and the clean samples to which its last layer is fitted, if it is.
 
         Args:
-            config: by the recipe.
+            config: whose countermeasures say which samples are published.
             kind: of the set.
             store: whose perturbation it has; clean samples need none.
-            name: of the recipe.
             seed: of random noise, and of what is mixed.
 
         Raises:
             UsageError: hardly any sample is left clean where the recipe needs some.
         """
         if kind == "part":
-            return *self.clean_part(config, name, seed), None
-        recipe = read_recipe(name)
-        owned = self.owned(name, seed) if recipe.share is not None and recipe.mix is None else None
-        return config, self.published(publisher(kind, store, seed, self.source), name, seed), owned
+            return *self.clean_part(config, seed), None
+        steps = config.countermeasures
+        owned = self.owned(steps, seed) if steps.refit else None
+        return config, self.published(publisher(kind, store, seed, self.source), steps, seed), owned
 
-    def published(self, publish: Publish, name: str, seed: int) -> Published:
-        """The training set of a recipe: all of it through `publish`, or what the thief does not have clean."""
-        recipe, ids = read_recipe(name), self.ids
-        if recipe.share is not None:
-            protected = self._protected(recipe.share, seed)
-            if recipe.mix is not None:
+    def published(self, publish: Publish, steps: Countermeasures, seed: int) -> Published:
+        """The training set: all of it through `publish`, or what the attacker does not have clean."""
+        ids = self.ids
+        if steps.share is not None:
+            protected = self._protected(steps.share, seed)
+            if steps.mix is not None:
                 publish = mixture(publish, protected)
             else:
                 ids = protected
         return Published(self.source, publish, ids=ids, resident=self.resident)
 
-    def owned(self, name: str, seed: int) -> Published:
-        """The samples that the thief of a recipe has clean.
+    def owned(self, steps: Countermeasures, seed: int) -> Published:
+        """The samples that the attacker has clean.
 
         Raises:
             UsageError: hardly any.
         """
-        share = read_recipe(name).share
-        assert share is not None
-        ids = np.setdiff1d(self.ids, self._protected(share, seed), assume_unique=True)
+        assert steps.share is not None
+        ids = np.setdiff1d(self.ids, self._protected(steps.share, seed), assume_unique=True)
         if len(ids) < FEWEST:
-            raise UsageError(f"recipe {name}: of {len(self.ids)} samples {len(ids)} stay clean")
+            raise UsageError(f"{steps}: of {len(self.ids)} samples {len(ids)} stay clean")
         return Published(self.source, ids=ids, resident=self.resident)
 
-    def clean_part(self, config: VictimConfig, name: str, seed: int) -> tuple[VictimConfig, Published]:
-        """The thief's clean samples alone, for a victim that takes as many steps as on all."""
+    def clean_part(self, config: VictimConfig, seed: int) -> tuple[VictimConfig, Published]:
+        """The attacker's clean samples alone, for a victim that takes as many steps as on all."""
         steps = TrainingSchedule.of(config, len(self.ids)).total
-        others = without_refit(config.countermeasures)
-        return dataclasses.replace(config, steps=steps, countermeasures=others), self.owned(name, seed)
+        return dataclasses.replace(config.without("after"), steps=steps), self.owned(config.countermeasures, seed)
 
     def _protected(self, share: float, seed: int) -> Ids:
         assert self.source.labels is not None

@@ -63,7 +63,7 @@ def test_train_learns_tones_with_an_audio_network_and_no_augmentation(run, small
     assert code == 2
     assert "network resnet-small is not for recordings" in errors
     audio = ["--set", "victim.network=mel-gru", "--set", "victim.optimizer=adam", "--set", "victim.learning_rate=0.005"]
-    code, _, errors = run(*words, *audio, "--set", "victim.augment=crop-flip")
+    code, _, errors = run(*words, *audio, "--set", "victim.countermeasures=[crop-flip]")
     assert code == 2
     assert "crop-flip: for images, and " in errors
     code, out, errors = run(*words, *audio, "--set", "victim.epochs=10")

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from toys import ToySource
 
 from hpcule.store.manifest import read_manifest
 from hpcule.store.vault import Vault
@@ -46,8 +48,8 @@ def test_every_cell_is_done_and_every_store_is_whole(finished, run):
     assert not list((folder / "out" / "running").iterdir())
 
 
-def read_rows(folder):
-    return list(csv.DictReader((folder / "out" / "cells.csv").read_text().splitlines()))
+def read_rows(folder, out="out"):
+    return list(csv.DictReader((folder / out / "cells.csv").read_text().splitlines()))
 
 
 def test_the_table_has_a_row_a_cell_with_its_controls(finished):
@@ -143,6 +145,74 @@ def test_a_wrong_study_leaves_nothing_behind(tmp_path, run, text, message):
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+CHANGING = """
+name: changing
+data: {data}
+method: pil
+preset: smoke
+craft: {{method: {{batch: 20}}}}
+seeds: [0]
+victim: {{network: convnet, epochs: 1, batch: 20}}
+world: {{threads: 1}}
+"""
+
+
+def write_samples(path, *, training, test):
+    """Samples of three classes, as MedMNIST lays them out, drawn from these seeds."""
+    arrays = {}
+    for split, n, seed in (("train", 60, training), ("test", 30, test)):
+        source = ToySource(n, seed=seed)
+        arrays[f"{split}_images"] = source.samples.transpose(0, 2, 3, 1)
+        arrays[f"{split}_labels"] = source.labels[:, None]
+    np.savez(path, **arrays)
+
+
+def test_what_depends_on_samples_that_have_changed_is_done_again(tmp_path, run):
+    data, out = tmp_path / "data.npz", tmp_path / "out"
+    (tmp_path / "study.yaml").write_text(CHANGING.format(data=data))
+    done = []
+    for training, test in ((0, 1), (2, 1), (2, 3), (0, 1)):
+        write_samples(data, training=training, test=test)
+        code, _, err = run("study", "run", tmp_path / "study.yaml", "--out", out)
+        assert code == 0, err
+        done.append({path.stem for path in (out / "done").iterdir()})
+        (row,) = read_rows(tmp_path)
+        assert read_manifest(Vault(out / "crafts" / row["craft"])).n == 60
+    assert [len(files) for files in done] == [4, 8, 11, 11], "a craft and three victims; of other tests, the victims"
+    assert len(list((out / "crafts").iterdir())) == 2
+
+
+def test_a_job_whose_samples_have_changed_says_so(tmp_path, run):
+    data, out = tmp_path / "data.npz", tmp_path / "out"
+    (tmp_path / "study.yaml").write_text(CHANGING.format(data=data))
+    write_samples(data, training=0, test=1)
+    code, _, err = run("study", "run", tmp_path / "study.yaml", "--out", out)
+    assert code == 0, err
+    victim = next(p for p in (out / "done").iterdir() if json.loads(p.read_text())["kind"] == "victim")
+    victim.unlink()
+    write_samples(data, training=2, test=1)
+    code, _, err = run("study", "item", out, victim.stem)
+    assert code == 1
+    assert "have changed since this study was submitted: run or submit it again" in err
+    assert not victim.exists()
+
+
+def test_a_folder_of_an_earlier_version_says_what_to_do(finished, run, tmp_path):
+    folder, _ = finished
+    old = tmp_path / "old"
+    old.mkdir()
+    text = (folder / "out" / "study.yaml").read_text()
+    (old / "study.yaml").write_text(text.replace("  batch: 32", "  batch: 32\n  augment: none"))
+    (old / "facts.json").write_text(json.dumps({"samples": 1437}))
+    code, _, err = run("study", "status", old)
+    assert code == 2
+    assert "was begun by an earlier version" in err
+    assert "run the study with another --out" in err
+    code, _, err = run("study", "run", folder / "study.yaml", "--out", old)
+    assert code == 2
+    assert "was begun by an earlier version" in err
 
 
 METHODS = """

@@ -11,6 +11,7 @@ from hpcule.evaluation.comparison import compare, summarise, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.report.comparison import comparison_verdict, comparison_warnings, print_comparison, write_comparison
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import Recipe
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_stores_share_their_clean_controls(alone, tmp_path):
     source, test = ToySource(120), ToySource(60, seed=1)
     stores = {name: make_store(tmp_path / name, source, alone, f"method.epsilon={name[1:]}") for name in ("e4", "e96")}
     victim = VictimConfig(network="convnet", epochs=6, batch=30, learning_rate=0.05, precision="fp32")
-    config = EvaluateConfig(victim=victim, recipes=("plain", "mix-0.5"), seeds=(0,))
+    config = EvaluateConfig(victim=victim, recipes=(Recipe(), Recipe.parse("mix-0.5")), seeds=(0,))
     told = []
     found, each = compare(
         config, stores, source, test, tmp_path / "cells", alone, lambda label, done, total: told.append(label)

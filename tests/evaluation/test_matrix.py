@@ -16,10 +16,17 @@ from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import Recipe
 from hpcule.victim.training_data import TrainingData
 
 VICTIM = VictimConfig(network="convnet", epochs=3, batch=30, learning_rate=0.05, precision="fp32")
-CELLS = [MatrixCell("plain", "clean", 0), MatrixCell("mix-0.5", "part", 0), MatrixCell("jpeg-10", "protected", 0)]
+
+
+def cell(recipe, kind, seed=0):
+    return MatrixCell(Recipe.parse(recipe), kind, seed)
+
+
+CELLS = [cell("plain", "clean"), cell("mix-0.5", "part"), cell("jpeg-10", "protected")]
 
 
 @pytest.fixture
@@ -48,18 +55,18 @@ def test_each_cell_has_its_file_and_is_trained_once(store, tmp_path, alone):
     assert {json.loads(f.read_text())["recipe"] for f in files} == {"plain", "mix-0.5", "jpeg-10"}
     again, told = train(make_task(store), tmp_path / "cells", alone)
     assert told == []
-    assert again == {cell: json.loads(json.dumps(first[cell])) for cell in CELLS}
+    assert again == first
 
 
 def test_a_cell_tells_how_its_network_ranks_all_test_samples(store, tmp_path, alone):
     task = make_task(store)
     found, _ = train(task, tmp_path / "cells", alone, CELLS[:1])
-    ranking = found[CELLS[0]]["ranking"]
+    ranking = found[CELLS[0]].ranking
     # The toys' classes are of one size: balanced accuracy is accuracy.
-    assert ranking["balanced"] == pytest.approx(found[CELLS[0]]["last"])
+    assert ranking["balanced"] == pytest.approx(found[CELLS[0]].victim.last.test)
     assert 0.5 < ranking["area"] <= 1
-    contrastive = MatrixCell("simclr-1", "clean", 0)
-    assert "ranking" not in train(task, tmp_path / "cells", alone, [contrastive])[0][contrastive]
+    contrastive = cell("simclr-1", "clean")
+    assert train(task, tmp_path / "cells", alone, [contrastive])[0][contrastive].ranking is None
 
 
 def test_a_restart_trains_what_is_missing(store, tmp_path, alone):
@@ -74,11 +81,11 @@ def test_a_restart_trains_what_is_missing(store, tmp_path, alone):
     found, told = train(task, folder, alone)
     assert told == ["mix-0.5, part, seed 0", "jpeg-10, protected, seed 0"]
     undisturbed, _ = train(task, tmp_path / "other", alone)
-    assert {cell: found[cell]["last"] for cell in CELLS} == {cell: undisturbed[cell]["last"] for cell in CELLS}
+    assert [found[one].victim.curve for one in CELLS] == [undisturbed[one].victim.curve for one in CELLS]
 
 
 def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
-    cells = [MatrixCell("plain", "clean", 0), MatrixCell("mix-0.5", "clean", 0)]
+    cells = [cell("plain", "clean"), cell("mix-0.5", "clean")]
     found, told = train(make_task(store), tmp_path / "cells", alone, cells)
     assert told == ["plain, clean, seed 0"]
     assert found[cells[0]] == found[cells[1]]
@@ -102,14 +109,15 @@ def test_what_a_victim_depends_on_names_its_file(store, tmp_path, alone):
 def test_a_damaged_file_is_named(store, tmp_path, alone):
     train(make_task(store), tmp_path / "cells", alone)
     file = next((tmp_path / "cells").iterdir())
-    file.write_text("{")
-    with pytest.raises(StoreError, match=f"{file.name}.*delete it"):
-        train(make_task(store), tmp_path / "cells", alone)
+    for content in ("{", '{"recipe": "plain"}'):
+        file.write_text(content)
+        with pytest.raises(StoreError, match=f"{file.name}.*delete it"):
+            train(make_task(store), tmp_path / "cells", alone)
 
 
 def train_on_ranks(world, store, folder):
     found, told = train(make_task(StoreReader(Vault(store))), folder, world)
-    return {str(cell): result["last"] for cell, result in found.items()}, told
+    return {str(one): result.victim.last.test for one, result in found.items()}, told
 
 
 def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_path):
@@ -120,7 +128,7 @@ def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_pat
 
 
 def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
-    recipes = ("plain", "grayscale", "mix-0.5")
+    recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
     config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
     results, _ = evaluate(
         config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
@@ -146,7 +154,7 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
 
 
 def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alone):
-    config = EvaluateConfig(victim=VICTIM, recipes=("plain", "mix-0.001"), seeds=(0, 1))
+    config = EvaluateConfig(victim=VICTIM, recipes=tuple(map(Recipe.parse, ("plain", "mix-0.001"))), seeds=(0, 1))
     results, _ = evaluate(
         config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
     )
@@ -158,7 +166,9 @@ def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alo
 
 def test_a_recipe_whose_control_did_not_learn_does_not_count(store, tmp_path, alone):
     config = EvaluateConfig(
-        victim=dataclasses.replace(VICTIM, epochs=10), recipes=("plain", "grayscale+blur-10+bit-depth-1"), seeds=(0,)
+        victim=dataclasses.replace(VICTIM, epochs=10),
+        recipes=tuple(map(Recipe.parse, ("plain", "grayscale+blur-10+bit-depth-1"))),
+        seeds=(0,),
     )
     results, _ = evaluate(
         config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
@@ -173,7 +183,7 @@ def test_a_recipe_whose_control_did_not_learn_does_not_count(store, tmp_path, al
 
 def test_a_mixture_alone_is_refused():
     with pytest.raises(ValueError, match="at least one without clean samples"):
-        EvaluateConfig(recipes=("mix-0.5", "jpeg+mix-0.2"))
+        EvaluateConfig(recipes=tuple(map(Recipe.parse, ("mix-0.5", "jpeg+mix-0.2"))))
 
 
 def test_a_diverged_victim_leaves_no_file(store, tmp_path, alone):

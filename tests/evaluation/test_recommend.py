@@ -13,9 +13,10 @@ from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.recommend import Deadline, RecommendConfig, advice, candidates, recommend
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.recipe import Recipe
 
 VICTIM = VictimConfig(network="convnet", epochs=4, batch=30, learning_rate=0.05, precision="fp32")
-CONFIG = RecommendConfig(methods=("classwise", "pil"), preset="smoke", samples=120, victim=VICTIM, recipes=("plain",))
+CONFIG = RecommendConfig(methods=("classwise", "pil"), preset="smoke", samples=120, victim=VICTIM, recipes=(Recipe(),))
 
 
 def hold(world, out, minutes=10.0, **changes):

@@ -150,9 +150,9 @@ def test_an_entry_point_gives_a_short_name(folder: Path) -> None:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-nets\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[hpcule.networks]\nshort-name = own_nets:Own\n")
     code = (
-        "from hpcule.nets import build; from hpcule.victim.recipe import read_recipe\n"
+        "from hpcule.nets import build; from hpcule.victim.recipe import Recipe\n"
         "print(build('short-name', channels=1, classes=2, size=(4, 4), seed=0).linear.out_features)\n"
-        "print(read_recipe('crop-flip@short-name').network)"
+        "print(Recipe.parse('crop-flip@short-name').network)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=folder)
     assert result.stdout.split() == ["2", "short-name"], result.stderr

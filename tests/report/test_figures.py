@@ -93,7 +93,7 @@ def test_svg_keeps_its_text_as_text(results, tmp_path):
 def test_accuracies_of_an_evaluation_are_those_of_its_results(results):
     (plot,) = drawn(evaluation_figures(results)[0]).axes
     found = lines_of(plot)
-    for kind, label in (("clean", "clean control"), ("noise", "random noise"), ("protected", "protected")):
+    for kind, label in (("clean", "clean control"), ("noise", "random-noise control"), ("protected", "protected")):
         sets = [entry for recipe in results["recipes"] for entry in recipe["sets"] if entry["set"] == kind]
         assert found[label][:, 0] == pytest.approx([100 * entry["mean"] for entry in sets])
         (bars,) = next(box for box in plot.containers if box.get_label() == label).lines[2]

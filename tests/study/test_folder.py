@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -7,13 +8,15 @@ from hpcule.config.tree import build
 from hpcule.study.collect import rows
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
-from hpcule.study.grid import expand
+from hpcule.study.grid import StudySamples, expand
+
+SAMPLES = StudySamples(100, training="a", test="b")
 
 
 @pytest.fixture
 def study(tmp_path):
     folder = StudyFolder(tmp_path / "study")
-    folder.begin(build(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), 100)
+    folder.begin(build(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), SAMPLES)
     folder.finish("one", {"loss_last": 0.5})
     folder.finish("two", {"loss_last": 0.25})
     folder.fail("three", ValueError("too hot"))
@@ -21,7 +24,7 @@ def study(tmp_path):
 
 
 def test_what_was_noted_is_read(study):
-    assert study.samples() == 100
+    assert study.samples() == SAMPLES
     assert study.best(["one", "two", "absent"]) == "two"
     assert [study.status(key).state for key in ("one", "three", "absent")] == ["done", "failed", "waiting"]
     assert study.status("three").message.startswith("too hot (on ")
@@ -45,7 +48,7 @@ def test_a_damaged_note_is_named(study, file, content, read):
 
 
 def test_results_of_a_cell_that_lack_a_number_are_named(study):
-    grid = expand(study.config(), 100_000)
+    grid = expand(study.config(), dataclasses.replace(SAMPLES, n=100_000))
     for key in grid.victims:
         study.finish(key, {"craft": next(iter(grid.crafts))})
     study.finish(next(iter(grid.crafts)), {"loss_last": 0.5})

@@ -3,8 +3,9 @@ import pytest
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build
 from hpcule.study.config import StudyConfig
-from hpcule.study.grid import expand, find_item
+from hpcule.study.grid import StudySamples, expand, find_item
 
+SAMPLES = StudySamples(1437, training="a", test="b")
 BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
 
 
@@ -13,13 +14,13 @@ def study(**settings):
 
 
 def test_all_combinations_are_cells_and_share_what_they_can():
-    grid = expand(study(factors=BATCHES), 1437)
+    grid = expand(study(factors=BATCHES), SAMPLES)
     assert len(grid.cells) == 2 * 2 * 2
     trained = [craft for craft in grid.crafts.values() if craft.config.method.steps != 0]
     untrained = [craft for craft in grid.crafts.values() if craft.config.method.steps == 0]
     assert len(trained) == 2 * 2, "a craft for each craft batch and seed, whatever the victims' batch"
     assert len(untrained) == 2, "a control for each seed, whatever the craft batch"
-    count = {role: sum(v.role == role for v in grid.victims.values()) for role in ("protected", "clean", "noise")}
+    count = {role: sum(v.job.kind == role for v in grid.victims.values()) for role in ("protected", "clean", "noise")}
     assert count == {"protected": 8, "clean": 4, "noise": 4}
 
 
@@ -29,7 +30,7 @@ def test_the_two_batches_are_never_tied():
 
 
 def expand_toy():
-    return expand(study(factors=BATCHES), 1437)
+    return expand(study(factors=BATCHES), SAMPLES)
 
 
 def test_a_cells_settings_are_those_of_its_factors():
@@ -38,12 +39,12 @@ def test_a_cells_settings_are_those_of_its_factors():
         craft = grid.crafts[cell.crafts[0]].config
         victim = grid.victims[cell.victims["protected"]]
         assert craft.method.batch == cell.factors["craft.method.batch"]
-        assert victim.config.batch == cell.factors["victim.batch"]
-        assert craft.seed == victim.seed == cell.factors["seed"]
+        assert victim.job.config.batch == cell.factors["victim.batch"]
+        assert craft.seed == victim.job.seed == cell.factors["seed"]
         assert victim.crafts == cell.crafts
         noise = grid.victims[cell.victims["noise"]]
         assert grid.crafts[noise.crafts[0]].config.method.steps == 0
-        assert noise.config == victim.config
+        assert noise.job.config == victim.job.config
 
 
 VARIANTS = {
@@ -55,14 +56,14 @@ VARIANTS = {
 
 
 def test_variants_are_methods_with_settings_of_their_own():
-    grid = expand(study(variants=VARIANTS, craft={"method": {}, "deterministic": True}, seeds=[0]), 1437)
+    grid = expand(study(variants=VARIANTS, craft={"method": {}, "deterministic": True}, seeds=[0]), SAMPLES)
     crafts = {cell.factors["variant"]: grid.crafts[cell.crafts[0]].config for cell in grid.cells}
     assert list(crafts) == list(VARIANTS)
     assert [craft.method.name for craft in crafts.values()] == ["pil", "em", "uc", "cuda"]
     assert [craft.preset for craft in crafts.values()] == ["smoke", "smoke", "small", "smoke"]
     assert crafts["em by class"].method.unit == "class"
     assert all(craft.deterministic for craft in crafts.values())
-    assert sum(victim.role == "clean" for victim in grid.victims.values()) == 1, "one clean control for all"
+    assert sum(victim.job.kind == "clean" for victim in grid.victims.values()) == 1, "one clean control for all"
     noise = {name: cell.victims["noise"] for name, cell in zip(VARIANTS, grid.cells, strict=True)}
     assert len(set(noise.values())) == 4, "shared by sample, class and cluster; without a bound as strong as the delta"
 
@@ -77,37 +78,49 @@ def test_variants_are_methods_with_settings_of_their_own():
 )
 def test_a_wrong_variant_is_named(variants, message):
     with pytest.raises(UsageError) as caught:
-        expand(study(variants=variants), 1437)
+        expand(study(variants=variants), SAMPLES)
     assert message in str(caught.value)
 
 
 def test_keys_depend_on_settings_alone():
-    first, second = expand_toy(), expand(study(factors=BATCHES, world={"threads": 1}), 1437)
+    first, second = expand_toy(), expand(study(factors=BATCHES, world={"threads": 1}), SAMPLES)
     assert list(first.crafts) == list(second.crafts)
     assert list(first.victims) == list(second.victims)
-    other = expand(study(factors=BATCHES, craft={"method": {"epsilon": 4}}), 1437)
+    other = expand(study(factors=BATCHES, craft={"method": {"epsilon": 4}}), SAMPLES)
     assert not set(first.crafts) & set(other.crafts)
+
+
+def test_keys_depend_on_the_content_of_the_samples():
+    one = expand_toy()
+    trained, tested = (
+        expand(study(factors=BATCHES), StudySamples(1437, **seen))
+        for seen in ({"training": "c", "test": "b"}, {"training": "a", "test": "c"})
+    )
+    assert not set(one.crafts) & set(trained.crafts)
+    assert not set(one.victims) & set(trained.victims)
+    assert list(one.crafts) == list(tested.crafts), "crafts do not see the test samples"
+    assert not set(one.victims) & set(tested.victims)
 
 
 @pytest.mark.parametrize(("rate", "factor"), [("constant", 1), ("sqrt", 2), ("linear", 4)])
 def test_the_learning_rate_follows_the_batch(rate, factor):
-    grid = expand(study(factors={"craft.method.batch": [16, 64]}, rates=[rate], seeds=[0]), 1437)
+    grid = expand(study(factors={"craft.method.batch": [16, 64]}, rates=[rate], seeds=[0]), SAMPLES)
     rates = [grid.crafts[cell.crafts[0]].config.method.learning_rate for cell in grid.cells]
     assert rates[1] == pytest.approx(factor * rates[0])
 
 
 def test_without_clusters_random_noise_is_made_once_a_seed():
-    grid = expand(study(method="pil", factors={"craft.method.batch": [32, 64]}), 1437)
-    noise = [victim for victim in grid.victims.values() if victim.role == "noise"]
+    grid = expand(study(method="pil", factors={"craft.method.batch": [32, 64]}), SAMPLES)
+    noise = [victim for victim in grid.victims.values() if victim.job.kind == "noise"]
     assert len(noise) == 2
-    assert not any(victim.role == "untrained" for victim in grid.victims.values())
+    assert not any(victim.job.kind == "untrained" for victim in grid.victims.values())
 
 
 def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
-    grid = expand(study(factors={"craft.method.batch": [32, 64]}, matched_noise=True), 1437)
+    grid = expand(study(factors={"craft.method.batch": [32, 64]}, matched_noise=True), SAMPLES)
     for cell in grid.cells:
         assert grid.victims[cell.victims["matched"]].crafts == cell.crafts
-    assert len([victim for victim in grid.victims.values() if victim.role == "matched"]) == len(grid.cells)
+    assert len([victim for victim in grid.victims.values() if victim.job.kind == "matched"]) == len(grid.cells)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +145,7 @@ def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
 )
 def test_an_impossible_cell_is_refused_before_anything_runs(settings, message):
     with pytest.raises(UsageError, match=message):
-        expand(study(**settings), 1437)
+        expand(study(**settings), SAMPLES)
 
 
 def test_an_unknown_item_is_refused():
@@ -141,12 +154,12 @@ def test_an_unknown_item_is_refused():
 
 
 def test_a_tuned_rate_tries_them_all_and_trains_victims_once():
-    grid = expand(study(factors={"craft.method.batch": [32, 64]}, rates=["tuned"], rate_grid=[0.5, 1, 3]), 1437)
+    grid = expand(study(factors={"craft.method.batch": [32, 64]}, rates=["tuned"], rate_grid=[0.5, 1, 3]), SAMPLES)
     assert len(grid.cells) == 2 * 2
     for cell in grid.cells:
         rates = [grid.crafts[key].config.method.learning_rate for key in cell.crafts]
         assert [rate / rates[1] for rate in rates] == pytest.approx([0.5, 1, 3])
         assert grid.victims[cell.victims["protected"]].crafts == cell.crafts
         assert len(grid.victims[cell.victims["noise"]].crafts) == 1
-    protected = [victim for victim in grid.victims.values() if victim.role == "protected"]
+    protected = [victim for victim in grid.victims.values() if victim.job.kind == "protected"]
     assert len(protected) == 2 * 2

@@ -13,6 +13,7 @@ from hpcule.config.errors import HpculeError, UsageError
 from hpcule.nets.contrastive_losses import info_nce, nt_xent, regression, supervised_nt_xent
 from hpcule.victim import feature_learning
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import LOOKS, PRESETS, _Learning
 from hpcule.victim.linear_layer import gathered
 from hpcule.victim.published import Published
@@ -28,7 +29,7 @@ def make_sets(n=90, m=40, contrast=0.4):
 
 
 def config_of(*steps, **settings):
-    return VictimConfig(network="convnet", precision="fp32", countermeasures=steps, **settings)
+    return VictimConfig(network="convnet", precision="fp32", countermeasures=Countermeasures.parse(steps), **settings)
 
 
 def weights_of(learning):

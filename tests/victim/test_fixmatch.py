@@ -9,6 +9,7 @@ from toys import ToySource
 from hpcule.config.errors import UsageError
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.fixmatch import CONFIDENT, UNLABELLED, FewLabels, FixMatch
 from hpcule.victim.published import Published
 from hpcule.victim.training import train_victim
@@ -71,7 +72,9 @@ def test_one_sample_in_seven_has_a_labelled_partner_whatever_the_cut(alone):
 
 
 def test_a_victim_learns_from_five_labels_a_class(alone):
-    config = VictimConfig(network="convnet", epochs=8, batch=50, learning_rate=0.05, countermeasures=("fixmatch-5",))
+    config = VictimConfig(
+        network="convnet", epochs=8, batch=50, learning_rate=0.05, countermeasures=Countermeasures.parse("fixmatch-5")
+    )
     assert train_victim(config, make_set(), make_set(101, seed=1), alone, 0)[1].last.test > 0.9
 
 
@@ -85,4 +88,4 @@ def test_labels_that_are_not_known_are_not_learnt_from():
 
 def test_more_labels_than_there_are_is_refused(alone):
     with pytest.raises(UsageError, match=r"fixmatch-100: class 0 has 77 samples"):
-        Batches(VictimConfig(countermeasures=("fixmatch-100",)), make_set(), 0, alone.device)
+        Batches(VictimConfig(countermeasures=Countermeasures.parse("fixmatch-100")), make_set(), 0, alone.device)

@@ -11,6 +11,7 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.published import Published
 from hpcule.victim.supervised import _Trainer
 from hpcule.victim.training import train_victim
@@ -54,15 +55,16 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("augment", ["none", "crop-flip"])
-def test_micro_batches_take_the_steps_of_the_whole_batch(pool, alone, augment):
-    whole, taken = walk_frozen(alone, {"augment": augment})
+@pytest.mark.parametrize("steps", ["plain", "crop-flip"])
+def test_micro_batches_take_the_steps_of_the_whole_batch(pool, alone, steps):
+    settings = {"countermeasures": Countermeasures.parse(steps)}
+    whole, taken = walk_frozen(alone, settings)
     assert taken == [23] * 6
-    cut, taken = walk_frozen(alone, {"augment": augment, "micro_batch": 5})
+    cut, taken = walk_frozen(alone, {**settings, "micro_batch": 5})
     assert taken == [5, 5, 5, 4, 4] * 6
     assert_same(cut, whole)
     # 12 and 11 samples a rank: parts of unequal size, but as many on both.
-    ranks = pool.run(walk_frozen, {"augment": augment, "micro_batch": 5})
+    ranks = pool.run(walk_frozen, {**settings, "micro_batch": 5})
     assert [taken[:3] for _, taken in ranks] == [[4, 4, 4], [4, 4, 3]]
     for found, _ in ranks:
         assert_same(found, whole)

@@ -14,9 +14,13 @@ from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.nets.seeded import seeded_weights
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import Countermeasures
+from hpcule.victim.linear_layer import LinearLayer, all_features, probed
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
+from hpcule.victim.supervised import train_network
 from hpcule.victim.training import of_length, train_victim, work
+from hpcule.victim.training_data import TrainingData
 
 SMALL = {"network": "resnet18", "input_size": 32, "batch": 50, "epochs": 2, "precision": "fp32"}
 
@@ -39,7 +43,9 @@ def make_sets(contrast=0.25):
 
 def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
     told = []
-    config = VictimConfig(**SMALL, checkpoint=str(checkpoint), countermeasures=("grayscale", "linear-probe"))
+    config = VictimConfig(
+        **SMALL, checkpoint=str(checkpoint), countermeasures=Countermeasures.parse(("grayscale", "linear-probe"))
+    )
     train, test = make_sets()
     network, result = train_victim(config, train, test, alone, 0, lambda done, total: told.append((done, total)))
     assert network is None
@@ -47,13 +53,15 @@ def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
     assert result.last.test > 0.55
     assert told == [(1, 1)]
     assert work(config, 120, 61) == (0.0, 181)
-    assert of_length(config, 3).countermeasures == ("grayscale", "linear-probe")
+    assert of_length(config, 3).countermeasures == config.countermeasures
     again = train_victim(config, train, test, alone, 1)[1]
     assert again.curve == result.curve  # nothing of it is random
 
 
 def test_all_of_a_trained_network_learns_on(alone, checkpoint):
-    config = VictimConfig(**SMALL, checkpoint=str(checkpoint), learning_rate=0.01, countermeasures=("fine-tune",))
+    config = VictimConfig(
+        **SMALL, checkpoint=str(checkpoint), learning_rate=0.01, countermeasures=Countermeasures.parse("fine-tune")
+    )
     train, test = make_sets()
     start = load_encoder("resnet18", checkpoint, input_size=32)
     network, result = train_victim(config, train, test, alone, 0)
@@ -78,7 +86,7 @@ def test_only_batch_norms_are_in_training_mode(checkpoint):
 
 def test_the_first_answers_are_those_of_the_checkpoint_with_a_new_layer(alone, checkpoint):
     source = ToySource(10)
-    config = VictimConfig(**SMALL, checkpoint=str(checkpoint), countermeasures=("fine-tune",))
+    config = VictimConfig(**SMALL, checkpoint=str(checkpoint), countermeasures=Countermeasures.parse("fine-tune"))
     network = build_network(config, source, 0, alone.device).eval()
     images = torch.from_numpy(source.read(np.arange(10))).float() / 255
     encoder = load_encoder("resnet18", checkpoint, input_size=32)
@@ -88,12 +96,72 @@ def test_the_first_answers_are_those_of_the_checkpoint_with_a_new_layer(alone, c
 
 
 def test_weights_that_cannot_be_had_are_named(alone, tmp_path, checkpoint):
-    config = VictimConfig(**SMALL, checkpoint=str(tmp_path / "absent.pth"), countermeasures=("linear-probe",))
+    config = VictimConfig(
+        **SMALL, checkpoint=str(tmp_path / "absent.pth"), countermeasures=Countermeasures.parse("linear-probe")
+    )
     with pytest.raises(DataError, match=r"absent\.pth: cannot be read"):
         train_victim(config, *make_sets(), alone, 0)
     other = dataclasses.replace(config, network="resnet50", checkpoint=str(checkpoint))
     with pytest.raises(DataError, match="not the weights of resnet50"):
         train_victim(other, *make_sets(), alone, 0)
-    unknown = dataclasses.replace(config, network="resnet-tiny", countermeasures=("fine-tune",))
+    unknown = dataclasses.replace(config, network="resnet-tiny", countermeasures=Countermeasures.parse("fine-tune"))
     with pytest.raises(UsageError, match="unknown encoder 'resnet-tiny'"):
         train_victim(unknown, *make_sets(), alone, 0)
+
+
+SETTINGS = {"network": "convnet", "epochs": 4, "batch": 50, "learning_rate": 0.05, "precision": "fp32"}
+
+
+def make_data(n=240):
+    return TrainingData(ToySource(n), np.arange(n, dtype=np.int64), 2**30)
+
+
+def shortcut(ids, samples):
+    """A corner whose brightness names the class, and nothing else but noise."""
+    labels = ids % 3
+    noise = np.random.default_rng(0).integers(100, 156, samples.shape).astype(np.uint8)
+    noise[:, :, :4, :4] = (100 * labels)[:, None, None, None]
+    return noise
+
+
+def test_a_tenth_of_the_samples_stays_clean_for_the_last_layer():
+    data = make_data()
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse("dfr-10"))
+    settings, train, owned = data.training_set(config, "clean", None, 3)
+    assert (len(train), len(owned)) == (216, 24)
+    assert sorted([*train.ids, *owned.ids]) == list(range(240))
+    assert np.bincount(owned.labels).tolist() == [8, 8, 8]
+    assert settings == config
+    settings, part, none = data.training_set(config, "part", None, 3)
+    assert np.array_equal(part.ids, owned.ids)
+    assert (settings.countermeasures.steps, settings.steps, none) == ((), 4 * 5, None)
+
+
+def test_the_last_layer_becomes_the_optimum_on_clean_samples(alone):
+    data, test = make_data(), Published(ToySource(101, seed=1), resident=2**30)
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse("dfr-20"))
+    train, owned = data.published(shortcut, config.countermeasures, 0), data.owned(config.countermeasures, 0)
+    network, result = train_victim(config, train, test, alone, 0, owned=owned)
+    before, plain = train_network(VictimConfig(**SETTINGS), train, test, alone, 0)
+    assert [point.test for point in result.curve[:-1]] == [point.test for point in plain.curve[:-1]]
+    assert result.last.test > plain.last.test + 0.1
+    fitted = probed(before.eval().features, owned, test, alone, fast=False)
+    assert result.last.test == fitted[1]
+    features, labels = all_features(network.features, test, alone, fast=False)
+    assert float((network.linear(features).argmax(1) == labels).float().mean()) == pytest.approx(fitted[1])
+
+
+def test_the_layer_bears_features_of_any_scale():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    features = torch.randn(90, 5, generator=generator) + 4 * torch.nn.functional.one_hot(labels, 5)
+    features = features * torch.tensor([1e-3, 1.0, 1e3, 0.0, 1.0]) + 7
+    assert LinearLayer.fitted(features, labels, 3).accuracy(features, labels) > 0.95
+
+
+def test_without_clean_samples_there_is_no_refit(alone):
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse("dfr-10"))
+    train = Published(ToySource(60), resident=2**30)
+    with pytest.raises(UsageError, match=r"dfr-10 needs clean samples, and none are withheld here"):
+        train_victim(config, train, train, alone, 0)
+    assert of_length(config, 2).countermeasures.steps == ()

@@ -4,43 +4,50 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import COUNTERMEASURES, countermeasure
-from hpcule.victim.recipe import Recipe, read_recipe, with_recipe, without_mixture
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, Applied, Countermeasures, countermeasure
+from hpcule.victim.recipe import Recipe
+
+
+def steps_of(*named, network=None):
+    """The recipe of steps written as (name, strength)."""
+    return Recipe(Countermeasures(tuple(Applied(name, strength) for name, strength in named)), network)
 
 
 @pytest.mark.parametrize(
     ("text", "expected", "title"),
     [
-        ("plain", Recipe(False, (), None), "no augmentation"),
-        ("crop-flip", Recipe(True, (), None), "random crop and flip"),
-        ("jpeg-10", Recipe(False, ("jpeg-10",), None), "JPEG at quality 10"),
-        ("bit-depth", Recipe(False, ("bit-depth",), None), "2 bits a value"),
+        ("plain", steps_of(), "no augmentation"),
+        ("crop-flip", steps_of(("crop-flip", None)), "random crop and flip"),
+        ("jpeg-10", steps_of(("jpeg", 10)), "JPEG at quality 10"),
+        ("bit-depth", steps_of(("bit-depth", 2)), "2 bits a value"),
         (
             "crop-flip+grayscale+cutout-25",
-            Recipe(True, ("grayscale", "cutout-25"), None),
+            steps_of(("crop-flip", None), ("grayscale", None), ("cutout", 25)),
             "random crop and flip, grayscale, cutout of 25% of the width",
         ),
         (
             "jpeg-10+simclr-20",
-            Recipe(False, ("jpeg-10", "simclr-20"), None),
+            steps_of(("jpeg", 10), ("simclr", 20)),
             "JPEG at quality 10, features by SimCLR in 20 epochs",
         ),
-        ("plain@vgg16", Recipe(False, (), None, "vgg16"), "no augmentation, network vgg16"),
-        ("jpeg-10@vit", Recipe(False, ("jpeg-10",), None, "vit"), "JPEG at quality 10, network vit"),
-        ("mix-0.5", Recipe(False, (), 0.5), "50% protected, the rest clean"),
-        ("mixup+mix-0.9", Recipe(False, ("mixup",), 0.9), "mixup, 90% protected, the rest clean"),
+        ("plain@vgg16", steps_of(network="vgg16"), "no augmentation, network vgg16"),
+        ("jpeg-10@vit", steps_of(("jpeg", 10), network="vit"), "JPEG at quality 10, network vit"),
+        ("mix-0.5", steps_of(("mix", 0.5)), "50% protected, the rest clean"),
+        ("mixup+mix-0.9", steps_of(("mixup", None), ("mix", 0.9)), "mixup, 90% protected, the rest clean"),
     ],
 )
 def test_recipes_are_steps_joined_with_plus(text, expected, title):
-    assert read_recipe(text) == expected
-    assert expected.title == title
+    found = Recipe.parse(text)
+    assert found == expected
+    assert found.title == title
+    assert found.written() == text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("greyscale", "unknown step of a recipe 'greyscale': did you mean 'grayscale'"),
-        ("plain+jpeg", "unknown step of a recipe 'plain'"),
+        ("greyscale", "recipe greyscale: unknown step 'greyscale': did you mean 'grayscale'"),
+        ("plain+jpeg", "plain means no step, and goes with no other"),
         ("jpeg-0", "a whole number of 1 to 100, as in jpeg-10"),
         ("jpeg-9.5", "a whole number"),
         ("blur-0.1", "a number of 0.3 to 10, as in blur-1"),
@@ -54,13 +61,13 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("crop-flip+simclr", "simclr with crop-flip: such a victim draws views of its own"),
         ("fixmatch+mixup", "fixmatch with mixup"),
         ("fixmatch-0", "a whole number of 1 to 100000, as in fixmatch-25"),
-        ("dfr+mix-0.5", "either mixes clean samples in, or fits the last layer to them"),
+        ("dfr+mix-0.5", "either mixes clean samples in, or fits its last layer to them"),
         ("fine-tune", "say which trained network, as in fine-tune@efficientnet-lite0"),
         ("linear-probe@vgg16", "unknown network 'vgg16'.* resnet50"),
         ("plain@efficientnet-lite0", "unknown network 'efficientnet-lite0'"),
         (
             "moco+cutout+jpeg-10",
-            "moco with cutout: .* there may be grayscale, jpeg, bit-depth, blur, diffusion, rebuild, and mix-0.5",
+            "moco with cutout: .* it goes with grayscale, jpeg, bit-depth, blur, diffusion, rebuild, and mix-0.5",
         ),
         ("simclr+byol", "simclr with byol"),
         ("", "unknown step"),
@@ -68,7 +75,7 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
 )
 def test_what_cannot_be_read_is_refused_with_what_is_valid(text, message):
     with pytest.raises(UsageError, match=message):
-        read_recipe(text)
+        Recipe.parse(text)
 
 
 @pytest.mark.parametrize("name", COUNTERMEASURES)
@@ -81,29 +88,40 @@ def test_every_countermeasure_has_a_default_strength_in_its_range(name):
 
 
 def test_a_victims_settings_follow_its_recipe():
-    config = VictimConfig(batch=64, countermeasures=("mixup",))
-    assert with_recipe(config, "crop-flip+jpeg-20") == VictimConfig(
-        batch=64, augment="crop-flip", countermeasures=("jpeg-20",)
-    )
-    assert with_recipe(config, "plain").countermeasures == ()
-    assert with_recipe(config, "plain@vgg16") == VictimConfig(batch=64, network="vgg16")
-    vit = with_recipe(config, "jpeg-20@vit")
-    tuned = with_recipe(config, "crop-flip+fine-tune@resnet18")
-    assert (tuned.network, tuned.learning_rate, tuned.countermeasures) == ("resnet18", 0.01, ("fine-tune",))
-    assert (vit.network, vit.optimizer, vit.learning_rate, vit.countermeasures) == ("vit", "adam", 5e-4, ("jpeg-20",))
+    config = VictimConfig(batch=64, countermeasures=Countermeasures.parse("mixup"))
+    squeezed = VictimConfig(batch=64, countermeasures=Countermeasures.parse(["crop-flip", "jpeg-20"]))
+    assert Recipe.parse("crop-flip+jpeg-20").applied(config) == squeezed
+    assert Recipe.parse("plain").applied(config) == VictimConfig(batch=64)
+    assert Recipe.parse("plain@vgg16").applied(config) == VictimConfig(batch=64, network="vgg16")
+    vit = Recipe.parse("jpeg-20@vit").applied(config)
+    tuned = Recipe.parse("crop-flip+fine-tune@resnet18").applied(config)
+    assert (tuned.network, tuned.learning_rate, str(tuned.countermeasures)) == ("resnet18", 0.01, "crop-flip+fine-tune")
+    assert (vit.network, vit.optimizer, vit.learning_rate, str(vit.countermeasures)) == ("vit", "adam", 5e-4, "jpeg-20")
 
 
 def test_what_is_published_of_a_thiefs_samples():
-    shares = {text: read_recipe(text).share for text in ("plain", "mix-0.2", "dfr", "crop-flip+dfr-25")}
+    shares = {text: Recipe.parse(text).share for text in ("plain", "mix-0.2", "dfr", "crop-flip+dfr-25")}
     assert shares == {"plain": None, "mix-0.2": 0.2, "dfr": 0.9, "crop-flip+dfr-25": 0.75}
 
 
 def test_a_clean_control_knows_no_mixture():
-    assert without_mixture("mix-0.5") == "plain"
-    assert without_mixture("crop-flip+mix-0.5+jpeg") == "crop-flip+jpeg"
-    assert without_mixture("mixup") == "mixup"
-    assert without_mixture("mix-0.5@vgg16") == "plain@vgg16"
-    assert without_mixture("crop-flip@vit") == "crop-flip@vit"
+    for text, whole in [
+        ("mix-0.5", "plain"),
+        ("crop-flip+mix-0.5+jpeg-10", "crop-flip+jpeg-10"),
+        ("mixup", "mixup"),
+        ("mix-0.5@vgg16", "plain@vgg16"),
+        ("crop-flip@vit", "crop-flip@vit"),
+    ]:
+        assert Recipe.parse(text).whole == Recipe.parse(whole)
+        assert Recipe.parse(text).whole.name == whole
+
+
+def test_two_spellings_are_one_recipe():
+    one, other = Recipe.parse("bit-depth"), Recipe.parse("bit-depth-2.0")
+    assert one == other
+    assert (one.name, str(other.countermeasures)) == ("bit-depth", "bit-depth-2")
+    for text in ("mix-0.00001", "blur-1.23456789", "fixmatch-100000"):
+        assert str(Countermeasures.parse(text)) == text
 
 
 def test_ueraser_is_adversarial_early_or_throughout():

@@ -13,7 +13,7 @@ from hpcule.victim import supervised
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
-from hpcule.victim.countermeasures.table import COUNTERMEASURES
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.result import EpochResult, VictimResult
@@ -35,10 +35,10 @@ def train_on(world, settings=None, seed=0):
     return result.curve, result.steps
 
 
-@pytest.mark.parametrize("augment", ["none", "crop-flip"])
-def test_a_victim_learns_a_separable_task(alone, augment):
+@pytest.mark.parametrize("steps", ["plain", "crop-flip"])
+def test_a_victim_learns_a_separable_task(alone, steps):
     told = []
-    config = VictimConfig(**{**SETTINGS, "augment": augment})
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(steps))
     _, result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
     assert result.last.test > 0.95
     assert result.last.train > 0.9
@@ -59,7 +59,7 @@ IN_TRAINING = [
 
 @pytest.mark.parametrize("name", IN_TRAINING)
 def test_a_victim_trains_with_every_countermeasure(alone, name):
-    config = VictimConfig(**SETTINGS, countermeasures=(name,))
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(name))
     train, test = make_sets()
     _, result = train_victim(config, train, test, alone, 0)
     # The toys' classes are linear, which is what the projection takes away.
@@ -69,7 +69,7 @@ def test_a_victim_trains_with_every_countermeasure(alone, name):
 
 
 def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
-    config = VictimConfig(**SETTINGS, countermeasures=("bit-depth-1", "cutout-50"))
+    config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(("bit-depth-1", "cutout-50")))
     train, _ = make_sets()
     mixed = Batches(config, train, 0, alone.device).take(np.arange(50), 0, 0, 0.0)
     assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}

@@ -6,7 +6,8 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.published import clean
+from hpcule.victim.countermeasures.table import Countermeasures
+from hpcule.victim.kinds import clean
 from hpcule.victim.training_data import TrainingData, stratified
 
 
@@ -22,7 +23,7 @@ def inverted(ids, samples):
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_mixture_protects_its_share_of_every_class(share):
     data = make_data()
-    samples, labels = data.published(inverted, f"mix-{share}", 3).take(np.arange(80))
+    samples, labels = data.published(inverted, Countermeasures.parse(f"mix-{share}"), 3).take(np.arange(80))
     originals = data.source.samples[data.ids]
     moved = (samples.numpy() != originals).any(axis=(1, 2, 3))
     for label in range(3):
@@ -33,9 +34,9 @@ def test_a_mixture_protects_its_share_of_every_class(share):
 
 def test_the_clean_part_is_the_rest_with_as_many_steps():
     data = make_data()
-    config = VictimConfig(batch=20, epochs=3)
-    settings, part = data.clean_part(config, "mix-0.5", 3)
-    samples, _ = data.published(inverted, "mix-0.5", 3).take(np.arange(80))
+    config = VictimConfig(batch=20, epochs=3, countermeasures=Countermeasures.parse("mix-0.5"))
+    settings, part = data.clean_part(config, 3)
+    samples, _ = data.published(inverted, config.countermeasures, 3).take(np.arange(80))
     untouched = data.ids[(samples.numpy() == data.source.samples[data.ids]).all(axis=(1, 2, 3))]
     assert np.array_equal(part.ids, untouched)
     assert settings.steps == 3 * 4
@@ -52,10 +53,10 @@ def test_a_larger_share_protects_more_of_the_same_and_seeds_differ():
 
 def test_a_mixture_without_clean_samples_has_no_clean_part():
     with pytest.raises(UsageError, match="of 80 samples 0 stay clean"):
-        make_data().clean_part(VictimConfig(), "mix-0.999", 0)
+        make_data().clean_part(VictimConfig(countermeasures=Countermeasures.parse("mix-0.999")), 0)
 
 
 def test_without_a_mixture_all_is_published():
     data = make_data()
-    samples, _ = data.published(clean, "jpeg-10", 0).take(np.arange(80))
+    samples, _ = data.published(clean, Countermeasures.parse("jpeg-10"), 0).take(np.arange(80))
     assert np.array_equal(samples.numpy(), data.source.samples[data.ids])

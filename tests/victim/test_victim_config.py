@@ -1,8 +1,10 @@
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build, to_tree
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.table import STEPS
+from hpcule.victim.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,15 @@ from hpcule.victim.config import VictimConfig
             {"engine": "deepspeed", "optimizer": "lamb"},
             "victim.zero=1 cuts tensors apart, and lamb needs them whole: use zero=0",
         ),
-        ({"augment": "mixup"}, "victim.augment=mixup: valid are none, crop-flip"),
+        ({"augment": "crop-flip"}, "victim.augment=crop-flip: write victim.countermeasures=[crop-flip]"),
+        ({"augment": "none"}, "victim.augment=none: write victim.countermeasures=[plain]"),
+        (
+            {"countermeasures": ["crop-flip@vgg16"]},
+            "victim.countermeasures: crop-flip@vgg16: the network is a setting of",
+        ),
+        ({"countermeasures": ["plain", "jpeg"]}, "victim.countermeasures: plain means no step, and goes with no other"),
+        ({"countermeasures": {"jpeg": 10}}, "expected a list of steps, for example [crop-flip, jpeg-10]"),
+        ({"countermeasures": ["dfr", "mix-0.5"]}, "either mixes clean samples in, or fits its last layer to them"),
         ({"precision": "fp16"}, "victim.precision=fp16: valid are auto, fp32, bf16"),
         ({"learning_rate": "fast"}, "victim.learning_rate=fast: expected a number"),
         ({"netwrok": "convnet"}, "unknown setting 'victim.netwrok': did you mean 'victim.network'?"),
@@ -45,7 +55,19 @@ def test_whole_tensors_suit_every_optimizer():
     build(VictimConfig, {"engine": "ddp", "optimizer": "lamb", "zero": 1}, "victim.")
 
 
+@pytest.mark.parametrize("text", ["plain", "crop-flip", "crop-flip+cutout", "jpeg-10+mix-0.25", "blur-0.5+dfr", *STEPS])
+def test_countermeasures_take_every_step_of_recipes_and_mean_the_same(text):
+    text = {"mix": "mix-0.5"}.get(text, text)
+    listed, joined = (
+        build(VictimConfig, {"countermeasures": value}, "victim.").countermeasures for value in (text.split("+"), text)
+    )
+    assert listed == joined == Recipe.parse(f"{text}@resnet18").countermeasures
+    tree = to_tree(VictimConfig(countermeasures=listed))
+    assert build(VictimConfig, tree, "victim.").countermeasures == listed
+    assert isinstance(tree["countermeasures"], list)
+
+
 def test_countermeasures_are_known_by_name():
     build(VictimConfig, {"countermeasures": ["jpeg-10", "cutout"]}, "victim.")
-    with pytest.raises(UsageError, match="unknown countermeasure 'jpg-10': did you mean 'jpeg'"):
+    with pytest.raises(UsageError, match=r"victim.countermeasures: unknown step 'jpg-10': did you mean 'jpeg'"):
         build(VictimConfig, {"countermeasures": ["jpg-10"]}, "victim.")

@@ -11,7 +11,6 @@ from hpcule.craft.parts.adversary import Adversary
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.mixing import Mixed
-from hpcule.victim.countermeasures.table import countermeasure
 from hpcule.world.keyed import key
 
 STEPS = 10
@@ -20,13 +19,12 @@ STEPS = 10
 
 def build_adversary(config: VictimConfig, seed: int) -> Adversary | None:
     """The adversary of a recipe, or None; its radius counts in levels of 255 on every grid."""
-    for text in config.countermeasures:
-        step = countermeasure(text)
-        if step.name == "adversarial":
-            assert step.strength is not None
-            radius = step.strength / 255
-            return Adversary(key(seed, "victim adversary"), step.name, radius, radius / 4, STEPS)
-    return None
+    step = config.countermeasures.named("adversarial")
+    if step is None:
+        return None
+    assert step.strength is not None
+    radius = step.strength / 255
+    return Adversary(key(seed, "victim adversary"), step.name, radius, radius / 4, STEPS)
 
 
 def attacked(adversary: Adversary, network: nn.Module, mixed: Mixed, ids: Ids, step: int) -> Mixed:

@@ -1,16 +1,17 @@
-"""What a victim does to published samples, beside ordinary training, to undo a protection: a table of named steps."""
+"""What a victim does to undo a protection, as a table of named steps, and the steps of one victim."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
-Stage = Literal["samples", "set", "batch", "labels", "network", "few", "features", "after"]
+Stage = Literal["mixture", "samples", "set", "crop", "batch", "labels", "network", "few", "features", "after"]
 EARLY = 0.25
 """Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
@@ -20,13 +21,14 @@ class Countermeasure:
     """One step.
 
     Attributes:
-        stage: acts once on each of the published `samples`, is fitted to the whole `set`, acts anew on every `batch`,
-            on a batch and its `labels`, or on the `network`; makes do with `few` labels; gets `features` before classes
-            are learnt; or acts `after` training.
-        title: for people; {} stands for the strength.
+        stage: takes a `mixture` of published and clean samples; acts once on each of the published `samples`; is fitted
+            to the whole `set`; draws a random `crop` of every sample; acts again on every `batch`, on a batch and its
+            `labels`, or on the `network`; makes do with `few` labels; learns `features` before classes; or acts `after`
+            training.
+        title: in reports; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
-        versions: of every sample that a step looks at, to learn from the one with the largest loss.
+        versions: of every sample, drawn to learn from the one with the largest loss.
         early: more than one version in the first quarter of the steps alone.
     """
 
@@ -58,7 +60,7 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "cutmix": Countermeasure("labels", "cutmix"),
     "adversarial": Countermeasure("network", "adversarial training, radius {}", 4, 1, 32),
     "fixmatch": Countermeasure("few", "FixMatch with {} labels a class", 25, 1, 100_000),
-    "dfr": Countermeasure("after", "last layer fitted anew to {}% clean", 10, 0.1, 90, whole=False),
+    "dfr": Countermeasure("after", "last layer fitted again to {}% clean", 10, 0.1, 90, whole=False),
     "fine-tune": Countermeasure("network", "fine-tuned from trained weights"),
     "linear-probe": Countermeasure("features", "linear layer on a trained encoder"),
     "simclr": Countermeasure("features", "features by SimCLR in {} epochs", 100, 1, 2000),
@@ -71,6 +73,12 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
 arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4;
 the radius of adversarial training in levels of 255. A blur of 0.1 pixels, as benchmarks have it,
 is the identity, and refused."""
+STEPS: Mapping[str, Countermeasure] = {
+    "crop-flip": Countermeasure("crop", "random crop and flip"),
+    **COUNTERMEASURES,
+    "mix": Countermeasure("mixture", "{}% protected, the rest clean"),
+}
+"""Everything that `victim.countermeasures` and recipes take."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +90,114 @@ class Applied:
 
     @property
     def stage(self) -> Stage:
-        """Where it acts."""
-        return COUNTERMEASURES[self.name].stage
+        """Part of the training in which the step acts; see `Countermeasure`."""
+        return STEPS[self.name].stage
 
     def versions(self, progress: float) -> int:
-        """Of every sample, after such a share of the steps."""
-        kind = COUNTERMEASURES[self.name]
+        """Number of versions of every sample that the step tries after this share of the steps, in [0, 1]."""
+        kind = STEPS[self.name]
         return 1 if kind.early and progress >= EARLY else kind.versions
 
     @property
     def title(self) -> str:
-        """For people."""
-        title = COUNTERMEASURES[self.name].title
-        return title if self.strength is None else title.format(f"{self.strength:g}")
+        """Name of the step in reports."""
+        title = STEPS[self.name].title
+        if self.strength is None:
+            return title
+        return title.format(f"{self.strength * (100 if self.name == 'mix' else 1):g}")
+
+    def __str__(self) -> str:
+        """The step as users write it: `cutout-50`."""
+        return self.name if self.strength is None else f"{self.name}-{Decimal(str(self.strength)).normalize():f}"
+
+
+@dataclass(frozen=True)
+class Countermeasures:
+    """The steps of one victim, in the order in which they act; without any it trains plainly."""
+
+    steps: tuple[Applied, ...] = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Countermeasures:
+        """Read a list of steps, or a text of steps joined with `+`; `plain` stands for none.
+
+        Raises:
+            UsageError: a step is unknown, has a strength that it cannot have, is there twice, or does not go with
+                another one.
+        """
+        names = value.split("+") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{value}: expected a list of steps, for example [crop-flip, jpeg-10]")
+        if list(names) == ["plain"]:
+            return cls()
+        return cls(tuple(map(countermeasure, names)))
+
+    def written(self) -> list[str]:
+        """The list that `parse` reads."""
+        return [str(step) for step in self.steps]
+
+    def __post_init__(self) -> None:
+        """Refuse steps that do not go together, with UsageError."""
+        names = [step.name for step in self.steps]
+        if len(set(names)) < len(names):
+            raise UsageError(f"{self}: a step is there twice")
+        if self.mix is not None and self.refit:
+            raise UsageError(f"{self}: a victim either mixes clean samples in, or fits its last layer to them")
+        own = self.at("few", "features")
+        others = [step.name for step in self.steps if step not in own[:1] and step.stage not in ("samples", "mixture")]
+        if own and others:
+            valid = [name for name, kind in STEPS.items() if kind.stage == "samples"]
+            raise UsageError(
+                f"{own[0].name} with {', '.join(others)}: such a victim draws views of its own, or none; it goes with "
+                f"{', '.join(valid)}, and mix-0.5"
+            )
+
+    def __str__(self) -> str:
+        """The steps joined with `+`, or `plain`."""
+        return "+".join(self.written()) or "plain"
+
+    @property
+    def title(self) -> str:
+        """Names of the steps in reports; empty without steps. Crops are named first, mixtures last."""
+        others = [step for step in self.steps if step.stage not in ("crop", "mixture")]
+        return ", ".join(step.title for step in (*self.at("crop"), *others, *self.at("mixture")))
+
+    def at(self, *stages: Stage) -> list[Applied]:
+        """The steps of these stages."""
+        return [step for step in self.steps if step.stage in stages]
+
+    def without(self, *stages: Stage) -> Countermeasures:
+        """All steps but those of these stages."""
+        return Countermeasures(tuple(step for step in self.steps if step.stage not in stages))
+
+    def named(self, name: str) -> Applied | None:
+        """The step of this name, or None."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    @property
+    def features(self) -> Applied | None:
+        """The step by which a victim gets features before it learns classes, or None."""
+        return next(iter(self.at("features")), None)
+
+    @property
+    def refit(self) -> Applied | None:
+        """The step by which a trained victim's last layer is fitted again, or None."""
+        return next(iter(self.at("after")), None)
+
+    @property
+    def mix(self) -> float | None:
+        """Share of the samples that are taken as published, clean ones being mixed in; None: all."""
+        step = self.named("mix")
+        return step.strength if step else None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the samples that are published, in (0, 1); the attacker has the others clean. None: all."""
+        return 1 - (self.refit.strength or 0) / 100 if self.refit else self.mix
+
+
+PLAIN = Countermeasures()
+"""No steps."""
 
 
 def countermeasure(text: str) -> Applied:
@@ -103,54 +206,31 @@ def countermeasure(text: str) -> Applied:
     Raises:
         UsageError: there is no such step, or not with that strength.
     """
-    name, strength = split_strength(text)
-    if name not in COUNTERMEASURES:
-        raise UsageError(unknown("countermeasure", text, COUNTERMEASURES))
-    kind = COUNTERMEASURES[name]
+    name, strength = _split_strength(text)
+    if text == "plain":
+        raise UsageError("plain means no step, and goes with no other: leave it out")
+    if "@" in text:
+        raise UsageError(f"{text}: the network is a setting of its own, victim.network={text.partition('@')[2]}")
+    if name not in STEPS:
+        raise UsageError(unknown("step", text, ("plain", *STEPS)))
+    kind = STEPS[name]
+    if name == "mix":
+        if strength is None or not 0 < strength < 1:
+            raise UsageError(f"{text}: mix-0.5 has half of the samples clean; valid are shares between 0 and 1")
+        return Applied(name, strength)
     if kind.default is None:
         if strength is not None:
-            raise UsageError(f"countermeasure {text}: {name} has no strength; write {name}")
+            raise UsageError(f"{text}: {name} has no strength; write {name}")
         return Applied(name, None)
     value = kind.default if strength is None else strength
     if not kind.lowest <= value <= kind.highest or (kind.whole and value != int(value)):
         number = "a whole number" if kind.whole else "a number"
         example = f"{name}-{kind.default:g}"
-        raise UsageError(f"countermeasure {text}: {number} of {kind.lowest:g} to {kind.highest:g}, as in {example}")
+        raise UsageError(f"{text}: {number} of {kind.lowest:g} to {kind.highest:g}, as in {example}")
     return Applied(name, value)
 
 
-def feature_step(texts: Sequence[str]) -> Applied | None:
-    """The step by which a victim gets features before it learns classes, or None."""
-    return next((step for step in map(countermeasure, texts) if step.stage == "features"), None)
-
-
-def refit_step(texts: Sequence[str]) -> Applied | None:
-    """The step by which a trained victim's last layer is fitted anew, or None."""
-    return next((step for step in map(countermeasure, texts) if step.stage == "after"), None)
-
-
-def without_refit(texts: Sequence[str]) -> tuple[str, ...]:
-    """The steps of the training itself."""
-    return tuple(text for text in texts if refit_step([text]) is None)
-
-
-def check_together(texts: Sequence[str], *, crop_flip: bool) -> None:
-    """Raise UsageError where a step draws views of its own and others beside it would change a batch or a network."""
-    steps = [countermeasure(text) for text in texts]
-    own = [step for step in steps if step.stage in ("few", "features")]
-    if not own:
-        return
-    others = [step.name for step in steps if step is not own[0] and step.stage != "samples"]
-    others += ["crop-flip"] * crop_flip
-    if others:
-        valid = [name for name, kind in COUNTERMEASURES.items() if kind.stage == "samples"]
-        raise UsageError(
-            f"{own[0].name} with {', '.join(others)}: such a victim draws views of its own, or none; beside it there "
-            f"may be {', '.join(valid)}, and mix-0.5"
-        )
-
-
-def split_strength(text: str) -> tuple[str, float | None]:
+def _split_strength(text: str) -> tuple[str, float | None]:
     """`jpeg-10` is ("jpeg", 10.0), and `crop-flip` ("crop-flip", None)."""
     found = re.fullmatch(r"(.+?)-(\d+(?:\.\d+)?)", text)
     return (found[1], float(found[2])) if found else (text, None)

@@ -7,6 +7,7 @@ from toys import ToySource
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.adversarial import STEPS, attacked, build_adversary
+from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_adversary_raises_the_loss_within_its_radius():
-    config = VictimConfig(network="convnet", countermeasures=("adversarial-8",))
+    config = VictimConfig(network="convnet", countermeasures=Countermeasures.parse("adversarial-8"))
     source = ToySource(60)
     network = build_network(config, source, 0, CPU)
     mixed = Batches(config, Published(source, resident=2**20), 0, CPU).take(np.arange(40), 0, 0, 0.0)
@@ -41,7 +42,7 @@ def test_the_adversary_raises_the_loss_within_its_radius():
 
 
 def test_every_version_of_a_sample_is_attacked():
-    config = VictimConfig(network="convnet", countermeasures=("ueraser-max", "adversarial"))
+    config = VictimConfig(network="convnet", countermeasures=Countermeasures.parse(("ueraser-max", "adversarial")))
     source = ToySource(60)
     network = build_network(config, source, 0, CPU)
     mixed = Batches(config, Published(source, resident=2**20), 0, CPU).take(np.arange(20), 0, 0, 0.0)
@@ -51,4 +52,4 @@ def test_every_version_of_a_sample_is_attacked():
 
 
 def test_other_recipes_have_no_adversary():
-    assert build_adversary(VictimConfig(countermeasures=("jpeg-10", "mixup")), 0) is None
+    assert build_adversary(VictimConfig(countermeasures=Countermeasures.parse(("jpeg-10", "mixup"))), 0) is None

@@ -12,7 +12,7 @@ from hpcule.config.errors import DataError, UsageError
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import diffused, purification
-from hpcule.victim.countermeasures.table import countermeasure
+from hpcule.victim.countermeasures.table import Countermeasures, countermeasure
 from hpcule.victim.published import Published
 from hpcule.world.torchvision_compat import declare_missing_operators
 
@@ -122,13 +122,13 @@ def test_noise_belongs_to_a_sample_and_a_seed(model):
 def test_a_program_rebuilds_samples_before_other_steps_see_them(tmp_path):
     path = export(Darker(), tmp_path / "darker.pt2")
     train = Published(ToySource(130, shape=(3, SIZE, SIZE)), resident=2**20)
-    config = VictimConfig(countermeasures=("rebuild", "bit-depth-1"), purifier=path)
+    config = VictimConfig(countermeasures=Countermeasures.parse(("rebuild", "bit-depth-1")), purifier=path)
     seen, _ = squeezed(train, config, 0, torch.device("cpu")).take(np.arange(130))
     originals, _ = train.take(np.arange(130))
     assert torch.equal(seen, (originals / 2).round().to(torch.uint8) >> 7 << 7)
-    once, _ = squeezed(train, VictimConfig(countermeasures=("rebuild",), purifier=path), 0, torch.device("cpu")).take(
-        np.arange(130)
-    )
+    once, _ = squeezed(
+        train, VictimConfig(countermeasures=Countermeasures.parse("rebuild"), purifier=path), 0, torch.device("cpu")
+    ).take(np.arange(130))
     assert torch.equal(once, (originals / 2).round().to(torch.uint8))
 
 

@@ -1,0 +1,89 @@
+"""Results of numbered work items, in a folder where each file is named by all that its item depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from hpcule.config.errors import HpculeError, StoreError
+from hpcule.config.tree import Tree, build, to_tree
+from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.world.group import World
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AGAIN = "delete it to do this item again"
+
+
+@dataclass(frozen=True)
+class Kept(Generic[Result]):
+    """A folder of results, one file each; it need not be there yet.
+
+    Attributes:
+        folder: of the files.
+        write: a result as a document for JSON.
+        read: a result from its document.
+    """
+
+    folder: Path
+    write: Callable[[Result], Tree]
+    read: Callable[[Tree], Result]
+
+    @classmethod
+    def of(cls, folder: Path, result: type[Result]) -> Kept[Result]:
+        """Keep results of a dataclass of plain values."""
+        return cls(folder, lambda found: to_tree(cast("DataclassInstance", found)), lambda tree: build(result, tree))
+
+    def find(self, name: str) -> Result | None:
+        """The result of this name, or None.
+
+        Raises:
+            StoreError: its file is damaged.
+        """
+        path = self.path(name)
+        try:
+            return self.read(read_json(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, HpculeError) as error:
+            raise StoreError(f"{path} is damaged ({type(error).__name__}: {error}); {AGAIN}") from None
+
+    def keep(self, name: str, result: Result) -> None:
+        """Write a result.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        private_directory(self.folder)
+        write_atomically(self.path(name), to_json(self.write(result)))
+
+    def path(self, name: str) -> Path:
+        """The file of the result of this name."""
+        return self.folder / f"{name}.json"
+
+    def complete(
+        self, items: Mapping[Item, str], world: World, do: Callable[[Item, int, int], Result]
+    ) -> dict[Item, Result]:
+        """Do the items that no file stands for, each rank whole ones, and return the results of all.
+
+        Args:
+            items: item -> name of its result.
+            world: the ranks that share the work, and the folder.
+            do: called with an item, how many of its rank came before it, and how many the rank has.
+
+        Raises:
+            StoreError: a file is damaged, or cannot be written.
+        """
+        found = {item: result for item, name in items.items() if (result := self.find(name)) is not None}
+        # What one rank sees, all leave out, or they would not share the rest evenly.
+        seen = {item for part in world.gather(list(found)) for item in part}
+        mine = [item for item in items if item not in seen][world.rank :: world.size]
+        for number, item in enumerate(mine):
+            found[item] = do(item, number, len(mine))
+            self.keep(items[item], found[item])
+        return {item: result for part in world.gather(found) for item, result in part.items()}

@@ -1,0 +1,127 @@
+"""Kinds of training set: what becomes of a clean sample in each, random noise among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from hpcule.data.source import Ids, Samples, Source
+from hpcule.publish.carry import Publish, publishing
+from hpcule.store.budget import Budget, magnitude
+from hpcule.store.read import StoreReader
+from hpcule.world.keyed import bits, key
+
+Kind = Literal["clean", "part", "noise", "matched", "untrained", "protected"]
+TITLES: Mapping[Kind, str] = {
+    "clean": "clean control",
+    "part": "clean part alone",
+    "noise": "random-noise control",
+    "matched": "random noise, same strength",
+    "untrained": "untrained generator",
+    "protected": "protected",
+}
+"""Names of the kinds in reports, in the order of their columns. `part` is the clean part of a mixture; `noise` moves
+every value by the whole budget and `matched` by as much as the store's deltas do; `untrained` is the store of a method
+whose training is left out, and `protected` the store itself."""
+
+
+def publisher(kind: Kind, store: StoreReader | None, seed: int, source: Source) -> Publish:
+    """What becomes of a clean sample of `source` in a training set of this kind; clean ones need no store."""
+    if kind in ("clean", "part"):
+        return clean
+    assert store is not None
+    if kind in ("noise", "matched"):
+        return random_noise(store, seed, source, matched=kind == "matched")
+    return publishing(store, source)
+
+
+def clean(ids: Ids, samples: Samples) -> Samples:
+    """The clean control: published as they are."""
+    return samples
+
+
+def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool = False) -> Publish:
+    """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
+
+    A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
+    against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
+    each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
+    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
+    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. What was padded
+    in `source`, whose store this is, stays as it is.
+    """
+    manifest = store.manifest
+    if manifest.norm == "l0":
+        return _random_pixels(store, int(manifest.epsilon), seed)
+    noise = _random_signs(store, seed, source, matched=matched)
+    if not manifest.free_pixels:
+        return noise
+    pixels = _random_pixels(store, manifest.free_pixels, seed)
+    return lambda ids, samples: pixels(ids, noise(ids, samples))
+
+
+def noise_basis(unit: str, budget: Budget, levels: int) -> tuple[object, ...] | None:
+    """All that `random_noise` depends on besides samples and seed; None: also on the store.
+
+    Clusters, and deltas whose strength the noise takes, are the store's own.
+
+    Args:
+        unit: what shares a delta: `sample`, `class` or `cluster`.
+        budget: of the store.
+        levels: of the samples' grid; a budget of all of them is no bound.
+    """
+    if _is_unbounded(budget, levels) or unit not in ("sample", "class"):
+        return None
+    return unit, budget.norm, budget.epsilon, budget.free_pixels
+
+
+def _is_unbounded(budget: Budget, levels: int) -> bool:
+    return budget.norm == "linf" and budget.epsilon >= levels
+
+
+def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: bool) -> Publish:
+    manifest = store.manifest
+    values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
+    unbounded = _is_unbounded(manifest.budget, manifest.levels)
+    level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
+    purpose = key(seed, "random-noise control")
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        group = store.group(ids)
+        words = bits(purpose, ids if group is None else group, -(-values // 64))
+        up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
+        strength = np.int32(level)
+        own = source.lengths(ids).reshape(-1, 1, 1, 1)
+        if matched or unbounded:
+            delta = store.delta(ids)
+            if manifest.free_pixels:
+                delta = np.clip(delta, -int(level), int(level))
+            root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
+            strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
+        noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
+        noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
+        return noisy
+
+    return publish
+
+
+def _random_pixels(store: StoreReader, count: int, seed: int) -> Publish:
+    manifest = store.manifest
+    channels, height, width = manifest.sample_shape
+    purpose = key(seed, "random-pixel control")
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        group = store.group(ids)
+        words = bits(purpose, ids if group is None else group, 2 * count)
+        places = (words[:, :count] % np.uint64(height * width)).astype(np.int64)
+        corners = (words[:, count:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
+        noisy: Samples = samples.copy()
+        rows = np.arange(len(samples))[:, None]
+        # A view of the copy, channels last: [n, H * W, C].
+        pixels = np.moveaxis(noisy.reshape(len(noisy), channels, -1), 1, 2)
+        pixels[rows, places] = corners.astype(samples.dtype) * samples.dtype.type(manifest.levels)
+        return noisy
+
+    return publish
