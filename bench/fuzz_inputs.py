@@ -11,7 +11,7 @@ import torch
 from fuzz_sources import LABELS, SOURCES, Parser
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.tree import build, load_yaml
+from hpcule.config.tree import build_config, load_yaml
 from hpcule.craft.table import configure
 from hpcule.jobs.site import load_site
 from hpcule.store.checkpoint import CheckpointPart, commit, latest, save_part
@@ -131,7 +131,7 @@ def make_study(file: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         study = StudyFolder(folder / "study")
         study.begin(
-            build(StudyConfig, {"name": "a", "data": "digits", "method": "pil"}),
+            build_config(StudyConfig, {"name": "a", "data": "digits", "method": "pil"}),
             StudySamples(100, training="a", test="b"),
         )
         (study.path / "running" / "item.json").write_text(
@@ -174,7 +174,9 @@ PARSERS: dict[str, Parser] = SOURCES | {
         lambda folder: configure("pil", "digits", preset=None, file=load_yaml(folder / "file.yaml"), overrides=[]),
         text=True,
     ),
-    "study": Parser(make_text(STUDY), lambda folder: build(StudyConfig, load_yaml(folder / "file.yaml")), text=True),
+    "study": Parser(
+        make_text(STUDY), lambda folder: build_config(StudyConfig, load_yaml(folder / "file.yaml")), text=True
+    ),
     "site": Parser(make_text(SITE), lambda folder: load_site(str(folder / "file.yaml")), text=True),
     "study.yaml": Parser(make_study("study.yaml"), read_study, text=True),
     "facts.json": Parser(make_study("facts.json"), read_study, text=True),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcule.cli.main import main
-from hpcule.config.tree import build, load_yaml, merged, to_tree
+from hpcule.config.tree import build_config, load_yaml, merged, to_tree
 from hpcule.craft.table import METHODS, configure, find
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import AUDIO_NETS, NETS
@@ -54,16 +54,16 @@ def test_craft(path):
 @pytest.mark.parametrize("path", VICTIM, ids=named)
 def test_victim(path):
     file = load_yaml(path)
-    train = build(TrainConfig, file)
+    train = build_config(TrainConfig, file)
     for suite in SUITES.values():
-        evaluate = build(EvaluateConfig, merged(suite, file))
+        evaluate = build_config(EvaluateConfig, merged(suite, file))
         assert evaluate.victim == train.victim
     assert train.victim.network in (*NETS, *AUDIO_NETS)
 
 
 @pytest.mark.parametrize("path", STUDY, ids=named)
 def test_study(path):
-    config = build(StudyConfig, load_yaml(path))
+    config = build_config(StudyConfig, load_yaml(path))
     grid = expand(config, StudySamples(4708, training="", test=""))
     factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
     assert len(grid.cells) == math.prod(map(len, factors))
@@ -71,7 +71,7 @@ def test_study(path):
 
 
 def test_small_victim_is_the_default():
-    assert build(TrainConfig, load_yaml(ROOT / "configs/victim/small.yaml")) == TrainConfig()
+    assert build_config(TrainConfig, load_yaml(ROOT / "configs/victim/small.yaml")) == TrainConfig()
 
 
 @pytest.mark.parametrize("path", CRAFT + VICTIM, ids=named)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hpcule.cli.main import add_verbs
-from hpcule.config.tree import build, load_yaml, merged, to_tree, with_overrides
+from hpcule.config.tree import build_config, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure
 from hpcule.data.opening import Opening
 from hpcule.evaluation.recommend import RecommendConfig
@@ -174,9 +174,9 @@ def check_settings(options: argparse.Namespace, arguments: list[str]) -> None:
     if arguments[0] == "craft":
         configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
     elif arguments[0] == "evaluate" or arguments[0] == "compare":
-        build(EvaluateConfig, with_overrides(merged(SUITES[options.suite], file), options.overrides))
+        build_config(EvaluateConfig, with_overrides(merged(SUITES[options.suite], file), options.overrides))
     elif arguments[0] in PLAIN_CONFIGS:
-        build(PLAIN_CONFIGS[arguments[0]], with_overrides(file, options.overrides))
+        build_config(PLAIN_CONFIGS[arguments[0]], with_overrides(file, options.overrides))
 
 
 def test_the_readme_shows_every_verb_that_a_data_owner_needs():
@@ -235,12 +235,12 @@ def test_suites():
     ((_, rows),) = [table for table in tables(ROOT / "docs" / "concepts.md") if table[0][0] == "suite"]
     assert {name.strip("`") for name, *_ in rows} == set(SUITES)
     for name, recipes, seeds, network in rows:
-        config = build(EvaluateConfig, SUITES[name.strip("`")])
+        config = build_config(EvaluateConfig, SUITES[name.strip("`")])
         if name != "`full`":
             assert recipes.split(", ") == [recipe.name for recipe in config.recipes]
         assert int(seeds) == len(config.seeds)
         assert network == config.victim.network
-    full = build(EvaluateConfig, SUITES["full"]).recipes
+    full = build_config(EvaluateConfig, SUITES["full"]).recipes
     mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
     runs_anywhere = [name for name in COUNTERMEASURES if name not in (*TRANSFERS, *PURIFICATIONS)]
     first = [name for name in runs_anywhere if COUNTERMEASURES[name].stage == "features"]

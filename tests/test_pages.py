@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcule.craft.measured import rows, sentences
+from hpcule.craft.measured import measured_rows, measured_sentences
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,22 +24,22 @@ def test_nothing_generated_is_stale():
 def test_measured_figures_are_those_of_the_record():
     with (ROOT / "docs/studies/methods-small.csv").open() as file:
         cells = [cell for cell in csv.DictReader(file) if cell["variant"] == "sem"]
-    (row,) = [row for row in rows() if row["method"] == "sem"]
+    (row,) = [row for row in measured_rows() if row["method"] == "sem"]
     assert row["protected"] == pytest.approx(
         sum(float(cell["protected_last"]) for cell in cells) / len(cells), abs=1e-4
     )
     assert (row["seeds"], row["samples"], row["record"]) == (2, 3000, "docs/studies/methods-small.csv")
-    assert sentences("sem") == [
+    assert measured_sentences("sem") == [
         "protected / random noise / clean: plain 29 / 49 / 50 %; 3,000 samples of cifar10, resnet-tiny, preset small, "
         "2 seeds (docs/studies/methods-small.csv)"
     ]
 
 
 def test_records_that_vary_a_setting_say_nothing_of_a_method_as_it_comes():
-    assert not any("batch" in row["record"] for row in rows())
-    assert sentences("nothing of this name") == []
+    assert not any("batch" in row["record"] for row in measured_rows())
+    assert measured_sentences("nothing of this name") == []
 
 
 def test_rows_stand_a_line_each():
     lines = (ROOT / "hpcule/craft/measured.json").read_text().splitlines()[1:-1]
-    assert [json.loads(line.rstrip(",")) for line in lines] == list(rows())
+    assert [json.loads(line.rstrip(",")) for line in lines] == list(measured_rows())

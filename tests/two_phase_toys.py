@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 from toys import make_problem
 
-from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.parts.surrogate import logits_of
 from hpcule.craft.table import configure, find
 
 CLASSES = 3
@@ -49,4 +49,4 @@ def unit(source, ids):
 
 def loss_of(frozen, samples, labels):
     with torch.no_grad():
-        return functional.cross_entropy(evaluate(frozen, samples), labels, reduction="none")
+        return functional.cross_entropy(logits_of(frozen, samples), labels, reduction="none")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
-from hpcule.config.tree import build, load_yaml
-from hpcule.craft.measured import Row
+from hpcule.config.tree import build_config, load_yaml
+from hpcule.craft.measured import MeasuredRow
 from hpcule.craft.table import BUILT_IN
 from hpcule.report.methods import methods_table, settings_table
 from hpcule.study.config import StudyConfig
@@ -54,12 +54,12 @@ def measured() -> str:
     return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
 
 
-def rows_of(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[MeasuredRow]:
     """Rows of a record that compares methods: each variant, network and recipe, over all seeds.
 
     A record that varies a setting of a craft, as the batch, says nothing of a method as it comes.
     """
-    study = build(StudyConfig, load_yaml(ROOT / "configs" / "study" / f"{path.stem}.yaml"))
+    study = build_config(StudyConfig, load_yaml(ROOT / "configs" / "study" / f"{path.stem}.yaml"))
     if not study.variants or any(name.startswith("craft.") for name in study.factors):
         return
     with path.open() as file:

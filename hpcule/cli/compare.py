@@ -64,11 +64,11 @@ def compare_and_report(
 ) -> None:
     """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
     from hpcule.cli.progress import Progress
-    from hpcule.evaluation.comparison import compare
+    from hpcule.evaluation.comparison import compare_stores
     from hpcule.report.comparison import print_comparison
 
     with Progress(shown=world.leads) as progress:
-        results, each = compare(config, stores, source, test, options.out / "cells", world, progress.update)
+        results, each = compare_stores(config, stores, source, test, options.out / "cells", world, progress.update)
     if not world.leads:
         return
     write_comparison_files(options.out, config, results, each)

@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.errors import UsageError
     from hpcule.config.run import WorldConfig
-    from hpcule.config.tree import build, unknown, with_overrides
+    from hpcule.config.tree import build_config, unknown, with_overrides
 
     tree = with_overrides({}, options.overrides)
     for name in tree:
         if name != "world":
             raise UsageError(unknown("setting", name, [f"world.{field.name}" for field in fields(WorldConfig)]))
-    config = build(WorldConfig, tree.get("world", {}), "world.")
+    config = build_config(WorldConfig, tree.get("world", {}), "world.")
     on_all_ranks(lambda world: _examine(options, world), given=options.given, workers=options.workers, config=config)
 
 

@@ -70,11 +70,11 @@ def run(options: argparse.Namespace) -> None:
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:
     """The configuration of --suite, --config and --set for these samples."""
-    from hpcule.config.tree import build, load_yaml, merged, with_overrides
+    from hpcule.config.tree import build_config, load_yaml, merged, with_overrides
     from hpcule.evaluation.suites import EvaluateConfig, suite
 
     file = load_yaml(options.config) if options.config else {}
-    return build(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
+    return build_config(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
 
 
 def evaluate_and_report(

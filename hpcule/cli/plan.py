@@ -85,7 +85,7 @@ def _craft(options: argparse.Namespace, machines: list[Machine], known: Measurem
 
 def _study(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
     from hpcule.config.errors import IN_STUDY, UsageError, setting_in
-    from hpcule.config.tree import build, load_yaml
+    from hpcule.config.tree import build_config, load_yaml
     from hpcule.planning.plan import plan_study
     from hpcule.report.plan_table import print_study
     from hpcule.study.config import StudyConfig
@@ -101,7 +101,7 @@ def _study(options: argparse.Namespace, machines: list[Machine], known: Measurem
     )
     if any(option is not None for option in craft_only):
         raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
-    config = build(StudyConfig, load_yaml(Path(options.what)))
+    config = build_config(StudyConfig, load_yaml(Path(options.what)))
     title = f"study {config.name}"
     with setting_in(IN_STUDY):
         plans = [plan_study(config, machine, known) for machine in machines]

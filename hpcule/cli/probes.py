@@ -82,12 +82,12 @@ def _probe(
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
-    from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree, with_overrides
+    from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree, with_overrides
     from hpcule.data.left_out import left_out_notice
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     file = load_yaml(options.config) if options.config else {}
-    config = build(config_class, with_overrides(file, options.overrides))
+    config = build_config(config_class, with_overrides(file, options.overrides))
     store, source, test = store_and_data(options)
 
     def work(world: World) -> None:

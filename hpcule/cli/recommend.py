@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     """Hold the tournament."""
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
-    from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.config.tree import build_config, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
     from hpcule.data.left_out import left_out_notice
     from hpcule.evaluation.recommend import RecommendConfig
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     if options.budget <= 0:
         raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
     file = load_yaml(options.config) if options.config else {}
-    config = build(RecommendConfig, with_overrides(file, options.overrides))
+    config = build_config(RecommendConfig, with_overrides(file, options.overrides))
     source, test = config.source(options.data), config.test(options.data, options.test)
     check_same_task(source, test)
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.errors import UsageError
     from hpcule.config.tree import unknown
     from hpcule.craft.described import PRESETS, settings_of
-    from hpcule.report.methods import settings_table, shown
+    from hpcule.report.methods import setting_text, settings_table
 
     presets = [options.preset] if options.preset else list(PRESETS)
     if options.preset and options.preset not in PRESETS:
@@ -46,6 +46,6 @@ def run(options: argparse.Namespace) -> None:
     for heading in ("setting", "type", *presets, "valid", "what"):
         table.add_column(heading, no_wrap=heading == "setting")
     for row in rows:
-        values = [shown(row.values[preset]) for preset in presets]
+        values = [setting_text(row.values[preset]) for preset in presets]
         table.add_row(row.name, row.type, *values, row.valid, row.description)
     Console().print(table)

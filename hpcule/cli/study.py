@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
-    from hpcule.study.grid import Grid
+    from hpcule.study.grid import StudyGrid
     from hpcule.world.group import World
 
 
@@ -154,17 +154,19 @@ def report_study(options: argparse.Namespace) -> None:
     _write(options.folder, options.figures)
 
 
-def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFolder, StudyConfig, Grid, str | None]:
+def _begin(
+    options: argparse.Namespace, *, begin: bool = True
+) -> tuple[StudyFolder, StudyConfig, StudyGrid, str | None]:
     """The folder, configuration and grid of a study, and what is to be said about its data."""
     from hpcule.config.errors import IN_STUDY, setting_in
-    from hpcule.config.tree import build, load_yaml
+    from hpcule.config.tree import build_config, load_yaml
     from hpcule.data.left_out import left_out_notice
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
     from hpcule.study.items import open_samples, samples_of
 
-    config = build(StudyConfig, load_yaml(options.file))
+    config = build_config(StudyConfig, load_yaml(options.file))
     with setting_in(IN_STUDY):
         source, test = open_samples(config)
     samples = samples_of(source, test)
@@ -175,7 +177,7 @@ def _begin(options: argparse.Namespace, *, begin: bool = True) -> tuple[StudyFol
     return folder, config, grid, left_out_notice(source, test)
 
 
-def _open(path: Path) -> tuple[StudyFolder, StudyConfig, Grid]:
+def _open(path: Path) -> tuple[StudyFolder, StudyConfig, StudyGrid]:
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import expand
 
@@ -198,7 +200,7 @@ def _write(path: Path, figures: FigureFormat | None = None) -> None:
         from hpcule.report.canvas import write_figures
         from hpcule.report.figures import study_figures
         from hpcule.report.study import factor_names
-        from hpcule.report.study_panels import noise_scales
+        from hpcule.report.study_panels import measured_noise_scales
 
-        drawn = study_figures(found, factor_names(config), noise_scales(found, grid, folder.result))
+        drawn = study_figures(found, factor_names(config), measured_noise_scales(found, grid, folder.result))
         write_figures(drawn, path / "figures", figures)

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import key_of
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import IN_SET, IN_STORE, setting_in
-    from hpcule.config.tree import build, load_yaml, with_overrides
+    from hpcule.config.tree import build_config, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
     from hpcule.data.left_out import left_out_notice
     from hpcule.store.read import StoreReader
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.victim.single import TrainConfig, opening_of, train
 
     file = load_yaml(options.config) if options.config else {}
-    config = build(TrainConfig, with_overrides(file, options.overrides))
+    config = build_config(TrainConfig, with_overrides(file, options.overrides))
     store = StoreReader(Vault(options.store, key_of(options))) if options.store else None
     opening = opening_of(config, store)
     with setting_in(IN_STORE if store else IN_SET):

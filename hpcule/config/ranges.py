@@ -79,10 +79,10 @@ def check_ranges(config: DataclassInstance) -> None:
         items = value if isinstance(value, tuple) else (value,)
         limits: Range | None = declared.metadata.get(_KEY)
         if limits is not None and any(item is not None and item not in limits for item in items):
-            raise ValueError(f"{declared.name}={shown(value)}: valid are {range_of(declared)}")
+            raise ValueError(f"{declared.name}={value_text(value)}: valid are {range_of(declared)}")
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as messages write it."""
     if isinstance(value, tuple):
         return str(list(value))

@@ -38,7 +38,7 @@ class Written(Protocol):
         """The text or list that `parse` reads."""
 
 
-def build(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
+def build_config(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
     """Fill the dataclass `cls` from a tree of plain values.
 
     A value that already is an instance of its field's type is taken as it is, so that a caller can build a
@@ -172,7 +172,7 @@ def _convert(hint: Any, value: object, name: str) -> Any:
             return _parse(cast(type[Written], hint), value, name)
         if not isinstance(value, Mapping):
             raise UsageError(f"{name}={value}: '{name}' is a section, set one of its values instead")
-        return build(cast(type, hint), value, name + ".")
+        return build_config(cast(type, hint), value, name + ".")
     return _convert_scalar(hint, value, name)
 
 

@@ -12,7 +12,7 @@ from typing import TypedDict
 ROWS = "measured.json"
 
 
-class Row(TypedDict):
+class MeasuredRow(TypedDict):
     """Mean accuracies in [0, 1] on clean test samples of victims of one store, over seeds."""
 
     method: str
@@ -35,26 +35,28 @@ class Row(TypedDict):
 
 
 @cache
-def rows() -> Sequence[Row]:
+def measured_rows() -> Sequence[MeasuredRow]:
     """All rows, in the order of records and of their cells."""
-    found: list[Row] = json.loads(files("hpcule.craft").joinpath(ROWS).read_text())
+    found: list[MeasuredRow] = json.loads(files("hpcule.craft").joinpath(ROWS).read_text())
     return found
 
 
-def sentences(method: str) -> list[str]:
+def measured_sentences(method: str) -> list[str]:
     """One sentence for each store and network that was measured; none where nothing was measured."""
-    own = [row for row in rows() if row["method"] == method]
+    own = [row for row in measured_rows() if row["method"] == method]
     groups = groupby(own, key=lambda row: (row["record"], row["variant"], row["network"]))
     return [_sentence(list(group)) for _, group in groups]
 
 
 def cost_order(method: str) -> tuple[float, float]:
     """Sorts methods: crafting time in whole minutes, then what is left of accuracy; those without a record last."""
-    plain = [row for row in rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"]
+    plain = [
+        row for row in measured_rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"
+    ]
     return min(((row["craft_seconds"] // 60, row["protected"]) for row in plain), default=(float("inf"), 1.0))
 
 
-def _sentence(group: Sequence[Row]) -> str:
+def _sentence(group: Sequence[MeasuredRow]) -> str:
     first = group[0]
     figures = ", ".join(
         f"{row['recipe']} {100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f} %"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpcule.config.errors import HpculeError, UsageError, one_line
 from hpcule.config.run import Preset
-from hpcule.config.tree import build, merged, unknown, with_overrides
-from hpcule.craft.measured import sentences
+from hpcule.config.tree import build_config, merged, unknown, with_overrides
+from hpcule.craft.measured import measured_sentences
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
@@ -166,17 +166,17 @@ def configure(
     for setting, values in method.variants.items():
         below = merged(below, values.get(str(settings.get(setting)), {}))
     below = merged(below, method.presets.get(chosen, {}))
-    filled = build(method.config_class, merged(below, settings), "method.").resolved()
+    filled = build_config(method.config_class, merged(below, settings), "method.").resolved()
     if method.facts.needs_surrogate:
         tree = {"seed": 0, **tree}
-    return build(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
+    return build_config(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
 
 
 def describe() -> tuple[list[dict[str, Any]], list[str]]:
     """One row a method that can be imported: its name, facts and measurements; and one line for each that cannot."""
     methods, broken = usable()
     rows = [
-        {"name": name, **dataclasses.asdict(method.facts), "measured": sentences(name)}
+        {"name": name, **dataclasses.asdict(method.facts), "measured": measured_sentences(name)}
         for name, method in methods.items()
     ]
     return rows, broken

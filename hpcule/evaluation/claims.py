@@ -11,7 +11,7 @@ from hpcule.evaluation.results import (
     Results,
     noun,
     percent,
-    points,
+    percentage_points,
     points_range,
     victims,
     whole_recipes,
@@ -155,8 +155,8 @@ def _mixture(recipe: RecipeDocument, samples: str) -> str:
     interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
     return (
         f"If an attacker has {100 - 100 * gain['share']:g}% of the {samples} clean ({recipe['title']}), the protected "
-        f"ones add {points(gain['mean'])} points{interval} to the accuracy of training on the clean ones alone "
-        f"({percent(part)}); clean ones in their place would add {points(clean - part)}."
+        f"ones add {percentage_points(gain['mean'])} points{interval} to the accuracy of training on the clean ones "
+        f"alone ({percent(part)}); clean ones in their place would add {percentage_points(clean - part)}."
     )
 
 

@@ -59,7 +59,7 @@ class Comparison(TypedDict):
     stores: list[Compared]
 
 
-def compare(
+def compare_stores(
     config: EvaluateConfig,
     stores: Mapping[str, StoreReader],
     source: Source,
@@ -85,7 +85,7 @@ def compare(
     evaluated = {}
     for name, store in stores.items():
         evaluated[name] = evaluate(config, store, source, test, folder, world, prefixed(name, report))
-    return summarise({name: results for name, (results, _) in evaluated.items()}), evaluated
+    return summarise_stores({name: results for name, (results, _) in evaluated.items()}), evaluated
 
 
 def prefixed(name: str, report: Report) -> Report:
@@ -93,7 +93,7 @@ def prefixed(name: str, report: Report) -> Report:
     return lambda label, done, total: report(f"{name}: {label}", done, total)
 
 
-def summarise(evaluated: Mapping[str, Results]) -> Comparison:
+def summarise_stores(evaluated: Mapping[str, Results]) -> Comparison:
     """One row for each evaluation of the same samples, the best worst case first."""
     first = next(iter(evaluated.values()))
     rows = sorted((_row(name, results) for name, results in evaluated.items()), key=worst_accuracy)

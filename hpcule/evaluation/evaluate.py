@@ -12,7 +12,7 @@ import torch
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
-from hpcule.craft.measured import sentences
+from hpcule.craft.measured import measured_sentences
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
@@ -27,7 +27,7 @@ from hpcule.evaluation.results import (
     VictimDocument,
     percent,
 )
-from hpcule.evaluation.samples import audibility, pictures, structure, visibility
+from hpcule.evaluation.samples import audibility, measure_structure, pictures, visibility
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
 from hpcule.measure.perceptual import Perceptual
@@ -87,7 +87,7 @@ def evaluate(
         results["audibility"] = audibility(store, source, source.rate)
     if world.leads:
         # Seconds of work on one rank, which alone writes the results.
-        results["structure"] = structure(store, source)
+        results["structure"] = measure_structure(store, source)
     return results, pictures(store, source)
 
 
@@ -187,7 +187,7 @@ def _protection(store: StoreReader) -> Protection:
             "bounded": facts.bounded,
             "needs_surrogate": facts.needs_surrogate,
             "claimed": facts.claimed,
-            "measured": sentences(manifest.method),
+            "measured": measured_sentences(manifest.method),
             "paper": facts.paper,
             "weaknesses": facts.weaknesses,
         },

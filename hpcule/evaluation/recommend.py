@@ -18,7 +18,7 @@ from hpcule.craft.table import METHODS, configure, usable
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.data.subset import at_most
-from hpcule.evaluation.comparison import Comparison, Report, prefixed, protects, summarise
+from hpcule.evaluation.comparison import Comparison, Report, prefixed, protects, summarise_stores
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import Results
@@ -144,7 +144,7 @@ def recommend(
         raise StoppedError("stopped by a signal: run the same command again to continue")
     if not evaluated:
         raise DataError("no method can take these samples: " + "; ".join(refused.values()))
-    compared = summarise({name: results for name, (results, _) in evaluated.items()})
+    compared = summarise_stores({name: results for name, (results, _) in evaluated.items()})
     tournament: Tournament = {
         "kind": "recommend",
         "budget_minutes": minutes,

@@ -206,9 +206,9 @@ def percent_range(bounds: Sequence[float] | None) -> str:
 
 def points_range(bounds: Sequence[float]) -> str:
     """An interval of differences as readers see it: "−55.1 to −52.5"."""
-    return f"{points(bounds[0])} to {points(bounds[1])}"
+    return f"{percentage_points(bounds[0])} to {percentage_points(bounds[1])}"
 
 
-def points(share: float) -> str:
+def percentage_points(share: float) -> str:
     """A difference of shares as readers see it, in percentage points with its sign: "−53.8"."""
     return f"{100 * share:+.1f}".replace("-", "−")

@@ -51,7 +51,7 @@ def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbe
     return measured.result()
 
 
-def structure(store: StoreReader, source: Source) -> StructureNumbers:
+def measure_structure(store: StoreReader, source: Source) -> StructureNumbers:
     """What the perturbation tells of the labels, beside what the samples themselves tell a linear classifier."""
     assert source.labels is not None
     ids = _spread(source, MOST_SAMPLES)

@@ -154,7 +154,7 @@ def evaluate(
 def _here(
     store: Store, data: str, test: str | None, suite: Suite, tree: Tree, out: Path, progress: Progress | None
 ) -> None:
-    from hpcule.config.tree import build, merged
+    from hpcule.config.tree import build_config, merged
     from hpcule.data.check import check_same_task
     from hpcule.evaluation.evaluate import evaluate as run
     from hpcule.evaluation.suites import EvaluateConfig
@@ -167,7 +167,7 @@ def _here(
         opening = reader.manifest.opening
         source, clean_test = opening.source(data), opening.test(data, test)
         check_same_task(source, clean_test)
-        config = build(EvaluateConfig, merged(of_suite(suite, source), tree))
+        config = build_config(EvaluateConfig, merged(of_suite(suite, source), tree))
         with one_worker(config.world) as world:
             results, pictures = run(config, reader, source, clean_test, out / "cells", world, note_progress(progress))
         write_evaluation(out, config, results, pictures)

@@ -64,7 +64,7 @@ def handed_over(data: Data, labels: Labels | None = None, what: str = "data") ->
         yield named(data, labels, what)
         return
     with tempfile.TemporaryDirectory(prefix="hpcule-") as folder:
-        yield str(write_npz(data, labels, Path(folder), what))
+        yield str(write_handover(data, labels, Path(folder), what))
 
 
 def named(data: str | Path, labels: Labels | None, what: str) -> str:
@@ -74,7 +74,7 @@ def named(data: str | Path, labels: Labels | None, what: str) -> str:
     return str(data)
 
 
-def write_npz(data: Data, labels: Labels | None, folder: Path, what: str) -> Path:
+def write_handover(data: Data, labels: Labels | None, folder: Path, what: str) -> Path:
     """Write images and labels into a new npz file in `folder`; raises as `handed_over`."""
     samples = _samples(data, labels, what)
     path = folder / f"{samples.name}.npz"

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from hpcule.data.reader import to_tensor
 from hpcule.data.source import Source
-from hpcule.interface.handover import named, write_npz
+from hpcule.interface.handover import named, write_handover
 from hpcule.publish.carry import carries, files_of, published_native, publishing
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.keys import vault_of
@@ -61,7 +61,7 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
         else:
             folder = tempfile.mkdtemp(prefix="hpcule-")
             weakref.finalize(self, _remove, folder, os.getpid())
-            self._data = str(write_npz(data, labels, Path(folder), "data"))
+            self._data = str(write_handover(data, labels, Path(folder), "data"))
         self._opened: dict[int, tuple[StoreReader, Source]] = {}
         reader, source = self._open()
         require_same_samples(reader.manifest, source)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, setting
-from hpcule.config.tree import build, load_yaml, unknown
+from hpcule.config.tree import build_config, load_yaml, unknown
 
 SITES = files(__package__) / "sites"
 """Folder of the site files that come with the package."""
@@ -69,7 +69,7 @@ def site_names() -> list[str]:
 
 
 def _read(path: Path) -> SiteConfig:
-    return build(SiteConfig, load_yaml(path), f"{path.name}: ")
+    return build_config(SiteConfig, load_yaml(path), f"{path.name}: ")
 
 
 def check_partition(site: SiteConfig) -> None:

@@ -33,7 +33,7 @@ class Bound:
     accuracy: float | None
 
 
-def certify(
+def certified_bounds(
     accuracies: Sequence[float], quantile: float, deviation: float, etas: Sequence[float], alpha: float
 ) -> list[Bound]:
     """Bound the quantile of accuracy for every length of the move; all bounds hold together with 1 - alpha.

@@ -19,7 +19,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def project(parameters: Iterable[Tensor], centre: Sequence[Tensor], radius: float) -> float:
+def project_weights(parameters: Iterable[Tensor], centre: Sequence[Tensor], radius: float) -> float:
     """Bring weights back into the ball around a centre, in place; how far away they are then, in L2 of all together."""
     moves = [(parameter, start, parameter - start) for parameter, start in zip(parameters, centre, strict=True)]
     length = math.sqrt(sum(float(move.double().square().sum()) for *_, move in moves))
@@ -68,6 +68,6 @@ def recover(
             nn.utils.clip_grad_norm_(parameters, clip_norm)
             optimizer.step()
             schedule.step()
-            length = project(parameters, centre, radius)
+            length = project_weights(parameters, centre, radius)
     network.eval()
     return length

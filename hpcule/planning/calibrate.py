@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import nnls
 
 from hpcule.config.run import WorldConfig
-from hpcule.config.tree import build, to_tree
+from hpcule.config.tree import build_config, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.journal import SECTIONS
@@ -92,7 +92,7 @@ def local_workers(config: WorldConfig, wanted: int) -> int:
     return min(wanted, gpus or len(os.sched_getaffinity(0)))
 
 
-def settings_of(config: CraftConfig, source: Source) -> dict[str, Any]:
+def run_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
     """What a calibration depends on, as plain values; sizes of batch, data and machine are the model's."""
     short = to_tree(find(config.method.name).trial(config.method, 1, 2))
     short.pop("batch", None)
@@ -108,7 +108,7 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
     results = start(Trial("calibrate", config, samples), folder, workers)
     return Calibration(
         hpcule=__version__,
-        settings=settings_of(config, source),
+        settings=run_settings(config, source),
         cores=len(os.sched_getaffinity(0)),
         workers=workers,
         threads=results["threads"],
@@ -116,11 +116,11 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
         start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
         measured_seconds=results["wall_seconds"],
         load=load,
-        **evaluate(config, results["runs"]),
+        **calibration_of(config, results["runs"]),
     )
 
 
-def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def calibration_of(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The seconds of each unit, from summaries and journals of short runs of `config`."""
     works, extents, first = [_work(run) for run in runs], [_extent(run) for run in runs], runs[0]
     read, write = [], []
@@ -128,12 +128,12 @@ def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str
         size = store_bytes(config, extent, work.shared) * extent.own_shards / extent.shards
         read.append(Observation(extent.own_samples, extent.own_shards, run["read_seconds"]))
         write.append(Observation(size, extent.own_shards, run["write_seconds"]))
-    read_sample, read_shard = fit(read)
-    write_byte, write_shard = fit(write)
+    read_sample, read_shard = fit_seconds(read)
+    write_byte, write_shard = fit_seconds(write)
     largest = max(range(len(runs)), key=lambda number: extents[number].samples)
     peak = max(run["peak_memory_mebibytes"] for run in runs) * 2**20
     waited = [Observation(run["craft_seconds"], len(run["marks"]), _waited_between_steps(run)) for run in runs]
-    wait_share, step = fit(waited)
+    wait_share, step = fit_seconds(waited)
     sections = sum(first[f"{name}_seconds"] for name in SECTIONS) + waited[0].seconds
     return {
         "prepare_seconds": max(0.0, first["run_seconds"] - sections),
@@ -149,7 +149,7 @@ def evaluate(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-def fit(observations: Sequence[Observation]) -> tuple[float, float]:
+def fit_seconds(observations: Sequence[Observation]) -> tuple[float, float]:
     """Seconds a pass and a call, neither below 0, by least squares of relative errors; longer ones weigh more."""
     told = [row for row in observations if row.seconds > 0]
     if not told:
@@ -169,7 +169,7 @@ def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]])
     pairs = list(zip(phases, steps, strict=True))
     plain = [[step for step, begins in zip(found, _begins(phase), strict=True) if not begins] for phase, found in pairs]
     later = [rest or found[1:] or found for rest, found in zip(plain, steps, strict=True)]
-    passes, calls = fit([_observation(phase, found) for phase, found in zip(phases, later, strict=True)])
+    passes, calls = fit_seconds([_observation(phase, found) for phase, found in zip(phases, later, strict=True)])
 
     def beyond(phase: Phase, step: _StepTime) -> float:
         units = _observation(phase, [step])
@@ -235,6 +235,6 @@ def _extent(run: Mapping[str, Any]) -> Extent:
 
 def _work(run: Mapping[str, Any]) -> Work:
     method = find(run["method"]["name"])
-    work = method.work(build(method.config_class, run["method"]), _extent(run))
+    work = method.work(build_config(method.config_class, run["method"]), _extent(run))
     assert work is not None
     return work

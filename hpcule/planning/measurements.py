@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.craft.config import CraftConfig
 from hpcule.data.source import Source
-from hpcule.planning.calibrate import Calibration, Measured, calibrate, settings_of
+from hpcule.planning.calibrate import Calibration, Measured, calibrate, run_settings
 from hpcule.planning.timed import Timing, time_craft, timing_settings
 from hpcule.planning.victim_trial import VictimCalibration, VictimTrial, calibrate_victim, victim_settings
 from hpcule.store.files import read_json, to_json, write_atomically
@@ -42,9 +42,9 @@ class Measurements:
         """
         try:
             tree = read_json(path)
-            crafts = [build(Calibration, entry) for entry in tree["crafts"]]
-            victims = [build(VictimCalibration, entry) for entry in tree["victims"]]
-            timings = [build(Timing, entry) for entry in tree["timings"]]
+            crafts = [build_config(Calibration, entry) for entry in tree["crafts"]]
+            victims = [build_config(VictimCalibration, entry) for entry in tree["victims"]]
+            timings = [build_config(Timing, entry) for entry in tree["timings"]]
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise UsageError(f"{path} is no calibration file ({error}): name one that `hpcule plan` wrote") from None
         return cls(report, crafts, victims, timings, path)
@@ -70,7 +70,7 @@ class Measurements:
             self.report(f"short crafts with {config.method.name}, {workers} worker(s)")
             return calibrate(config, source, samples, workers, folder)
 
-        return self._find(self.crafts, settings_of(config, source), workers, measure)
+        return self._find(self.crafts, run_settings(config, source), workers, measure)
 
     def timing(self, config: CraftConfig, source: Source, workers: int) -> Timing:
         """Timed crafts with so many workers on this machine, of a method that counts no work.

@@ -28,7 +28,7 @@ KEPT = ("wall", "run", "craft", *PARTS)
 
 
 @dataclass(frozen=True)
-class Point:
+class ScalingPoint:
     """What is run several times: a kind of scaling, a number of workers, and their samples and shards."""
 
     kind: Kind
@@ -37,7 +37,7 @@ class Point:
     shards: int
 
 
-def points(samples: int, shards: int, workers: int) -> list[Point]:
+def scaling_points(samples: int, shards: int, workers: int) -> list[ScalingPoint]:
     """Strong: all samples. Weak: the same number of samples and of shards a worker; its last point is strong's.
 
     Raises:
@@ -45,9 +45,9 @@ def points(samples: int, shards: int, workers: int) -> list[Point]:
     """
     if samples < 2 * workers:
         raise UsageError(f"{samples} samples for 1 to {workers} workers: at least {2 * workers}, or fewer workers")
-    strong = [Point("strong", count, samples, shards) for count in range(1, workers + 1)]
+    strong = [ScalingPoint("strong", count, samples, shards) for count in range(1, workers + 1)]
     weak = [
-        Point("weak", count, samples * count // workers, max(count, shards * count // workers))
+        ScalingPoint("weak", count, samples * count // workers, max(count, shards * count // workers))
         for count in range(1, workers + 1)
     ]
     return strong + weak
@@ -69,8 +69,8 @@ def measure(
         load = os.getloadavg()[0]
         check(config, source, Vault(Path(folder) / "store"), resume=False, workers=workers)
         shards = cut_into_shards(config, source, workers).count
-        plan = points(len(source), shards, workers)
-        found: dict[Point, list[dict[str, float]]] = {}
+        plan = scaling_points(len(source), shards, workers)
+        found: dict[ScalingPoint, list[dict[str, float]]] = {}
         device = ""
         for number, point in enumerate(plan):
             twin = dataclasses.replace(point, kind="strong")
@@ -95,14 +95,14 @@ def measure(
         "load": load,
         "runs": runs,
         "points": _rows(found),
-        "warnings": warnings(config, workers),
+        "warnings": scaling_warnings(config, workers),
         "settings": {**to_tree(config), "data": source.name},
     }
     write_atomically(out / "results.json", to_json(results))
     return results
 
 
-def warnings(config: CraftConfig, workers: int) -> list[str]:
+def scaling_warnings(config: CraftConfig, workers: int) -> list[str]:
     """What the figures do not show."""
     room = local_workers(config.world, workers)
     if room == workers:
@@ -118,7 +118,7 @@ def shares(row: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(name, row[f"{name}_seconds"] / whole) for name in PARTS]
 
 
-def _run(config: CraftConfig, point: Point, folder: Path) -> dict[str, Any]:
+def _run(config: CraftConfig, point: ScalingPoint, folder: Path) -> dict[str, Any]:
     """One craft in processes of its own; its store goes away at once."""
     store = dataclasses.replace(config.store, shards=point.shards)
     results = start(Trial("craft", dataclasses.replace(config, store=store), point.samples), folder, point.workers)
@@ -127,7 +127,7 @@ def _run(config: CraftConfig, point: Point, folder: Path) -> dict[str, Any]:
     return {**kept, "peak_memory_mebibytes": summary["peak_memory_mebibytes"], "device": results["device"]}
 
 
-def _rows(found: Mapping[Point, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+def _rows(found: Mapping[ScalingPoint, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
     """One row a point: that of the run with the median crafting time, all runs' times, and the efficiency.
 
     Strong: t(1) / (W t(W)). Weak: t(1) / t(W). Over crafting time: start-up and storage are told apart.

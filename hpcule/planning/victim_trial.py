@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from hpcule.config.run import WorldConfig
-from hpcule.config.tree import build, to_tree
+from hpcule.config.tree import build_config, to_tree
 from hpcule.config.version import __version__
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
 from hpcule.data.subset import Subset
-from hpcule.planning.calibrate import Measured, Observation, fit
+from hpcule.planning.calibrate import Measured, Observation, fit_seconds
 from hpcule.planning.trial import launch
 from hpcule.store.files import to_json, write_atomically
 from hpcule.victim.config import VictimConfig
@@ -67,7 +67,7 @@ def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: P
     """Measure with a victim on each of so many workers."""
     load = os.getloadavg()[0]
     results = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
-    train, test = fit([Observation(*row) for row in results["observed"]])
+    train, test = fit_seconds([Observation(*row) for row in results["observed"]])
     return VictimCalibration(
         hpcule=__version__,
         settings=victim_settings(trial, source),
@@ -83,7 +83,7 @@ def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: P
 
 def victim_from_tree(tree: dict[str, Any]) -> VictimTrial:
     """What `calibrate_victim` wrote."""
-    return build(VictimTrial, {name: value for name, value in tree.items() if name != "kind"})
+    return build_config(VictimTrial, {name: value for name, value in tree.items() if name != "kind"})
 
 
 def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:

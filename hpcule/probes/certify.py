@@ -15,7 +15,7 @@ from torch import nn
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.data.source import Source
-from hpcule.measure.certificate import certify as bounds_of
+from hpcule.measure.certificate import certified_bounds as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
 from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report, TrainedNetwork

@@ -19,7 +19,7 @@ from torch.nn import functional
 from hpcule.data.grid import Grid
 from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.data.sources.recording import moved, working
+from hpcule.data.sources.recording import perturbed_recording, working
 from hpcule.data.tiles import Tiles
 from hpcule.store.read import StoreReader
 
@@ -100,7 +100,7 @@ def budget_grid(store: StoreReader, native: Native) -> Grid | None:
 def published_recording(store: StoreReader, sample: int, recording: Recording) -> Recording:
     """A recording as its file holds it, with the store's perturbation of a sample in every channel."""
     delta = store.delta(np.array([sample]))[0, 0, 0, : recording.samples.shape[1]]
-    return moved(recording, delta, store.manifest.epsilon)
+    return perturbed_recording(recording, delta, store.manifest.epsilon)
 
 
 def publishing(store: StoreReader, source: Source) -> Publish:

@@ -69,7 +69,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ChartMark:
     """A value above 0 with its interval; an open end of the interval is None."""
 
     x: float
@@ -85,7 +85,7 @@ class LogLine:
     label: str
     style: int
     """0, 1, 2, ...: colour and dashes in the style sheet."""
-    marks: Sequence[Mark]
+    marks: Sequence[ChartMark]
     curve: bool = False
 
 

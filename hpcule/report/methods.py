@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import rows
+from hpcule.craft.measured import measured_rows
 from hpcule.craft.table import BUILT_IN, describe
 
 
@@ -42,7 +42,7 @@ def settings_table(method: str) -> str:
     )
 
 
-def shown(value: object) -> str:
+def setting_text(value: object) -> str:
     """A value as `--set` takes it; — is null."""
     if value is None:
         return "—"
@@ -51,13 +51,15 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(setting_text, value))}]"
     return str(value)
 
 
 def _measured(method: str) -> str:
     """Protected / random noise / clean accuracy in percent, of the plain recipe; empty: not measured."""
-    plain = [row for row in rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"]
+    plain = [
+        row for row in measured_rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"
+    ]
     if not plain:
         return ""
     best = max(plain, key=lambda row: row["seeds"])
@@ -66,9 +68,9 @@ def _measured(method: str) -> str:
 
 def _cells(values: Mapping[str, object]) -> Iterator[str]:
     paper = values[PRESETS[0]]
-    yield shown(paper)
+    yield setting_text(paper)
     for preset in PRESETS[1:]:
-        yield "" if values[preset] == paper else shown(values[preset])
+        yield "" if values[preset] == paper else setting_text(values[preset])
 
 
 def _table(heading: Sequence[str], rows: Iterator[Sequence[str]]) -> str:

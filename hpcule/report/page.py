@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hpcule.evaluation.results import percent, percent_range, points, points_range
+from hpcule.evaluation.results import percent, percent_range, percentage_points, points_range
 
 
 def environment() -> Environment:
@@ -16,6 +16,11 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = {"percent": percent, "percent_range": percent_range, "points": points, "points_range": points_range}
+    shown = {
+        "percent": percent,
+        "percent_range": percent_range,
+        "points": percentage_points,
+        "points_range": points_range,
+    }
     templates.filters |= shown
     return templates

@@ -16,13 +16,21 @@ from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.config.version import __version__
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
-from hpcule.report.study_panels import Panel, Result, costs, noise_panels, noise_scales, target_panels, title_of
+from hpcule.report.study_panels import (
+    Panel,
+    Result,
+    costs,
+    measured_noise_scales,
+    noise_panels,
+    target_panels,
+    title_of,
+)
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import RANDOM, Point, Row, grouped, points
 from hpcule.study.config import StudyConfig
 from hpcule.study.effects import effects, sentences
-from hpcule.study.grid import Grid, name_of
-from hpcule.study.paired import Comparison, holm
+from hpcule.study.grid import StudyGrid, name_of
+from hpcule.study.paired import PairedDifference, holm
 from hpcule.victim.kinds import TITLES, Kind
 
 VARIANT = "variant"
@@ -56,12 +64,14 @@ def factor_names(config: StudyConfig) -> list[str]:
     return [name for name, values in varied.items() if len(values) > 1] or ["rate"]
 
 
-def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], result: Result, path: Path) -> list[str]:
+def write_study_report(
+    config: StudyConfig, grid: StudyGrid, rows: Sequence[Row], result: Result, path: Path
+) -> list[str]:
     """Write the page, which needs no network, no script and no other file; returns its answers in plain words."""
     factors = factor_names(config)
     found = points(rows, factors)
     doublings = effects(rows, factors)
-    findings = [*answers(found), *sentences(doublings)]
+    findings = [*noise_sentences(found), *sentences(doublings)]
     page = (
         environment()
         .get_template("study.html.j2")
@@ -88,7 +98,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
             effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
             targets=target_panels(rows, factors),
             # By batch size: of several methods it would say little.
-            noise=[] if VARIANT in factors else noise_panels(noise_scales(rows, grid, result)),
+            noise=[] if VARIANT in factors else noise_panels(measured_noise_scales(rows, grid, result)),
             costs=[] if VARIANT in factors else costs(rows),
             settings=dump_yaml(to_tree(config)),
         )
@@ -97,7 +107,7 @@ def write_study_report(config: StudyConfig, grid: Grid, rows: Sequence[Row], res
     return findings
 
 
-def answers(found: Sequence[Point]) -> list[str]:
+def noise_sentences(found: Sequence[Point]) -> list[str]:
     """Sentences on whether the method beats random patterns that are shared by the same samples, and at which points.
 
     Points that stand for the same crafts and victims count once.
@@ -138,7 +148,7 @@ def _title(same: Sequence[Point]) -> str:
     return f"{title_of(same[0].factors)}{others}"
 
 
-def _power(leads: Sequence[Comparison]) -> str:
+def _power(leads: Sequence[PairedDifference]) -> str:
     """Sentences on what the numbers of points and of seeds allow to conclude."""
     seeds = min(lead.n for lead in leads)
     seen = [lead.detectable for lead in leads if lead.detectable is not None]
@@ -154,7 +164,7 @@ def _power(leads: Sequence[Comparison]) -> str:
     return f"{text}The p-value of the sign-flip test is below 0.05 {where}."
 
 
-def _points(lead: Comparison) -> str:
+def _points(lead: PairedDifference) -> str:
     assert lead.interval is not None
     low, high = lead.interval
     return f"{100 * lead.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"

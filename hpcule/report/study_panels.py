@@ -11,10 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpcule.report.charts import LogLine, Mark, log_chart
+from hpcule.report.charts import ChartMark, LogLine, log_chart
 from hpcule.study.collect import Row
 from hpcule.study.critical_batch import steps_to_target
-from hpcule.study.grid import Grid, name_of
+from hpcule.study.grid import StudyGrid, name_of
 from hpcule.study.targets import TargetSteps, target_steps
 from hpcule.victim.kinds import Kind
 
@@ -67,12 +67,14 @@ def target_lines(found: TargetSteps) -> list[LogLine]:
     for batch, seeds in found.steps.items():
         reached = [steps for steps in seeds if steps is not None]
         if reached:
-            marks.append(Mark(batch, math.exp(fmean(map(math.log, reached))), min(reached), max(reached)))
+            marks.append(ChartMark(batch, math.exp(fmean(map(math.log, reached))), min(reached), max(reached)))
     curve = found.curve
     lines = [LogLine("steps", 0, marks)] if marks else []
     if curve.minimum_steps is not None and curve.critical_batch is not None:
         fitted = steps_to_target([mark.x for mark in marks], curve.minimum_steps, curve.critical_batch)
-        lines.append(LogLine("fit", 1, [Mark(m.x, float(y)) for m, y in zip(marks, fitted, strict=True)], curve=True))
+        lines.append(
+            LogLine("fit", 1, [ChartMark(m.x, float(y)) for m, y in zip(marks, fitted, strict=True)], curve=True)
+        )
     return lines
 
 
@@ -91,7 +93,7 @@ class NoiseScales:
     quarters: int
 
 
-def noise_scales(rows: Sequence[Row], grid: Grid, result: Result) -> list[NoiseScales]:
+def measured_noise_scales(rows: Sequence[Row], grid: StudyGrid, result: Result) -> list[NoiseScales]:
     """The noise scales that were measured while crafting, and of victims on protected and on clean samples."""
     crafts = {(row["craft"], row["craft_batch"]) for row in rows}
     found = [_noise_scales("while crafting", "craft batch", crafts, result)]
@@ -117,7 +119,7 @@ def _noise_scales(who: str, batch_name: str, keys: set[tuple[str, int]], result:
     lines = []
     for number, batch in enumerate(sorted(values)):
         marks = [
-            Mark(middle, math.exp(fmean(map(math.log, found))), min(found), max(found))
+            ChartMark(middle, math.exp(fmean(map(math.log, found))), min(found), max(found))
             for middle, found in sorted(values[batch].items())
         ]
         lines.append(LogLine(str(batch), number, marks))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcule.evaluation.claims import verdict, warnings
-from hpcule.evaluation.results import Results, noun, percent, percent_range, points, victims
+from hpcule.evaluation.results import Results, noun, percent, percent_range, percentage_points, victims
 from hpcule.report.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
@@ -51,7 +51,7 @@ def _table(results: Results) -> Table:
                 Text(f"  {entry['title']}"),
                 percent(entry["mean"]),
                 percent_range(entry["interval"]),
-                "" if entry["set"] == "clean" else points(entry["mean"] - clean),
+                "" if entry["set"] == "clean" else percentage_points(entry["mean"] - clean),
                 percent(fmean(victim["best"] for victim in seeds)),
                 percent(fmean(victim["train_last"] for victim in seeds)),
                 str(len(seeds)),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.data.opening import Opening
 from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import to_json
@@ -126,7 +126,7 @@ class Manifest:
             UsageError: the configuration was changed, and no such opening is valid.
         """
         names = {field.name for field in fields(Opening)}
-        return build(Opening, {name: value for name, value in self.config.items() if name in names})
+        return build_config(Opening, {name: value for name, value in self.config.items() if name in names})
 
     @property
     def budget(self) -> Budget:

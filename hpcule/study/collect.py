@@ -14,8 +14,8 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.folder import StudyFolder, damage_named
-from hpcule.study.grid import Cell, Grid
-from hpcule.study.paired import Comparison, compare
+from hpcule.study.grid import Cell, StudyGrid
+from hpcule.study.paired import PairedDifference, compare_paired
 from hpcule.victim.kinds import TITLES, Kind
 
 RANDOM: Mapping[Kind, str] = {
@@ -40,7 +40,7 @@ class Point:
     at_edge: int
     """Seeds whose tuned learning rate is at an end of what was tried."""
     accuracy: Mapping[Kind, Summary]
-    leads: Mapping[Kind, Comparison]
+    leads: Mapping[Kind, PairedDifference]
     """Accuracy on a kind of random noise minus accuracy on protected, seed by seed: what the method adds to sharing a
     pattern."""
     measured: frozenset[tuple[str, ...]]
@@ -48,7 +48,7 @@ class Point:
     of several learning-rate policies at the batch that they start from."""
 
 
-def rows(folder: StudyFolder, grid: Grid) -> list[Row]:
+def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
     """One flat row a cell whose victims are all done, in the order of the grid."""
     found = []
     for cell in grid.cells:
@@ -131,7 +131,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         len(group) - len(valid),
         sum(bool(row.get("craft_rate_at_edge")) for row in group),
         {role: summarise(found) for role, found in values.items() if found},
-        {role: compare(values[role], values["protected"]) for role in RANDOM if values.get(role)},
+        {role: compare_paired(values[role], values["protected"]) for role in RANDOM if values.get(role)},
         frozenset((row["craft"], *(str(row[name]) for name in of_victim)) for row in group),
     )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import Preset, WorldConfig
-from hpcule.config.tree import build, merged
+from hpcule.config.tree import build_config, merged
 from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.victim.config import VictimConfig
@@ -64,7 +64,7 @@ class StudyConfig:
         varied = {name.removeprefix("craft."): values[0] for name, values in self.factors.items()}
         names = {field.name for field in fields(Opening)}
         own = {name: value for name, value in {**first, **varied}.items() if name in names}
-        return replace(build(Opening, own, "craft."), subset=self.subset)
+        return replace(build_config(Opening, own, "craft."), subset=self.subset)
 
     def __post_init__(self) -> None:
         """Check names and ranges."""

@@ -55,7 +55,9 @@ def steps_to_target(batch: npt.ArrayLike, minimum_steps: float, critical_batch: 
     return minimum_steps * (1 + critical_batch / np.asarray(batch, dtype=np.float64))
 
 
-def fit(steps: Mapping[int, Sequence[float | None]], seed: int = 0, resamples: int = RESAMPLES) -> CriticalBatch:
+def fit_critical_batch(
+    steps: Mapping[int, Sequence[float | None]], seed: int = 0, resamples: int = RESAMPLES
+) -> CriticalBatch:
     """Fit the curve to the steps that each seed took to the target, by batch size; None where it was not reached.
 
     A batch size that misses the target with any seed is left out: a mean over the seeds that reached it would be too

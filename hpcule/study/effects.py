@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcule.study.collect import Row, grouped
 from hpcule.study.grid import name_of
-from hpcule.study.paired import Comparison, compare
+from hpcule.study.paired import PairedDifference, compare_paired
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Effect:
     factor: str
     where: Mapping[str, Any]
     levels: Sequence[float]
-    slope: Comparison
+    slope: PairedDifference
 
 
 def effects(rows: Sequence[Row], factors: Sequence[str]) -> list[Effect]:
@@ -45,7 +45,7 @@ def effects(rows: Sequence[Row], factors: Sequence[str]) -> list[Effect]:
             where = {name: group[0][name] for name in others}
             slopes = _slopes(group, factor, sorted(levels))
             if slopes:
-                found.append(Effect(factor, where, sorted(levels), compare(slopes, [0.0] * len(slopes))))
+                found.append(Effect(factor, where, sorted(levels), compare_paired(slopes, [0.0] * len(slopes))))
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcule.config.errors import DataError, StoreError, UsageError
-from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
+from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples
@@ -70,7 +70,7 @@ class StudyFolder:
         if not (self.path / "study.yaml").exists():
             raise UsageError(f"{self.path} holds no study: start one with `hpcule study run FILE --out {self.path}`")
         self.samples()
-        return build(StudyConfig, load_yaml(self.path / "study.yaml"))
+        return build_config(StudyConfig, load_yaml(self.path / "study.yaml"))
 
     def samples(self) -> StudySamples:
         """The samples that the study's results are of.

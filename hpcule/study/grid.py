@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcule.config.digest import digest
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build, merged, to_tree, unknown, with_overrides
+from hpcule.config.tree import build_config, merged, to_tree, unknown, with_overrides
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
@@ -86,7 +86,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Grid:
+class StudyGrid:
     """Everything that a study has to do; crafts and victims that cells have in common stand here once."""
 
     cells: list[Cell]
@@ -94,13 +94,13 @@ class Grid:
     victims: dict[str, StudyVictim]
 
 
-def expand(config: StudyConfig, samples: StudySamples) -> Grid:
+def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
     """All cells of a study on these samples.
 
     Raises:
         UsageError: a cell with settings that its method or victim refuses, or with a batch near the number of samples.
     """
-    grid = Grid([], {}, {})
+    grid = StudyGrid([], {}, {})
     for point in _points(config):
         try:
             _add_cell(grid, config, point, samples)
@@ -120,7 +120,7 @@ def _points(config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, combination, strict=True))
 
 
-def _add_cell(grid: Grid, config: StudyConfig, point: dict[str, Any], samples: StudySamples) -> None:
+def _add_cell(grid: StudyGrid, config: StudyConfig, point: dict[str, Any], samples: StudySamples) -> None:
     config = config.variant(point.get("variant"))
     overrides = {"craft": [f"seed={point['seed']}"], "victim": []}
     for name in config.factors:
@@ -178,7 +178,7 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
 
 def _victim_config(config: StudyConfig, overrides: list[str]) -> VictimConfig:
     tree = with_overrides(merged(to_tree(config.victim), {}), overrides)
-    return build(VictimConfig, tree, "victim.")
+    return build_config(VictimConfig, tree, "victim.")
 
 
 def _untrained(craft: CraftConfig) -> CraftConfig | None:
@@ -193,7 +193,7 @@ def _noise_basis(craft: CraftConfig) -> tuple[object, ...] | None:
     return noise_basis(method.unit(craft.method), method.budget(craft.method, (1, 1, 1), LEVELS), LEVELS)
 
 
-def _note_craft(grid: Grid, config: CraftConfig, samples: StudySamples) -> str:
+def _note_craft(grid: StudyGrid, config: CraftConfig, samples: StudySamples) -> str:
     settings = to_tree(config)
     del settings["world"]
     key = digest("craft", settings, samples.training)
@@ -201,7 +201,7 @@ def _note_craft(grid: Grid, config: CraftConfig, samples: StudySamples) -> str:
     return key
 
 
-def find_item(grid: Grid, key: str) -> Craft | StudyVictim:
+def find_item(grid: StudyGrid, key: str) -> Craft | StudyVictim:
     """The craft or victim of that key.
 
     Raises:

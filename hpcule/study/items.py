@@ -20,7 +20,7 @@ from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.folder import Beat, StudyFolder
-from hpcule.study.grid import Craft, Grid, StudySamples, StudyVictim
+from hpcule.study.grid import Craft, StudyGrid, StudySamples, StudyVictim
 from hpcule.victim.job import fingerprint_of
 from hpcule.victim.published import Published
 from hpcule.victim.training_data import TrainingData
@@ -56,7 +56,7 @@ def require_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
         )
 
 
-def run_all(folder: StudyFolder, config: StudyConfig, grid: Grid, world: World, report: Report) -> None:
+def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: World, report: Report) -> None:
     """Do everything that is not done yet: each craft by all ranks together, then the victims, dealt out to the ranks.
 
     Raises:

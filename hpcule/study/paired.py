@@ -24,7 +24,7 @@ SAME_SUM = 1e-9
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """Differences a - b over `n` seeds.
 
     `interval` is Student's at 95 % confidence. `p_value` is that of the sign-flip test, which cannot fall below
@@ -48,7 +48,7 @@ class Comparison:
         return int(self.interval[0] > 0) - int(self.interval[1] < 0)
 
 
-def compare(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Comparison:
+def compare_paired(a: Sequence[float], b: Sequence[float], seed: int = 0) -> PairedDifference:
     """Compare two conditions, where a[i] and b[i] belong to the same seed; `seed` keys the Monte Carlo test.
 
     Raises:
@@ -58,7 +58,7 @@ def compare(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Comparison
     differences = [first - second for first, second in zip(a, b, strict=True)]
     smallest = 2.0 ** (1 - summary.n) if summary.n <= MOST_EXACT else 1 / (DRAWS + 1)
     p_value = sign_flip(differences, seed)
-    return Comparison(summary.mean, summary.interval, summary.n, p_value, smallest, detectable(differences))
+    return PairedDifference(summary.mean, summary.interval, summary.n, p_value, smallest, detectable(differences))
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcule.measure.accuracy import has_learnt
 from hpcule.study.folder import StudyFolder
-from hpcule.study.grid import Cell, Grid, find_item, name_of
+from hpcule.study.grid import Cell, StudyGrid, find_item, name_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CellStatus:
         return {**facts, "factors": dict(self.cell.factors)}
 
 
-def cell_status(folder: StudyFolder, grid: Grid, cell: Cell) -> CellStatus:
+def cell_status(folder: StudyFolder, grid: StudyGrid, cell: Cell) -> CellStatus:
     """Read the files of a cell's items."""
     crafts = [craft for key in cell.victims.values() for craft in grid.victims[key].crafts]
     keys = list(dict.fromkeys([*cell.crafts, *crafts, *cell.victims.values()]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcule.study.collect import Row, grouped
-from hpcule.study.critical_batch import CriticalBatch, fit
+from hpcule.study.critical_batch import CriticalBatch, fit_critical_batch
 
 COUNTED = (
     ("crafting", "craft.method.batch", "craft_steps_to_target"),
@@ -54,7 +54,7 @@ def target_steps(rows: Sequence[Row], factors: Sequence[str]) -> list[TargetStep
         for group in grouped(rows, others):
             steps = _by_batch(group, factor, column)
             where = {name: group[0][name] for name in others}
-            found.append(TargetSteps(who, factor, where, steps, fit(steps)))
+            found.append(TargetSteps(who, factor, where, steps, fit_critical_batch(steps)))
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from hpcule.config.errors import HpculeError, StoreError
-from hpcule.config.tree import Tree, build, to_tree
+from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.world.group import World
 
@@ -37,7 +37,9 @@ class Kept(Generic[Result]):
     @classmethod
     def of(cls, folder: Path, result: type[Result]) -> Kept[Result]:
         """Keep results of a dataclass of plain values."""
-        return cls(folder, lambda found: to_tree(cast("DataclassInstance", found)), lambda tree: build(result, tree))
+        return cls(
+            folder, lambda found: to_tree(cast("DataclassInstance", found)), lambda tree: build_config(result, tree)
+        )
 
     def find(self, name: str) -> Result | None:
         """The result of this name, or None.

@@ -55,9 +55,9 @@ def test_wrong_use(run, small_npz, tmp_path, arguments, message):
 
 def test_more_workers_than_cores_measure_the_crowding():
     from hpcule.craft.table import configure
-    from hpcule.planning.scaling import warnings
+    from hpcule.planning.scaling import scaling_warnings
 
     config = configure("pil", "digits", preset=None, file={}, overrides=[])
-    assert not warnings(config, 1)
-    (line,) = warnings(config, 10_000)
+    assert not scaling_warnings(config, 1)
+    (line,) = scaling_warnings(config, 10_000)
     assert "measure the crowding" in line

@@ -7,7 +7,7 @@ import pytest
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, range_of, setting
 from hpcule.config.run import MethodConfig
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,14 @@ def test_a_subclass_that_changes_a_default_keeps_the_range_or_declares_another()
 @pytest.mark.parametrize("kind", [Base, Leaf])
 @pytest.mark.parametrize(("name", "value"), VALID)
 def test_the_ends_are_valid(kind, name, value):
-    found = getattr(build(kind, {name: value}), name)
+    found = getattr(build_config(kind, {name: value}), name)
     assert found == (tuple(value) if isinstance(value, list) else value)
 
 
 @pytest.mark.parametrize(("name", "value", "shown"), INVALID)
 def test_the_setting_its_value_and_its_range_are_named(name, value, shown):
     with pytest.raises(UsageError) as caught:
-        build(OtherBranch, {name: value}, "method.")
+        build_config(OtherBranch, {name: value}, "method.")
     assert str(caught.value) == f"method.{name}={shown}: valid are {WORDS[name]}"
 
 
@@ -109,6 +109,6 @@ def test_a_setting_that_is_gone_is_named():
         removed = ("unit",)
 
     with pytest.raises(UsageError, match=r"^method\.unit: earlier versions had this setting.*leave it out$"):
-        build(Shrunk, {"unit": "sample"}, "method.")
+        build_config(Shrunk, {"unit": "sample"}, "method.")
     with pytest.raises(UsageError, match=r"unknown setting 'method\.unit'"):
-        build(Base, {"unit": "sample"}, "method.")
+        build_config(Base, {"unit": "sample"}, "method.")

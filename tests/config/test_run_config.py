@@ -2,7 +2,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.run import BoundedConfig, LengthConfig, MethodConfig
-from hpcule.config.tree import build, dump_yaml, load_yaml, to_tree
+from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree
 from hpcule.craft.config import CraftConfig
 
 
@@ -27,7 +27,7 @@ def craft_tree(**settings):
 )
 def test_a_wrong_setting_is_named_with_its_path(tree, message):
     with pytest.raises(UsageError) as caught:
-        build(CraftConfig, craft_tree(**tree))
+        build_config(CraftConfig, craft_tree(**tree))
     assert message in str(caught.value)
 
 
@@ -43,19 +43,21 @@ def test_a_wrong_setting_is_named_with_its_path(tree, message):
 )
 def test_a_wrong_budget_is_named(kind, epsilon, message):
     with pytest.raises(UsageError) as caught:
-        build(kind, {"name": "any", "epsilon": epsilon}, "method.")
+        build_config(kind, {"name": "any", "epsilon": epsilon}, "method.")
     assert message in str(caught.value)
 
 
 def test_the_ends_of_the_budget_are_valid():
     for epsilon in (1, 127):
-        assert build(BoundedConfig, {"name": "any", "epsilon": epsilon}).epsilon == epsilon
-    assert build(LengthConfig, {"name": "any"}).epsilon is None
+        assert build_config(BoundedConfig, {"name": "any", "epsilon": epsilon}).epsilon == epsilon
+    assert build_config(LengthConfig, {"name": "any"}).epsilon is None
 
 
 def test_a_run_survives_yaml(tmp_path):
-    config = build(CraftConfig, craft_tree(seed=2**63 - 1, image_size=32, world={"threads": 1}, store={"shards": 5}))
+    config = build_config(
+        CraftConfig, craft_tree(seed=2**63 - 1, image_size=32, world={"threads": 1}, store={"shards": 5})
+    )
     path = tmp_path / "config.yaml"
     path.write_text(dump_yaml(to_tree(config)))
-    assert build(CraftConfig, load_yaml(path)) == config
+    assert build_config(CraftConfig, load_yaml(path)) == config
     assert isinstance(config.method, MethodConfig)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build, dump_yaml, load_yaml, merged, to_tree, unknown, with_overrides
+from hpcule.config.tree import build_config, dump_yaml, load_yaml, merged, to_tree, unknown, with_overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,14 @@ class Car:
 )
 def test_what_is_refused_is_named_with_its_path(tree, message):
     with pytest.raises(UsageError) as caught:
-        build(Car, {"name": "x", **tree})
+        build_config(Car, {"name": "x", **tree})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_required_setting_that_is_missing_is_named():
     with pytest.raises(UsageError, match=r"missing setting shop\.name"):
-        build(Car, {"wheels": 3}, "shop.")
+        build_config(Car, {"wheels": 3}, "shop.")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_required_setting_that_is_missing_is_named():
     ],
 )
 def test_what_is_taken_gets_its_type(tree, name, value):
-    found = getattr(build(Car, {"name": "x", **tree}), name)
+    found = getattr(build_config(Car, {"name": "x", **tree}), name)
     assert found == value
     assert type(found) is type(value)
 
@@ -93,7 +93,7 @@ def test_what_is_taken_gets_its_type(tree, name, value):
 def test_overrides_apply_in_order_over_the_tree_and_leave_it_alone():
     tree = {"name": "x", "engine": {"kind": "ddp"}}
     result = with_overrides(tree, ["wheels=3", "engine.betas=[0.5, 1e-4]", "wheels=5", "seats=null", "rate=1e-4"])
-    car = build(Car, result)
+    car = build_config(Car, result)
     assert (car.wheels, car.seats, car.rate) == (5, None, 1e-4)
     assert car.engine == Engine(kind="ddp", betas=(0.5, 1e-4))
     assert tree == {"name": "x", "engine": {"kind": "ddp"}}
@@ -122,7 +122,7 @@ def test_a_tree_survives_yaml(tmp_path):
     car = Car(name="Zoë: the 1st", rate=1e-4, seats=2, fast=True, engine=Engine(betas=(1e-5, 0.999)))
     path = tmp_path / "car.yaml"
     path.write_text(dump_yaml(to_tree(car)), encoding="utf-8")
-    assert build(Car, load_yaml(path)) == car
+    assert build_config(Car, load_yaml(path)) == car
     assert path.read_text(encoding="utf-8").startswith("name:"), "keys keep their order"
 
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build, merged, to_tree
+from hpcule.config.tree import build_config, merged, to_tree
 from hpcule.craft.table import METHODS, configure, describe, find
 
 
@@ -121,7 +121,7 @@ def test_a_method_without_a_surrogate_has_no_seed_that_everybody_knows(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_goes_by_one_name(name):
     method = find(name)
-    assert build(method.config_class, {}).name == name
+    assert build_config(method.config_class, {}).name == name
     assert set(method.presets) == {"small", "smoke"}
     fields = {field.name for field in dataclasses.fields(method.config_class)}
     assert set(merged(*method.presets.values())) <= fields

@@ -7,7 +7,7 @@ import copy
 import pytest
 from toys import ToySource, make_store
 
-from hpcule.evaluation.comparison import compare, summarise, worst_accuracy
+from hpcule.evaluation.comparison import compare_stores, summarise_stores, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.report.comparison import comparison_verdict, comparison_warnings, print_comparison, write_comparison
 from hpcule.victim.config import VictimConfig
@@ -35,7 +35,7 @@ def three(evaluated):
 
 
 def test_the_best_worst_case_comes_first(three):
-    found = summarise(three)
+    found = summarise_stores(three)
     assert [row["name"] for row in found["stores"]] == ["steady", "fragile", "useless"]
     assert [row["worst"] for row in found["stores"]] == ["plain", "crop-flip", "plain"]
     assert [worst_accuracy(row) for row in found["stores"]] == pytest.approx([0.3, 0.8, 0.9])
@@ -45,19 +45,19 @@ def test_the_best_worst_case_comes_first(three):
     assert found["seeds"] == 2
     assert "steady" in comparison_verdict(found)
     assert "30.0%" in comparison_verdict(found)
-    assert comparison_verdict(summarise({"useless": three["useless"]})).startswith(
+    assert comparison_verdict(summarise_stores({"useless": three["useless"]})).startswith(
         "No store protects in its worst case"
     )
 
 
 def test_what_luck_could_explain_is_said(three, evaluated):
-    said = " ".join(comparison_warnings(summarise(three)))
+    said = " ".join(comparison_warnings(summarise_stores(three)))
     assert "useless is no better than random noise" in said
     assert "fragile is no better" not in said
     assert "cannot be distinguished" not in said
     assert "With one seed" not in said
     close = {"one": evaluated((0.3,), (0.3,), noise=(0.85,)), "two": evaluated((0.31,), (0.2,), noise=(0.85,))}
-    said = " ".join(comparison_warnings(summarise(close)))
+    said = " ".join(comparison_warnings(summarise_stores(close)))
     assert "two cannot be distinguished from one" in said
     assert "With one seed" in said
 
@@ -65,14 +65,14 @@ def test_what_luck_could_explain_is_said(three, evaluated):
 def test_reduced_settings_and_other_budgets_are_named(three):
     three["steady"]["reduced"] = True
     three["fragile"]["protection"] = {**three["fragile"]["protection"], "epsilon": 4.0}
-    said = " ".join(comparison_warnings(summarise(three)))
+    said = " ".join(comparison_warnings(summarise_stores(three)))
     assert "reduced settings: steady." in said
     assert "different budgets" in said
 
 
 def test_without_a_control_that_learnt_nothing_is_compared(three):
     invalid = {name: {**results, "status": "invalid"} for name, results in three.items()}
-    found = summarise(invalid)
+    found = summarise_stores(invalid)
     assert comparison_verdict(found).startswith("INVALID")
     assert comparison_warnings(found) == []
 
@@ -80,11 +80,11 @@ def test_without_a_control_that_learnt_nothing_is_compared(three):
 def test_recipes_that_show_nothing_have_no_share(three):
     broken = copy.deepcopy(three)
     broken["steady"]["recipes"][1]["invalid_because"] = "too short"
-    assert summarise(broken)["stores"][0]["recipes"]["crop-flip"]["left"] is None
+    assert summarise_stores(broken)["stores"][0]["recipes"]["crop-flip"]["left"] is None
 
 
 def test_the_page_and_the_table_name_every_store(three, tmp_path, capsys):
-    found = summarise(three)
+    found = summarise_stores(three)
     write_comparison(found, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     print_comparison(found)
@@ -102,7 +102,7 @@ def test_stores_share_their_clean_controls(alone, tmp_path):
     victim = VictimConfig(network="convnet", epochs=6, batch=30, learning_rate=0.05, precision="fp32")
     config = EvaluateConfig(victim=victim, recipes=(Recipe(), Recipe.parse("mix-0.5")), seeds=(0,))
     told = []
-    found, each = compare(
+    found, each = compare_stores(
         config, stores, source, test, tmp_path / "cells", alone, lambda label, done, total: told.append(label)
     )
     clean = [label for label in dict.fromkeys(told) if "clean" in label or "part" in label]

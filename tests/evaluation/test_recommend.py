@@ -8,7 +8,7 @@ import pytest
 from toys import ToySource
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.recommend import Deadline, RecommendConfig, advice, candidates, recommend
@@ -130,4 +130,4 @@ def test_ranks_agree_on_the_time(pool, tmp_path):
 )
 def test_what_makes_no_tournament_is_refused(settings, message):
     with pytest.raises(UsageError, match=message):
-        build(RecommendConfig, settings)
+        build_config(RecommendConfig, settings)

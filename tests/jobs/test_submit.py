@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.jobs.site import SiteConfig
 from hpcule.jobs.submit import CommandBatch, _snapshot, submit_batches
 
@@ -16,7 +16,7 @@ BATCHES = [
 
 
 def scripts(tmp_path, **settings):
-    site = build(SiteConfig, {"nodes": 2, "tasks_per_node": 3, **settings})
+    site = build_config(SiteConfig, {"nodes": 2, "tasks_per_node": 3, **settings})
     return submit_batches(BATCHES, site, tmp_path, dry_run=True)
 
 

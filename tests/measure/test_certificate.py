@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from hpcule.measure.certificate import certify, fewest_draws, largest_shift, shifted_quantile, upper_rank
+from hpcule.measure.certificate import certified_bounds, fewest_draws, largest_shift, shifted_quantile, upper_rank
 
 # n = 1000, alpha = 0.01: q, eta / sigma, shifted quantile, rank.
 TABLE = [
@@ -62,7 +62,7 @@ def test_the_bound_covers_the_quantile_as_often_as_it_says():
     rng = np.random.default_rng(0)
     misses = 0
     for _ in range(2000):
-        (bound,) = certify(rng.uniform(size=200).tolist(), 0.7, 1.0, [0.0], 0.05)
+        (bound,) = certified_bounds(rng.uniform(size=200).tolist(), 0.7, 1.0, [0.0], 0.05)
         misses += bound.accuracy < 0.7
     assert misses / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
@@ -78,14 +78,14 @@ def test_the_theorem_is_tight_for_a_linear_accuracy():
     moved = draws + eta
     exact = centre @ w + sigma * NormalDist().inv_cdf(shifted_quantile(q, eta / sigma))
     assert np.quantile(moved, q) == pytest.approx(exact, abs=0.01)
-    (bound,) = certify(draws.tolist(), q, sigma, [eta], 0.01)
+    (bound,) = certified_bounds(draws.tolist(), q, sigma, [eta], 0.01)
     assert exact <= bound.accuracy <= exact + 0.02
 
 
 def test_alpha_is_shared_by_the_bounds():
     draws = np.linspace(0, 1, 1000).tolist()
-    alone = certify(draws, 0.9, 0.25, [0.1], 0.01)[0]
-    together = certify(draws, 0.9, 0.25, [0.05, 0.1, 0.2], 0.01)
+    alone = certified_bounds(draws, 0.9, 0.25, [0.1], 0.01)[0]
+    together = certified_bounds(draws, 0.9, 0.25, [0.05, 0.1, 0.2], 0.01)
     assert together[1].accuracy > alone.accuracy
     assert together[1].rank == upper_rank(1000, shifted_quantile(0.9, 0.4), 0.01 / 3)
     assert [bound.eta for bound in together] == [0.05, 0.1, 0.2]
@@ -93,6 +93,6 @@ def test_alpha_is_shared_by_the_bounds():
 
 
 def test_too_few_draws_certify_nothing():
-    (bound,) = certify([0.5] * 100, 0.9, 0.25, [1.0], 0.01)
+    (bound,) = certified_bounds([0.5] * 100, 0.9, 0.25, [1.0], 0.01)
     assert bound.rank is None
     assert bound.accuracy is None

@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from hpcule.measure.recovery import project, recover
+from hpcule.measure.recovery import project_weights, recover
 
 
 def test_weights_outside_come_back_to_the_ball_and_those_inside_stay():
     centre = [torch.zeros(2), torch.ones(1, 2)]
     weights = [torch.tensor([3.0, 0.0]), torch.tensor([[1.0, 5.0]])]
-    assert project(weights, centre, 10.0) == pytest.approx(5.0)
+    assert project_weights(weights, centre, 10.0) == pytest.approx(5.0)
     assert weights[0].tolist() == [3.0, 0.0]
-    assert project(weights, centre, 1.0) == 1.0
+    assert project_weights(weights, centre, 1.0) == 1.0
     assert weights[0].tolist() == pytest.approx([0.6, 0.0])
     assert weights[1].tolist() == [pytest.approx([1.0, 1.8])]
     # The published program would push these out to the sphere.
     inside = [torch.tensor([0.1, 0.0]), torch.ones(1, 2)]
-    assert project(inside, centre, 1.0) == pytest.approx(0.1)
+    assert project_weights(inside, centre, 1.0) == pytest.approx(0.1)
     assert inside[0][0] == pytest.approx(0.1)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hpcule.config.tree import to_tree
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent
-from hpcule.planning.calibrate import Observation, evaluate, fit
+from hpcule.planning.calibrate import Observation, calibration_of, fit_seconds
 
 SECONDS = {"surrogate": (3e-6, 4e-4), "noise": (7e-6, 2e-5)}
 """A pass and a call of each stage, as the runs below take them."""
@@ -15,14 +15,14 @@ SUM, ONCE = 5e-4, 0.25
 
 def test_a_pass_and_a_call_are_told_apart():
     rows = [Observation(p, c, 0.002 * p + 0.1 * c) for p, c in ((100, 4), (100, 8), (800, 8))]
-    assert fit(rows) == pytest.approx((0.002, 0.1))
+    assert fit_seconds(rows) == pytest.approx((0.002, 0.1))
 
 
 def test_neither_is_below_nothing():
-    assert fit([Observation(100, 1, 1.0), Observation(200, 2, 1.0)])[1] >= 0
+    assert fit_seconds([Observation(100, 1, 1.0), Observation(200, 2, 1.0)])[1] >= 0
     faster = [Observation(100, 10, 1.0), Observation(200, 1, 1.0)]
-    assert min(fit(faster)) >= 0
-    assert fit([]) == fit([Observation(5, 5, 0.0)]) == (0.0, 0.0)
+    assert min(fit_seconds(faster)) >= 0
+    assert fit_seconds([]) == fit_seconds([Observation(5, 5, 0.0)]) == (0.0, 0.0)
 
 
 def make_run(config, samples, shards, batch, workers=2):
@@ -56,7 +56,7 @@ def make_run(config, samples, shards, batch, workers=2):
 def test_what_runs_were_made_of_is_found_again():
     config = configure("pil", "toys", preset=None, file={}, overrides=["method.ghost=10"])
     runs = [make_run(config, *sizes) for sizes in ((160, 8, 80), (80, 8, 20), (640, 32, 80))]
-    found = evaluate(config, runs)
+    found = calibration_of(config, runs)
     for rate in found["rates"]:
         assert (rate.pass_seconds, rate.call_seconds) == pytest.approx(SECONDS[rate.stage], rel=0.02)
         assert rate.once_seconds == pytest.approx(ONCE, rel=0.02)
@@ -75,7 +75,7 @@ def test_waiting_between_steps_is_a_share_of_crafting_and_so_long_a_step():
     runs = [make_run(config, *sizes) for sizes in ((160, 8, 80), (80, 8, 20), (640, 32, 80))]
     for run in runs:
         run["communication_seconds"] += run["craft_seconds"] / 10 + 0.02 * len(run["marks"])
-    found = evaluate(config, runs)
+    found = calibration_of(config, runs)
     assert (found["wait_share"], found["step_seconds"]) == pytest.approx((0.1, 0.02))
 
 
@@ -95,5 +95,5 @@ def test_what_a_new_generator_takes_is_told_from_what_comes_once():
             for s, t in zip(stages, times, strict=True)
         ]
         runs.append({**run, "method": to_tree(short), "marks": marks})
-    generators = evaluate(config, runs)["rates"][-1]
+    generators = calibration_of(config, runs)["rates"][-1]
     assert (generators.start_seconds, generators.once_seconds) == pytest.approx((0.5, 1.0))

@@ -6,7 +6,7 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.craft.table import configure
-from hpcule.planning.calibrate import Calibration, Rate, settings_of
+from hpcule.planning.calibrate import Calibration, Rate, run_settings
 from hpcule.planning.measurements import Measurements
 
 SOURCE = ToySource(60)
@@ -29,7 +29,7 @@ def make_calibration(config, workers=2):
     )
     return Calibration(
         hpcule="0",
-        settings=settings_of(config, SOURCE),
+        settings=run_settings(config, SOURCE),
         workers=workers,
         threads=1,
         cores=2,

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.planning.scaling import PARTS, Point, _rows, points, shares
+from hpcule.planning.scaling import PARTS, ScalingPoint, _rows, scaling_points, shares
 from hpcule.report.scaling import HEADINGS, cells, write_scaling_report
 
 
@@ -15,10 +15,10 @@ def make_run(craft, compute=3.0, wait=0.5, communication=0.25, storage=0.25):
 
 def make_results():
     found = {
-        Point("strong", 1, 100, 8): [make_run(8.0), make_run(7.0), make_run(30.0)],
-        Point("strong", 2, 100, 8): [make_run(5.0)],
-        Point("weak", 1, 50, 4): [make_run(4.5)],
-        Point("weak", 2, 100, 8): [make_run(5.0)],
+        ScalingPoint("strong", 1, 100, 8): [make_run(8.0), make_run(7.0), make_run(30.0)],
+        ScalingPoint("strong", 2, 100, 8): [make_run(5.0)],
+        ScalingPoint("weak", 1, 50, 4): [make_run(4.5)],
+        ScalingPoint("weak", 2, 100, 8): [make_run(5.0)],
     }
     rows = _rows(found)
     facts = {"method": "pil", "data": "toys", "preset": "smoke", "hpcule": "0", "cores": 2, "device": "cpu", "runs": 1}
@@ -27,7 +27,7 @@ def make_results():
 
 
 def test_strong_keeps_the_samples_and_weak_those_of_a_worker():
-    found = points(1000, 64, 3)
+    found = scaling_points(1000, 64, 3)
     assert [(p.kind, p.workers, p.samples, p.shards) for p in found] == [
         ("strong", 1, 1000, 64),
         ("strong", 2, 1000, 64),
@@ -40,12 +40,12 @@ def test_strong_keeps_the_samples_and_weak_those_of_a_worker():
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_a_worker_has_a_shard_at_least(workers):
-    assert all(point.shards >= point.workers for point in points(1000, workers, workers))
+    assert all(point.shards >= point.workers for point in scaling_points(1000, workers, workers))
 
 
 def test_too_few_samples_are_refused():
     with pytest.raises(UsageError, match="5 samples for 1 to 3 workers: at least 6"):
-        points(5, 5, 3)
+        scaling_points(5, 5, 3)
 
 
 def test_efficiency_is_over_the_median_run():

@@ -9,8 +9,8 @@ import toys
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.config.tree import build
-from hpcule.measure.certificate import certify as bounds_of
+from hpcule.config.tree import build_config
+from hpcule.measure.certificate import certified_bounds as bounds_of
 from hpcule.probes.certify import BLOCK, CertifyConfig, certify
 from hpcule.report.probes import (
     certificate_claims,
@@ -104,7 +104,7 @@ def test_a_network_that_bears_noise_keeps_more_of_its_accuracy(alone, store, und
 )
 def test_what_must_abstain_is_refused_before_anything_runs(tree, message):
     with pytest.raises(UsageError, match=message):
-        build(CertifyConfig, tree)
+        build_config(CertifyConfig, tree)
 
 
 def test_the_defaults_can_be_certified():

@@ -10,7 +10,7 @@ import toys
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.probes.networks import Networks
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.report.probes import print_recovery, recovery_claims, recovery_warnings, write_probe
@@ -86,5 +86,5 @@ def test_the_page_and_the_table_show_both_rows(undisturbed, tmp_path, capsys):
 @pytest.mark.parametrize("settings", [{"share": 1.0}, {"etas": []}, {"etas": [0.0]}, {"epochs": 0}])
 def test_what_makes_no_attack_is_refused(settings):
     with pytest.raises(UsageError):
-        build(RecoveryConfig, settings)
+        build_config(RecoveryConfig, settings)
     assert dataclasses.asdict(RecoveryConfig())

@@ -10,7 +10,7 @@ import toys
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.measure.sharpness import unlearnable_distance
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance, probe_ids
 from hpcule.report.probes import distance_claims, distance_warnings, print_distance, write_probe
@@ -96,9 +96,9 @@ def test_the_probe_has_all_classes_alike():
 
 def test_wrong_settings_are_refused():
     with pytest.raises(UsageError, match="valid are whole numbers from 1"):
-        build(DistanceConfig, {"probes": 0})
+        build_config(DistanceConfig, {"probes": 0})
     with pytest.raises(UsageError, match="valid are numbers above 0"):
-        build(DistanceConfig, {"radius": 0.0})
+        build_config(DistanceConfig, {"radius": 0.0})
 
 
 def test_the_page_says_what_is_and_what_is_not_claimed(undisturbed, tmp_path, capsys):

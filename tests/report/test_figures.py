@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hpcule.measure.accuracy import summarise
 from hpcule.report.canvas import FIGURE_FORMATS, write_figures
-from hpcule.report.charts import LogLine, Mark
+from hpcule.report.charts import ChartMark, LogLine
 from hpcule.report.figures import comparison_figures, evaluation_figures, study_figures
 from hpcule.report.study_panels import NoiseScales
 
@@ -28,7 +28,9 @@ COMPARISON = {
         {"name": "second", "worst": "plain", "recipes": {"plain": {"protected": 0.5}, "jpeg-10": {"protected": 0.4}}},
     ],
 }
-NOISE = NoiseScales("while crafting", "craft batch", [LogLine("64", 0, [Mark(10, 50, 25, 100), Mark(20, 80)])], 0, 2)
+NOISE = NoiseScales(
+    "while crafting", "craft batch", [LogLine("64", 0, [ChartMark(10, 50, 25, 100), ChartMark(20, 80)])], 0, 2
+)
 
 
 def cell(batch, seed, protected, steps, variant="em"):

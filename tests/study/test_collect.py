@@ -1,6 +1,6 @@
 import pytest
 
-from hpcule.report.study import answers
+from hpcule.report.study import noise_sentences
 from hpcule.study.collect import points
 
 FACTORS = ["craft.method.batch"]
@@ -51,7 +51,7 @@ def test_a_point_without_a_valid_cell_has_no_numbers():
 )
 def test_the_answer_says_which_way(protected, expected):
     rows = [row(32, seed, value) for seed, value in enumerate(protected)]
-    text = answers(points(rows, FACTORS))
+    text = noise_sentences(points(rows, FACTORS))
     assert expected in text[0]
     assert ("Better: craft batch 32" in " ".join(text)) == (protected[0] == 0.5)
     assert "the p-value of the sign-flip test cannot fall below 0.25" in text[-1]
@@ -61,7 +61,7 @@ def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
     rows = [row(32, seed, 0.7 + 0.01 * seed) | {"matched_last": 0.75 + 0.012 * seed} for seed in range(3)]
     (point,) = points([row | {"noise_last": 0.6} for row in rows], FACTORS)
     assert point.leads["noise"].interval[1] < 0 < point.leads["matched"].interval[0]
-    text = answers([point])
+    text = noise_sentences([point])
     assert "full budget" in text[0]
     assert "at 1 it lowers it less" in text[0]
     assert "as strong as the method's perturbation" in text[1]
@@ -71,7 +71,7 @@ def test_noise_as_strong_as_the_deltas_is_a_second_thing_to_beat():
 def test_with_enough_seeds_several_points_are_corrected_for():
     rows = [row(32, seed, 0.5 + 0.01 * seed) for seed in range(8)]
     rows += [row(64, seed, 0.8 + 0.01 * (-1) ** seed) for seed in range(8)]
-    text = answers(points(rows, FACTORS))
+    text = noise_sentences(points(rows, FACTORS))
     assert "The p-value of the sign-flip test is below 0.05 at 1 of 2 points after Holm's correction." in text[-1]
 
 
@@ -79,7 +79,7 @@ def test_the_same_crafts_under_several_names_count_once():
     """Every learning-rate policy asks for the same at the batch that it starts from."""
     rows = [row(32, seed, 0.5 + 0.01 * seed) | {"rate": rate} for rate in ("constant", "linear") for seed in range(8)]
     rows += [row(64, seed, 0.9 - 0.01 * seed) | {"rate": "constant"} for seed in range(8)]
-    text = answers(points(rows, [*FACTORS, "rate"]))
+    text = noise_sentences(points(rows, [*FACTORS, "rate"]))
     assert text[0].startswith("At 1 of 2 points")
     assert text[1].startswith(
         "Better: craft batch 32, rate constant (and 1 other settings with the same crafts): +26.5 points"
@@ -89,8 +89,8 @@ def test_the_same_crafts_under_several_names_count_once():
 
 def test_the_same_crafts_with_other_victims_count_by_themselves():
     rows = [row(32, seed, 0.5 + 0.01 * seed) | {"recipe": r} for r in ("plain", "crop-flip") for seed in range(3)]
-    assert answers(points(rows, ["recipe"]))[0].startswith("At 2 of 2 points")
+    assert noise_sentences(points(rows, ["recipe"]))[0].startswith("At 2 of 2 points")
 
 
 def test_a_single_seed_tells_nothing_apart():
-    assert "supports no conclusion" in answers(points([row(32, 0, 0.1)], FACTORS))[0]
+    assert "supports no conclusion" in noise_sentences(points([row(32, 0, 0.1)], FACTORS))[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from hpcule.study.critical_batch import fit, steps_to_target
+from hpcule.study.critical_batch import fit_critical_batch, steps_to_target
 
 GRID = (16, 32, 64, 128, 256, 512, 1024)
 CRITICAL, MINIMUM = 150.0, 200.0
@@ -27,7 +27,7 @@ def test_the_curve_is_the_hyperbola_of_steps_and_samples():
 
 
 def test_fit_recovers_the_curve():
-    found = fit(replicates(0))
+    found = fit_critical_batch(replicates(0))
     assert found.identifiable
     assert found.reason == ""
     assert found.batches == GRID
@@ -43,7 +43,7 @@ def test_fit_agrees_with_a_fit_of_both_numbers_at_once():
     points = [(batch, math.log(value)) for batch, values in data.items() for value in values]
     batches, logs = (np.array(column) for column in zip(*points, strict=True))
     (minimum, critical), _ = curve_fit(lambda b, low, crit: low + np.log(1 + np.exp(crit) / b), batches, logs, (5, 4))
-    found = fit(data, resamples=20)
+    found = fit_critical_batch(data, resamples=20)
     assert found.minimum_steps == pytest.approx(math.exp(minimum), rel=1e-3)
     assert found.critical_batch == pytest.approx(math.exp(critical), rel=1e-3)
 
@@ -56,14 +56,14 @@ def test_batch_sizes_weigh_as_many_seeds_as_they_have():
     points = [(batch, math.log(value)) for batch, values in more.items() for value in values]
     batches, logs = (np.array(column) for column in zip(*points, strict=True))
     (_, critical), _ = curve_fit(lambda b, low, crit: low + np.log(1 + np.exp(crit) / b), batches, logs, (5, 4))
-    found = fit(more, resamples=20).critical_batch
+    found = fit_critical_batch(more, resamples=20).critical_batch
     assert found == pytest.approx(math.exp(critical), rel=1e-3)
-    assert found != pytest.approx(fit(data, resamples=20).critical_batch, rel=1e-2)
+    assert found != pytest.approx(fit_critical_batch(data, resamples=20).critical_batch, rel=1e-2)
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(seeds):
-    found = [fit(replicates(100 + run, seeds=seeds), resamples=80) for run in range(60)]
+    found = [fit_critical_batch(replicates(100 + run, seeds=seeds), resamples=80) for run in range(60)]
     intervals = [one.interval for one in found if one.interval is not None]
     assert len(intervals) >= 56
     assert 0.85 <= np.mean([low <= CRITICAL <= high for low, high in intervals]) <= 1.0
@@ -72,7 +72,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(seeds):
 @pytest.mark.parametrize("critical", [3000.0, 20_000.0, 1e6])
 def test_a_grid_in_the_regime_of_perfect_scaling_gives_a_lower_bound(critical):
     for seed in range(5):
-        found = fit(replicates(seed, critical=critical), resamples=200)
+        found = fit_critical_batch(replicates(seed, critical=critical), resamples=200)
         assert not found.identifiable
         assert found.critical_batch is found.minimum_steps is found.steps_interval is None
         assert "all batch sizes are below B_crit" in found.reason
@@ -85,7 +85,7 @@ def test_a_grid_in_the_regime_of_perfect_scaling_gives_a_lower_bound(critical):
 @pytest.mark.parametrize("critical", [6.0, 1.0, 0.01])
 def test_a_saturated_grid_gives_an_upper_bound(critical):
     for seed in range(5):
-        found = fit(replicates(seed, critical=critical), resamples=200)
+        found = fit_critical_batch(replicates(seed, critical=critical), resamples=200)
         assert not found.identifiable
         assert found.critical_batch is None
         assert "all batch sizes are above B_crit" in found.reason
@@ -95,41 +95,43 @@ def test_a_saturated_grid_gives_an_upper_bound(critical):
 
 
 def test_a_narrow_grid_with_scatter_says_nothing():
-    found = fit(replicates(0, noise=0.5, seeds=3, grid=(100, 140, 200)), resamples=200)
+    found = fit_critical_batch(replicates(0, noise=0.5, seeds=3, grid=(100, 140, 200)), resamples=200)
     assert not found.identifiable
     assert found.interval == (0.0, math.inf)
 
 
 def test_two_batch_sizes_are_too_few():
-    found = fit(replicates(0, grid=(32, 1024)))
+    found = fit_critical_batch(replicates(0, grid=(32, 1024)))
     assert (found.identifiable, found.interval) == (False, None)
     assert found.reason == "2 batch sizes reached the target with all seeds; it takes 3"
-    assert fit({}).reason.startswith("0 batch sizes")
+    assert fit_critical_batch({}).reason.startswith("0 batch sizes")
 
 
 def test_censored_batch_sizes_are_left_out_and_reported():
     data = replicates(3)
-    whole = fit({batch: values for batch, values in data.items() if batch not in (16, 1024)}, resamples=50)
+    whole = fit_critical_batch(
+        {batch: values for batch, values in data.items() if batch not in (16, 1024)}, resamples=50
+    )
     data[1024][1:3] = [None, None]
     data[16] = [None] * 5
-    found = fit(data, resamples=50)
+    found = fit_critical_batch(data, resamples=50)
     assert found.censored == {16: 5, 1024: 2}
     assert found.batches == (32, 64, 128, 256, 512)
     assert (found.critical_batch, found.interval) == (whole.critical_batch, whole.interval)
     left = {batch: values if batch in (64, 128) else [None] for batch, values in data.items()}
-    assert fit(left).reason.startswith("2 batch sizes")
+    assert fit_critical_batch(left).reason.startswith("2 batch sizes")
 
 
 def test_one_seed_allows_no_interval():
     data = replicates(4)
     data[64] = data[64][:1]
-    found = fit(data)
+    found = fit_critical_batch(data)
     assert (found.identifiable, found.interval, found.critical_batch) == (False, None, None)
     assert found.reason == "one seed allows no interval: batch size 64"
 
 
 def test_seeds_without_any_scatter_allow_no_interval():
-    found = fit({batch: [float(values[0])] * 3 for batch, values in replicates(5).items()})
+    found = fit_critical_batch({batch: [float(values[0])] * 3 for batch, values in replicates(5).items()})
     assert (found.identifiable, found.interval) == (False, None)
     assert "the same steps" in found.reason
 
@@ -138,7 +140,7 @@ def test_steps_that_rise_with_the_batch_are_not_called_saturated():
     # One learning rate for all batch sizes does this.
     data = replicates(6)
     data[1024] = [2 * value for value in data[1024]]
-    found = fit(data)
+    found = fit_critical_batch(data)
     assert (found.identifiable, found.interval) == (False, None)
     assert found.reason == "the curve does not describe these steps; batch size 1024 is farthest from it"
 
@@ -146,5 +148,8 @@ def test_steps_that_rise_with_the_batch_are_not_called_saturated():
 def test_order_of_the_grid_is_no_matter_and_the_seed_keys_the_interval():
     data = replicates(7)
     turned = dict(reversed(data.items()))
-    assert fit(data, seed=1, resamples=50) == fit(turned, seed=1, resamples=50)
-    assert fit(data, seed=1, resamples=50).interval != fit(data, seed=2, resamples=50).interval
+    assert fit_critical_batch(data, seed=1, resamples=50) == fit_critical_batch(turned, seed=1, resamples=50)
+    assert (
+        fit_critical_batch(data, seed=1, resamples=50).interval
+        != fit_critical_batch(data, seed=2, resamples=50).interval
+    )

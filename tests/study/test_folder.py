@@ -4,7 +4,7 @@ import json
 import pytest
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.study.collect import rows
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
@@ -16,7 +16,7 @@ SAMPLES = StudySamples(100, training="a", test="b")
 @pytest.fixture
 def study(tmp_path):
     folder = StudyFolder(tmp_path / "study")
-    folder.begin(build(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), SAMPLES)
+    folder.begin(build_config(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), SAMPLES)
     folder.finish("one", {"loss_last": 0.5})
     folder.finish("two", {"loss_last": 0.25})
     folder.fail("three", ValueError("too hot"))

@@ -1,7 +1,7 @@
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build
+from hpcule.config.tree import build_config
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand, find_item
 
@@ -10,7 +10,7 @@ BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
 
 
 def study(**settings):
-    return build(StudyConfig, {"name": "toy", "data": "digits", "preset": "smoke", "seeds": [0, 1], **settings})
+    return build_config(StudyConfig, {"name": "toy", "data": "digits", "preset": "smoke", "seeds": [0, 1], **settings})
 
 
 def test_all_combinations_are_cells_and_share_what_they_can():

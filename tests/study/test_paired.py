@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import permutation_test, ttest_1samp
 
 from hpcule.measure.accuracy import interval
-from hpcule.study.paired import compare, detectable, holm, sign_flip
+from hpcule.study.paired import compare_paired, detectable, holm, sign_flip
 
 
 def brute_force(differences):
@@ -49,7 +49,7 @@ def test_beyond_twelve_pairs_the_test_is_random_but_keyed():
 
 
 def test_a_random_p_value_is_never_zero():
-    found = compare([1.0 + 0.01 * place for place in range(30)], [0.0] * 30)
+    found = compare_paired([1.0 + 0.01 * place for place in range(30)], [0.0] * 30)
     assert found.p_value == found.smallest_p == 1 / 20_001
 
 
@@ -61,7 +61,7 @@ def test_the_test_holds_its_level():
 
 def test_comparison():
     a, b = [0.70, 0.72, 0.69, 0.74, 0.71], [0.60, 0.63, 0.61, 0.62, 0.60]
-    found = compare(a, b)
+    found = compare_paired(a, b)
     differences = [first - second for first, second in zip(a, b, strict=True)]
     assert found.mean == pytest.approx(0.10)
     assert found.interval == interval(differences)
@@ -72,14 +72,14 @@ def test_comparison():
 
 
 def test_one_seed_shows_nothing():
-    found = compare([0.9], [0.1])
+    found = compare_paired([0.9], [0.1])
     assert found.mean == pytest.approx(0.8)
     assert (found.interval, found.detectable, found.p_value, found.smallest_p) == (None, None, 1.0, 1.0)
 
 
 def test_pairs_must_match():
     with pytest.raises(ValueError, match="shorter"):
-        compare([0.5, 0.6], [0.5])
+        compare_paired([0.5, 0.6], [0.5])
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])

@@ -1,7 +1,7 @@
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build, to_tree
+from hpcule.config.tree import build_config, to_tree
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import STEPS
 from hpcule.victim.recipe import Recipe
@@ -46,28 +46,29 @@ from hpcule.victim.recipe import Recipe
 )
 def test_a_wrong_setting_is_named(tree, message):
     with pytest.raises(UsageError) as caught:
-        build(VictimConfig, tree, "victim.")
+        build_config(VictimConfig, tree, "victim.")
     assert message in str(caught.value)
 
 
 def test_whole_tensors_suit_every_optimizer():
-    build(VictimConfig, {"engine": "deepspeed", "optimizer": "lamb", "zero": 0}, "victim.")
-    build(VictimConfig, {"engine": "ddp", "optimizer": "lamb", "zero": 1}, "victim.")
+    build_config(VictimConfig, {"engine": "deepspeed", "optimizer": "lamb", "zero": 0}, "victim.")
+    build_config(VictimConfig, {"engine": "ddp", "optimizer": "lamb", "zero": 1}, "victim.")
 
 
 @pytest.mark.parametrize("text", ["plain", "crop-flip", "crop-flip+cutout", "jpeg-10+mix-0.25", "blur-0.5+dfr", *STEPS])
 def test_countermeasures_take_every_step_of_recipes_and_mean_the_same(text):
     text = {"mix": "mix-0.5"}.get(text, text)
     listed, joined = (
-        build(VictimConfig, {"countermeasures": value}, "victim.").countermeasures for value in (text.split("+"), text)
+        build_config(VictimConfig, {"countermeasures": value}, "victim.").countermeasures
+        for value in (text.split("+"), text)
     )
     assert listed == joined == Recipe.parse(f"{text}@resnet18").countermeasures
     tree = to_tree(VictimConfig(countermeasures=listed))
-    assert build(VictimConfig, tree, "victim.").countermeasures == listed
+    assert build_config(VictimConfig, tree, "victim.").countermeasures == listed
     assert isinstance(tree["countermeasures"], list)
 
 
 def test_countermeasures_are_known_by_name():
-    build(VictimConfig, {"countermeasures": ["jpeg-10", "cutout"]}, "victim.")
+    build_config(VictimConfig, {"countermeasures": ["jpeg-10", "cutout"]}, "victim.")
     with pytest.raises(UsageError, match=r"victim.countermeasures: unknown step 'jpg-10': did you mean 'jpeg'"):
-        build(VictimConfig, {"countermeasures": ["jpg-10"]}, "victim.")
+        build_config(VictimConfig, {"countermeasures": ["jpg-10"]}, "victim.")

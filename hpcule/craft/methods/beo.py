@@ -64,7 +64,7 @@ class BEOConfig(BoundedConfig):
         return replace(self, step_size=self.step_size or least * self.epsilon)
 
 
-class BayesError(Method[BEOConfig]):
+class BayesErrorOptimization(Method[BEOConfig]):
     """Ascend the estimated Bayes error, with a surrogate that is trained anew for each step."""
 
     facts: ClassVar[Facts] = Facts(

@@ -119,13 +119,13 @@ class PositionalConvolution(SampleWise[PosCUDAConfig]):
         return slice(position, min(position + size, length))
 
     def _filtered(self, patch: Floats, label: int) -> Floats:
-        filtered = convolved(patch, self.filters[label])
+        filtered = convolved_patch(patch, self.filters[label])
         if self.config.normalise == "rms" and filtered.any():
             filtered *= np.sqrt(np.square(patch).sum() / np.square(filtered).sum())
         return filtered
 
 
-def convolved(signal: Floats, taps: Floats) -> Floats:
+def convolved_patch(signal: Floats, taps: Floats) -> Floats:
     """A signal [t] convolved with an odd number of taps, zeros around it; the same bits on every machine."""
     padded = np.pad(signal, len(taps) // 2)
     result = np.zeros_like(signal)

@@ -21,7 +21,7 @@ from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import RestartedNoise
 from hpcule.craft.parts.settings import RateSchedule
-from hpcule.craft.parts.surrogate import evaluate, input_gradient
+from hpcule.craft.parts.surrogate import input_gradient, logits_of
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment
 from hpcule.world.keyed import key
@@ -61,7 +61,7 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [b, C, H, W] to logits [b, K]."""
-        return torch.stack([evaluate(network, images) for network in self.networks]).mean(0)
+        return torch.stack([logits_of(network, images) for network in self.networks]).mean(0)
 
 
 class EnsembleNoise(RestartedNoise):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
 from hpcule.craft.parts.levels import to_levels
 from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
-from hpcule.craft.parts.surrogate import evaluate, input_gradient
+from hpcule.craft.parts.surrogate import input_gradient, logits_of
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
 from hpcule.data.view import View
@@ -110,7 +110,7 @@ class Noise(ABC):
     ) -> int:
         """How many perturbed samples the surrogate gets wrong after round `number`."""
         with torch.no_grad():
-            predicted = finite(evaluate(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
+            predicted = finite(logits_of(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
         return int((predicted != labels).sum())
 
     def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:

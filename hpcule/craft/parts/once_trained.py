@@ -12,7 +12,7 @@ from torch.nn import functional
 from hpcule.config.ranges import setting
 from hpcule.craft.parts.noise import SampleNoise
 from hpcule.craft.parts.settings import ONE_ROUND, AugmentConfig
-from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.parts.surrogate import logits_of
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids
@@ -82,7 +82,7 @@ class RestartedNoise(SampleNoise):
 
     def judge(self, frozen: nn.Module, samples: Tensor, targets: Tensor) -> Tensor:
         """What the steps lower or raise [n]: the cross-entropy."""
-        return functional.cross_entropy(evaluate(frozen, samples), targets, reduction="none")
+        return functional.cross_entropy(logits_of(frozen, samples), targets, reduction="none")
 
     def _start(self, delta: Tensor, ids: Ids, restart: int) -> Tensor:
         if self.config.start == "zero":

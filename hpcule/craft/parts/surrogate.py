@@ -179,13 +179,13 @@ def input_gradient(
         Gradient float32 [n, C, H, W] and logits float32 [n, K].
     """
     leaf = inputs.detach().requires_grad_()
-    logits = evaluate(frozen, view.apply(leaf) if view else leaf)
+    logits = logits_of(frozen, view.apply(leaf) if view else leaf)
     loss = functional.cross_entropy(logits, targets, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
 
 
-def evaluate(frozen: nn.Module, inputs: Tensor) -> Tensor:
+def logits_of(frozen: nn.Module, inputs: Tensor) -> Tensor:
     """Logits float32 [n, K] of a frozen network, computed in its own precision."""
     logits: Tensor = frozen(_as_weights(frozen, inputs))
     return logits.float()

@@ -30,7 +30,7 @@ _DENSEST = 1 << 13
 _CONVERT = "convert it: `ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav`"
 
 
-class Head(NamedTuple):
+class RecordingHead(NamedTuple):
     """What a file's header says; `length` is in samples a channel."""
 
     format: Literal["wav", "flac"]
@@ -41,7 +41,7 @@ class Head(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Head, Callable[[], npt.NDArray[np.int32]]]]:
+def opened(path: Path) -> Iterator[tuple[RecordingHead, Callable[[], npt.NDArray[np.int32]]]]:
     """Open a file: its head, and what reads its samples as `Recording` has them.
 
     Raises:
@@ -55,12 +55,15 @@ def opened(path: Path) -> Iterator[tuple[Head, Callable[[], npt.NDArray[np.int32
             if (recording := _by_wave(file)) is not None:
                 with recording:
                     channels, width, rate, length, *_ = recording.getparams()
-                    yield _checked(path, Head("wav", rate, 8 * width, channels, length)), lambda: _frames(recording)
+                    yield (
+                        _checked(path, RecordingHead("wav", rate, 8 * width, channels, length)),
+                        lambda: _frames(recording),
+                    )
             else:
                 with _soundfile().SoundFile(file) as sound:
                     bits = _SUBTYPES.get(sound.subtype, 0)
                     kind: Literal["wav", "flac"] = "flac" if sound.format == "FLAC" else "wav"
-                    head = Head(kind, sound.samplerate, bits, sound.channels, sound.frames)
+                    head = RecordingHead(kind, sound.samplerate, bits, sound.channels, sound.frames)
                     yield _checked(path, head), lambda: _blocks(sound)
     except (wave.Error, EOFError, OSError, RuntimeError) as error:
         if str(error).startswith(("unknown format", "unknown extended format")):
@@ -97,7 +100,7 @@ def plain(signal: Samples, rate: int) -> Recording:
     return Recording(samples[None], 16, rate, "wav")
 
 
-def moved(recording: Recording, delta: npt.NDArray[np.integer[Any]], epsilon: float) -> Recording:
+def perturbed_recording(recording: Recording, delta: npt.NDArray[np.integer[Any]], epsilon: float) -> Recording:
     """The recording with one perturbation added to every channel, on its own grid and clipped to it.
 
     Args:
@@ -112,7 +115,7 @@ def moved(recording: Recording, delta: npt.NDArray[np.integer[Any]], epsilon: fl
     return recording._replace(samples=(total * step).astype(np.int32))
 
 
-def _checked(path: Path, head: Head) -> Head:
+def _checked(path: Path, head: RecordingHead) -> RecordingHead:
     if head.bits not in (8, 16, 24):
         seen = f"has {head.bits} bits a sample" if head.bits else "is no plain PCM"
         raise DataError(f"{path} {seen}, and hpcule reads PCM of 8, 16 or 24; {_CONVERT}")

@@ -14,7 +14,7 @@ from hpcule.config.errors import DataError
 from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source
 from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.layout import Layout, UnreadableError, each, files_below
-from hpcule.data.sources.recording import SILENCE, Head, opened, working
+from hpcule.data.sources.recording import SILENCE, RecordingHead, opened, working
 
 ENDINGS = (".wav", ".flac")
 _PLAIN = ("wav", 16, 1)
@@ -87,7 +87,7 @@ class WavSource(Source):
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
         paths = [folder / file for file in files]
         heads = each(lambda path: _head(path, skip_unreadable), paths)
-        readable = np.array([isinstance(head, Head) for head in heads])
+        readable = np.array([isinstance(head, RecordingHead) for head in heads])
         excluded = layout.excluded("all" if _is_fsdd(layout) else split)
         self.left_out = [
             *(
@@ -102,7 +102,7 @@ class WavSource(Source):
         if self.labels is not None:
             self.labels = self.labels[readable]
         self._paths = [path for path, kept in zip(paths, readable, strict=True) if kept]
-        self._heads = [head for head in heads if isinstance(head, Head)]
+        self._heads = [head for head in heads if isinstance(head, RecordingHead)]
         self.rate = _one_rate(self._paths, self._heads)
         lengths = np.array([head.length for head in self._heads], np.int64)
         longest = clip_length or max(int(lengths.max()), _longest_elsewhere(layout, split, skip_unreadable))
@@ -175,10 +175,10 @@ def _longest_elsewhere(layout: Layout, split: str, skip_unreadable: bool) -> int
     else:
         paths = [layout.folder(o) / file for o in layout.splits() if o != split for file in layout.scan(o)]
     heads = each(lambda path: _head(path, skip_unreadable), paths)
-    return max((head.length for head in heads if isinstance(head, Head)), default=0)
+    return max((head.length for head in heads if isinstance(head, RecordingHead)), default=0)
 
 
-def _head(path: Path, skip_unreadable: bool) -> Head | UnreadableError:
+def _head(path: Path, skip_unreadable: bool) -> RecordingHead | UnreadableError:
     """The head of a file, or, where unreadable files are to be skipped, what is wrong with it."""
     try:
         with opened(path) as (head, samples):
@@ -196,7 +196,7 @@ def _decode(path: Path) -> Recording:
         return Recording(samples(), head.bits, head.rate, head.format)
 
 
-def _one_rate(paths: list[Path], heads: list[Head]) -> int:
+def _one_rate(paths: list[Path], heads: list[RecordingHead]) -> int:
     first = heads[0].rate
     for path, head in zip(paths, heads, strict=True):
         if head.rate != first:

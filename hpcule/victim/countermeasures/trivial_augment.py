@@ -76,7 +76,7 @@ def saturation(images: Tensor, strength: Tensor) -> Tensor:
     return adjust(images, SATURATION, 1 + 0.9 * strength)
 
 
-def sharpness(images: Tensor, strength: Tensor) -> Tensor:
+def adjust_sharpness(images: Tensor, strength: Tensor) -> Tensor:
     """Toward a smoothed image, or away from it; the outermost pixels stay."""
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
     kernel[1, 1] = 5
@@ -142,7 +142,7 @@ OPERATIONS: list[Callable[[Tensor, Tensor], Tensor]] = [
     brightness,
     contrast,
     saturation,
-    sharpness,
+    adjust_sharpness,
     posterize,
     solarize,
     autocontrast,

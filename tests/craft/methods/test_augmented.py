@@ -8,7 +8,7 @@ from toys import ToySource, craft, joined, restore, save
 from two_phase_toys import CLASSES, RUNS, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.parts.surrogate import logits_of
 from hpcule.data.schedule import Ghost
 from hpcule.data.strong import Strong
 from hpcule.world.keyed import key
@@ -37,7 +37,7 @@ def test_every_step_looks_through_a_draw_of_its_own():
             purpose = key(0, "aue", "noise view", 5, step)
             seen = (clean[number : number + 1] + delta).clamp(0, 1).requires_grad_()
             view = Strong.draw(purpose, ids[number : number + 1], (8, 8), 0.6)
-            functional.cross_entropy(evaluate(frozen, view.apply(seen)), labels[number : number + 1]).backward()
+            functional.cross_entropy(logits_of(frozen, view.apply(seen)), labels[number : number + 1]).backward()
             moved = seen.detach() - 0.8 / 255 * seen.grad.sign()
             delta = (moved - clean[number]).clamp(-8 / 255, 8 / 255)
         assert ((found[number] - delta[0]).abs() < 1e-6).float().mean() > 0.98
@@ -100,7 +100,7 @@ def test_a_class_moves_by_the_sign_of_its_summed_gradients():
     ids = np.concatenate([ghost.ids for ghost in batches[0]])
     clean, labels = unit(source, ids)
     leaf = before.clone().requires_grad_()
-    functional.cross_entropy(evaluate(frozen, (clean + leaf[labels]).clamp(0, 1)), labels, reduction="sum").backward()
+    functional.cross_entropy(logits_of(frozen, (clean + leaf[labels]).clamp(0, 1)), labels, reduction="sum").backward()
     expected = (before - 0.8 / 255 * leaf.grad.sign()).clamp(-8 / 255, 8 / 255)
     assert ((method.noise._deltas - expected).abs() < 1e-6).float().mean() > 0.98
     assert len(batches) == method.schedule.steps, "the whole set, not a share of it"

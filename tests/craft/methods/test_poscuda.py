@@ -5,7 +5,7 @@ import pytest
 from toys import ToySource, craft, make_problem
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.craft.methods.poscuda import PositionalConvolution, convolved
+from hpcule.craft.methods.poscuda import PositionalConvolution, convolved_patch
 from hpcule.craft.preparation import check_task
 from hpcule.craft.table import configure, find
 
@@ -53,9 +53,11 @@ def test_convolution_equals_a_slow_one_and_numpys():
     rng = np.random.default_rng(0)
     for size, count in ((50, 7), (4, 9), (2, 3)):
         signal, taps = rng.normal(size=size), rng.uniform(size=count)
-        np.testing.assert_allclose(convolved(signal, taps), slow_convolution(signal, taps), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(
+            convolved_patch(signal, taps), slow_convolution(signal, taps), rtol=1e-12, atol=1e-14
+        )
         full = np.convolve(signal, taps)[count // 2 :][:size]
-        np.testing.assert_allclose(convolved(signal, taps), full, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(convolved_patch(signal, taps), full, rtol=1e-12, atol=1e-14)
 
 
 def test_only_the_keyed_patch_changes_and_is_the_classes_convolution():

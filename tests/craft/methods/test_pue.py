@@ -7,7 +7,7 @@ from toys import ToySource, craft, restore, save
 from two_phase_toys import CLASSES, loss_of, make_method, unit
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.parts.surrogate import logits_of
 from hpcule.nets.weight_noise import levels, moved, places
 from hpcule.world.keyed import key
 
@@ -67,7 +67,7 @@ def test_a_step_a_level_follows_the_mean_gradient_around_the_weights():
         for draw in range(3):
             number = key(0, "pue", "noise weights", 5, 0, round(deviation * 1e6), draw) % 2**63
             with moved(deviation, number)(frozen):
-                torch.nn.functional.cross_entropy(evaluate(frozen, leaf), labels, reduction="sum").backward()
+                torch.nn.functional.cross_entropy(logits_of(frozen, leaf), labels, reduction="sum").backward()
         delta = (leaf.detach() - 0.8 / 255 * leaf.grad.sign() - clean).clamp(-8 / 255, 8 / 255)
     assert ((found - delta).abs() < 1e-6).float().mean() > 0.98
 

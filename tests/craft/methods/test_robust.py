@@ -9,7 +9,7 @@ from two_phase_toys import CLASSES, loss_of, make_method, unit
 from hpcule.config.errors import UsageError
 from hpcule.craft.methods.entf import nearest_other
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
-from hpcule.craft.parts.surrogate import evaluate, features
+from hpcule.craft.parts.surrogate import features, logits_of
 from hpcule.data.augment import CropFlip
 from hpcule.world.keyed import key, uniform
 
@@ -30,7 +30,7 @@ def slow_ascent(frozen, sample, label, number, place, *, radius, size, steps):
     moved = (sample + (2 * drawn - 1) * radius).clamp(0, 1)
     for _ in range(steps):
         leaf = moved.clone().requires_grad_()
-        torch.nn.functional.cross_entropy(evaluate(frozen, leaf), label).backward()
+        torch.nn.functional.cross_entropy(logits_of(frozen, leaf), label).backward()
         moved = (moved + size * leaf.grad.sign()).clamp(sample - radius, sample + radius).clamp(0, 1)
     return moved
 
@@ -93,7 +93,7 @@ def test_the_adversary_meets_the_network_as_it_was_before_the_step():
     assert first is not second
     samples = unit(SOURCE, IDS)[0]
     method.surrogate.network.load_state_dict(weights)
-    torch.testing.assert_close(evaluate(second, samples), evaluate(method.surrogate.frozen(), samples))
+    torch.testing.assert_close(logits_of(second, samples), logits_of(method.surrogate.frozen(), samples))
 
 
 # -- REM's and SEM's noise
@@ -116,7 +116,7 @@ def test_a_noise_step_follows_the_gradient_through_augmentations_and_the_adversa
                 frozen, looked.detach(), labels[mine], number, place, radius=4 / 255, size=2 / 255, steps=steps
             )
             constant = moved - looked.detach()
-            torch.nn.functional.cross_entropy(evaluate(frozen, looked + constant), labels[mine]).backward()
+            torch.nn.functional.cross_entropy(logits_of(frozen, looked + constant), labels[mine]).backward()
             total = total + leaf.grad
         torch.testing.assert_close(found[mine], total, rtol=1e-3, atol=1e-6)
 
@@ -190,7 +190,7 @@ def test_the_features_are_what_the_linear_layer_sees():
     frozen = method.surrogate.frozen()
     samples, _ = unit(SOURCE, IDS)
     with torch.no_grad():
-        torch.testing.assert_close(frozen.linear(features(frozen, samples)), evaluate(frozen, samples))
+        torch.testing.assert_close(frozen.linear(features(frozen, samples)), logits_of(frozen, samples))
 
 
 def test_the_feature_gradient_is_that_of_the_mean_squared_distance():

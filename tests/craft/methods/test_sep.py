@@ -7,7 +7,7 @@ from toys import ToySource, craft, restore, save
 from two_phase_toys import CLASSES, loss_of, make_method, unit
 
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
-from hpcule.craft.parts.surrogate import evaluate, input_gradient
+from hpcule.craft.parts.surrogate import input_gradient, logits_of
 from hpcule.world.keyed import key
 
 SOURCE = ToySource(60, classes=CLASSES)
@@ -35,7 +35,7 @@ def test_checkpoints_are_spread_over_the_training_and_end_with_it(epochs, count)
     batches = method.schedule.steps * epochs
     assert steps == [round((n + 1) * batches / min(count, batches)) for n in range(min(count, batches))]
     assert steps[-1] == batches
-    logits = [evaluate(network, samples) for network in method.frozen().networks]
+    logits = [logits_of(network, samples) for network in method.frozen().networks]
     assert len(logits) == len(steps)
     assert (logits[0] - logits[-1]).abs().max() > 1e-3, "each with its own weights"
 
@@ -46,7 +46,7 @@ def test_the_gradient_is_the_mean_of_the_checkpoints_gradients():
     found = method.noise.gradient(frozen, samples, samples, labels, IDS, (0, 0))
     leaf, aim = samples.clone().requires_grad_(), method.targets(labels)
     for network in frozen.networks:
-        torch.nn.functional.cross_entropy(evaluate(network, leaf), aim, reduction="sum").backward()
+        torch.nn.functional.cross_entropy(logits_of(network, leaf), aim, reduction="sum").backward()
     torch.testing.assert_close(found, leaf.grad / 3, rtol=1e-4, atol=1e-6)
 
 

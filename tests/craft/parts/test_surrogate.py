@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from toys import ToySource, make_problem
 
-from hpcule.craft.parts.surrogate import Surrogate, evaluate, input_gradient
+from hpcule.craft.parts.surrogate import Surrogate, input_gradient, logits_of
 from hpcule.data.schedule import Schedule
 from hpcule.nets import build
 
@@ -157,14 +157,14 @@ def test_a_frozen_copy_equals_evaluation(name):
     inputs = torch.rand(9, 3, 8, 8)
     with torch.no_grad():
         expected = network.eval()(inputs)
-        torch.testing.assert_close(evaluate(frozen, inputs), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits_of(frozen, inputs), expected, rtol=1e-4, atol=1e-4)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in frozen.modules())
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())
     surrogate.train(make_batches(surrogate.problem)[1], loader(surrogate.problem))
     assert network.training
     with torch.no_grad():
-        torch.testing.assert_close(evaluate(frozen, inputs), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits_of(frozen, inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_frozen_copy_may_compute_in_bf16():
@@ -175,7 +175,7 @@ def test_a_frozen_copy_may_compute_in_bf16():
     frozen = surrogate.frozen()
     assert all(parameter.dtype == torch.bfloat16 for parameter in frozen.parameters())
     inputs = torch.rand(4, 3, 8, 8)
-    logits = evaluate(frozen, inputs)
+    logits = logits_of(frozen, inputs)
     assert logits.dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(logits, surrogate.network.eval()(inputs), rtol=0.05, atol=0.05)

@@ -9,7 +9,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 from hpcule.config.errors import HpculeError
 from hpcule.craft.methods.em import EMConfig, ErrorMinimizing
 from hpcule.craft.parts.noise import _stratified
-from hpcule.craft.parts.surrogate import evaluate
+from hpcule.craft.parts.surrogate import logits_of
 from hpcule.data.schedule import Ghost
 
 CLASSES = 3
@@ -36,7 +36,7 @@ def slow_descent(frozen, clean, delta, label, steps, step, epsilon, direction=-1
     """Signed steps on one sample [C, H, W]: clip to the box, step, clip to the budget."""
     for _ in range(steps):
         seen = (clean + delta).clamp(0, 1).requires_grad_()
-        functional.cross_entropy(evaluate(frozen, seen[None]), label[None]).backward()
+        functional.cross_entropy(logits_of(frozen, seen[None]), label[None]).backward()
         moved = seen.detach() + direction * step * seen.grad.sign()
         delta = (moved - clean).clamp(-epsilon, epsilon)
     return delta
@@ -71,8 +71,8 @@ def test_steps_lower_the_loss_of_the_true_label():
     clean, labels = unit(source, np.arange(40))
     delta = method.noise.descend(frozen, clean, torch.zeros_like(clean), labels, np.arange(len(clean)), 0)
     with torch.no_grad():
-        before = functional.cross_entropy(evaluate(frozen, clean), labels, reduction="none")
-        after = functional.cross_entropy(evaluate(frozen, clean + delta), labels, reduction="none")
+        before = functional.cross_entropy(logits_of(frozen, clean), labels, reduction="none")
+        after = functional.cross_entropy(logits_of(frozen, clean + delta), labels, reduction="none")
     assert (after < before).all()
     assert delta.abs().mean() > 0.8 * 8 / 255
 
@@ -90,7 +90,7 @@ def test_a_sweep_moves_every_sample_once_and_counts_errors():
         # At rest a delta is float16, in levels.
         assert same_share(method.noise.delta(Ghost(shard, ids)), expected, 2**-8 / 255) > 0.999
         with torch.no_grad():
-            wrong += (evaluate(frozen, (clean + expected).clamp(0, 1)).argmax(1) != labels).sum().item()
+            wrong += (logits_of(frozen, (clean + expected).clamp(0, 1)).argmax(1) != labels).sum().item()
     assert method.noise.error() == pytest.approx(wrong / 150, abs=2 / 150)
     assert list(method.noise.sweep(frozen, 0)), "a sweep that is done again moves nothing"
     again = method.noise.delta(Ghost(shard, ids))

@@ -14,7 +14,7 @@ import soundfile
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.source import Recording
 from hpcule.data.sources.layout import UnreadableError
-from hpcule.data.sources.recording import encode, moved, opened, plain, working
+from hpcule.data.sources.recording import encode, opened, perturbed_recording, plain, working
 
 KINDS = [(format, bits, channels) for format in ("wav", "flac") for bits in (8, 16, 24) for channels in (1, 2, 5)]
 SUBTYPES = {("wav", 8): "PCM_U8", ("flac", 8): "PCM_S8"}
@@ -97,7 +97,7 @@ def test_a_perturbation_moves_every_channel_within_budget_and_grid(bits, epsilon
     samples, step = noise(bits, 2, 400), 1 << (32 - bits)
     delta = np.random.default_rng(1).integers(-min(epsilon, 4000), min(epsilon, 4000) + 1, 400)
     clean = Recording(samples, bits, 8000, "flac")
-    published = moved(clean, delta, epsilon)
+    published = perturbed_recording(clean, delta, epsilon)
     top = 1 << (bits - 1)
     for channel in range(2):
         for t in range(400):

@@ -37,7 +37,7 @@ def affine(image, angle=0.0, translate=(0, 0), shear=(0.0, 0.0)):
         (ours.brightness, lambda x, s: theirs.adjust_brightness(x, 1 + 0.9 * s)),
         (ours.contrast, lambda x, s: theirs.adjust_contrast(x, 1 + 0.9 * s)),
         (ours.saturation, lambda x, s: theirs.adjust_saturation(x, 1 + 0.9 * s)),
-        (ours.sharpness, lambda x, s: theirs.adjust_sharpness(x, 1 + 0.9 * s)),
+        (ours.adjust_sharpness, lambda x, s: theirs.adjust_sharpness(x, 1 + 0.9 * s)),
         (ours.solarize, lambda x, s: theirs.solarize(x, 1 - abs(s))),
         (ours.autocontrast, lambda x, s: theirs.autocontrast(x)),
     ],
