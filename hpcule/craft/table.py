@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, str] = {
     "sem": "sem:StableErrorMinimizing",
     "sep": "sep:SelfEnsemble",
     "entf": "entf:EntangledFeatures",
-    "beo": "beo:BayesError",
+    "beo": "beo:BayesErrorOptimization",
     "cp": "cp:ContrastivePoisoning",
     "gue": "gue:GameUnlearnable",
     "ar": "ar:Autoregressive",
