@@ -2,6 +2,7 @@ import gzip
 import os
 import pickle
 import struct
+import wave
 
 import h5py
 import numpy as np
@@ -321,3 +322,14 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, make_images, monkeypa
     source = Opening().source(str(path))
     assert list((tmp_path / "tmp").iterdir()) == []
     assert len(source.read(np.arange(37))) == 37
+
+
+def test_a_size_of_the_other_kind_of_samples_is_refused(tmp_path):
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(200))
+    for name in ("image_size", "tile_size"):
+        with pytest.raises(UsageError, match=f"{name}=64: .* holds recordings; image_size"):
+            Opening(**{name: 64}).source(str(tmp_path))
+    with pytest.raises(UsageError, match="clip_length=64: digits holds images"):
+        Opening(clip_length=64).source("digits")

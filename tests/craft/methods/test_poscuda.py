@@ -220,10 +220,6 @@ def test_methods_are_for_images_or_for_recordings():
         check_task(config("poscuda"), ToySource())
     with pytest.raises(DataError, match="pil is made for images and toys is audio: take poscuda"):
         check_task(config("pil"), Recordings())
-    with pytest.raises(UsageError, match="image_size=64: toys holds recordings"):
-        check_task(config("poscuda", image_size=64), Recordings())
-    with pytest.raises(UsageError, match="clip_length=64: toys holds images"):
-        check_task(config("pil", clip_length=64), ToySource())
 
 
 def test_there_is_no_bound():
