@@ -164,6 +164,6 @@ def _first_nan(images: Any) -> int | None:
     return None
 
 
-def _refuse(bad: Any, what: str, where: str) -> None:
+def _refuse(bad: npt.NDArray[np.bool_], what: str, where: str) -> None:
     if bad.any():
         raise DataError(f"{where}: the label of sample {bad.argmax()} is {what}; number the classes 0, 1, 2, ...")

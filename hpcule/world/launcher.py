@@ -149,7 +149,7 @@ def _check_mpi_size(size: int, environ: Mapping[str, str]) -> None:
             )
 
 
-def _place(launcher: str, numbers: Mapping[str, int], **more: Any) -> Place:
+def _place(launcher: str, numbers: Mapping[str, int], **more: str | int) -> Place:
     fields: dict[str, Any] = {**numbers, **more}
     return Place(launcher, **fields)
 
