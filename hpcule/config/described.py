@@ -15,7 +15,7 @@ from hpcule.config.ranges import range_of
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """One setting."""
+    """A setting's name, type, default, range and description."""
 
     name: str
     type: str
@@ -60,7 +60,7 @@ def _literals(config_class: type) -> dict[str, str]:
 
 
 def _for_users(literal: str) -> str:
-    """On one line, and null where Python says None."""
+    """Join a literal's lines, and write null where Python says None."""
     return re.sub(r"\bNone\b", "null", " ".join(literal.split()))
 
 

@@ -26,7 +26,7 @@ class Setting:
     description: str
 
     def document(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the row as plain values for JSON."""
         return asdict(self)
 
 

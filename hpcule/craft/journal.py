@@ -59,7 +59,7 @@ class Clock:
     sections: dict[str, Section] = field(default_factory=lambda: {name: Section() for name in SECTIONS})
 
     def __post_init__(self) -> None:
-        """Start."""
+        """Start the journal's clock."""
         self._start = time.perf_counter()
         self._spent = self.world.spent.copy()
 

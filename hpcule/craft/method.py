@@ -74,7 +74,7 @@ class Problem:
         return self.partition.owned(self.world.rank, self.world.size)
 
     def mine(self, ghosts: Sequence[Ghost]) -> list[Ghost]:
-        """Those of this rank's shards."""
+        """Return the ghosts of this rank's shards."""
         return [ghost for ghost in ghosts if ghost.shard % self.world.size == self.world.rank]
 
     def expect(self, ghosts: Sequence[Ghost]) -> None:

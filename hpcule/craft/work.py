@@ -32,7 +32,7 @@ class Extent:
     exact: bool = False
     """Sums are of int64, not of float32."""
     device: str = "cpu"
-    """Its type."""
+    """Type of the device: "cpu" or "cuda"."""
 
     @property
     def values(self) -> int:
@@ -64,7 +64,7 @@ class Phase:
     """All that a run does of one stage, on its busiest rank."""
 
     stage: str
-    """As the journal calls it."""
+    """Name of the stage in the journal."""
     marks: int
     """Lines in the journal; after each one all ranks agree whether to go on."""
     passes: float
@@ -78,7 +78,7 @@ class Phase:
     sum_bytes: float = 0.0
     """Mean size of one."""
     ranks: int = 1
-    """That take part in a sum."""
+    """Number of ranks that take part in a sum."""
     busy: int = 1
     """Ranks that have something to do."""
     kept: bool = False
@@ -122,7 +122,7 @@ class Walk:
 
     @property
     def mean_ghost(self) -> float:
-        """Samples."""
+        """Mean number of samples in a ghost."""
         return self.samples / self.ghosts
 
     def busiest(self, workers: int) -> float:

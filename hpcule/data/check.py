@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.source import Labels, Source

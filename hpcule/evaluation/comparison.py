@@ -54,7 +54,7 @@ class Comparison(TypedDict):
     data: DataFacts
     seeds: int
     titles: Mapping[str, str]
-    """Of the recipes."""
+    """Titles of the recipes, by name."""
     clean: Mapping[str, float]
     stores: list[Compared]
 

@@ -43,7 +43,7 @@ class RecommendConfig(Opening):
     """How the samples are opened, which methods take part, and how they are measured."""
 
     methods: tuple[str, ...] = field(default_factory=candidates)
-    """In the order in which they are tried: those at the end may not be reached."""
+    """Methods in the order in which they are tried; those at the end may not be reached."""
     preset: Preset = "small"
     samples: int = 3000
     """Number of samples to craft for and train on, spread evenly over the data; all where there are fewer."""
@@ -76,7 +76,7 @@ class Tournament(TypedDict):
     budget_minutes: float
     recommended: str | None
     unreached: list[str]
-    """For want of time; a larger budget goes on with the first of them."""
+    """Methods that time did not suffice for; a larger budget continues with the first of them."""
     refused: dict[str, str]
     """Method -> why it cannot take these samples."""
 

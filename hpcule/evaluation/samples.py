@@ -21,11 +21,11 @@ from hpcule.store.read import StoreReader
 
 PICTURES = 8
 MOST_SAMPLES, MOST_VALUES = 4096, 3072
-"""Of which the structure is measured: samples spread evenly, and values of each drawn once."""
+"""Largest number of samples, spread evenly, and of values of each, drawn once, that structure is measured on."""
 MOST_PAIRED = 2048
-"""Of these, drawn once, all are compared with all others, for the Bayes error."""
+"""Number of samples, drawn once, that are compared with all others for the Bayes error."""
 MOST_PERCEIVED = 1000
-"""Of which LPIPS is measured."""
+"""Largest number of samples that LPIPS is measured on."""
 
 
 def visibility(store: StoreReader, source: Source, perceptual: Perceptual | None = None) -> VisibilityNumbers:
@@ -83,7 +83,7 @@ def measure_structure(store: StoreReader, source: Source) -> StructureNumbers:
 
 
 def _spread(source: Source, most: int) -> Ids:
-    """At most so many ids, spread evenly."""
+    """Return at most `most` ids, spread evenly."""
     count = min(len(source), most)
     return np.arange(count, dtype=np.int64) * len(source) // count
 

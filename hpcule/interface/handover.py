@@ -44,7 +44,7 @@ Labels: TypeAlias = "Array | Tensor | Sequence[int]"
 _BLOCK_BYTES = 16 << 20
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _OFF_GRID = 0.01
-"""Of a level: float32 holds k/255 to 0.00002 of a level."""
+"""Largest distance of a float from its level, in levels; float32 holds k/255 to 0.00002 of a level."""
 
 
 @contextmanager

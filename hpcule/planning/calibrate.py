@@ -44,11 +44,11 @@ class Measured:
 
     hpcule: str
     settings: dict[str, Any]
-    """Of the measured runs, and of the samples: a plan for others needs another calibration."""
+    """Settings of the measured runs and of the samples; a plan for others needs another calibration."""
     workers: int
     cores: int
     start_seconds: float
-    """From the command to the first barrier: interpreter, imports, processes, opening the source."""
+    """Seconds from the command to the first barrier: interpreter, imports, processes, opening the source."""
     measured_seconds: float
     """The calibration's own wall time."""
     load: float
@@ -60,14 +60,14 @@ class Calibration(Measured):
     """What a craft takes on one machine with so many workers."""
 
     threads: int
-    """A worker's."""
+    """Number of threads of a worker."""
     device: str
     prepare_seconds: float
     """What a run takes besides its sections, such as building networks."""
     wait_share: float
     """Ranks with equal work wait for each other after a step: so much of their crafting time."""
     step_seconds: float
-    """And so long for each step."""
+    """Additional seconds for each step."""
     read_sample_seconds: float
     read_shard_seconds: float
     write_byte_seconds: float

@@ -26,7 +26,7 @@ class Machine:
     latency_microseconds: float = 20.0
     gigabytes_per_second: float = 10.0
     limit_minutes: int | None = None
-    """Of a job."""
+    """Time limit of a job in minutes; None: no limit."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -43,7 +43,7 @@ class Machine:
 
     @property
     def workers(self) -> int:
-        """In all."""
+        """Number of workers on all nodes."""
         return self.nodes * self.workers_per_node
 
 

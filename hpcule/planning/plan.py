@@ -44,15 +44,15 @@ class StudyPlan:
     node_hours: float
     worker_hours: float
     memory_bytes: float
-    """Of the largest worker while it crafts."""
+    """Memory of the largest worker while it crafts, in bytes."""
     store_bytes: int
-    """Of all stores together."""
+    """Size of all stores together, in bytes."""
     traffic_bytes: float | None
     """Sent by a worker; None if it is not known of every craft."""
     limits: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the plan as plain values for JSON."""
         return asdict(self)
 
 

@@ -48,18 +48,18 @@ class Prediction:
     """Whether the run takes at least as long: a trial of it was not finished."""
     wall_seconds: float
     craft_seconds: float
-    """As `craft --json` reports it."""
+    """Crafting time in seconds, as `craft --json` reports it."""
     start_seconds: float
     storage_seconds: float
     agree_seconds: float
-    """After each step all ranks agree whether to go on, and wait for each other."""
+    """Seconds in which ranks agree after each step whether to go on, and wait for each other."""
     node_hours: float
     worker_hours: float
     memory_bytes: float
-    """Of the largest worker."""
+    """Memory of the largest worker, in bytes."""
     store_bytes: int
     checkpoint_bytes: float
-    """Of one; two are kept, and a third is there while it is written."""
+    """Size of one checkpoint in bytes; two are kept, and a third exists while it is written."""
     traffic_bytes: float | None
     """Sent by a worker over the whole run; None if it is not known."""
     stages: tuple[Stage, ...]
@@ -67,7 +67,7 @@ class Prediction:
     """What holds this run back, and what could not be known."""
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the prediction as plain values for JSON."""
         return asdict(self)
 
 
@@ -145,7 +145,7 @@ def _stage(phase: Phase, rate: Rate, machine: Machine, measured: Calibration) ->
 
 
 def _one_sum(phase: Phase, rate: Rate, machine: Machine, measured: Calibration) -> float:
-    """On one node as measured, in proportion to the ranks; over nodes by latency and bandwidth."""
+    """Seconds of one sum: measured within a node, in proportion to the ranks; by latency and bandwidth across nodes."""
     if phase.ranks > 1 and machine.nodes == 1 and rate.sum_seconds > 0:
         return rate.sum_seconds * phase.ranks / measured.workers
     return sum_seconds(phase.ranks, phase.sum_bytes, machine, measured.device)

@@ -49,7 +49,7 @@ class TimedStage:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedRun:
-    """One trial."""
+    """One trial's settings, samples and times."""
 
     samples: int
     complete: bool

@@ -45,7 +45,7 @@ class RecoveryConfig(NetworksConfig):
     """What the attacker has."""
 
     share: float = setting(0.2, above=0, below=1)
-    """Of every class, clean samples that the attacker has; the networks are trained on the others."""
+    """Share of every class that the attacker has as clean samples; the networks are trained on the others."""
     etas: tuple[float, ...] = setting((0.2, 0.5, 1.0, 2.0, 5.0), above=0)
     """L2 lengths that all weights together may move by; the authors go up to 2."""
     epochs: int = setting(60, at_least=1)

@@ -156,7 +156,7 @@ def _probe(
 
 
 def probe_ids(ids: Ids, labels: Labels, count: int) -> Ids:
-    """So many of the ids, or all if there are no more: of every class alike, as far as it goes, always the same."""
+    """Choose `count` of the ids, or all if there are fewer, balanced over the classes, and always the same ones."""
     places = order(key(0, "probe"), np.arange(len(ids), dtype=np.int64))
     own = labels[places]
     # The n-th sample of every class comes before the n+1-th of any.

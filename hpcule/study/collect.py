@@ -96,7 +96,7 @@ def _craft_columns(folder: StudyFolder, cell: Cell, key: str) -> Row:
 
 
 def _noise_columns(who: str, result: Mapping[str, Any]) -> Row:
-    """Of the run as a whole; empty where its gradients were not measured."""
+    """Columns of the noise scale of a whole run; empty if its gradients were not measured."""
     scales = result["noise_scales"]
     if not scales:
         return {}

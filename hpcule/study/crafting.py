@@ -109,7 +109,7 @@ def _noise_scale(norms: Sequence[tuple[int, GradientNorms]], first: int, after: 
 
 
 def crafting_facts(store: Path, figure: str | None, target: float | None) -> Mapping[str, Any]:
-    """For a craft's result: loss where it began and ended, steps to `target` (a share of the first), noise scales."""
+    """Return facts of a craft: first and last loss, steps to `target` (a share of the first), noise scales."""
     entries = read_journal(store)
     curve = loss_curve(entries, figure) if figure else None
     saturated, norms = loss_curve(entries, "saturated"), norms_of(entries)

@@ -17,17 +17,17 @@ class CellStatus:
     cell: Cell
     state: str
     share: float
-    """Of the cell's crafts and victims, 0 to 1."""
+    """Finished share of the cell's crafts and victims, 0 to 1."""
     notes: list[str]
 
     def line(self) -> str:
-        """For a terminal."""
+        """Return one line for a terminal."""
         factors = ", ".join(f"{name_of(name)} {value}" for name, value in self.cell.factors.items())
         head = f"{self.cell.number:4d}  {self.state:8s} {100 * self.share:3.0f}%  {factors}"
         return "  | ".join([head, *self.notes])
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Return plain values for --json."""
         facts = {"cell": self.cell.number, "state": self.state, "share": round(self.share, 3), "notes": self.notes}
         return {**facts, "factors": dict(self.cell.factors)}
 

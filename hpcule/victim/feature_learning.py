@@ -42,7 +42,7 @@ WARMUP = 10
 LOOKS = 5
 """Tests, evenly spread over the epochs."""
 MOST_TESTS = 1000
-"""Of which the geometry of the features is measured."""
+"""Largest number of test samples that the geometry of the features is measured on."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ PRESETS = {
     "simsiam": Preset("simsiam", 0.1),
     "supcl": Preset("simclr", 0.5, temperature=0.1),
 }
-"""Of the first four those of arXiv 2402.04010; SupCL's temperature is that of arXiv 2004.11362."""
+"""Settings of the learners: the first four from arXiv 2402.04010, SupCL's temperature from arXiv 2004.11362."""
 
 
 def train_contrastive(
@@ -105,7 +105,7 @@ def train_contrastive(
 
 
 def look_epochs(epochs: int) -> set[int]:
-    """After which of so many epochs, counted from 1, the features are tested."""
+    """Return the epochs, counted from 1, after which the features are tested."""
     return {max(1, round(epochs * (number + 1) / LOOKS)) for number in range(LOOKS)}
 
 

@@ -28,7 +28,7 @@ CONFIDENT = 0.95
 UNLABELLED = 7
 """Samples a labelled one."""
 CUTOUT = 50
-"""Per cent of the width."""
+"""Size of the cut-out square in per cent of the width."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FewLabels:
 
     images: Tensor
     labels: Tensor
-    """Of the labelled ones [known], and then of the others [n], which the loss does not see."""
+    """Labels of the labelled samples [known], then of the others [n], which the loss does not read."""
     known: int
 
     def loss(self, logits: Tensor) -> Tensor:

@@ -33,12 +33,12 @@ class GradientMeter:
             network.register_comm_hook(self, _measured)
 
     def before_step(self, step: int) -> None:
-        """Before the first part of a step."""
+        """Prepare the meter before the first part of a step."""
         self._step, self._due = step, step % self._every == 0
         self._sizes, self._squares, self._before = [], [], []
 
     def after_part(self, samples: int) -> None:
-        """After the backward pass of a part of so many samples."""
+        """Record the gradients after the backward pass of a part with `samples` samples."""
         self._sizes.append(samples)
         if self._due and self._world.size == 1:
             gradients = self._gradients()
@@ -47,7 +47,7 @@ class GradientMeter:
             self._before = [gradient.clone() for gradient in gradients]
 
     def after_parts(self) -> None:
-        """After the last part of a step, before the optimizer moves."""
+        """Combine the parts after the last one of a step, before the optimizer moves."""
         if not self._due:
             return
         sizes, squares = self._of_all_ranks()

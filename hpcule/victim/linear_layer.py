@@ -34,7 +34,7 @@ from hpcule.world.group import World
 from hpcule.world.precision import place
 
 Encode = Callable[[Tensor], Tensor]
-"""From images [b, C, H, W] in [0, 1] to features [b, d]."""
+"""A function from images [b, C, H, W] in [0, 1] to features [b, d]."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class AUEConfig(AlternatingConfig):
     augment: Augment = "strong"
     strength: float = 0.6
     stop_error: float = -1.0
-    """Below 0: all rounds are made."""
+    """Error on the perturbed samples that ends crafting; below 0, all rounds are made."""
     max_rounds: int = 60
     subset: float = 1.0
 

@@ -131,7 +131,7 @@ class BayesErrorOptimization(Method[BEOConfig]):
         return State(shared, parts)
 
     def restore(self, saved: Saved) -> None:
-        """Restore them."""
+        """Restore the surrogate, the deltas and the step."""
         shared = saved.load("shared")
         self.outer, self.trained = shared["outer"], shared["trained"]
         self.surrogate.restore(shared["surrogate"])

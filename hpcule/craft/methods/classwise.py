@@ -23,7 +23,7 @@ from hpcule.world.keyed import bits, key
 
 @dataclass(frozen=True, kw_only=True)
 class ClasswiseConfig(BoundedConfig):
-    """The pattern."""
+    """Settings of class-wise noise: its pattern."""
 
     name: str = "classwise"
     pattern: Literal["uniform", "regions", "patches"] = "uniform"

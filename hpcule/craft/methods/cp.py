@@ -92,7 +92,7 @@ class ContrastivePoisoning(TwoPhase[CPConfig]):
         return config.unit == "class" or config.separation > 0
 
     def make_network(self, seed: int) -> Contrastive:
-        """The learner."""
+        """Build the contrastive learner with weights drawn from `seed`."""
         return new_learner(self.config, self.problem.source.shape, seed)
 
     def make_noise(self) -> ContrastiveSampleNoise | ContrastiveClassNoise:

@@ -138,7 +138,7 @@ class GameUnlearnable(Method[GUEConfig]):
         return State({"step": self.step, **networks})
 
     def restore(self, saved: Saved) -> None:
-        """Restore them."""
+        """Restore both networks and the epoch."""
         shared = saved.load("shared")
         self.step = shared["step"]
         self.follower.load_state_dict(shared["follower"])
@@ -186,7 +186,7 @@ class GameUnlearnable(Method[GUEConfig]):
         return functional.cross_entropy(self._logits(network, samples), share.labels, reduction="sum") * share.weight
 
     def _ahead(self, shares: Sequence[_Share]) -> nn.Module:
-        """theta'."""
+        """Return the network at theta', one step of gradient descent ahead."""
         ahead = copy.deepcopy(self.follower)
         optimizer = torch.optim.Adam(ahead.parameters(), lr=self.config.inner_rate)
         for _ in range(self.config.inner_steps):

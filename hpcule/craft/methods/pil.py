@@ -56,7 +56,7 @@ class PILConfig(BoundedConfig):
     momentum: float = setting(0.9, at_least=0)
     """Momentum of SGD."""
     steps: int = setting(30, at_least=0)
-    """Noise steps."""
+    """Number of noise steps an epoch."""
     step_size: float | None = setting(None, above=0)
     """Levels a noise step; None: epsilon / 10."""
     mix: float = setting(0.9, at_least=0, at_most=1)

@@ -143,7 +143,7 @@ class ProvablyUnlearnable(TwoPhase[PUEConfig]):
         return State({**state.shared, "noisy": self.noisy}, state.parts)
 
     def restore(self, saved: Saved) -> None:
-        """Restore it."""
+        """Restore the surrogate, the noise and the round."""
         super().restore(saved)
         self.noisy = saved.load("shared")["noisy"]
 

@@ -158,7 +158,7 @@ class SelfEnsemble(Adversarial[SEPConfig]):
         return State({**state.shared, "checkpoints": self.checkpoints}, state.parts)
 
     def restore(self, saved: Saved) -> None:
-        """Restore them."""
+        """Restore the surrogates, the deltas and the stage."""
         super().restore(saved)
         self.checkpoints = saved.load("shared")["checkpoints"]
 

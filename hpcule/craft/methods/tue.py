@@ -97,7 +97,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         return State({"step": self.step, "finished": self.finished}, parts)
 
     def restore(self, saved: Saved) -> None:
-        """Restore them."""
+        """Restore the deltas and the step."""
         shared: dict[str, Any] = saved.load("shared")
         self.step, self.finished = shared["step"], shared["finished"]
         for shard in self._deltas:

@@ -136,7 +136,7 @@ class UnlearnableClusters(Method[UCConfig]):
 
     @classmethod
     def unit(cls, config: UCConfig) -> Unit:
-        """The cluster."""
+        """Name the unit that shares a delta: the cluster."""
         return "cluster"
 
     @classmethod

@@ -30,7 +30,7 @@ class _Shard:
     square: Tensor
     """Running means of the gradient and of its square."""
     moved: int = 0
-    """Steps made."""
+    """Number of steps made."""
 
 
 class Ascent:

@@ -22,7 +22,7 @@ WINDOW = 3
 TRIALS = 8192
 """Candidates looked at together; one or two in a hundred stay bounded."""
 POOL = 512
-"""Those kept whose filters answer on most of the others."""
+"""Number of drawn candidates, of which those are kept whose filters answer on most of the others."""
 MOST_TRIALS = 10**6
 PATTERNS = 3
 """Patterns of each candidate."""

@@ -44,9 +44,9 @@ class ClusterDelta:
         self._delta.sub_(gradient.sign(), alpha=self.step_size).clamp_(-self.epsilon, self.epsilon)
 
     def state(self) -> dict[str, Any]:
-        """The delta."""
+        """Return the delta and its optimizer's state."""
         return {"delta": self._delta}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore it."""
+        """Restore the delta and its optimizer's state."""
         self._delta = state["delta"].to(self._delta.device)

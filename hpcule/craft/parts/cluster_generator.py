@@ -68,6 +68,6 @@ class ClusterGenerator:
         return {"generator": self._generator.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore them."""
+        """Restore the generator and its optimizer."""
         self._generator.load_state_dict(state["generator"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))

@@ -87,7 +87,7 @@ class OfOneLength(SampleWise[Length]):
 
     @classmethod
     def budget(cls, config: Length, shape: tuple[int, int, int], levels: int) -> Budget:
-        """L2."""
+        """Return the budget, a bound of the Euclidean length (L2)."""
         default = cls.root_mean_square * levels / 255 * math.sqrt(math.prod(shape))
         return Budget("l2", default if config.epsilon is None else config.epsilon)
 

@@ -63,7 +63,7 @@ class Noise(ABC):
 
     @abstractmethod
     def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
-        """Restore both."""
+        """Restore the deltas from the shared state and from the parts."""
 
     def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
         """Signed steps within the budget; the sample stays in [0, 1] while the network looks at it.

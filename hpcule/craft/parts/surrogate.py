@@ -123,7 +123,7 @@ class Surrogate:
         return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore them."""
+        """Restore the network and its optimizer."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))
 
@@ -134,7 +134,7 @@ class Surrogate:
 
     @contextmanager
     def _fresh_statistics(self) -> Iterator[None]:
-        """Within, running statistics are those of the last ghost alone; after it, the old ones stand again."""
+        """Use running statistics of the last ghost alone inside the context, and put the old ones back after it."""
         kept = self._statistics().clone()
         for layer in self._norms:
             layer.momentum = 1.0

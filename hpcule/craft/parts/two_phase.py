@@ -127,7 +127,7 @@ class TwoPhase(Method[Template]):
         return State(shared, self.noise.parts())
 
     def restore(self, saved: Saved) -> None:
-        """Restore them."""
+        """Restore the surrogate, the deltas and the round."""
         shared: dict[str, Any] = saved.load("shared")
         self.round, self.batches = shared["round"], shared["batches"]
         self.trained, self.finished = shared["trained"], shared["finished"]

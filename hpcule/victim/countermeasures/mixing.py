@@ -14,7 +14,7 @@ from hpcule.victim.countermeasures.table import Applied
 from hpcule.world.keyed import uniform
 
 PROBABILITY = 0.5
-"""Of mixing a batch at all; the others stay as they are."""
+"""Probability that a batch is mixed at all; other batches stay unchanged."""
 
 
 @dataclass(frozen=True)

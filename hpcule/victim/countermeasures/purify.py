@@ -57,7 +57,7 @@ def purification(step: Applied, path: str | None, levels: int, seed: int, device
 
 
 Purify = Callable[[Tensor, Ids], Tensor]
-"""From images float32 [n, C, H, W] in [0, 1] with their ids to such images."""
+"""A function from images float32 [n, C, H, W] in [0, 1] and their ids to purified images of the same shape."""
 
 
 def _program(path: Path, step: Applied, seed: int, device: torch.device) -> Purify:

@@ -16,7 +16,7 @@ from hpcule.data.source import Samples
 from hpcule.victim.countermeasures.table import Applied
 
 LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in 65,536ths (ITU-R BT.601), as Pillow has them."""
+"""Weights of red, green and blue in 65,536ths (ITU-R BT.601), the same as Pillow's."""
 
 
 def squeeze(samples: Samples, steps: Sequence[Applied], levels: int) -> Samples:
@@ -40,7 +40,7 @@ def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
 
 
 def jpeg(samples: Samples, quality: float, levels: int) -> Samples:
-    """Through JPEG, with Pillow's own subsampling of colours (4:2:0)."""
+    """Compress samples as JPEG and decode them, with Pillow's own chroma subsampling (4:2:0)."""
     if levels != 255 or samples.shape[1] not in (1, 3):
         raise UsageError(f"jpeg needs 8 bits and 1 or 3 channels; here are {levels + 1} levels, {samples.shape[1]}")
     return np.stack([_through_jpeg(sample, int(quality)) for sample in samples]) if len(samples) else samples

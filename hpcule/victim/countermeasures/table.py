@@ -197,7 +197,7 @@ class Countermeasures:
 
 
 PLAIN = Countermeasures()
-"""No steps."""
+"""A recipe without any step."""
 
 
 def countermeasure(text: str) -> Applied:

@@ -32,7 +32,7 @@ def trivial_augment(images: Tensor, purpose: int, ids: Ids) -> Tensor:
 
 
 def identity(images: Tensor, strength: Tensor) -> Tensor:
-    """As it is."""
+    """Return the images unchanged."""
     return images
 
 
@@ -52,32 +52,32 @@ def shift_x(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def shift_y(images: Tensor, strength: Tensor) -> Tensor:
-    """Up or down."""
+    """Shift images up or down."""
     return _moved(images, shift_y=2 / 3 * strength)
 
 
 def rotate(images: Tensor, strength: Tensor) -> Tensor:
-    """Around the middle."""
+    """Rotate images around their centre."""
     return _moved(images, angle=math.radians(30) * strength)
 
 
 def brightness(images: Tensor, strength: Tensor) -> Tensor:
-    """Toward black or away from it."""
+    """Blend images with black, or away from it."""
     return adjust(images, BRIGHTNESS, 1 + 0.9 * strength)
 
 
 def contrast(images: Tensor, strength: Tensor) -> Tensor:
-    """Toward the mean grey or away from it."""
+    """Blend images with their mean grey, or away from it."""
     return adjust(images, CONTRAST, 1 + 0.9 * strength)
 
 
 def saturation(images: Tensor, strength: Tensor) -> Tensor:
-    """Toward grey or away from it."""
+    """Blend images with their greyscale version, or away from it."""
     return adjust(images, SATURATION, 1 + 0.9 * strength)
 
 
 def adjust_sharpness(images: Tensor, strength: Tensor) -> Tensor:
-    """Toward a smoothed image, or away from it; the outermost pixels stay."""
+    """Blend images with a smoothed version, or away from it; the outermost pixels stay unchanged."""
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
     kernel[1, 1] = 5
     channels = images.shape[1]
