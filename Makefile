@@ -42,7 +42,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tools/words.py README.md CONTRIBUTING.md SECURITY.md bench/README.md docs launch tools
+	$(BIN)/python tools/words.py README.md CONTRIBUTING.md SECURITY.md bench/README.md docs hpcule launch tools
 	$(BIN)/python tools/words.py --count
 
 format: $(VENV)/installed-dev

@@ -24,7 +24,7 @@ SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 3
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser(
-        "evaluate", help="train victims on the protected copy beside clean and random-noise controls, and report"
+        "evaluate", help="train victims on the protected copy and on clean and random-noise controls, and report"
     )
     parser.add_argument("store", type=Path, metavar="STORE")
     add_access(parser)

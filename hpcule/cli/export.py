@@ -70,7 +70,7 @@ def print_export(options: argparse.Namespace, summary: ExportSummary, digest: st
         f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
     )
     for split, count in summary.copied.items():
-        how = "copied, JPEG files encoded anew" if options.jpeg_quality else "copied unchanged"
+        how = "copied, JPEG files encoded again" if options.jpeg_quality else "copied unchanged"
         print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
     # Only files of stored levels that were to be protected have a budget in them.
     if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):

@@ -193,8 +193,8 @@ def _write(path: Path, figures: FigureFormat | None = None) -> None:
     folder, config, grid = _open(path)
     found = rows(folder, grid)
     write_rows(found, path)
-    told = write_study_report(config, grid, found, folder.result, path / "report.html")
-    print("\n".join(told))
+    sentences = write_study_report(config, grid, found, folder.result, path / "report.html")
+    print("\n".join(sentences))
     print(f"Report: {path / 'report.html'}")
     if figures:
         from hpcule.report.canvas import write_figures

@@ -1,4 +1,4 @@
-"""What several crafts on the same samples compute alike, kept once."""
+"""Results that several crafts on the same samples share, kept once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cache:
         """The array of these parts: as an earlier run left it, or computed and left for the next.
 
         Args:
-            parts: everything that the array depends on, beside the samples; plain values.
+            parts: everything that the array depends on, apart from the samples; plain values.
             compute: makes the array.
         """
         if self._folder is None:

@@ -68,7 +68,7 @@ def craft(
 ) -> CraftDocument:
     """Craft the perturbation of a source into a store, together with all other ranks of `world`.
 
-    In `cache` it keeps, and looks for, what other crafts on the same samples compute alike.
+    In `cache` it keeps, and looks for, what crafts on the same samples share.
 
     Raises:
         StoppedError: asked to stop by a signal; a checkpoint is written.

@@ -14,8 +14,8 @@ from hpcule.data.schedule import ghosts_in_batch, ghosts_in_shard
 
 
 def tile_rows(device: str) -> int:
-    """Samples that a frozen network looks at together, on a device of that type: its statistics are fixed, so that
-    they are no part of the result. On a CPU more were slower; on a GPU fewer would leave it waiting for launches."""
+    """Number of samples that a frozen network processes together on a device of that type. Its statistics are fixed, so
+    the number is no part of the result. On a CPU more were slower; on a GPU fewer would leave it waiting for launches."""
     return 64 if device == "cpu" else 1024
 
 
@@ -72,7 +72,7 @@ class Phase:
     calls: float
     """What is done as often whatever the number of samples: updates of the model, or calls of it."""
     starts: int = 1
-    """How often the stage is begun anew, with what is made anew then."""
+    """How often the stage starts again, with what is built again then."""
     sums: int = 0
     """Sums over ranks."""
     sum_bytes: float = 0.0
@@ -91,7 +91,7 @@ class Work:
 
     phases: tuple[Phase, ...]
     memory: float
-    """Bytes that grow with the number of samples, of the busiest rank, beside the samples themselves."""
+    """Bytes that grow with the number of samples, of the busiest rank, in addition to the samples themselves."""
     checkpoint: float
     """Bytes of one checkpoint, of all ranks together."""
     shared: int = 0
@@ -110,7 +110,7 @@ class Walk:
 
     @classmethod
     def of(cls, samples: int, shards: int, ghost: int, batch: int) -> Walk:
-        """The walk through so many samples of so many shards."""
+        """The walk through `samples` samples in `shards` shards."""
         size, larger = divmod(samples, shards)
         ghosts = (shards - larger) * ghosts_in_shard(size, ghost) + larger * ghosts_in_shard(size + 1, ghost)
         return cls(samples, ghosts, ghosts_in_batch(batch, ghosts, samples))
@@ -126,7 +126,7 @@ class Walk:
         return self.samples / self.ghosts
 
     def busiest(self, workers: int) -> float:
-        """Samples that are looked at one after another in an epoch, each batch shared out over so many ranks."""
+        """Samples that are processed one after another in an epoch, each batch shared by `workers` ranks."""
         full, rest = divmod(self.ghosts, self.ghosts_a_batch)
         ghosts = full * -(-self.ghosts_a_batch // workers) + -(-rest // workers)
         return ghosts * self.mean_ghost

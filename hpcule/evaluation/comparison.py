@@ -1,4 +1,4 @@
-"""Several stores of the same samples, measured alike: whose protection is left in the worst case."""
+"""Several stores of the same samples, measured in the same way: whose protection is left in the worst case."""
 
 from __future__ import annotations
 

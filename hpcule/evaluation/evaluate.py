@@ -1,4 +1,4 @@
-"""The protection report: victims on the protected set beside the same victims on both controls."""
+"""The protection report: victims on the protected set, compared with the same victims on both controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What results.json of an evaluation holds: the one thing that the table, the report and the claims are made from.
+"""What results.json of an evaluation holds: the one thing that the table, the report and the claims are derived from.
 
 Every accuracy is a share in [0, 1] of the clean test set.
 """
@@ -52,7 +52,7 @@ class SetDocument(TypedDict):
 class RecipeDocument(TypedDict):
     """One way of training, on the clean control, on the random-noise control and on the protected set.
 
-    A mixture has its clean part alone beside them, and `gain`: what the protected samples add to that. Where the clean
+    A mixture also has its clean part alone, and `gain`: what the protected samples add to that. Where the clean
     control did not learn, `invalid_because` says so, and the recipe shows nothing.
     """
 

@@ -44,7 +44,7 @@ def visibility(store: StoreReader, source: Source, perceptual: Perceptual | None
 
 
 def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbers:
-    """How far published recordings, of so many samples a second, are from clean ones."""
+    """How far published recordings are from clean ones; `rate` is in samples a second."""
     measured = Audibility(rate)
     for ids, samples, published in _pairs(store, source):
         measured.update(samples, published, source.lengths(ids))
@@ -52,7 +52,7 @@ def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbe
 
 
 def measure_structure(store: StoreReader, source: Source) -> StructureNumbers:
-    """What the perturbation tells of the labels, beside what the samples themselves tell a linear classifier."""
+    """What the perturbation reveals of the labels, compared with what the samples reveal to a linear classifier."""
     assert source.labels is not None
     ids = _spread(source, MOST_SAMPLES)
     count, size = len(ids), int(np.prod(source.shape))

@@ -23,7 +23,7 @@ class EvaluateConfig:
     """plain, crop-flip, and countermeasures, joined with +, and a network after @: crop-flip+jpeg-10@vgg16, mix-0.5."""
     seeds: tuple[int, ...] = (0, 1, 2)
     samples: int | None = setting(None, at_least=1)
-    """Train on so many samples, the same for all victims; None: on all."""
+    """Number of samples that victims train on, the same for all; None: all."""
     lpips: str | None = None
     """File with the weights of torchvision's AlexNet, to measure LPIPS too."""
     world: WorldConfig = field(default_factory=WorldConfig)

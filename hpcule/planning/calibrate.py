@@ -33,7 +33,7 @@ class Rate:
     sum_seconds: float
     """A sum over the ranks of this machine, with the wait for the last of them."""
     start_seconds: float
-    """What the first step takes beyond that whenever the stage is begun anew."""
+    """What the first step takes beyond that whenever the stage starts again."""
     once_seconds: float
     """What the very first step takes beyond that: imports, memory, choice of algorithms."""
 
@@ -57,7 +57,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration(Measured):
-    """What a craft takes on one machine with so many workers."""
+    """What a craft takes on one machine with a number of workers."""
 
     threads: int
     """Number of threads of a worker."""
@@ -79,7 +79,7 @@ class Calibration(Measured):
 
 
 class Observation(NamedTuple):
-    """Some steps of a stage: units that the model counts, and seconds that the journal tells."""
+    """Some steps of a stage: units that the model counts, and seconds that the journal reports."""
 
     passes: float
     calls: float
@@ -87,7 +87,7 @@ class Observation(NamedTuple):
 
 
 def local_workers(config: WorldConfig, wanted: int) -> int:
-    """How many of the workers of a node this machine can run beside each other: at most one a core, or a GPU."""
+    """How many of the workers of a node this machine can run at the same time: at most one a core, or a GPU."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and config.device != "cpu" else 0
     return min(wanted, gpus or len(os.sched_getaffinity(0)))
 
@@ -103,7 +103,7 @@ def run_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
 
 
 def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> Calibration:
-    """Measure, on so many workers, what a craft of `samples` samples like the source's will be made of."""
+    """Measure, on `workers` workers, what a craft of `samples` samples like the source's will be made of."""
     load = os.getloadavg()[0]
     results = start(Trial("calibrate", config, samples), folder, workers)
     return Calibration(
@@ -151,13 +151,13 @@ def calibration_of(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> di
 
 def fit_seconds(observations: Sequence[Observation]) -> tuple[float, float]:
     """Seconds a pass and a call, neither below 0, by least squares of relative errors; longer ones weigh more."""
-    told = [row for row in observations if row.seconds > 0]
-    if not told:
+    timed = [row for row in observations if row.seconds > 0]
+    if not timed:
         return 0.0, 0.0
-    weights = np.array([1 / np.sqrt(row.seconds) for row in told])
-    units = np.array([[row.passes, row.calls] for row in told])
+    weights = np.array([1 / np.sqrt(row.seconds) for row in timed])
+    units = np.array([[row.passes, row.calls] for row in timed])
     scale = np.maximum(units.max(0), 1e-12)
-    found, _ = nnls(units / scale * weights[:, None], np.array([row.seconds for row in told]) * weights)
+    found, _ = nnls(units / scale * weights[:, None], np.array([row.seconds for row in timed]) * weights)
     passes, calls = found / scale
     return float(passes), float(calls)
 
@@ -194,7 +194,7 @@ def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]])
 
 
 def _begins(phase: Phase) -> list[bool]:
-    """Whether each step of a stage begins it anew."""
+    """Whether each step of a stage starts it again."""
     length = phase.marks // phase.starts
     return [number % length == 0 for number in range(phase.marks)]
 
@@ -217,7 +217,7 @@ class _StepTime(NamedTuple):
 
 
 def _steps(marks: Sequence[Mapping[str, Any]], stage: str) -> list[_StepTime]:
-    """What each step of a stage took: the journal tells what all of them have taken so far."""
+    """What each step of a stage took: the journal reports what all of them have taken so far."""
     before = {"craft_seconds": 0.0, "collective_seconds": 0.0, "collectives": 0}
     steps = []
     for mark in marks:

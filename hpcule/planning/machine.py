@@ -13,7 +13,7 @@ from hpcule.planning.calibrate import Measured
 
 LARGEST_WORKERS, LARGEST_SAMPLES = 1_000_000, 10**12
 NOTABLE = 1.05
-"""The busiest worker's shards over the mean, from which on it is told."""
+"""The busiest worker's shards over the mean, above which it is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def limits(
         )
     if machine.workers_per_node > measured.workers:
         found.append(
-            f"measured with {measured.workers} workers on {measured.cores} cores: a worker beside "
+            f"measured with {measured.workers} workers on {measured.cores} cores: a worker next to "
             f"{machine.workers_per_node - 1} others is taken to be as fast"
         )
     if machine.limit_minutes is not None and wall > 60 * machine.limit_minutes:

@@ -23,7 +23,7 @@ Known = TypeVar("Known", Calibration, Timing, VictimCalibration)
 
 @dataclass
 class Measurements:
-    """What has been measured so far. Read from a file, they are all there is: nothing is measured anew."""
+    """What has been measured so far. Read from a file, they are all there is: nothing is measured again."""
 
     report: Callable[[str], None]
     """Called with what is going to be measured."""
@@ -60,7 +60,7 @@ class Measurements:
         write_atomically(path, to_json(tree))
 
     def craft(self, config: CraftConfig, source: Source, samples: int, workers: int) -> Calibration:
-        """That of a craft with so many workers on this machine.
+        """That of a craft with `workers` workers on this machine.
 
         Raises:
             UsageError: the file has none that fits.
@@ -73,7 +73,7 @@ class Measurements:
         return self._find(self.crafts, run_settings(config, source), workers, measure)
 
     def timing(self, config: CraftConfig, source: Source, workers: int) -> Timing:
-        """Timed crafts with so many workers on this machine, of a method that counts no work.
+        """Timed crafts with `workers` workers on this machine, of a method that counts no work.
 
         Raises:
             UsageError: the file has none that fits.
@@ -86,7 +86,7 @@ class Measurements:
         return self._find(self.timings, timing_settings(config, source), workers, measure)
 
     def victim(self, trial: VictimTrial, source: Source, workers: int) -> VictimCalibration:
-        """That of a victim beside others, one on each of so many workers.
+        """That of a victim next to others, one on each of `workers` workers.
 
         Raises:
             UsageError: the file has none that fits.
@@ -112,7 +112,7 @@ class Measurements:
 
 
 def _misfit(known: Sequence[Measured], settings: dict[str, Any], workers: int) -> str:
-    """Why none of the entries fits, told of the nearest one."""
+    """Why none of the entries fits, for the nearest one."""
     wanted = _flat({**settings, "workers": workers})
     differences = [
         [(name, seen.get(name), value) for name, value in wanted.items() if seen.get(name) != value]

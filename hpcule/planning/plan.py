@@ -65,7 +65,7 @@ def plan_craft(
     *,
     features_kept: bool = False,
 ) -> Prediction:
-    """A craft of so many samples like the source's.
+    """A craft of `samples` samples like the source's.
 
     Raises:
         DataError: the method needs labels and the source has none.
@@ -139,7 +139,7 @@ def _victim_seconds(
     machine: Machine,
     known: Measurements,
 ) -> float:
-    """One victim by itself, beside others on the same node."""
+    """One victim by itself, next to others on the same node."""
     settings = victim.job.config
     trial = VictimTrial(victim=settings, data=config.data, test=config.test, opening=victim.opening, world=config.world)
     local = local_workers(config.world, machine.workers_per_node)
@@ -155,7 +155,7 @@ def _study_limits(crafts: Sequence[Prediction], victims: int, machine: Machine) 
 
 
 def assumptions(known: Measurements, machines: Sequence[Machine]) -> Mapping[str, list[str]]:
-    """What a plan rests on, told apart: `measured` and `assumed`."""
+    """What a plan rests on, separately: `measured` and `assumed`."""
     measured = [
         f"{entry.settings['method']['name']}: short crafts with {entry.workers} worker(s) of {entry.threads} thread(s) "
         f"on {entry.cores} cores ({entry.device}), {entry.measured_seconds:.0f} s, load {entry.load:.1f} before"

@@ -1,4 +1,4 @@
-"""Measured scaling: real crafts with 1..W workers, on the same samples (strong) and on so many a worker (weak)."""
+"""Measured scaling: crafts with 1..W workers, on the same samples (strong) or on a fixed number a worker (weak)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def scaling_warnings(config: CraftConfig, workers: int) -> list[str]:
     if room == workers:
         return []
     return [
-        f"This machine runs {room} workers beside each other: with more, the figures measure the crowding, not scaling."
+        f"This machine runs {room} workers at the same time: with more, the figures measure the crowding, not scaling."
     ]
 
 
@@ -130,7 +130,7 @@ def _run(config: CraftConfig, point: ScalingPoint, folder: Path) -> dict[str, An
 def _rows(found: Mapping[ScalingPoint, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
     """One row a point: that of the run with the median crafting time, all runs' times, and the efficiency.
 
-    Strong: t(1) / (W t(W)). Weak: t(1) / t(W). Over crafting time: start-up and storage are told apart.
+    Strong: t(1) / (W t(W)). Weak: t(1) / t(W). Over crafting time: start-up and storage are reported separately.
     """
     rows = []
     alone: dict[Kind, float] = {}

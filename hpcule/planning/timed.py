@@ -78,7 +78,7 @@ class Timing(Measured):
         return self.runs[-1].complete
 
     def craft_seconds(self, samples: int) -> float:
-        """Crafting time of so many samples by the workers of the trials."""
+        """Crafting time of `samples` samples by the workers of the trials."""
         first, last = self.runs[0], self.runs[-1]
         if first.complete and last.complete and last.samples > first.samples:
             slope = (last.craft_seconds - first.craft_seconds) / (last.samples - first.samples)
@@ -97,7 +97,7 @@ def timing_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
 
 
 def time_craft(config: CraftConfig, source: Source, workers: int, folder: Path) -> Timing:
-    """Time real crafts of some of the source's samples on so many workers of this machine.
+    """Time real crafts of some of the source's samples on `workers` workers of this machine.
 
     The first has the fewest samples that fill a batch; if it is finished in time, a second has as many as time allows.
     """
@@ -209,7 +209,7 @@ class _Result(NamedTuple):
 
 
 def _timed(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> _Result:
-    """Craft so many samples; a run that is not finished in time is killed, and its journal says how far it came."""
+    """Craft `samples` samples; a run that is not finished in time is killed, and its journal says how far it came."""
     store = dataclasses.replace(config.store, shards=planned_cut(config, source, samples, workers).count)
     trial = Trial("craft", dataclasses.replace(config, store=store), samples)
     try:

@@ -45,11 +45,11 @@ class Trial:
     kind: Kind
     config: CraftConfig
     samples: int
-    """craft: so many of the source's, spread evenly. calibrate: those of the planned run, maybe more than it has."""
+    """Number of samples: of the source's, spread evenly (craft), or of the planned run (calibrate), maybe more."""
 
 
 def start(trial: Trial, folder: Path, workers: int, expired: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """Run a trial on so many local workers; returns and raises what `launch` does."""
+    """Run a trial on `workers` local workers; returns and raises what `launch` does."""
     tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
     return launch(tree, folder, workers, f"a trial of {trial.config.method.name}", expired)
 
@@ -57,7 +57,7 @@ def start(trial: Trial, folder: Path, workers: int, expired: Callable[[], bool] 
 def launch(
     tree: dict[str, Any], folder: Path, workers: int, what: str, expired: Callable[[], bool] | None = None
 ) -> dict[str, Any]:
-    """Do what `tree` says on so many local workers: results.json, and the seconds from start to end, `wall_seconds`.
+    """Do what `tree` says on `workers` local workers: results.json, and the seconds from start to end, `wall_seconds`.
 
     Raises:
         WorkerError: `what` failed; with its own message.
@@ -139,7 +139,7 @@ def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int,
 
 
 def planned_cut(config: CraftConfig, source: Source, samples: int, workers: int) -> Partition:
-    """The partition of so many samples like the source's; as many shards as workers where a run would refuse them."""
+    """The partition of `samples` samples like the source's; as many shards as workers where a run would refuse them."""
     channels, height, width = source.shape
     size = channels * height * width * source.dtype.itemsize
     cut = partition(samples, size, config.store.shards, 1)
@@ -147,8 +147,8 @@ def planned_cut(config: CraftConfig, source: Source, samples: int, workers: int)
 
 
 def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list[dict[str, Any]]:
-    """Two short runs that differ in the ghosts of a shard and of a batch, so that what a sample takes can be told from
-    what a step takes; then a longer one with the shards and the batch that are planned, if they took no time."""
+    """Two short runs that differ in the ghosts of a shard and of a batch, so that the cost of a sample can be separated
+    from that of a step; then a longer one with the shards and the batch that are planned, if they took no time."""
     config, workers = trial.config, world.size
     method: Any = config.method
     cut = planned_cut(config, source, trial.samples, workers)
@@ -167,7 +167,7 @@ def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list
         runs.append(_observe(short, Subset(source, shards * size), folder / f"store-{len(runs)}", world))
 
     def most(ghosts: int) -> int:
-        """Shards of so many ghosts that there are samples for, a multiple of the workers."""
+        """Shards of that number of ghosts that there are samples for, a multiple of the workers."""
         return workers * max(1, len(source) // (ghosts * ghost) // workers)
 
     few = min(4 * workers, most(2))

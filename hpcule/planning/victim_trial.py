@@ -44,13 +44,13 @@ class VictimTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class VictimCalibration(Measured):
-    """What one victim takes beside others on the same machine."""
+    """What one victim takes next to others on the same machine."""
 
     train_sample_seconds: float
     test_sample_seconds: float
 
     def seconds(self, config: VictimConfig, samples: int, tests: int) -> float:
-        """Training on so many samples, and testing on so many after every epoch."""
+        """Seconds of training on `samples` samples, and of testing on `tests` after every epoch."""
         trained, tested = work(config, samples, tests)
         return trained * self.train_sample_seconds + tested * self.test_sample_seconds
 
@@ -64,7 +64,7 @@ def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
 
 
 def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: Path) -> VictimCalibration:
-    """Measure with a victim on each of so many workers."""
+    """Measure with a victim on each of `workers` workers."""
     load = os.getloadavg()[0]
     results = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
     train, test = fit_seconds([Observation(*row) for row in results["observed"]])

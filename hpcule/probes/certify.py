@@ -58,7 +58,7 @@ class CertifyConfig(NetworksConfig):
     """How likely any of the bounds may be wrong."""
 
     def __post_init__(self) -> None:
-        """Refuse what so many draws cannot certify."""
+        """Refuse what this number of draws cannot certify."""
         super().__post_init__()
         if not self.etas:
             raise ValueError("etas=[]: at least one")

@@ -1,4 +1,4 @@
-"""Networks trained alike on clean and on protected samples, with their weights after some epochs in files."""
+"""Networks trained in the same way on clean and on protected samples, with their weights after some epochs in files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NetworksConfig:
     victim: VictimConfig = field(default_factory=VictimConfig)
     seed: int = 0
     samples: int | None = setting(None, at_least=1)
-    """Train on so many samples; None: on all."""
+    """Number of samples to train on; None: all."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The Unlearnable Distance of a store: how sharp layers are after training on protected samples, beside clean ones."""
+"""The Unlearnable Distance of a store: the sharpness of layers after training on protected and on clean samples."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class DistanceConfig(NetworksConfig):
     probes: int = setting(3, at_least=1)
     """Epochs after which layers are probed, evenly spread, the last among them; the authors probe after each."""
     probe_samples: int = setting(256, at_least=1)
-    """Training samples, as published and without augmentation, alike of all classes, that the loss is taken over; the
-    authors take all of them."""
+    """Number of training samples that the loss is taken over, as published and without augmentation, balanced over the
+    classes; the authors take all of them."""
     radius: float = setting(0.05, above=0)
     """Longest move of a layer's weights, as a share of their length."""
     iterations: int = setting(10, at_least=1)

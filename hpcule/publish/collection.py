@@ -92,7 +92,7 @@ def write_collection(
         written = "" if name == file else f"written as {LOSSLESS[ending][0]}"
         if ending in JPEG:
             assert jpeg_quality is not None
-            written = f"encoded anew as JPEG at quality {jpeg_quality}"
+            written = f"encoded again as JPEG at quality {jpeg_quality}"
             data = encode_jpeg(published.pixels, jpeg_quality)
             seen = decode_jpeg(data)
             remains = what_remains(clean, published, seen, jpeg_quality)

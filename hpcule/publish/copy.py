@@ -80,7 +80,7 @@ def check_out(out: Path, format: str | None, source: Source, others: Mapping[str
         out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself (ending .npz or .h5).
         format: one of `FORMATS`; by default what `out` ends in, else what the source was read from.
         source: what is copied.
-        others: beside it.
+        others: the other splits.
 
     Raises:
         StoreError: `out` holds something.
@@ -105,7 +105,7 @@ def write_copy(
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
 ) -> tuple[int, list[Record]]:
-    """Write a split as `publisher` changes it, and the others unchanged beside it.
+    """Write a split as `publisher` changes it, and the others unchanged next to it.
 
     Args:
         out: see `check_out`.
@@ -220,7 +220,7 @@ def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[SplitCopy]
 
 
 def _write_whole(out: Path, write: Callable[[Path], None], size: int) -> int:
-    """Write beside `out` and rename, so that nothing half-written has its name; return the bytes written."""
+    """Write next to `out` and rename, so that nothing half-written has its name; return the bytes written."""
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

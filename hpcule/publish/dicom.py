@@ -130,7 +130,7 @@ def _set_pixels(dataset: Dataset, frames: Sequence[Native], seen: tuple[int, int
 
 
 def _say_derived(dataset: Dataset) -> None:
-    """PS3.3 C.7.6.1.1: pixels that were made from others, and how."""
+    """PS3.3 C.7.6.1.1: pixels that were derived from others, and how."""
     dataset.ImageType = ["DERIVED", *list(dataset.get("ImageType") or ["", "SECONDARY"])[1:]]
     dataset.DerivationDescription = _DESCRIPTION
 

@@ -66,7 +66,7 @@ def export(
         source: the samples it was made for; of tiles, the images are written that they were cut from.
         out: see `check_out`.
         format: see there.
-        other_splits: sources by split, copied unchanged beside the protected one.
+        other_splits: sources by split, copied unchanged next to the protected one.
         compare: numbers for the record of an image at its own size.
         jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.publish.jpeg`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.

@@ -46,7 +46,7 @@ def what_remains(clean: Native, published: Native, seen: Samples, quality: int) 
 
     Returns:
         The perturbation's share that is left, as the length of what is left along it over its own (1: all of it), and
-        the cosine between the two, which tells how much else JPEG has made of it. Nothing without a perturbation.
+        the cosine between the two, which shows how much else JPEG has made of it. Nothing without a perturbation.
     """
     delta = _difference(published.pixels, clean.pixels)
     rest = _difference(seen, decode_jpeg(encode_jpeg(clean.pixels, quality)))

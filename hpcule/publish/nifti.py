@@ -47,7 +47,7 @@ class NiftiWriter:
 def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
     """A volume with these slices, or those that it has: same type, scale, and place in space.
 
-    Its bytes are written as they are: nibabel's own way from an array to a file scales values anew.
+    Its bytes are written as they are: nibabel's own way from an array to a file scales values again.
     """
     header = volume.header.copy()
     for name in _TEXTS:

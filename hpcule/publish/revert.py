@@ -39,7 +39,7 @@ class RevertSummary:
         uncertain: values that may have been cut off at an end of the grid; they stay as published.
         uncertain_samples: samples with such values.
         foreign: samples that cannot have been published from this store, or were changed since.
-        identical: whether the samples are the original ones; None where that cannot be told.
+        identical: whether the samples are the original ones; None where that cannot be known.
     """
 
     path: Path
@@ -180,7 +180,7 @@ class _Reverter:
         return int(self._reader.manifest.epsilon)
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
-        """Whether what was written is what the store was made for, as far as can be told."""
+        """Whether what was written is what the store was made for, as far as can be known."""
         manifest = self._reader.manifest
         if self._originals is not None and (self._differ or len(self.ids) == manifest.n):
             return not self._differ

@@ -1,7 +1,7 @@
 """Writing published samples as tar files in WebDataset's layout, for loaders that stream.
 
 A sample is a run of members with one stem, its id: 000123.png (or .wav) and, where there are labels, 000123.cls with
-the number of its class. classes.json beside the shards lists the classes' names.
+the number of its class. classes.json next to the shards lists the classes' names.
 """
 
 from __future__ import annotations

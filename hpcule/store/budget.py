@@ -29,7 +29,7 @@ class Budget:
     def exceeded(self, size: float) -> str:
         """Say that a sample's perturbation takes `size` of the budget."""
         unit = "pixels" if self.norm == "l0" else "levels"
-        free = f" beside {self.free_pixels} free pixel(s)" if self.free_pixels else ""
+        free = f" apart from {self.free_pixels} free pixel(s)" if self.free_pixels else ""
         return f"changed by {size:g} {unit} ({SYMBOLS[self.norm]}), {self.epsilon:g} are allowed{free}"
 
     def dtype(self, levels: int) -> np.dtype[Any]:

@@ -35,7 +35,7 @@ def index_error(store: Path, manifest: Manifest) -> str | None:
     if not path.is_file():
         return "missing: other tools cannot read the store as one file"
     try:
-        # Before HDF5 looks at it: one that lost its tail keeps HDF5 2.0 busy for ever.
+        # Before HDF5 opens it: one that lost its tail keeps HDF5 2.0 busy for ever.
         if manifest.index_sha256 not in (None, sha256_file(path)):
             return "SHA-256 differs: bytes have changed since it was written"
         with h5py.File(path, "r", locking=False) as file:

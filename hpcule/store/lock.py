@@ -1,4 +1,4 @@
-"""One run at a time in a store: a killed run's surviving process must never write beside a resume."""
+"""One run at a time in a store: a killed run's surviving process must never write while a resume does."""
 
 from __future__ import annotations
 

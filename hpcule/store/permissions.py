@@ -14,7 +14,7 @@ _OTHERS = 0o077
 def exposed(store: Path) -> str | None:
     """Say how others get into a store and what helps, or return None.
 
-    Nobody passes a closed folder, whatever the modes of what lies in it: this looks at one mode, however large the
+    Nobody passes a closed folder, whatever the modes of what lies in it: this reads one mode, however large the
     store is. A folder that holds no store is none of our business.
     """
     if not (store / MANIFEST).exists():

@@ -106,7 +106,7 @@ class MappedRows:
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:
-    """Whether chunks hold whole rows as they are, beside a checksum."""
+    """Whether chunks hold whole rows as they are, followed by a checksum."""
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
     return (

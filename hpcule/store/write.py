@@ -41,7 +41,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _SideCar:
-    """What a writer notes beside a file once it is whole."""
+    """What a writer notes next to a file once it is whole."""
 
     run_key: str
     file: str
@@ -114,15 +114,15 @@ def prepare_shared(manifest: Manifest, delta: Array, image: Image | None = None)
 
 
 def put(vault: Vault, manifest: Manifest, prepared: Prepared) -> None:
-    """Write a file, and beside it the note that makes it count as finished.
+    """Write a file, and next to it the note that makes it count as finished.
 
     Raises:
         StoreError: one of them cannot be written.
     """
     data = vault.sealed(prepared.image, prepared.file)
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as hashing:
         # What the disk takes, and the processor.
-        digest = beside.submit(hashlib.sha256, data)
+        digest = hashing.submit(hashlib.sha256, data)
         write_atomically(vault.path / prepared.file, data)
     note = _SideCar(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
     vault.write(prepared.note, to_json(vars(note)))

@@ -114,7 +114,7 @@ def points(found: Sequence[Row], factors: Sequence[str]) -> list[Point]:
 
 
 def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
-    """The rows that are alike in these factors, group by group, in the order of their first rows."""
+    """The rows with equal values of these factors, group by group, in the order of their first rows."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in found:
         groups[tuple(str(row[name]) for name in factors)].append(row)

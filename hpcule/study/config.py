@@ -48,9 +48,9 @@ class StudyConfig:
     matched_noise: bool = False
     """One more control: random noise as strong as the deltas, for methods that leave some of their budget unused."""
     subset: int | None = None
-    """Craft and train on so many samples of `data`, spread evenly over it; None: on all."""
+    """Number of samples of `data`, spread evenly over it, to craft and train on; None: all."""
     samples: int | None = setting(None, at_least=1)
-    """Victims train on so many samples, the same for all; None: on all."""
+    """Number of samples that victims train on, the same for all; None: all."""
     world: WorldConfig = field(default_factory=WorldConfig)
 
     @property

@@ -1,4 +1,4 @@
-"""What a craft's journal tells: how its loss fell, and how noisy its gradients were."""
+"""What a craft's journal reports: how its loss fell, and how noisy its gradients were."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def _bootstrap(logs: Mapping[int, Floats], seed: int, resamples: int) -> list[tu
 
 
 def _open_ended(interval: tuple[float, float], smallest: int, largest: int) -> tuple[float, float]:
-    """The interval, with zero or infinity for a bound at the end of what the fit looks at."""
+    """The interval, with zero or infinity for a bound at the end of what the fit covers."""
     low, high = interval
     low = 0.0 if low <= 1.01 * smallest / REACH else low
     return low, math.inf if high >= largest * REACH / 1.01 else high

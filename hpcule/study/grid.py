@@ -167,7 +167,9 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
         raise UsageError(f"rates: {config.method} has no learning rate and batch to scale")
     if rate == "tuned":
         if find(config.method).loss is None:
-            raise UsageError(f"rates: {config.method} tells no crafting loss to tune by; use constant, sqrt or linear")
+            raise UsageError(
+                f"rates: {config.method} reports no crafting loss to tune by; use constant, sqrt or linear"
+            )
         scales = config.rate_grid
     else:
         batches = config.factors.get("craft.method.batch", [method.batch])

@@ -111,9 +111,9 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
         raise
     if world.leads:
         method = find(craft.config.method.name)
-        told = crafting_facts(folder.store(craft.key), method.loss, config.craft_target)
+        facts = crafting_facts(folder.store(craft.key), method.loss, config.craft_target)
         settings = to_tree(craft.config.method)
-        folder.finish(craft.key, {"kind": "craft", "title": craft.title, "settings": settings, **summary, **told})
+        folder.finish(craft.key, {"kind": "craft", "title": craft.title, "settings": settings, **summary, **facts})
 
 
 def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Report) -> None:

@@ -62,7 +62,7 @@ class NoiseSums:
     def add(self, step: GradientNorms) -> None:
         """Take in one step.
 
-        A step with a single group, or with a number that is not finite, tells nothing: it is counted in `skipped`.
+        A step with a single group, or with a number that is not finite, shows nothing: it is counted in `skipped`.
         """
         if step.groups < 2 or not math.isfinite(step.weighted_squares + step.squared_norm):
             self.skipped += 1
@@ -84,7 +84,9 @@ class NoiseSums:
         else:
             interval = percentiles(self._ratios(seed, resamples))
             known = squared > 0 and math.isfinite(interval[1])
-            reason = "" if known else "the gradient cannot be told from zero; measure more steps or larger batches"
+            reason = (
+                "" if known else "the gradient cannot be distinguished from zero; measure more steps or larger batches"
+            )
         scale = None if reason else trace / squared
         return NoiseScale(trace / steps, squared / steps, scale, interval, not reason, reason, steps, self.skipped)
 

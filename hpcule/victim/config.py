@@ -12,8 +12,8 @@ from hpcule.victim.countermeasures.table import PLAIN, Countermeasures, Stage
 
 OptimizerName = Literal["sgd", "adam", "lars", "lamb"]
 SMALLEST_MICRO_BATCH = 4
-"""Cut into parts of nearly equal size of at most so many, a share of two or more leaves no part a single sample, of
-which BatchNorm has no variance."""
+"""Smallest micro-batch: a share of two or more samples, cut into parts of nearly equal size and at most this number of
+samples, leaves no part a single sample, of which BatchNorm has no variance."""
 
 SMALLEST_INPUT = 32
 """Pixels that a network halving its resolution five times needs."""
@@ -64,10 +64,10 @@ class VictimConfig:
     target: float | None = setting(None, above=0, at_most=1)
     """Record the step at which the accuracy on the clean test set first reaches this."""
     evaluate_every: int | None = setting(None, at_least=1)
-    """Look for the target every so many steps too, not at the end of an epoch alone."""
+    """Also look for the target at this interval of steps, not at the end of an epoch alone."""
     noise_scale_every: int | None = setting(None, at_least=1)
-    """Record the norms of the gradients' parts every so many steps, to estimate the gradient noise scale. The parts are
-    the workers' shares of a batch; a single worker needs `micro_batch`."""
+    """Interval of steps at which the norms of the gradients' parts are recorded, to estimate the gradient noise scale. The
+    parts are the workers' shares of a batch; a single worker needs `micro_batch`."""
 
     replaced: ClassVar[Mapping[str, Callable[[object], str]]] = {
         "augment": lambda value: f"countermeasures=[{'plain' if value == 'none' else value}]"

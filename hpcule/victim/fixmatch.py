@@ -1,7 +1,7 @@
 """FixMatch: a victim that knows few labels and trusts its own confident answers for the rest.
 
-Sohn et al., NeurIPS 2020, arXiv 2001.07685. Of each class so many samples keep their labels. Every other sample is seen
-twice: what the network answers confidently to a crop of it becomes the label of a strongly changed version. Strong are
+Sohn et al., NeurIPS 2020, arXiv 2001.07685. A number of samples of each class keep their labels. Every other sample is
+seen twice: what the network answers confidently to a crop of it becomes the label of a strongly changed version. Strong are
 two operations of TrivialAugment, which like RandAugment draws operation and strength at random, and cutout. Weights are
 tested as they are, where the paper tests their running mean: the learning rate falls to 0 here.
 """
@@ -45,8 +45,8 @@ class FewLabels:
         named, crops, strong = self._parts(logits)
         confidence, answers = crops.detach().softmax(1).max(1)
         trusted = functional.cross_entropy(strong, answers, reduction="none") * (confidence >= CONFIDENT)
-        told = functional.cross_entropy(named, self.labels[: self.known], reduction="sum")
-        return trusted.sum() + UNLABELLED * told
+        labelled = functional.cross_entropy(named, self.labels[: self.known], reduction="sum")
+        return trusted.sum() + UNLABELLED * labelled
 
     def recognised(self, logits: Tensor) -> Tensor:
         """How many of the n samples are named right in their crops."""

@@ -48,7 +48,7 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
     against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
     each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
-    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, so many random pixels get
+    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, as many random pixels get
     the random colours of a corner of the colour cube, and so do pixels that are free in another budget. What was padded
     in `source`, whose store this is, stays as it is.
     """

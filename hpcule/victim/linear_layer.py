@@ -113,7 +113,7 @@ def all_features(encode: Encode, samples: Published, world: World, *, fast: bool
 
     Args:
         encode: a network in evaluation mode, or its features; the same on every rank.
-        samples: what it looks at.
+        samples: the samples that it reads.
         world: the ranks.
         fast: in bf16.
     """

@@ -69,7 +69,7 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
 
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
-    """The recipe with so many steps, or so many epochs of learning features, and with nothing to look for."""
+    """The recipe with `length` steps, or epochs of learning features, and without a target."""
     steps = config.countermeasures.without("after", "mixture")
     learner = steps.features
     if learner and learner.strength is not None:

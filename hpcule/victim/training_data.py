@@ -39,7 +39,7 @@ class TrainingData:
 
     @classmethod
     def of(cls, source: Source, samples: int | None, resident: int) -> TrainingData:
-        """So many samples of a source, the same for all victims; None: all.
+        """Choose `samples` samples of a source, the same for all victims; None: all.
 
         Raises:
             UsageError: more than there are, or too few.

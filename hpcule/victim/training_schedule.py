@@ -20,7 +20,7 @@ class TrainingSchedule:
 
     @classmethod
     def of(cls, config: VictimConfig, samples: int) -> TrainingSchedule:
-        """The schedule of a recipe on a training set of so many samples."""
+        """The schedule of a recipe on a training set of `samples` samples."""
         steps_an_epoch = max(1, round(samples / config.batch))
         total = config.epochs * steps_an_epoch if config.steps is None else config.steps
         warmup = config.warmup_epochs * steps_an_epoch
@@ -33,7 +33,7 @@ class TrainingSchedule:
         return math.ceil(self.total / self.steps_an_epoch)
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch or the run ends after so many steps."""
+        """Whether an epoch or the run ends after `step` steps."""
         return step % self.steps_an_epoch == 0 or step == self.total
 
     def rate(self, step: int) -> float:

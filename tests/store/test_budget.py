@@ -48,5 +48,5 @@ def test_a_free_pixel_takes_no_more_than_itself():
     budget = Budget("linf", 8.0, 1)
     assert budget.excess(delta[:1]) is None
     assert budget.excess(delta) == (1, 9.0)
-    assert budget.exceeded(9.0) == "changed by 9 levels (L-infinity), 8 are allowed beside 1 free pixel(s)"
+    assert budget.exceeded(9.0) == "changed by 9 levels (L-infinity), 8 are allowed apart from 1 free pixel(s)"
     assert budget.dtype(255) == np.int16

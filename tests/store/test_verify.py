@@ -145,7 +145,9 @@ def test_a_pixel_that_is_free(make_source, make_store, sign_again):
     assert [problem.kind for problem in verify(Vault(store))] == []
     edit(store, "delta", (4, 1, 0, 0), 9)
     sign_again(store, manifest, SHARD)
-    assert "sample 29 is changed by 9 levels (L-infinity), 8 are allowed beside 1 free" in only_problem(store).message
+    assert (
+        "sample 29 is changed by 9 levels (L-infinity), 8 are allowed apart from 1 free" in only_problem(store).message
+    )
 
 
 @pytest.mark.parametrize(

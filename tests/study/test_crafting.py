@@ -89,4 +89,4 @@ def test_what_is_not_identifiable_says_why_and_holds_no_infinity():
     lost, *_ = noise_scales(noise)
     assert lost["noise_scale"] is None
     assert lost["high"] is None
-    assert "cannot be told from zero" in lost["reason"]
+    assert "cannot be distinguished from zero" in lost["reason"]

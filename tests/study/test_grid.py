@@ -136,7 +136,7 @@ def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
         ({"factors": {"batch": [8]}}, r"factors.batch: a factor is a setting below craft. or victim."),
         ({"factors": {"victim.batch": 8}}, r"factors.victim.batch=8: expected a list of values"),
         ({"rates": ["cubic"]}, r"rates=cubic: valid are constant, sqrt, linear, tuned"),
-        ({"method": "pil", "rates": ["tuned"]}, r"pil tells no crafting loss to tune by"),
+        ({"method": "pil", "rates": ["tuned"]}, r"pil reports no crafting loss to tune by"),
         ({"rate_grid": [1, 0.5, 2]}, r"rate_grid=\[1.0, 0.5, 2.0\]: three or more factors, rising"),
         ({"craft_target": 1.2}, r"craft_target=1.2: valid are numbers above 0 and below 1"),
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: at least one, each once"),

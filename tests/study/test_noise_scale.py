@@ -94,7 +94,7 @@ def test_no_gradient_is_not_identifiable():
         found = run(60, seed, gradient=np.zeros(4)).estimate(resamples=400)
         refused += not found.identifiable
         bounded += found.interval[0] > 3 * TRACE / SQUARED
-        assert (found.noise_scale is None) == (not found.identifiable) == ("told from zero" in found.reason)
+        assert (found.noise_scale is None) == (not found.identifiable) == ("distinguished from zero" in found.reason)
     assert refused >= 36
     assert bounded >= 36
 

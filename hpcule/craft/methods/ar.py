@@ -2,7 +2,7 @@
 arXiv 2206.03693).
 
 Each class has an autoregressive process, each sample a pattern that its class's process grows from a random start. The
-deltas of a class look unlike each other and no hyperplane tells the classes apart, yet one 3 x 3 filter does.
+deltas of a class look unlike each other and no hyperplane separates the classes, yet one 3 x 3 filter does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """BEO: Bayes error optimisation (Zhang, Sun, Lim, Zhang; AAAI 2026, arXiv 2511.08191).
 
-Instead of planting a shortcut, make the classes overlap: with features f of a surrogate that is trained anew, from
+Instead of planting a shortcut, make the classes overlap: with features f of a surrogate that is trained again, from
 scratch, on what would be published now,
 
     max over delta of beta(f(x + delta)),   max |delta| <= epsilon
@@ -65,7 +65,7 @@ class BEOConfig(BoundedConfig):
 
 
 class BayesErrorOptimization(Method[BEOConfig]):
-    """Ascend the estimated Bayes error, with a surrogate that is trained anew for each step."""
+    """Ascend the estimated Bayes error, with a surrogate that is trained again for each step."""
 
     facts: ClassVar[Facts] = Facts(
         title="BEO: Bayes error optimisation",

@@ -97,7 +97,7 @@ class Convolution(SampleWise[CUDAConfig]):
 
 
 def convolved(samples: Tensor, weights: Tensor) -> Tensor:
-    """Samples [n, C, H, W] with every channel filtered alike by weights [1, 1, h, w], zeros around the edge."""
+    """Samples [n, C, H, W] with every channel filtered by the same weights [1, 1, h, w], zeros around the edge."""
     _, _, height, width = weights.shape
     channels = samples.flatten(0, 1).unsqueeze(1)
     return functional.conv2d(channels, weights, padding=(height // 2, width // 2)).view(samples.shape)

@@ -133,7 +133,7 @@ class GameUnlearnable(Method[GUEConfig]):
             yield Step("noise", number, len(owned))
 
     def state(self) -> State:
-        """Both networks; theta' begins anew with each batch."""
+        """Both networks; theta' starts again with each batch."""
         networks = {"follower": self.follower.state_dict(), "generator": self.generator.state_dict()}
         return State({"step": self.step, **networks})
 

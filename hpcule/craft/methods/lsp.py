@@ -80,7 +80,7 @@ class LSP(OfOneLength[LSPConfig]):
         return self.published_change(mosaic[:, :, :height, :width], clean)
 
     def _corners(self, dimension: int) -> Floats:
-        """A corner {-1, 1}^d for each class, no two alike [K, d]."""
+        """A corner {-1, 1}^d for each class, all different [K, d]."""
         classes = self.problem.source.class_count
         if classes * dimension**2 > MOST_VALUES:
             raise UsageError(

@@ -77,7 +77,7 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
 
     @classmethod
     def budget(cls, config: OPSConfig, shape: tuple[int, int, int], levels: int) -> Budget:
-        """L0: so many pixels."""
+        """The budget in L0: a number of pixels."""
         return Budget("l0", config.pixels)
 
     def prepare(self) -> Iterator[Event]:

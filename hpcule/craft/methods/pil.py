@@ -244,7 +244,7 @@ class PIL(Method[PILConfig]):
 
 
 def _tile_rows(values: int) -> int:
-    """Samples of so many values that are perturbed at a time."""
+    """Number of samples with `values` values that are perturbed at a time."""
     return max(1, min(TILE_ROWS, TILE_VALUES // values))
 
 

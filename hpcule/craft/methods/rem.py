@@ -1,7 +1,7 @@
 """REM: robust error-minimising noise (Fu, He, Liu, Shen, Tao; ICLR 2022, arXiv 2203.14533).
 
 EM against adversarial training: the noise lowers the loss that is left after an adversary has raised it, over random
-crops and flips. Noise is drawn and descended anew at each visit, so that none is carried through the training; what is
+crops and flips. Noise is drawn and descended again at each visit, so that none is carried through the training; what is
 published is made at its end, for every sample.
 """
 

@@ -85,7 +85,7 @@ Hardened = TypeVar("Hardened", bound=AdversaryConfig)
 
 
 class AdversariallyTrained(TwoPhase[Hardened]):
-    """A model phase whose every step looks at what an adversary makes of the batch, against the network as it was
+    """A model phase whose every step trains on what an adversary makes of the batch, against the network as it was
     before the step, in evaluation mode."""
 
     before: nn.Module

@@ -1,6 +1,6 @@
 """Contrastive learning as a surrogate, and noise that lowers its loss.
 
-The ghost is the group of negatives: of SimCLR's in both phases, and in the noise phase it is what the network looks at
+The ghost is the group of negatives: of SimCLR's in both phases, and in the noise phase it is what the network processes
 together. So no embedding is sent for a loss, and the number of ranks is no part of it. MoCo's queue takes the keys of
 a global batch in the order of its ghosts.
 """
@@ -177,7 +177,7 @@ class ContrastiveNoise(Noise):
 
 
 class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
-    """One delta a sample; the samples of a group are drawn anew from its shard in every round."""
+    """One delta a sample; the samples of a group are drawn again from its shard in every round."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -196,7 +196,7 @@ class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
         return gradient
 
     def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:
-        """Samples in [0, 1], and labels where class separation looks at them."""
+        """Samples in [0, 1], and labels where class separation needs them."""
         if self.config.separation:
             return super().load(shard, ids)
         clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))

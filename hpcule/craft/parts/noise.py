@@ -66,7 +66,7 @@ class Noise(ABC):
         """Restore the deltas from the shared state and from the parts."""
 
     def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
-        """Signed steps within the budget; the sample stays in [0, 1] while the network looks at it.
+        """Signed steps within the budget; the sample stays in [0, 1] as the network sees it.
 
         Args:
             frozen: the surrogate in evaluation mode.
@@ -154,7 +154,7 @@ class SampleNoise(Noise):
         return self.descend(frozen, clean, delta, labels, ids, number)
 
     def groups(self, ids: Ids, number: int) -> list[Ids]:
-        """The samples of a shard by what the network looks at together in round `number`."""
+        """The samples of a shard by what the network processes together in round `number`."""
         return [ids[tile] for tile in self.problem.tiles(ids)]
 
     def error(self) -> float:

@@ -37,7 +37,7 @@ class OnceTrainedConfig(AugmentConfig):
         """Check ranges, and that restarts differ."""
         super().__post_init__()
         if self.restarts > 1 and self.start == "zero":
-            raise ValueError(f"restarts={self.restarts}: all alike from start=zero; take start=normal")
+            raise ValueError(f"restarts={self.restarts}: all are equal from start=zero; take start=normal")
 
     @property
     def default_step(self) -> float:

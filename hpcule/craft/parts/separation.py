@@ -4,7 +4,7 @@ The ratio, akin to Davies and Bouldin's, is the mean over ordered pairs of class
 
     (s_k + s_l + 1e-5) / (|c_k - c_l| + 1e-5)
 
-with c_k the mean delta of class k and s_k its deltas' mean distance from it. The authors' code makes s_k anew as a
+with c_k the mean delta of class k and s_k its deltas' mean distance from it. The authors' code computes s_k again as a
 constant: no gradient flows through it, and a step only moves the centres.
 """
 

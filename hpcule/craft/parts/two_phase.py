@@ -94,7 +94,7 @@ class TwoPhase(Method[Template]):
         return SampleNoise(config, *arguments)
 
     def frozen(self) -> nn.Module:
-        """What a noise phase looks at."""
+        """Return the frozen network that a noise phase uses."""
         return self.surrogate.frozen()
 
     def targets(self, labels: Tensor) -> Tensor:

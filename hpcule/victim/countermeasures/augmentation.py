@@ -1,4 +1,4 @@
-"""Countermeasures that act anew on every batch, with draws that are keyed by sample id."""
+"""Countermeasures that act again on every batch, with draws that are keyed by sample id."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Purification: a generative model that somebody trained elsewhere draws the published samples anew, as clean ones.
+"""Purification: a generative model that somebody trained elsewhere draws the published samples again, as clean ones.
 
-Two kinds of checkpoint plug in. A diffusion model adds noise to a sample for so many of its steps and takes it off
+Two kinds of checkpoint plug in. A diffusion model adds noise to a sample for a number of its steps and takes it off
 again (Nie et al., ICML 2022, arXiv 2205.07460; on unlearnable data Dolatabadi, Erfani, Leckie, arXiv 2303.08500, with
 100 of 1,000 steps). Any other network, such as an autoencoder, plugs in as a program that maps images to images
 (D-VAE: Yu et al., ICML 2024, arXiv 2405.01460).
@@ -105,7 +105,7 @@ def _diffusion(path: Path, step: Applied, seed: int, device: torch.device) -> Pu
 def diffused(
     denoise: Callable[[Tensor, int], Tensor], kept: Tensor, steps: int, images: Tensor, noise: Callable[[int], Tensor]
 ) -> Tensor:
-    """Images with noise of so many steps, and without it again by ancestral sampling (Ho et al., arXiv 2006.11239).
+    """Images with the noise of `steps` steps, denoised by ancestral sampling (Ho et al., arXiv 2006.11239).
 
     Args:
         denoise: from noisy images and a step, counted from 0, to the standard normal noise in them.
