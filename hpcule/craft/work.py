@@ -15,7 +15,7 @@ from hpcule.data.schedule import ghosts_in_batch, ghosts_in_shard
 
 def tile_rows(device: str) -> int:
     """Number of samples that a frozen network processes together on a device of that type. Its statistics are fixed, so
-    the number is no part of the result. On a CPU more were slower; on a GPU fewer would leave it waiting for launches."""
+    the number is no part of the result. On a CPU more were slower; fewer would leave a GPU waiting."""
     return 64 if device == "cpu" else 1024
 
 

@@ -66,8 +66,8 @@ class VictimConfig:
     evaluate_every: int | None = setting(None, at_least=1)
     """Also look for the target at this interval of steps, not at the end of an epoch alone."""
     noise_scale_every: int | None = setting(None, at_least=1)
-    """Interval of steps at which the norms of the gradients' parts are recorded, to estimate the gradient noise scale. The
-    parts are the workers' shares of a batch; a single worker needs `micro_batch`."""
+    """Interval of steps at which the norms of the gradients' parts are recorded, to estimate the noise scale. The parts
+    are the workers' shares of a batch; a single worker needs `micro_batch`."""
 
     replaced: ClassVar[Mapping[str, Callable[[object], str]]] = {
         "augment": lambda value: f"countermeasures=[{'plain' if value == 'none' else value}]"

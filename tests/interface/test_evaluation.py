@@ -104,7 +104,7 @@ def test_a_network_of_the_callers(
 IMAGES, LABELS = make_images(70, 12, 3, seed=1)
 BAD_CALLS = [
     ({"suite": "fast"}, UsageError, "unknown suite 'fast'"),
-    ({"recipes": ["plian"]}, UsageError, "unknown step of a recipe 'plian'"),
+    ({"recipes": ["plian"]}, UsageError, "recipe plian: unknown step 'plian': did you mean 'plain'"),
     ({"recipe": ["plain"]}, UsageError, "unknown setting 'recipe': did you mean 'recipes'"),
     ({"recipes": ["plain@no_such_module:net"]}, UsageError, "no_such_module:net cannot be imported"),
     ({"settings": {"victim.network": "resnet-smal"}}, UsageError, "unknown network 'resnet-smal'"),
