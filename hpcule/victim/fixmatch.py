@@ -1,9 +1,10 @@
 """FixMatch: a victim that knows few labels and trusts its own confident answers for the rest.
 
-Sohn et al., NeurIPS 2020, arXiv 2001.07685. A number of samples of each class keep their labels. Every other sample is
-seen twice: what the network answers confidently to a crop of it becomes the label of a strongly changed version. Strong
-changes are two operations of TrivialAugment, which like RandAugment draws operation and strength at random, and cutout. Weights are
-tested as they are, where the paper tests their running mean: the learning rate falls to 0 here.
+Sohn et al., NeurIPS 2020, arXiv 2001.07685. A number of samples of each class keep their labels. Every other sample
+is seen twice: what the network answers confidently to a crop of it becomes the label of a strongly changed version.
+Strong changes are two operations of TrivialAugment, which like RandAugment draws operation and strength at random,
+and cutout. Weights are tested as they are, where the paper tests their running mean: the learning rate falls to 0
+here.
 """
 
 from __future__ import annotations
