@@ -169,7 +169,7 @@ def _begin(
     config = build_config(StudyConfig, load_yaml(options.file))
     with setting_in(IN_STUDY):
         source, test = open_samples(config)
-    samples = samples_of(source, test)
+        samples = samples_of(source, test)
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:
