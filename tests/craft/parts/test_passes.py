@@ -10,6 +10,8 @@ from hpcule.craft.table import find
 from hpcule.craft.work import Extent
 
 N, SHARDS = 72, 4
+COUNTED = [run for run in RUNS if run.split()[0] == "em"]
+"""Runs of the template's methods that have a closed form; the others are timed."""
 
 
 def count_passes(method):
@@ -25,7 +27,7 @@ def count_passes(method):
     return passes
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", COUNTED)
 def test_passes_are_those_of_the_cost_model(run):
     source = ToySource(N, classes=CLASSES)
     # 18 samples a shard in ghosts of 6: nothing is left over.
@@ -35,8 +37,6 @@ def test_passes_are_those_of_the_cost_model(run):
     extent = Extent(samples=N, shards=SHARDS, shape=source.shape, classes=CLASSES, levels=255, workers=1, exact=True)
     work = find(run.split()[0]).work(method.config, extent)
     expected = sum(phase.passes for phase in work.phases if phase.stage not in ("round", "search"))
-    # Of the features' means, a forward through each network, the model takes no notice.
-    means = 0.5 * N * {"sep by features": 2, "entf": 1, "entf pull": 1}.get(run, 0)
     # Errors are counted in a forward that a class-wise round calls its own.
     errors = sum(phase.passes for phase in work.phases if phase.stage == "round") * 0.5
-    assert np.sum(passes) == pytest.approx(expected + means + errors, rel=1e-6)
+    assert np.sum(passes) == pytest.approx(expected + errors, rel=1e-6)
