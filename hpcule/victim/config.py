@@ -64,7 +64,7 @@ class VictimConfig:
     target: float | None = setting(None, above=0, at_most=1)
     """Record the step at which the accuracy on the clean test set first reaches this."""
     evaluate_every: int | None = setting(None, at_least=1)
-    """Also look for the target at this interval of steps, not at the end of an epoch alone."""
+    """Interval of steps at which the target is looked for too, in addition to the ends of epochs."""
     noise_scale_every: int | None = setting(None, at_least=1)
     """Interval of steps at which the norms of the gradients' parts are recorded, to estimate the noise scale. The parts
     are the workers' shares of a batch; a single worker needs `micro_batch`."""
