@@ -39,7 +39,8 @@ def test_who_wants_to_resume_it_is_told_why_that_is_not_possible(earlier, run):
     code, _, err = run("craft", "tap", "--data", data, "--out", store, "--preset", "smoke", "--resume")
     assert code == 1
     assert "belongs to another run" in err
-    assert "a version of hpcule that had the setting method.max_rounds" in err
+    assert "begun by another version, hpcule 0.1.0" in err
+    assert "method.max_rounds" in err
 
 
 def test_its_settings_say_what_to_leave_out(earlier, run, tmp_path):
