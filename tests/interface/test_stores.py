@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -22,12 +23,43 @@ from hpcule.config.errors import StoreError, UsageError
 THREADS = {"world.threads": 1}
 
 
-def loaded(dataset: torch.utils.data.Dataset, context: str | None) -> tuple[list[np.ndarray], list[int]]:
-    """All images and labels through a DataLoader, with two workers started as `context` says, or without any."""
-    workers = {"num_workers": 2, "multiprocessing_context": context} if context else {}
-    loader = DataLoader(dataset, batch_size=5, collate_fn=list, **workers)
+LOADING = """
+import pickle
+import sys
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "rb") as file:
+        dataset = pickle.load(file)
+    dataset[3]  # files are open before the workers start
+    loader = DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context=sys.argv[3], collate_fn=list)
     samples = [sample for batch in loader for sample in batch]
+    images, labels = [image.numpy() for image, _ in samples], [label for _, label in samples]
+    np.savez(sys.argv[2], images=np.stack(images), labels=labels)
+"""
+
+
+def all_samples(dataset: torch.utils.data.Dataset) -> tuple[list[np.ndarray], list[int]]:
+    """All images and labels through a DataLoader without workers."""
+    samples = [sample for batch in DataLoader(dataset, batch_size=5, collate_fn=list) for sample in batch]
     return [image.numpy() for image, _ in samples], [label for _, label in samples]
+
+
+def loaded_by_workers(dataset: torch.utils.data.Dataset, context: str, folder: Path) -> tuple[np.ndarray, list[int]]:
+    """All images and labels through two workers of a DataLoader, started as `context` says.
+
+    They are started by a process of its own: the process of the tests has threads, which forks do not survive.
+    """
+    (folder / "loading.py").write_text(LOADING)
+    (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
+    arguments = ["loading.py", "dataset.pickle", "loaded.npz", context]
+    path = os.pathsep.join([str(Path(hpcule.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, timeout=240)
+    with np.load(folder / "loaded.npz") as arrays:
+        return arrays["images"], arrays["labels"].tolist()
 
 
 def folder_of_images(root: Path, sizes: list[tuple[int, int]]) -> Path:
@@ -81,7 +113,7 @@ def test_the_data_set_has_the_bytes_of_an_export(case: str, tmp_path: Path) -> N
     store = hpcule.craft("pil", data=data, out=tmp_path / "store", **method).store
     summary = hpcule.export(store, data=data, out=tmp_path / copy)
     written = read(summary.path)
-    images, labels = loaded(store.published(data), None)
+    images, labels = all_samples(store.published(data))
     assert len(images) == len(written) == summary.protected
     for image, expected in zip(images, written, strict=True):
         assert image.dtype == np.uint8
@@ -89,50 +121,23 @@ def test_the_data_set_has_the_bytes_of_an_export(case: str, tmp_path: Path) -> N
     assert labels == store.published(data).labels.tolist()
 
 
-@pytest.mark.parametrize("context", [None, "spawn"])
-def test_workers_see_what_is_exported(
-    context: str | None, colour_npz: Path, colour_store: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_see_what_is_exported(context: str, colour_npz: Path, colour_store: Path, tmp_path: Path) -> None:
     hpcule.export(colour_store, data=colour_npz, out=tmp_path / "copy.npz")
     dataset = hpcule.open_store(colour_store).published(colour_npz)
-    dataset[3]  # files are open before the workers start
-    images, labels = loaded(dataset, context)
+    images, labels = loaded_by_workers(dataset, context, tmp_path)
     assert np.array_equal(images, of_npz(tmp_path / "copy.npz"))
     with np.load(colour_npz) as arrays:
         assert labels == arrays["train_labels"].tolist()
 
 
-FORKED = """
-import sys
-
-import numpy as np
-from torch.utils.data import DataLoader
-
-import hpcule
-
-store, data, out = sys.argv[1:]
-dataset = hpcule.open_store(store).published(data)
-dataset[3]  # files are open before the workers start
-loader = DataLoader(dataset, batch_size=5, num_workers=2, multiprocessing_context="fork", collate_fn=list)
-np.save(out, np.stack([image.numpy() for batch in loader for image, _ in batch]))
-"""
-
-
-def test_forked_workers_see_what_is_exported(colour_npz: Path, colour_store: Path, tmp_path: Path) -> None:
-    # In a process of its own, because the process of the tests has threads, which forks do not survive.
-    hpcule.export(colour_store, data=colour_npz, out=tmp_path / "copy.npz")
-    arguments = [str(colour_store), str(colour_npz), str(tmp_path / "forked.npy")]
-    subprocess.run([sys.executable, "-c", FORKED, *arguments], check=True, timeout=120)
-    assert np.array_equal(np.load(tmp_path / "forked.npy"), of_npz(tmp_path / "copy.npz"))
-
-
 def test_arrays_for_spawned_workers(
-    colours: tuple[np.ndarray, np.ndarray], colour_store: Path, private_temporary_folder: Path
+    colours: tuple[np.ndarray, np.ndarray], colour_store: Path, private_temporary_folder: Path, tmp_path: Path
 ) -> None:
     store = hpcule.open_store(colour_store)
     dataset = store.published(colours[0], labels=colours[1])
     expected = np.clip(colours[0].transpose(0, 3, 1, 2) + store.delta(range(70)).astype(int), 0, 255)
-    images, labels = loaded(dataset, "spawn")
+    images, labels = loaded_by_workers(dataset, "spawn", tmp_path)
     assert np.array_equal(images, expected)
     assert labels == colours[1].tolist()
     again = pickle.loads(pickle.dumps(dataset))
