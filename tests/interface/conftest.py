@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,16 @@ QUICK = {"world.threads": 1}
 
 
 @pytest.fixture(autouse=True)
-def private_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """TMPDIR of each test, to see what is left there."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return folder
+def private_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """TMPDIR of each test, to see what is left there.
+
+    Its path is short, unlike `tmp_path`: the workers of a DataLoader meet at a socket in it, whose path may have 107
+    bytes, and the loader waits for ever where it has more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

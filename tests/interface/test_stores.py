@@ -50,7 +50,8 @@ def all_samples(dataset: torch.utils.data.Dataset) -> tuple[list[np.ndarray], li
 def loaded_by_workers(dataset: torch.utils.data.Dataset, context: str, folder: Path) -> tuple[np.ndarray, list[int]]:
     """All images and labels through two workers of a DataLoader, started as `context` says.
 
-    They are started by a process of its own: the process of the tests has threads, which forks do not survive.
+    They are started by a process of its own: a process keeps the temporary folder in which its workers met first, and
+    each test has another.
     """
     (folder / "loading.py").write_text(LOADING)
     (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
