@@ -25,11 +25,12 @@ help:
 demo: $(VENV)/installed
 	$(BIN)/hpcule demo
 
+# One thread a process: two test processes and the workers that they start already keep a small machine busy.
 test: lint fashion-mnist
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: lint fashion-mnist
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not cluster'
 
 # Exit code 3 of local-cluster: it cannot be had on this machine, and has said why.
 test-cluster: $(VENV)/installed-dev
@@ -42,7 +43,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tools/words.py README.md CONTRIBUTING.md SECURITY.md bench/README.md docs hpcule launch tools
+	$(BIN)/python tools/words.py README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md bench/README.md configs docs hpcule launch slurm \
+		tools
 	$(BIN)/python tools/words.py --count
 
 format: $(VENV)/installed-dev
