@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     """Print what a published copy holds, and the hashes of its files."""
     from dataclasses import asdict
     from hashlib import sha256
+    from os.path import lexists
 
     from hpcule.cli.opened import single_file
     from hpcule.config.errors import UsageError
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"{copy} is not there: name a published folder, npz or HDF5 file")
     if (copy / MANIFEST).exists():
         raise UsageError(f"{copy} is a store, which is private; see `hpcule verify {copy}`")
+    if options.hashes and lexists(options.hashes):
+        raise UsageError(f"{options.hashes} is there already: name a new file for the hash list")
     hashes = file_hashes(copy)
     listed = hash_list(hashes)
     contents = describe_copy(single_file(copy))

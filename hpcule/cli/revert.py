@@ -32,12 +32,17 @@ def add_to(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Remove the perturbation of STORE from a published copy."""
     from hpcule.cli.opened import opened_vault, say, single_file
+    from hpcule.data.find import data_path
     from hpcule.data.left_out import left_out_notice
     from hpcule.data.opening import Opening
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
+    from hpcule.store.staged import require_apart
 
     vault = opened_vault(options)
+    originals_path = data_path(options.originals) if options.originals else None
+    places = {"the store": options.store, "the copy": options.data, "the originals": originals_path}
+    require_apart(options.out, places)
     manifest = read_manifest(vault)
     data = single_file(options.data)
     splits = Opening().splits(str(data))

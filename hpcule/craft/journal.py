@@ -103,7 +103,7 @@ class Journal:
     def __init__(self, store: Path, world: World, crafting: Section) -> None:
         self._path = store / "run" / f"log-{world.rank:05d}.jsonl"
         with writing(self._path):
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         self._start = {"host": world.place.host, "rank": world.rank, "world": world.size}
         self._crafting = crafting
 

@@ -15,14 +15,16 @@ from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find, usable
+from hpcule.data.find import data_path
 from hpcule.data.partition import Partition, partition
 from hpcule.data.source import Source
 from hpcule.data.tiles import Tiles
-from hpcule.store.files import LEFTOVERS, sha256_file
+from hpcule.store.files import leftover_of, sha256_file
 from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
+from hpcule.store.staged import require_apart
 from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
-from hpcule.store.write import RUN, SHARDS
+from hpcule.store.write import OWN_FILES, RUN, SHARDS
 from hpcule.world.group import World
 
 
@@ -31,12 +33,16 @@ def check(config: CraftConfig, source: Source, vault: Vault, *, resume: bool, wo
 
     Raises:
         DataError: the method needs labels and the source has none, or a single class.
-        UsageError: more workers than shards, or a store folder that is not empty without `resume`.
+        UsageError: more workers than shards, a store folder that is not empty without `resume`, or one among the files
+            of the data.
         StoreError: the store that is there cannot be read, with this key or without one.
     """
     check_task(config, source)
     cut_into_shards(config, source, workers)
     store = vault.path
+    if source.file_name(0) is not None:
+        # Its files would be taken for some of the collection's.
+        require_apart(store, {"the data": data_path(config.data)})
     if _has_content(store):
         if not vault.begun:
             raise UsageError(f"{store} is not empty and holds no store: name another folder")
@@ -174,4 +180,4 @@ def _has_content(store: Path) -> bool:
 def _is_of_a_start(entry: Path) -> bool:
     """Whether something in a store may be there before its manifest."""
     shards = entry.name == SHARDS and entry.is_dir() and not any(entry.iterdir())
-    return entry.name == RUN or shards or entry.match(LEFTOVERS)
+    return entry.name == RUN or shards or leftover_of(entry) in OWN_FILES

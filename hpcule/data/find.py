@@ -74,6 +74,15 @@ def find_data(data: str, reading: Reading, root: Path | None = None) -> Found:
     raise UsageError(_unknown(data))
 
 
+def data_path(data: str) -> Path | None:
+    """The file or folder that DATA names; None for a named set, or where there is nothing."""
+    for text in (data, data.rpartition(":")[0]):
+        path = Path(text).expanduser()
+        if text and _exists(path):
+            return path
+    return None
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def launch(
     write_atomically(folder / "trial.json", to_json(tree))
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
-    with (folder / "errors").open("w+") as errors:
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         while not _ended(process, None if expired is None else 0.2):
             if expired is not None and expired():

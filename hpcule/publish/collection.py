@@ -16,6 +16,7 @@ from PIL import Image
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Native, Samples, Source
 from hpcule.publish.jpeg import JPEG, decode_jpeg, encode_jpeg, what_remains
+from hpcule.store.staged import create
 
 LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".png": ("PNG", {}),
@@ -99,9 +100,7 @@ def write_collection(
             numbers = {**compare(clean, published._replace(pixels=seen)), **remains}
         else:
             data, numbers = _lossless(published, ending), {**compare(clean, published)}
-        place = folder / split / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("xb") as out:
+        with create(folder / split / name) as out:
             out.write(data)
         note = ", ".join(filter(None, [*clean.changes, written]))
         yield Record(split, file, name, publish is not None, note, numbers)

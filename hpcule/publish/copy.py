@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from hpcule.publish.collection import Compare, Record, WriteSplit, write_collect
 from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
 from hpcule.publish.webdataset import write_webdataset
 from hpcule.store.files import storage_error
+from hpcule.store.staged import staged
 
 if TYPE_CHECKING:
     from hpcule.publish.deidentify import Policy
@@ -87,7 +86,9 @@ def check_out(out: Path, format: str | None, source: Source, others: Mapping[str
         UsageError: the format is unknown or cannot hold the samples.
     """
     kind = _choose_format(out.absolute(), format, source, others)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if out.is_symlink():
+        raise StoreError(f"{out.absolute()} is a link, which a copy would replace: name a new folder or file")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out.absolute()} is not empty: name a new folder or file for the samples")
     return kind
 
@@ -101,6 +102,7 @@ def write_copy(
     name: str,
     *,
     native: bool,
+    private: bool = False,
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
@@ -115,6 +117,7 @@ def write_copy(
         publisher: what becomes of its samples.
         name: of an npz or HDF5 file, without the ending, where `out` does not give it.
         native: whether files are written at their own sizes.
+        private: whether nobody but the owner may read the copy.
         compare: numbers for the record of an image at its own size.
         jpeg_quality: see `write_collection`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
@@ -142,9 +145,9 @@ def write_copy(
                 publish = publisher.publish_native if one is source else None
                 records.extend(write_split(folder, split, one, publish, compare))
 
-        return _write_whole(out, lambda partial: _in_folder(partial, write), size), records
+        return _write_whole(out, lambda made: _in_folder(made, write), size, private=private), records
     parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
-    written = _write_whole(out, lambda partial: _write_parts(partial, out, kind, parts, name), size)
+    written = _write_whole(out, lambda made: _write_parts(made, out, kind, parts, name), size, private=private)
     return written, [
         Record(part.split, part.source.file_name(sample) or str(sample), place, part.source is source, "", {})
         for part in parts
@@ -209,34 +212,21 @@ def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:
     write(folder)
 
 
-def _write_parts(partial: Path, out: Path, kind: str, parts: Sequence[SplitCopy], name: str) -> None:
+def _write_parts(made: Path, out: Path, kind: str, parts: Sequence[SplitCopy], name: str) -> None:
     """Samples of one size, in a folder or as the file that `out` names."""
     if kind in _FOLDER_WRITERS:
-        _in_folder(partial, lambda folder: _FOLDER_WRITERS[kind](folder, parts))
+        _in_folder(made, lambda folder: _FOLDER_WRITERS[kind](folder, parts))
     elif out.suffix == _ENDINGS[kind]:
-        _WRITERS[kind](partial, parts)
+        _WRITERS[kind](made, parts)
     else:
-        _in_folder(partial, lambda folder: _WRITERS[kind](folder / f"{name}{_ENDINGS[kind]}", parts))
+        _in_folder(made, lambda folder: _WRITERS[kind](folder / f"{name}{_ENDINGS[kind]}", parts))
 
 
-def _write_whole(out: Path, write: Callable[[Path], None], size: int) -> int:
-    """Write next to `out` and rename, so that nothing half-written has its name; return the bytes written."""
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+def _write_whole(out: Path, write: Callable[[Path], None], size: int, *, private: bool) -> int:
+    """Write a copy so that nothing half-written has its name; return the bytes written."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        written = sum(path.stat().st_size for path in (partial, *partial.rglob("*")) if path.is_file())
-        os.sync()  # one call for what may be a million files
-        partial.replace(out)
+        with staged(out, private=private) as made:
+            write(made)
+            return sum(path.stat().st_size for path in (made, *made.rglob("*")) if path.is_file())
     except OSError as error:
         raise storage_error(error, out, size, "run again") from error
-    finally:
-        _remove(partial)
-    return written
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

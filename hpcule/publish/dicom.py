@@ -20,6 +20,7 @@ from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.deidentify import NewUids, Policy, apply_policy
 from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
+from hpcule.store.staged import create
 
 _DESCRIPTION = "Pixel values slightly changed to protect the image against unauthorised training"
 _INSTANCE = ("SOPInstanceUID", "SeriesInstanceUID")
@@ -67,7 +68,6 @@ class DicomWriter:
         for number, file in enumerate(source.files):
             name = file if self.policy == "keep" else neutral_name(source, number, ".dcm")
             place = folder / split / name
-            place.parent.mkdir(parents=True, exist_ok=True)
             pairs = published_frames(source, number, publish)
             burnt_in = self._write(source, number, [published for _, published in pairs], place)
             notes = [*(pairs[0][0].changes if pairs else ()), *(["text is burnt into its pixels"] if burnt_in else [])]
@@ -91,7 +91,7 @@ class DicomWriter:
             dataset.file_meta.TransferSyntaxUID = syntax
             written = BytesIO()
             dataset.save_as(written, enforce_file_format=True)
-        with place.open("xb") as out:
+        with create(place) as out:
             out.write(written.getbuffer())
         return bool(burnt_in)
 

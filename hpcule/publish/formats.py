@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,8 +23,11 @@ from hpcule.data.sources.array import Array
 from hpcule.data.sources.recording import encode, plain
 from hpcule.publish.collection import planes
 from hpcule.store.fingerprint import blocks
+from hpcule.store.staged import create
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_SIGNATURE = 8
+"""Bytes by which an HDF5 file is known."""
 _UNSAFE = re.compile(r"[^\w .()+-]")
 
 
@@ -79,9 +82,10 @@ def write_folder(folder: Path, parts: Sequence[SplitCopy]) -> None:
     for part in parts:
         classes = _class_folders(part.source)
         for sample, ending, data in part.files():
-            with _create(folder / part.split / _place(part.source, sample, classes), ending) as file:
+            place = _free(folder / part.split / _place(part.source, sample, classes), ending)
+            with create(place) as file:
                 file.write(data)
-                part.places.append(_below(folder / part.split, file))
+            part.places.append(place.relative_to(folder / part.split).as_posix())
 
 
 def wav_error(source: Source) -> str | None:
@@ -105,7 +109,7 @@ def folder_error(source: Source) -> str | None:
 
 def write_npz(path: Path, parts: Sequence[SplitCopy]) -> None:
     """Write an uncompressed npz of NHWC images and labels, in MedMNIST's layout where there are splits."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with create(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for array in _arrays(parts):
             with archive.open(zipfile.ZipInfo(f"{array.name}.npy", _ZIP_EPOCH), "w", force_zip64=True) as member:
                 header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
@@ -118,15 +122,23 @@ def write_hdf5(path: Path, parts: Sequence[SplitCopy]) -> None:
     """Write an HDF5 file of NHWC images and labels, with the names of the npz.
 
     HDF5 only lays the datasets out; their bytes are written with plain writes, as HDF5 does not survive a full disk.
+    Its signature comes last: what a killed process leaves is no HDF5 file, rather than one with zeros in it.
     """
     arrays = _arrays(parts)
+    create(path).close()
     with h5py.File(path, "w", locking=False) as file:
         places = [_allocate(file, array) for array in arrays]
     with path.open("r+b") as raw:
+        signature = raw.read(_SIGNATURE)
+        raw.seek(0)
+        raw.write(bytes(_SIGNATURE))
+        raw.flush()
         for array, place in zip(arrays, places, strict=True):
             raw.seek(place)
             for block in array.blocks():
                 raw.write(np.ascontiguousarray(block, dtype=array.dtype).data)
+        raw.seek(0)
+        raw.write(signature)
 
 
 def png_bytes(image: Samples) -> bytes:
@@ -220,16 +232,9 @@ def _place(source: Source, sample: int, classes: Sequence[str]) -> PurePosixPath
     return PurePosixPath(classes[source.labels[sample]], number) if source.labels is not None else PurePosixPath(number)
 
 
-def _below(folder: Path, file: BinaryIO) -> str:
-    return Path(file.name).relative_to(folder).as_posix()
-
-
-def _create(stem: Path, ending: str) -> BinaryIO:
-    """Create STEM.png, or STEM-2.png and so on where a.jpg and a.bmp, or A.png and a.png, ask for the same name."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    name, suffix = f"{stem.name}{ending}", 2
-    while True:
-        try:
-            return (stem.parent / name).open("xb")
-        except FileExistsError:
-            name, suffix = f"{stem.name}-{suffix}{ending}", suffix + 1
+def _free(stem: Path, ending: str) -> Path:
+    """STEM.png, or STEM-2.png and so on where a.jpg and a.bmp, or A.png and a.png, ask for the same name."""
+    place, suffix = stem.with_name(f"{stem.name}{ending}"), 2
+    while place.exists():
+        place, suffix = stem.with_name(f"{stem.name}-{suffix}{ending}"), suffix + 1
+    return place

@@ -13,6 +13,7 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Volume
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
+from hpcule.store.staged import create
 
 _TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 
@@ -38,7 +39,6 @@ class NiftiWriter:
             ending = next(ending for ending in reversed(ENDINGS) if file.lower().endswith(ending))
             name = file if self.keep_names else neutral_name(source, number, ending)
             place = folder / split / name
-            place.parent.mkdir(parents=True, exist_ok=True)
             pairs = published_frames(source, number, publish)
             _write(place, source.volume(source.folder / file), [published for _, published in pairs])
             yield with_numbers(Record(split, file, name, bool(pairs), "", {}), pairs, compare, self.bound)
@@ -60,6 +60,7 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
     values = volume.values
     if slices:
         values = np.stack([published.pixels[0].T for published in slices], axis=2)
-    with Opener(str(place), "xb") as file:
+    create(place).close()
+    with Opener(str(place), "wb") as file:
         header.write_to(file)
         file.write(values.astype(header.get_data_dtype()).tobytes(order="F"))

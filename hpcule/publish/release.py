@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hpcule.data.find import data_path
 from hpcule.data.left_out import left_out_notice, subset_notice
 from hpcule.data.source import Native, Source
 from hpcule.measure.visibility import linf, psnr, ssim
@@ -22,6 +23,7 @@ from hpcule.publish.jpeg import warning
 from hpcule.publish.revert import RECORD
 from hpcule.store.files import private_directory, write_atomically
 from hpcule.store.manifest import read_manifest
+from hpcule.store.staged import require_apart
 from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def release(
     Raises:
         StoreError, UsageError, DataError: see `hpcule.publish.export.export`.
     """
+    require_apart(out, {"the store": vault.path, "the data": data_path(data)})
     manifest = read_manifest(vault)
     source = manifest.opening.source(data)
     whole = replace(manifest.opening, subset=None)

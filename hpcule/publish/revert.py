@@ -18,7 +18,6 @@ from hpcule.publish.carry import carried, carries
 from hpcule.publish.collection import Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
-from hpcule.store.files import private_directory
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader, load_labels
@@ -86,9 +85,7 @@ def revert(
             require_same_samples(reader.manifest, originals)
         reverter = _Reverter(reader, copy, _ids(reader, copy), originals)
         name = safe_name(copy.name).removesuffix("-protected")
-        write_copy(out, kind, copy, others, reverter, name, native=reverter.native)
-        if out.is_dir():
-            private_directory(out)
+        write_copy(out, kind, copy, others, reverter, name, native=reverter.native, private=True)
         return RevertSummary(
             out.absolute(),
             len(reverter.ids),

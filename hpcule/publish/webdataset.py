@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcule.publish.formats import SplitCopy, stem
+from hpcule.store.staged import create
 
 SAMPLES = 10_000
 """Largest number of samples in a shard."""
@@ -24,7 +25,8 @@ def write_webdataset(folder: Path, parts: Sequence[SplitCopy]) -> None:
     """Write 000000.tar, 000001.tar, ..., or train-000000.tar and so on where there are splits, in the order of ids."""
     names = parts[0].source.class_names
     if names is not None:
-        (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+        with create(folder / "classes.json") as file:
+            file.write(f"{json.dumps(names, indent=1)}\n".encode())
     for part in parts:
         _write_shards(folder, part)
 
@@ -34,7 +36,10 @@ def _write_shards(folder: Path, part: SplitCopy) -> None:
     files, shard = part.files(), 0
     upcoming = next(files, None)
     while upcoming is not None:
-        with tarfile.open(folder / f"{prefix}{shard:06d}.tar", "x", format=tarfile.USTAR_FORMAT) as archive:
+        with (
+            create(folder / f"{prefix}{shard:06d}.tar") as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        ):
             for count in range(SAMPLES):
                 if upcoming is None or (count and archive.offset + len(upcoming[2]) > BYTES):
                     break

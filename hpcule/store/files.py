@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +16,22 @@ from typing import Any
 
 from hpcule.config.errors import StoreError
 
-LEFTOVERS = ".*.partial"
-"""Glob of the temporary files that a killed writer leaves behind."""
+_PARTIAL = re.compile(r"\.(.+)\.[^.]+\.partial")
 
 _MIB = 1 << 20
 _LARGEST_JSON = 64 * _MIB
 
 
-def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600, *, durable: bool = True) -> None:
     """Write a file so that a reader, or the next run after a crash, sees all of it or the previous one.
+
+    The file is made under a name that nobody can guess. A link at `path` is replaced, not followed.
+
+    Args:
+        path: where the file goes; what has this name is replaced.
+        data: its content.
+        mode: its permissions, from the first byte on.
+        durable: whether to wait until the disk has it.
 
     Raises:
         StoreError: the disk is full, the folder cannot be written, or the file would be too large.
@@ -37,9 +45,11 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) ->
             os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path, size) from error
     finally:
@@ -47,6 +57,12 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) ->
             # What cannot be removed now, `begin` of the resume removes.
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def leftover_of(path: Path) -> str | None:
+    """The name of the file that a killed `write_atomically` was going to write; None if `path` is none of its files."""
+    found = _PARTIAL.fullmatch(path.name)
+    return found[1] if found and path.is_file() and not path.is_symlink() else None
 
 
 @contextmanager
@@ -137,7 +153,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable; some network file systems cannot and say EINVAL."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

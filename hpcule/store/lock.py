@@ -42,7 +42,7 @@ class StoreLock:
         private_directory(self._store)
         private_directory(self._path.parent)
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise storage_error(error, self._path, 0) from error
         return self

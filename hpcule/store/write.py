@@ -16,15 +16,17 @@ import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
 from hpcule.data.sources.array import Array
-from hpcule.store.files import LEFTOVERS, private_directory, sha256_file, to_json, write_atomically, writing
+from hpcule.store.files import leftover_of, private_directory, sha256_file, to_json, write_atomically, writing
 from hpcule.store.hdf5 import build_image
 from hpcule.store.image import Image
 from hpcule.store.index import INDEX, build_index
-from hpcule.store.manifest import Manifest, read_manifest, write_manifest
-from hpcule.store.vault import Vault
+from hpcule.store.manifest import SHARED, Manifest, read_manifest, write_manifest
+from hpcule.store.vault import MANIFEST, Vault
 
 RUN = "run"
 SHARDS = "shards"
+OWN_FILES = (MANIFEST, INDEX, SHARED)
+"""Files in a store's folder itself."""
 
 _SHARED_NOTE = f"{RUN}/shared.json"
 
@@ -209,6 +211,8 @@ def _read_note(vault: Vault, manifest: Manifest, file: str, note: str) -> _SideC
 
 def _remove_leftovers(store: Path) -> None:
     for folder in (store, store / SHARDS, store / RUN):
-        for path in folder.glob(LEFTOVERS):
-            with writing(path):
-                path.unlink(missing_ok=True)
+        for path in folder.iterdir():
+            # The store's own folder may have been there before, with hidden files of others in it.
+            if (name := leftover_of(path)) is not None and (folder != store or name in OWN_FILES):
+                with writing(path):
+                    path.unlink(missing_ok=True)

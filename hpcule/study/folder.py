@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -193,7 +191,5 @@ class Beat:
         self._last = now
         facts = {"stage": stage, "done": done, "total": total, "started": self.started, "time": now}
         path = self.folder.path / "running" / f"{self.key}.json"
-        # A lost or torn note costs nothing: no fsync, which a shared file system would take long for.
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps({**facts, "host": socket.gethostname()}))
-        partial.replace(path)
+        # A lost note costs nothing, and a shared file system would take long to make it durable.
+        write_atomically(path, to_json({**facts, "host": socket.gethostname()}), durable=False)

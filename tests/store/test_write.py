@@ -147,10 +147,15 @@ def test_begin_removes_what_a_killed_writer_left(make_source, make_manifest, tmp
 
 def test_finish_removes_what_a_killed_writer_left(make_source, make_store):
     store, manifest, *_ = make_store(make_source())
-    for folder in (store, store / "shards", store / "run"):
+    for folder in (store / "shards", store / "run"):
         (folder / ".x.h5.abcd.partial").touch()
+    (store / ".manifest.json.abcd.partial").touch()
+    foreign = [store / ".film.mkv.partial", store / ".thesis.pdf.abcd.partial", store / ".manifest.json.folder.partial"]
+    foreign[0].touch()
+    foreign[1].touch()
+    foreign[2].mkdir()
     finish(Vault(store), manifest)
-    assert not list(store.rglob("*.partial"))
+    assert sorted(store.rglob("*.partial")) == sorted(foreign), "nothing of others is removed"
 
 
 def test_begin_keeps_its_hands_off_another_run(make_source, make_store):
