@@ -124,6 +124,14 @@ def publishing(store: StoreReader, source: Source) -> Publish:
     return publish
 
 
+def as_crafted(source: Source, native: Native) -> Samples:
+    """The samples [n, C, H, W] that a source reads from an image of its own size: the image resized, or its tiles."""
+    if isinstance(source, Tiles):
+        return source.cut(native.shown())
+    shown = _seen(native.shown(), source.shape[1:])
+    return np.broadcast_to(shown, source.shape)[None]  # grey fills all channels
+
+
 def _seen(shown: Samples, size: tuple[int, ...]) -> Samples:
     return shown if shown.shape[1:] == size else resize_planes(shown, size[1])
 

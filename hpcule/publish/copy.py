@@ -71,6 +71,9 @@ class Publisher(Protocol):
     def bound(self, native: Native) -> int:
         """How far the budget lets stored values of an image move, in whole ones."""
 
+    def confirm(self) -> None:
+        """Raise an error if the copy, which is written and has not got its name yet, must not be seen."""
+
 
 def check_out(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
     """The format of a copy, before anything is computed.
@@ -144,10 +147,16 @@ def write_copy(
             for split, one in sources.items():
                 publish = publisher.publish_native if one is source else None
                 records.extend(write_split(folder, split, one, publish, compare))
+            publisher.confirm()
 
         return _write_whole(out, lambda made: _in_folder(made, write), size, private=private), records
     parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
-    written = _write_whole(out, lambda made: _write_parts(made, out, kind, parts, name), size, private=private)
+
+    def write_parts(made: Path) -> None:
+        _write_parts(made, out, kind, parts, name)
+        publisher.confirm()
+
+    written = _write_whole(out, write_parts, size, private=private)
     return written, [
         Record(part.split, part.source.file_name(sample) or str(sample), place, part.source is source, "", {})
         for part in parts

@@ -15,8 +15,9 @@ from hpcule.publish.carry import budget_grid, carries, files_of, published_nativ
 from hpcule.publish.collection import Compare, Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
+from hpcule.publish.unchanged import UnchangedSamples
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.read import StoreReader
+from hpcule.store.read import StoreReader, require_unchanged
 from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def export(
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
 
     Raises:
-        StoreError: the store is damaged, the source is another one, `out` holds something, the disk is full.
+        StoreError: the store is damaged, the source is another one, one of them changes during the export, `out` holds
+            something, the disk is full.
         UsageError: the format is unknown or cannot hold the samples, or JPEG is asked for where nothing keeps its file.
         DataError: a sample cannot be read.
     """
@@ -83,6 +85,7 @@ def export(
             raise UsageError(f"{source.name}: images of their own sizes do not go into {kind}: choose another format")
         if jpeg_quality is not None:
             _check_jpeg(jpeg_quality, native and kind == "folder")
+        require_unchanged(vault, reader.manifest)
         require_same_samples(reader.manifest, source)
         publisher, name = _Publisher(reader, source), f"{safe_name(source.name)}-protected"
         written, records = write_copy(
@@ -106,9 +109,11 @@ class _Publisher:
 
     def __init__(self, reader: StoreReader, source: Source) -> None:
         self._reader, self._source = reader, source
+        self._unchanged = UnchangedSamples(reader, source)
         self.largest = 0.0
 
     def publish(self, ids: Ids, clean: Samples) -> Samples:
+        self._unchanged.add(ids, clean)
         published = self._reader.published(ids, clean)
         manifest = self._reader.manifest
         sizes = manifest.budget.spent(np.subtract(published, clean, dtype=np.int32))
@@ -122,6 +127,7 @@ class _Publisher:
         return published
 
     def publish_native(self, sample: int, clean: Native) -> Native:
+        self._unchanged.add_native(sample, clean)
         published = published_native(self._reader, self._source, sample, clean)
         change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
         grid = budget_grid(self._reader, clean)
@@ -138,7 +144,11 @@ class _Publisher:
         return int(epsilon) if grid is None else grid.bound(epsilon)
 
     def publish_recording(self, sample: int, clean: Recording) -> Recording:
+        self._unchanged.check_recording(sample, clean)
         return published_recording(self._reader, sample, clean)
+
+    def confirm(self) -> None:
+        self._unchanged.confirm()
 
 
 def _check_jpeg(quality: int, files: bool) -> None:

@@ -20,7 +20,7 @@ from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
-from hpcule.store.read import StoreReader, load_labels
+from hpcule.store.read import StoreReader, load_labels, require_unchanged
 from hpcule.store.vault import Vault
 
 RECORD = "run/export.csv"
@@ -81,6 +81,7 @@ def revert(
         if reader.manifest.opening.tile_size:
             raise UsageError(f"{vault.path} is of tiles, which cannot be reverted: take the originals")
         kind = check_out(out, None, copy, others)
+        require_unchanged(vault, reader.manifest)
         if originals is not None:
             require_same_samples(reader.manifest, originals)
         reverter = _Reverter(reader, copy, _ids(reader, copy), originals)
@@ -175,6 +176,10 @@ class _Reverter:
     def bound(self, native: Native) -> int:
         """See `Publisher.bound`."""
         return int(self._reader.manifest.epsilon)
+
+    def confirm(self) -> None:
+        """See `Publisher.confirm`: what was taken off was that of an unchanged store."""
+        require_unchanged(self._reader.vault, self._reader.manifest)
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
         """Whether what was written is what the store was made for, as far as can be known."""

@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids, Labels, Samples, Source
@@ -27,7 +26,9 @@ def blocks(source: Source, first: int, count: int) -> Iterator[tuple[Ids, Sample
 
 def shard_digest(samples: Samples, labels: Labels | None) -> bytes:
     """Return the SHA-256 over dtype, shape and bytes of a shard's samples [n, C, H, W] and labels int64 [n]."""
-    return _digest(samples.dtype, samples.shape, [samples], labels)
+    digest = _begun(samples.dtype, samples.shape, labels is not None)
+    digest.update(np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<")).data)
+    return _ended(digest, labels)
 
 
 def combine(digests: Sequence[bytes], shape: tuple[int, int, int], levels: int) -> str:
@@ -38,6 +39,43 @@ def combine(digests: Sequence[bytes], shape: tuple[int, int, int], levels: int) 
     return digest.hexdigest()
 
 
+class Fingerprint:
+    """The fingerprint of samples that pass by in the order of their ids, cut into shards of (first id, count)."""
+
+    def __init__(self, source: Source, ranges: Sequence[tuple[int, int]], *, labelled: bool = True) -> None:
+        """Start with the first sample; labels are those of the source, where it has any and `labelled` says so."""
+        self._source, self._ranges = source, ranges
+        self._labels = source.labels if labelled else None
+        self._digests: list[bytes] = []
+        self._begin()
+
+    def add(self, samples: Samples) -> None:
+        """Take the next samples [n, C, H, W]."""
+        while len(samples):
+            part, samples = samples[: self._missing], samples[self._missing :]
+            self._digest.update(np.ascontiguousarray(part, dtype=self._source.dtype.newbyteorder("<")).data)
+            self._missing -= len(part)
+            if not self._missing:
+                self._end()
+
+    def value(self) -> str:
+        """The fingerprint, once all samples have passed by."""
+        assert len(self._digests) == len(self._ranges), f"{len(self._digests)} of {len(self._ranges)} shards"
+        return combine(self._digests, self._source.shape, self._source.levels)
+
+    def _begin(self) -> None:
+        count = self._missing = self._ranges[len(self._digests)][1]
+        self._digest = _begun(self._source.dtype, (count, *self._source.shape), self._labels is not None)
+
+    def _end(self) -> None:
+        first, count = self._ranges[len(self._digests)]
+        self._digests.append(
+            _ended(self._digest, None if self._labels is None else self._labels[first : first + count])
+        )
+        if len(self._digests) < len(self._ranges):
+            self._begin()
+
+
 def fingerprint(source: Source, ranges: Sequence[tuple[int, int]], *, labelled: bool = True) -> str:
     """Return the fingerprint of a source that is cut into shards of (first id, count); the samples are streamed.
 
@@ -46,12 +84,11 @@ def fingerprint(source: Source, ranges: Sequence[tuple[int, int]], *, labelled: 
         ranges: of the shards.
         labelled: whether labels count.
     """
-    digests = []
+    found = Fingerprint(source, ranges, labelled=labelled)
     for first, count in ranges:
-        labels = source.labels[first : first + count] if labelled and source.labels is not None else None
-        samples = (block for _, block in blocks(source, first, count))
-        digests.append(_digest(source.dtype, (count, *source.shape), samples, labels))
-    return combine(digests, source.shape, source.levels)
+        for _, samples in blocks(source, first, count):
+            found.add(samples)
+    return found.value()
 
 
 def require_same_samples(manifest: Manifest, source: Source) -> None:
@@ -70,19 +107,19 @@ def require_same_samples(manifest: Manifest, source: Source) -> None:
 
 def has_same_samples(manifest: Manifest, source: Source) -> bool:
     """Whether samples, and labels where they count, are those that a store was made for; reads them all."""
-    ranges = [(entry.first, entry.count) for entry in manifest.shards]
-    return fingerprint(source, ranges, labelled=manifest.labelled) == manifest.source.fingerprint
+    return fingerprint(source, shard_ranges(manifest), labelled=manifest.labelled) == manifest.source.fingerprint
 
 
-def _digest(
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    samples: Iterator[Samples] | Sequence[Samples],
-    labels: npt.NDArray[np.int64] | None,
-) -> bytes:
-    digest = hashlib.sha256(f"{dtype.newbyteorder('<').str} {shape} {labels is not None}\n".encode())
-    for block in samples:
-        digest.update(np.ascontiguousarray(block, dtype=dtype.newbyteorder("<")).data)
+def shard_ranges(manifest: Manifest) -> list[tuple[int, int]]:
+    """First id and number of ids of each shard."""
+    return [(entry.first, entry.count) for entry in manifest.shards]
+
+
+def _begun(dtype: np.dtype[Any], shape: tuple[int, ...], labelled: bool) -> hashlib._Hash:
+    return hashlib.sha256(f"{dtype.newbyteorder('<').str} {shape} {labelled}\n".encode())
+
+
+def _ended(digest: hashlib._Hash, labels: Labels | None) -> bytes:
     if labels is not None:
         digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.digest()

@@ -29,7 +29,7 @@ class DamageError(StoreError):
     """A file of a store is not what the manifest says.
 
     Attributes:
-        kind: "missing", "unreadable", "other run", "layout", "ids", "labels" or "group".
+        kind: "missing", "unreadable", "checksum", "other run", "layout", "ids", "labels" or "group".
         path: the file.
         message: what is wrong with it, without its name.
     """

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids
 from hpcule.data.sources.array import Array
+from hpcule.store.files import sha256_file
 from hpcule.store.hdf5 import DamageError, as_damage, dataset, open_file
 from hpcule.store.manifest import Manifest, ShardEntry, read_manifest
 from hpcule.store.rows import MappedRows
@@ -78,6 +79,21 @@ def load_shared(vault: Vault, manifest: Manifest) -> Array:
     with open_file(vault, manifest.shared.file, manifest.run_key) as file, as_damage(path):
         found: Array = dataset(file, "delta", (manifest.groups, *manifest.sample_shape), manifest.delta_dtype)[()]
     return found
+
+
+def require_unchanged(vault: Vault, manifest: Manifest) -> None:
+    """Check that the files of a complete store are byte for byte those that the manifest names.
+
+    Raises:
+        StoreError: one is missing, cannot be read, or was changed.
+    """
+    for entry in manifest.files:
+        path = vault.path / entry.file
+        with as_damage(path):
+            changed = path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256
+        if changed:
+            message = "SHA-256 differs: bytes have changed since it was written; restore it from a copy"
+            raise DamageError("checksum", path, message)
 
 
 class StoreReader:

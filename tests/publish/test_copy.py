@@ -44,6 +44,9 @@ class Watcher:
     def bound(self, native):
         return 0
 
+    def confirm(self):
+        assert self.seen
+
 
 @pytest.fixture
 def _open_mask():

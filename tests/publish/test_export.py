@@ -274,13 +274,14 @@ def test_a_damaged_shard_ends_the_export_and_nothing_is_left(make_source, make_s
 
 
 @pytest.mark.parametrize("settings", KINDS)
-def test_the_budget_is_checked_on_what_is_published(make_source, make_store, tmp_path, settings):
+def test_the_budget_is_checked_on_what_is_published(make_source, make_store, sign_again, tmp_path, settings):
     source = make_source()
     source.samples[:] = 128
     store, manifest, *_ = make_store(source, **settings)
     file = "shared.h5" if manifest.shared else manifest.shards[1].file
     with h5py.File(store / file, "r+") as opened:
         opened["delta"][0] = 9 if manifest.norm == "linf" else 100
+    sign_again(store, manifest, file)
     with pytest.raises(StoreError, match=r"sample \d+ is changed by .* levels \(L.*\), .* are allowed"):
         export(Vault(store), source, tmp_path / "out")
 
