@@ -66,9 +66,7 @@ def print_export(options: argparse.Namespace, summary: ExportSummary, digest: st
     from hpcule.publish.hashes import EXPORTED
     from hpcule.publish.revert import RECORD
 
-    print(
-        f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change {summary.largest:g} levels)."
-    )
+    print(f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change: {summary.change}).")
     for split, count in summary.copied.items():
         how = "copied, JPEG files encoded again" if options.jpeg_quality else "copied unchanged"
         print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")

@@ -57,7 +57,8 @@ def check_task(config: CraftConfig, source: Source) -> None:
     Raises:
         DataError: the method is for images and these are recordings or the other way round; it needs labels and the
             source has none, or a single class.
-        UsageError: a budget beyond the source's grid, or tiles of a method that bounds whole images.
+        UsageError: a budget beyond the source's grid, or tiles, DICOM or NIfTI files for a method that bounds whole
+            images.
     """
     facts = find(config.method.name).facts
     kind = "images" if source.rate is None else "audio"
@@ -72,8 +73,12 @@ def check_task(config: CraftConfig, source: Source) -> None:
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {BUDGETS}")
     budget = find(config.method.name).budget(config.method, source.shape, source.levels)
-    if isinstance(source, Tiles) and (budget.norm != "linf" or budget.free_pixels):
-        raise UsageError(f"tile_size: {config.method.name} has a budget of whole images, not of values: leave it out")
+    if budget.norm != "linf" or budget.free_pixels:
+        of_images = f"{config.method.name} has a budget of whole images, not of values"
+        if isinstance(source, Tiles):
+            raise UsageError(f"tile_size: {of_images}: leave it out")
+        if source.kind in ("dicom", "nifti"):
+            raise UsageError(f"{of_images}, which cannot be published as {source.kind}: choose another method")
     longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
     if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {LENGTHS}")

@@ -155,7 +155,8 @@ def export(
         key: where the key of an encrypted store is.
 
     Returns:
-        What was written: `path`, `format`, `protected`, `copied`, `largest` (change in levels), `bytes`, `records`.
+        What was written: `path`, `format`, `protected`, `copied`, `bytes`, `records`, and the `largest` change, which
+        `change` gives with its unit.
 
     Raises:
         StoreError: the store is damaged or made for other samples, or `out` holds something.

@@ -12,6 +12,7 @@ import numpy as np
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.publish.carry import budget_grid, carries, files_of, published_native, published_recording
+from hpcule.publish.change import LargestChange
 from hpcule.publish.collection import Compare, Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
@@ -33,7 +34,8 @@ class ExportSummary:
         format: one of `hpcule.publish.copy.FORMATS`.
         protected: number of protected samples, or of images where those are tiles.
         copied: number of samples by split that were copied unchanged.
-        largest: the largest change of a sample, in levels and in the store's norm.
+        largest: the largest change of a sample, in the unit of the store's budget.
+        change: the same for people, with its unit.
         bytes: size of all files.
         records: what became of each file, where the copy is of files.
     """
@@ -43,6 +45,7 @@ class ExportSummary:
     protected: int
     copied: dict[str, int]
     largest: float
+    change: str
     bytes: int
     records: list[Record]
 
@@ -100,8 +103,8 @@ def export(
             jpeg_quality=jpeg_quality,
             dicom_tags=dicom_tags,
         )
-    copied = {name: len(other) for name, other in others.items()}
-    return ExportSummary(out.absolute(), kind, len(files), copied, publisher.largest, written, records)
+    copied, largest = {name: len(other) for name, other in others.items()}, publisher.largest
+    return ExportSummary(out.absolute(), kind, len(files), copied, largest.size, str(largest), written, records)
 
 
 class _Publisher:
@@ -110,20 +113,23 @@ class _Publisher:
     def __init__(self, reader: StoreReader, source: Source) -> None:
         self._reader, self._source = reader, source
         self._unchanged = UnchangedSamples(reader, source)
-        self.largest = 0.0
+        manifest = reader.manifest
+        in_stored = manifest.config.get("budget_unit") == "stored"
+        self.largest = LargestChange(manifest.budget, manifest.levels, in_stored=in_stored)
 
     def publish(self, ids: Ids, clean: Samples) -> Samples:
         self._unchanged.add(ids, clean)
         published = self._reader.published(ids, clean)
         manifest = self._reader.manifest
-        sizes = manifest.budget.spent(np.subtract(published, clean, dtype=np.int32))
+        changes = np.subtract(published, clean, dtype=np.int32)
+        sizes = manifest.budget.spent(changes)
         worst = int(sizes.argmax())
         if sizes[worst] > manifest.epsilon:
             raise StoreError(
                 f"store {self._reader.path}: sample {ids[worst]} is {manifest.budget.exceeded(sizes[worst])}; "
                 "`hpcule verify` says more"
             )
-        self.largest = max(self.largest, float(sizes[worst]))
+        self.largest.add(float(sizes[worst]), float(np.abs(changes).max()))
         return published
 
     def publish_native(self, sample: int, clean: Native) -> Native:
@@ -132,10 +138,12 @@ class _Publisher:
         change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
         grid = budget_grid(self._reader, clean)
         if change > self.bound(clean):
+            unit = "levels" if grid is None else "stored values"
             raise StoreError(
-                f"store {self._reader.path}: sample {sample} would change by {change} levels; `hpcule verify` says more"
+                f"store {self._reader.path}: sample {sample} would change by {change} {unit}; `hpcule verify` says more"
             )
-        self.largest = max(self.largest, change / abs(grid.unit) if grid is not None and change else float(change))
+        levels = change / abs(grid.unit) if grid is not None and change else float(change)
+        self.largest.add(levels, levels, None if grid is None else change)
         return published
 
     def bound(self, native: Native) -> int:

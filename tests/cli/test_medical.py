@@ -68,6 +68,15 @@ def test_a_file_that_cannot_be_decoded_is_an_error_unless_it_is_left_out(run, cl
         assert path.name == "config.yaml" or path.is_dir() or b"mustermann" not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("method", ["lsp", "ops", "em-ops"])
+def test_what_could_not_be_published_is_not_crafted(run, clinic, tmp_path, method):
+    code, _, said = run("craft", method, "--data", clinic, "--out", tmp_path / "store", *SETTINGS)
+    assert code == 2
+    assert f"{method} has a budget of whole images" in said
+    assert "cannot be published as dicom" in said
+    assert not (tmp_path / "store").exists()
+
+
 def test_keep_keeps_names(run, clinic, tmp_path):
     store, copy = tmp_path / "store", tmp_path / "copy"
     done(run("craft", "pil", "--preset", "smoke", "--data", clinic, "--out", store, *SETTINGS))
