@@ -16,6 +16,7 @@ from hpcule.craft.table import configure
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.evaluation.bench import Bench, Report
 from hpcule.store import checkpoint
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -98,7 +99,13 @@ def measure_toys(measure, config, store, out, world, stop=None):
             raise KeyboardInterrupt
 
     reader = store if isinstance(store, StoreReader) else StoreReader(Vault(store))
-    return measure(config, reader, ToySource(120), ToySource(60, seed=1), out, world, report), told
+    return measure(config, toy_bench(reader, out, world, report)), told
+
+
+def toy_bench(store: StoreReader, out: Path, world: World | None = None, report: Report = lambda *done: None) -> Bench:
+    """A store of toys and what it is measured with."""
+    source, test = ToySource(120), ToySource(60, seed=1)
+    return Bench(store=store, source=source, test=test, out=out, world=world or alone(), report=report)
 
 
 def craft(method: Method, *, stop_after: int | None = None) -> Outcome:

@@ -11,12 +11,10 @@ from hpcule.cli.evaluate import SUITE_NAMES, SUITES_HELP, evaluate_config
 from hpcule.cli.options import Verbs, add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
 
 if TYPE_CHECKING:
-    from hpcule.data.source import Source
     from hpcule.evaluation.comparison import Comparison
     from hpcule.evaluation.pictures import Pictures
     from hpcule.evaluation.results import Results
     from hpcule.evaluation.suites import EvaluateConfig
-    from hpcule.store.read import StoreReader
     from hpcule.world.group import World
 
 
@@ -37,9 +35,12 @@ def add_to(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate the stores with the same controls, and compare them."""
     from hpcule.cli.opened import stores_and_data
+    from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError
     from hpcule.data.left_out import left_out_notice
+    from hpcule.evaluation.bench import Setup
+    from hpcule.evaluation.comparison import compare_stores
 
     check_figures(options)
     stores, source, test = stores_and_data(options.stores, options)
@@ -49,28 +50,24 @@ def run(options: argparse.Namespace) -> None:
     config = evaluate_config(options, source)
 
     def work(world: World) -> None:
-        compare_and_report(options, config, named, source, test, world)
+        with Progress(shown=world.leads) as progress:
+            setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
+            results, each = compare_stores(config, named, setup)
+        if world.leads:
+            _report(options, config, results, each)
 
     run_or_submit(options, "compare", work, config.world, options.stores, left_out_notice(source, test))
 
 
-def compare_and_report(
+def _report(
     options: argparse.Namespace,
     config: EvaluateConfig,
-    stores: Mapping[str, StoreReader],
-    source: Source,
-    test: Source,
-    world: World,
+    results: Comparison,
+    each: Mapping[str, tuple[Results, Pictures]],
 ) -> None:
-    """Train the victims; rank 0 prints the table and writes the comparison, and the report of every store."""
-    from hpcule.cli.progress import Progress
-    from hpcule.evaluation.comparison import compare_stores
+    """Write the comparison, its figures and the report of every store, and print the table."""
     from hpcule.report.comparison import print_comparison
 
-    with Progress(shown=world.leads) as progress:
-        results, each = compare_stores(config, stores, source, test, options.out / "cells", world, progress.update)
-    if not world.leads:
-        return
     write_comparison_files(options.out, config, results, each)
     if options.figures:
         from hpcule.report.canvas import write_figures

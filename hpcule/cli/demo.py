@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from hpcule.cli.options import Verbs, add_json, add_out
+from hpcule.cli.options import Verbs, add_json, add_out, tell
 from hpcule.config.errors import StoreError
 
 CRAFT = ["image_size=32", "method.epsilon=16", "world.threads=1"]
@@ -61,8 +61,12 @@ def _demo(
     test: Source,
     world: World,
 ) -> None:
-    from hpcule.cli.evaluate import evaluate_and_report
+    from hpcule.cli.progress import Progress
     from hpcule.craft.run import craft
+    from hpcule.evaluation.bench import Bench
+    from hpcule.evaluation.evaluate import evaluate
+    from hpcule.report.protection import write_evaluation
+    from hpcule.report.table import print_results
     from hpcule.store.read import StoreReader
     from hpcule.store.verify import verify
     from hpcule.world.signals import StopFlag
@@ -77,5 +81,11 @@ def _demo(
     if problems:
         raise StoreError(f"{vault.path}: {problems[0]}; remove {options.out} and run the demo again")
     say("2. Verified: every byte, every id, the budget. Now 9 victims: 3 seeds each on clean, noisy, protected images")
-    evaluate_and_report(options, evaluate_config, StoreReader(vault), source, test, world)
+    with Progress(shown=world.leads) as progress:
+        store = StoreReader(vault)
+        bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=progress.update)
+        results, pictures = evaluate(evaluate_config, bench)
+    if world.leads:
+        write_evaluation(options.out, evaluate_config, results, pictures)
+        tell(options, results, lambda: print_results(results))
     say(f"Next: hpcule export {vault.path} --data digits --out published --format folder   (the copy to publish)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,7 @@ from hpcule.cli.options import Verbs, add_access, add_data, add_figures, add_out
 
 if TYPE_CHECKING:
     from hpcule.data.source import Source
-    from hpcule.evaluation.results import Results
     from hpcule.evaluation.suites import EvaluateConfig
-    from hpcule.report.probes import ProbeResults
-    from hpcule.store.read import StoreReader
     from hpcule.world.group import World
 
 SUITE_NAMES = ("quick", "standard", "full")
@@ -49,17 +45,28 @@ def add_to(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train the victims on DATA as STORE protects it and on the controls, and report."""
     from hpcule.cli.opened import store_and_data
+    from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.data.left_out import left_out_notice
+    from hpcule.evaluation.bench import Bench
+    from hpcule.evaluation.evaluate import evaluate
     from hpcule.report.probes import read_probes
+    from hpcule.report.protection import write_evaluation
+    from hpcule.report.table import print_results
 
     check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
     def work(world: World) -> None:
-        results = evaluate_and_report(options, config, store, source, test, world, measures)
-        if results is not None and options.figures:
+        with Progress(shown=world.leads) as progress:
+            bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=progress.update)
+            results, pictures = evaluate(config, bench)
+        if not world.leads:
+            return
+        write_evaluation(options.out, config, results, pictures, measures)
+        tell(options, results, lambda: print_results(results))
+        if options.figures:
             from hpcule.report.canvas import write_figures
             from hpcule.report.figures import evaluation_figures
 
@@ -75,27 +82,3 @@ def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConf
 
     file = load_yaml(options.config) if options.config else {}
     return build_config(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
-
-
-def evaluate_and_report(
-    options: argparse.Namespace,
-    config: EvaluateConfig,
-    store: StoreReader,
-    source: Source,
-    test: Source,
-    world: World,
-    measures: Sequence[ProbeResults] = (),
-) -> Results | None:
-    """Train the victims; rank 0 prints the table, writes the report and returns the results, other ranks None."""
-    from hpcule.cli.progress import Progress
-    from hpcule.evaluation.evaluate import evaluate
-    from hpcule.report.protection import write_evaluation
-    from hpcule.report.table import print_results
-
-    with Progress(shown=world.leads) as progress:
-        results, pictures = evaluate(config, store, source, test, options.out / "cells", world, progress.update)
-    if not world.leads:
-        return None
-    write_evaluation(options.out, config, results, pictures, measures)
-    tell(options, results, lambda: print_results(results))
-    return results

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpcule.cli.options import Verbs, add_access, add_data, add_out, add_run, add_test, tell
 
 if TYPE_CHECKING:
-    from hpcule.data.source import Source
+    from hpcule.evaluation.bench import Bench
     from hpcule.probes.networks import NetworksConfig
-    from hpcule.store.read import StoreReader
     from hpcule.world.group import World
 
 
 _Config = TypeVar("_Config", bound="NetworksConfig")
-_Report = Callable[[str, int, int], None]
 
 
 def add_to(verbs: Verbs) -> None:
@@ -65,7 +63,7 @@ def _probe(
     options: argparse.Namespace,
     name: str,
     config_class: type[_Config],
-    measure: Callable[[_Config, StoreReader, Source, Source, Path, World, _Report], dict[str, Any]],
+    measure: Callable[[_Config, Bench], dict[str, Any]],
     show: Callable[[dict[str, Any]], None],
     write: Callable[[dict[str, Any], Path], None],
 ) -> None:
@@ -75,7 +73,7 @@ def _probe(
         options: those of the verb.
         name: the verb's.
         config_class: the class of its configuration.
-        measure: called with configuration, store, source, test set, output folder, world and progress.
+        measure: called with the configuration and the bench.
         show: prints results.
         write: writes the report to a path.
     """
@@ -84,6 +82,7 @@ def _probe(
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree, with_overrides
     from hpcule.data.left_out import left_out_notice
+    from hpcule.evaluation.bench import Bench
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     file = load_yaml(options.config) if options.config else {}
@@ -92,7 +91,8 @@ def _probe(
 
     def work(world: World) -> None:
         with Progress(shown=world.leads) as progress:
-            results = measure(config, store, source, test, options.out, world, progress.update)
+            bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=progress.update)
+            results = measure(config, bench)
         if not world.leads:
             return
         private_directory(options.out)

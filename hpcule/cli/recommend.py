@@ -53,15 +53,15 @@ def _recommend(
     from hpcule.cli.compare import write_comparison_files
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
+    from hpcule.evaluation.bench import Setup
     from hpcule.evaluation.recommend import advice, recommend
     from hpcule.report.comparison import print_comparison
 
     for line in usable()[1] if world.leads else ():
         print(f"hpcule: {line}", file=sys.stderr)
     with Progress(shown=world.leads) as progress:
-        tournament, compared, each = recommend(
-            config, options.budget, options.data, source, test, options.out, world, progress.update
-        )
+        setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
+        tournament, compared, each = recommend(config, options.budget, options.data, setup)
     if not world.leads:
         return
     notes = advice(tournament, options.data)

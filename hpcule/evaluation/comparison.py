@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal, NotRequired, TypedDict
 
 from hpcule.config.version import __version__
-from hpcule.data.source import Source
+from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import DataFacts, Results, left, victims, whole_recipes, worst_recipe
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
-from hpcule.world.group import World
-
-Report = Callable[[str, int, int], None]
 
 
 class Measure(TypedDict):
@@ -60,37 +56,20 @@ class Comparison(TypedDict):
 
 
 def compare_stores(
-    config: EvaluateConfig,
-    stores: Mapping[str, StoreReader],
-    source: Source,
-    test: Source,
-    folder: Path,
-    world: World,
-    report: Report,
+    config: EvaluateConfig, stores: Mapping[str, StoreReader], setup: Setup
 ) -> tuple[Comparison, dict[str, tuple[Results, Pictures]]]:
     """Evaluate all stores, with the same clean controls; what they have come to, and the results of each.
 
     Args:
         config: recipes, seeds, and the victim's own settings.
         stores: complete ones, by name.
-        source: the clean samples that all of them were made for, labelled.
-        test: clean test samples of the same task.
-        folder: of the victims' results, which all stores share.
-        world: its ranks share out the victims.
-        report: called with what is being trained, and how much of it is done and in all.
+        setup: the victims' results go to its folder `cells`, which all stores share.
 
     Raises:
         HpculeError: as `evaluate`.
     """
-    evaluated = {}
-    for name, store in stores.items():
-        evaluated[name] = evaluate(config, store, source, test, folder, world, prefixed(name, report))
+    evaluated = {name: evaluate(config, setup.bench(name, store)) for name, store in stores.items()}
     return summarise_stores({name: results for name, (results, _) in evaluated.items()}), evaluated
-
-
-def prefixed(name: str, report: Report) -> Report:
-    """Report with a store's name before what is being done."""
-    return lambda label, done, total: report(f"{name}: {label}", done, total)
 
 
 def summarise_stores(evaluated: Mapping[str, Results]) -> Comparison:

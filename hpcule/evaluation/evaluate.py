@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from hpcule.craft.measured import measured_sentences
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
+from hpcule.evaluation.bench import Bench
 from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
@@ -36,34 +36,21 @@ from hpcule.store.read import StoreReader
 from hpcule.victim.kinds import TITLES, Kind
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training_data import TrainingData
-from hpcule.world.group import World
 
 
-def evaluate(
-    config: EvaluateConfig,
-    store: StoreReader,
-    source: Source,
-    test: Source,
-    folder: Path,
-    world: World,
-    report: Callable[[str, int, int], None],
-) -> tuple[Results, Pictures]:
+def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[Results, Pictures]:
     """Train every victim of the configuration that has not been, and put the results together.
 
     Args:
         config: recipes, seeds, and the victim's own settings.
-        store: a complete store.
-        source: the clean samples that it was made for, labelled.
-        test: clean test samples of the same task.
-        folder: of the victims' results; those that it holds are not trained again.
-        world: its ranks share out the victims.
-        report: called with what is being trained, and how many of this rank's epochs are done and in all.
+        bench: the victims' results go to its folder `cells`; those that are there are not trained again.
 
     Raises:
         DataError: there are no labels to train victims with.
         UsageError: more samples asked for than there are, or a recipe that is for images.
         StoreError: the store was made for other samples, or a victim's file is damaged.
     """
+    store, source, test, world = bench.store, bench.source, bench.test, bench.world
     if source.rate is not None and set(config.recipes) != {Recipe()}:
         names = [recipe.name for recipe in config.recipes]
         raise UsageError(f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]")
@@ -78,7 +65,7 @@ def evaluate(
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
     cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(r) for seed in config.seeds]
-    trained = Matrix(task, folder).train(cells, world, report)
+    trained = Matrix(task, bench.out / "cells").train(cells, world, bench.report)
     recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
     if source.rate is None:

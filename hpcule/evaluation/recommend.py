@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, TypedDict
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
@@ -16,9 +15,9 @@ from hpcule.craft.method import Step
 from hpcule.craft.run import craft
 from hpcule.craft.table import METHODS, configure, usable
 from hpcule.data.opening import Opening
-from hpcule.data.source import Source
 from hpcule.data.subset import at_most
-from hpcule.evaluation.comparison import Comparison, Report, prefixed, protects, summarise_stores
+from hpcule.evaluation.bench import Setup, prefixed
+from hpcule.evaluation.comparison import Comparison, protects, summarise_stores
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import Results
@@ -94,11 +93,7 @@ def recommend(
     config: RecommendConfig,
     minutes: float,
     data: str,
-    source: Source,
-    test: Source,
-    out: Path,
-    world: World,
-    report: Report,
+    setup: Setup,
 ) -> tuple[Tournament, Comparison, dict[str, tuple[Results, Pictures]]]:
     """Craft and evaluate one method after the other until the time is spent.
 
@@ -109,18 +104,17 @@ def recommend(
         config: who takes part, and how they are measured.
         minutes: the budget.
         data: how the source is called on the command line.
-        source: all clean samples, labelled, opened as the configuration says.
-        test: clean test samples of the same task.
-        out: the stores go to its folder `stores`, the victims' results to `cells`.
-        world: its ranks craft together, and share out the victims.
-        report: called with what is being done, and how much of it is done and in all.
+        setup: all clean samples, opened as the configuration says; the stores go to its folder `stores`, the victims'
+            results to `cells`.
 
     Raises:
         DataError: no method can take these samples.
         StoppedError: stopped by a signal.
     """
     end = time.monotonic() + 60 * minutes
-    samples, subset = at_most(source, config.samples)
+    samples, subset = at_most(setup.source, config.samples)
+    setup = replace(setup, source=samples)
+    world = setup.world
     opening = replace(config.opening, subset=subset)
     evaluated: dict[str, tuple[Results, Pictures]] = {}
     refused: dict[str, str] = {}
@@ -128,15 +122,14 @@ def recommend(
     while waiting and not _any(bool(stop), world):
         name = waiting[0]
         try:
-            _craft(config, name, data, opening, samples, out / "stores" / name, world, stop, report)
+            _craft(config, name, data, opening, setup, stop)
         except (DataError, UsageError) as error:
             refused[waiting.pop(0)] = str(error)
             continue
         except StoppedError:
             break
-        began, store = time.monotonic(), StoreReader(Vault(out / "stores" / name))
-        tell = prefixed(name, report)
-        evaluated[name] = evaluate(config.evaluation(), store, samples, test, out / "cells", world, tell)
+        began, store = time.monotonic(), StoreReader(_vault(setup, name))
+        evaluated[name] = evaluate(config.evaluation(), setup.bench(name, store))
         longest = max(longest, *world.maximum([time.monotonic() - began]))
         stop.end = end - longest
         waiting.pop(0)
@@ -155,25 +148,19 @@ def recommend(
     return tournament, compared, evaluated
 
 
-def _craft(
-    config: RecommendConfig,
-    name: str,
-    data: str,
-    opening: Opening,
-    samples: Source,
-    store: Path,
-    world: World,
-    stop: Deadline,
-    report: Report,
-) -> None:
+def _craft(config: RecommendConfig, name: str, data: str, opening: Opening, setup: Setup, stop: Deadline) -> None:
     file = {"world": to_tree(config.world), **to_tree(opening)}
     settings: CraftConfig = configure(name, data, preset=config.preset, file=file, overrides=[])
-    tell = prefixed(name, report)
+    tell = prefixed(name, setup.report)
 
     def progress(step: Step) -> None:
         tell(step.stage, step.done, step.total)
 
-    craft(settings, samples, Vault(store), world, stop, resume=True, report=progress)
+    craft(settings, setup.source, _vault(setup, name), setup.world, stop, resume=True, report=progress)
+
+
+def _vault(setup: Setup, name: str) -> Vault:
+    return Vault(setup.out / "stores" / name)
 
 
 def _any(flag: bool, world: World) -> bool:

@@ -156,6 +156,7 @@ def _here(
 ) -> None:
     from hpcule.config.tree import build_config, merged
     from hpcule.data.check import check_same_task
+    from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate as run
     from hpcule.evaluation.suites import EvaluateConfig
     from hpcule.evaluation.suites import suite as of_suite
@@ -169,7 +170,9 @@ def _here(
         check_same_task(source, clean_test)
         config = build_config(EvaluateConfig, merged(of_suite(suite, source), tree))
         with one_worker(config.world) as world:
-            results, pictures = run(config, reader, source, clean_test, out / "cells", world, note_progress(progress))
+            report = note_progress(progress)
+            bench = Bench(store=reader, source=source, test=clean_test, out=out, world=world, report=report)
+            results, pictures = run(config, bench)
         write_evaluation(out, config, results, pictures)
 
 

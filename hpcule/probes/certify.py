@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -14,19 +13,16 @@ from torch import nn
 
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
-from hpcule.data.source import Source
+from hpcule.evaluation.bench import Bench
 from hpcule.measure.certificate import certified_bounds as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
-from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report, TrainedNetwork
-from hpcule.store.read import StoreReader
+from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwork
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
-from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
-from hpcule.world.group import World
 from hpcule.world.keyed import key
 
 Drawn = dict[Kind, list[float]]
@@ -72,51 +68,40 @@ class CertifyConfig(NetworksConfig):
             )
 
 
-def _accuracies(config: CertifyConfig, networks: Networks, out: Path, world: World, report: Report) -> Drawn:
+def _accuracies(config: CertifyConfig, networks: Networks) -> Drawn:
     """Accuracy of every draw by number, the missing ones drawn now, spread over the ranks."""
+    bench = networks.bench
     blocks = range(-(-config.draws // BLOCK))
     noise = digest(config.deviation)
     items = {(basis, block): f"{networks.names[basis]}-{noise}-{block:05}" for basis in BASES for block in blocks}
-    load = cache(lambda basis: networks.load(basis, networks.epochs[-1], world.device))
+    load = cache(lambda basis: networks.load(basis, networks.epochs[-1]))
 
     def draw(item: tuple[Kind, int], number: int, count: int) -> Draws:
         basis, block = item
-        report("draws", number, count)
+        bench.report("draws", number, count)
         numbers = range(block * BLOCK, (block + 1) * BLOCK)
-        correct = tuple(_draw(config, load(basis), networks.test, number, world) for number in numbers)
-        report("draws", number + 1, count)
+        correct = tuple(_draw(config, load(basis), networks, number) for number in numbers)
+        bench.report("draws", number + 1, count)
         return Draws(correct)
 
-    found = Kept.of(out / "draws", Draws).complete(items, world, draw)
+    found = Kept.of(bench.out / "draws", Draws).complete(items, bench.world, draw)
     drawn = {basis: [n for block in blocks for n in found[basis, block].correct] for basis in BASES}
     return {basis: [n / len(networks.test) for n in drawn[basis][: config.draws]] for basis in BASES}
 
 
-def _draw(config: CertifyConfig, network: nn.Module, test: Published, number: int, world: World) -> int:
+def _draw(config: CertifyConfig, network: nn.Module, networks: Networks, number: int) -> int:
     """Correct answers with the noise of this number, which is the same for all networks."""
+    device = networks.bench.world.device
     with moved(config.deviation, key(config.seed, "certificate", number) % 2**63)(network):
-        return recognised(network, test, world.device, fast=is_fast(config.victim, world.device))
+        return recognised(network, networks.test, device, fast=is_fast(config.victim, device))
 
 
-def certify(
-    config: CertifyConfig,
-    store: StoreReader,
-    source: Source,
-    test: Source,
-    out: Path,
-    world: World,
-    report: Report,
-) -> dict[str, Any]:
+def certify(config: CertifyConfig, bench: Bench) -> dict[str, Any]:
     """Train on protected and on clean samples, draw noise on the weights of both, and bound what is learnt.
 
     Args:
         config: what is certified.
-        store: complete.
-        source: the clean samples that it was made for, labelled.
-        test: clean test samples of the same task, labelled.
-        out: `networks` and `draws` go there; what it holds is not made again.
-        world: its ranks share out networks and draws.
-        report: called with what is being done, and how much of this rank's is done and in all.
+        bench: `networks` and `draws` go to its folder.
 
     Returns:
         The content of results.json.
@@ -126,9 +111,9 @@ def certify(
         StoreError: the store was made for other samples, or a file is damaged.
         UsageError: settings that the samples do not allow.
     """
-    networks = Networks(config, 1, store, source, test, out)
-    centres = networks.train(world, report)
-    accuracies = _accuracies(config, networks, out, world, report)
+    networks = Networks(config, 1, bench)
+    centres = networks.train()
+    accuracies = _accuracies(config, networks)
     return {
         **networks.facts("certify", centres),
         **{basis: _certified(config, centres[basis], accuracies[basis]) for basis in BASES},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
-from hpcule.data.source import Source
+from hpcule.evaluation.bench import Bench
 from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
@@ -35,11 +34,9 @@ from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
-from hpcule.world.group import World
 
 BASES: tuple[Kind, ...] = ("clean", "protected")
 """Kinds of training set of the two networks."""
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +67,7 @@ class Networks:
     """One network a basis, of the same recipe and seed.
 
     Attributes:
+        bench: the store that the protected network's samples come from, and what it is measured with.
         names: of the bases' files: digests of all that a network depends on.
         epochs: after which weights are kept, counted from 1.
         data: what is trained on, before it is published.
@@ -77,17 +75,8 @@ class Networks:
         test: clean test samples.
     """
 
-    def __init__(
-        self,
-        config: NetworksConfig,
-        probes: int,
-        store: StoreReader,
-        source: Source,
-        test: Source,
-        out: Path,
-        withhold: float = 0.0,
-    ) -> None:
-        """Take what the folder `networks` of `out` holds; weights are kept after `probes` epochs, evenly spread.
+    def __init__(self, config: NetworksConfig, probes: int, bench: Bench, withhold: float = 0.0) -> None:
+        """Take what the folder `networks` of the bench holds; weights are kept after `probes` epochs, evenly spread.
 
         Of every class the share `withhold` is not trained on.
 
@@ -100,6 +89,7 @@ class Networks:
             raise UsageError(
                 f"victim.countermeasures={own[0]}: these networks learn as a whole, from one kind of samples"
             )
+        source, test = bench.source, bench.test
         if source.labels is None or test.labels is None:
             raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
         self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
@@ -108,38 +98,41 @@ class Networks:
         self.test = Published(test, resident=self.data.resident)
         last = TrainingSchedule.of(config.victim, len(self.data.ids)).epochs
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
-        self._config, self._store, self._chance = config, store, chance_level(test.labels)
-        self._folder = out / "networks"
-        seen = Fingerprints.of(store, self.data, test)
+        self.bench = bench
+        self._config, self._chance = config, chance_level(test.labels)
+        self._folder = bench.out / "networks"
+        seen = Fingerprints.of(bench.store, self.data, test)
         self.names = {basis: digest(self._job(basis).key(seen), self.epochs) for basis in BASES}
 
     def facts(self, kind: str, trained: Mapping[Kind, TrainedNetwork]) -> dict[str, Any]:
         """What results.json of every measure on these networks begins with."""
-        source, manifest = self.data.source, self._store.manifest
+        store = self.bench.store
+        manifest = store.manifest
         numbers = {"train": len(self.data.ids), "test": len(self.test), "chance": self._chance}
         return {
             "kind": kind,
             "hpcule": __version__,
             "status": "done" if has_learnt(trained["clean"].last, self._chance) else "invalid",
-            "data": {"name": source.name, **numbers},
+            "data": {"name": self.bench.source.name, **numbers},
             "method": manifest.method,
-            "store": sha256_file(self._store.path / MANIFEST),
+            "store": sha256_file(store.path / MANIFEST),
             "reduced": manifest.reduced,
             "settings": {**to_tree(self._config), "world": None},
         }
 
-    def train(self, world: World, report: Report) -> dict[Kind, TrainedNetwork]:
+    def train(self) -> dict[Kind, TrainedNetwork]:
         """Train those that are not there, a rank each, and return what they reached.
 
         Raises:
             StoreError: the store was made for other samples, or a file is damaged.
         """
+        world, store = self.bench.world, self.bench.store
         if world.leads:
-            require_same_samples(self._store.manifest, self.data.source)
+            require_same_samples(store.manifest, self.data.source)
 
         def train(basis: Kind, number: int, count: int) -> TrainedNetwork:
             def progress(done: int, total: int) -> None:
-                report(f"network, {basis}", number * total + done, count * total)
+                self.bench.report(f"network, {basis}", number * total + done, count * total)
 
             def keep(epoch: int, network: nn.Module) -> None:
                 if epoch in self.epochs:
@@ -149,7 +142,7 @@ class Networks:
                     write_atomically(self._weights(basis, epoch), buffer.getvalue())
 
             job = self._job(basis)
-            result = job.train(self.data, self._store, self.test, world.alone(), progress, keep)[1]
+            result = job.train(self.data, store, self.test, world.alone(), progress, keep)[1]
             return TrainedNetwork(result.last.test, result.last.train, result.seconds)
 
         return Kept.of(self._folder, TrainedNetwork).complete(
@@ -158,14 +151,15 @@ class Networks:
 
     def publish(self, basis: Kind) -> Publish:
         """What becomes of a clean sample there."""
-        return publisher(basis, self._store, self._config.seed, self.data.source)
+        return publisher(basis, self.bench.store, self._config.seed, self.data.source)
 
-    def load(self, basis: Kind, epoch: int, device: torch.device) -> nn.Module:
+    def load(self, basis: Kind, epoch: int) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.
 
         Raises:
             StoreError: its file is damaged.
         """
+        device = self.bench.world.device
         network = build_network(self._config.victim, self.data.source, self._config.seed, device)
         path = self._weights(basis, epoch)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +12,15 @@ import torch
 
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
-from hpcule.data.source import Source
+from hpcule.evaluation.bench import Bench
 from hpcule.measure.recovery import Batch, recover
-from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report
-from hpcule.store.read import StoreReader
+from hpcule.probes.networks import BASES, Networks, NetworksConfig
 from hpcule.victim.job import VictimJob
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
 from hpcule.victim.training_schedule import TrainingSchedule
-from hpcule.world.group import World
 from hpcule.world.keyed import key, order
 
 Attack = tuple[Kind, float] | Literal["scratch"]
@@ -61,25 +58,12 @@ class RecoveryConfig(NetworksConfig):
             raise ValueError("etas=[]: at least one")
 
 
-def measure_recovery(
-    config: RecoveryConfig,
-    store: StoreReader,
-    source: Source,
-    test: Source,
-    out: Path,
-    world: World,
-    report: Report,
-) -> dict[str, Any]:
+def measure_recovery(config: RecoveryConfig, bench: Bench) -> dict[str, Any]:
     """Train on protected and on clean samples, and let each network learn from withheld clean ones.
 
     Args:
         config: what the attacker has.
-        store: complete.
-        source: the clean samples that it was made for, labelled.
-        test: clean test samples of the same task, labelled.
-        out: `networks` and `recovered` go there; what it holds is not made again.
-        world: its ranks share out networks and attacks.
-        report: called with what is being done, and how much of this rank's is done and in all.
+        bench: `networks` and `recovered` go to its folder.
 
     Returns:
         The content of results.json.
@@ -89,24 +73,24 @@ def measure_recovery(
         StoreError: the store was made for other samples, or a file is damaged.
         UsageError: settings that the samples do not allow.
     """
-    networks = Networks(config, 1, store, source, test, out, withhold=config.share)
-    trained = networks.train(world, report)
+    networks = Networks(config, 1, bench, withhold=config.share)
+    trained = networks.train()
     settings = digest({name: getattr(config, name) for name in SETTINGS})
     attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]
     names = list(networks.names.values())
     items = {attack: digest(names, settings, attack) for attack in attacks}
-    samples = Published(source, ids=networks.withheld, resident=networks.data.resident)
+    samples = Published(bench.source, ids=networks.withheld, resident=networks.data.resident)
 
     def perform(attack: Attack, number: int, count: int) -> Recovered:
-        report("recovery", number, count)
+        bench.report("recovery", number, count)
         if attack == "scratch":
-            found = _from_scratch(config, networks, samples, world)
+            found = _from_scratch(config, networks, samples)
         else:
-            found = _attack(config, networks, samples, *attack, world)
-        report("recovery", number + 1, count)
+            found = _attack(config, networks, samples, *attack)
+        bench.report("recovery", number + 1, count)
         return found
 
-    found = Kept.of(out / "recovered", Recovered).complete(items, world, perform)
+    found = Kept.of(bench.out / "recovered", Recovered).complete(items, bench.world, perform)
     curves = {basis: [{"eta": eta, **dataclasses.asdict(found[basis, eta])} for eta in config.etas] for basis in BASES}
     return {
         **networks.facts("recover", trained),
@@ -116,25 +100,23 @@ def measure_recovery(
     }
 
 
-def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, world: World) -> Recovered:
+def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published) -> Recovered:
     """A new network by the victim's recipe, for as many steps as the others took."""
     steps = TrainingSchedule.of(config.victim, len(networks.data.ids)).total
     victim = dataclasses.replace(config.victim, steps=steps)
     own = dataclasses.replace(networks.data, ids=samples.ids)
-    result = VictimJob(victim, "clean", config.seed).train(own, None, networks.test, world.alone())[1]
+    result = VictimJob(victim, "clean", config.seed).train(own, None, networks.test, networks.bench.world.alone())[1]
     return Recovered(result.last.test)
 
 
-def _attack(
-    config: RecoveryConfig, networks: Networks, samples: Published, basis: Kind, eta: float, world: World
-) -> Recovered:
-    network = networks.load(basis, networks.epochs[-1], world.device)
+def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Kind, eta: float) -> Recovered:
+    network, device = networks.load(basis, networks.epochs[-1]), networks.bench.world.device
     steps = max(1, round(len(samples) / config.batch))
 
     def batches(epoch: int) -> Iterator[Batch]:
         numbers = order(key(config.seed, "recovery", epoch), np.arange(len(samples), dtype=np.int64))
         for batch in np.array_split(numbers, steps):
-            images, labels = samples.images(batch, world.device)
+            images, labels = samples.images(batch, device)
             yield images.contiguous(memory_format=torch.channels_last), labels
 
     moved = recover(
@@ -147,5 +129,5 @@ def _attack(
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
     )
-    correct = recognised(network, networks.test, world.device, fast=False)
+    correct = recognised(network, networks.test, device, fast=False)
     return Recovered(correct / len(networks.test), moved)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,16 +13,15 @@ import torch
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.config.tree import to_tree
-from hpcule.data.source import Ids, Labels, Source
+from hpcule.data.source import Ids, Labels
+from hpcule.evaluation.bench import Bench
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
-from hpcule.probes.networks import BASES, Networks, NetworksConfig, Report, TrainedNetwork
-from hpcule.store.read import StoreReader
+from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwork
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
-from hpcule.world.group import World
 from hpcule.world.keyed import key, order
 
 Item = tuple[Kind, int, str]
@@ -62,25 +60,12 @@ class DistanceConfig(NetworksConfig):
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
 
 
-def measure_distance(
-    config: DistanceConfig,
-    store: StoreReader,
-    source: Source,
-    test: Source,
-    out: Path,
-    world: World,
-    report: Report,
-) -> dict[str, Any]:
+def measure_distance(config: DistanceConfig, bench: Bench) -> dict[str, Any]:
     """Train on protected and on clean samples, probe every layer of both, and compare.
 
     Args:
         config: what is trained and probed.
-        store: complete.
-        source: the clean samples that it was made for, labelled.
-        test: clean test samples of the same task, labelled.
-        out: `networks` and `layers` go there; what it holds is not made again.
-        world: its ranks share out networks and layers.
-        report: called with what is being done, and how much of this rank's is done and in all.
+        bench: `networks` and `layers` go to its folder.
 
     Returns:
         The content of results.json.
@@ -90,11 +75,11 @@ def measure_distance(
         StoreError: the store was made for other samples, or a file is damaged.
         UsageError: settings that the samples do not allow.
     """
-    networks = Networks(config, config.probes, store, source, test, out)
-    trained = networks.train(world, report)
-    network = networks.load("clean", networks.epochs[0], world.device)
+    networks = Networks(config, config.probes, bench)
+    trained = networks.train()
+    network = networks.load("clean", networks.epochs[0])
     names = layers(network)
-    found = _probe(config, networks, names, out, world, report)
+    found = _probe(config, networks, names)
     values = {
         basis: np.array([[found[basis, epoch, name].sharpness for name in names] for epoch in networks.epochs])
         for basis in BASES
@@ -123,11 +108,9 @@ def _basis(trained: TrainedNetwork, values: dict[Kind, Values], basis: Kind, wei
     }
 
 
-def _probe(
-    config: DistanceConfig, networks: Networks, names: list[str], out: Path, world: World, report: Report
-) -> dict[Item, LayerSharpness]:
+def _probe(config: DistanceConfig, networks: Networks, names: list[str]) -> dict[Item, LayerSharpness]:
     """Sharpness of every layer, at every probed epoch, of both networks."""
-    data = networks.data
+    bench, data = networks.bench, networks.data
     assert data.source.labels is not None
     search = Search(config.radius, config.iterations, config.learning_rate, config.batch)
     ids = probe_ids(data.ids, data.source.labels[data.ids], config.probe_samples)
@@ -142,17 +125,17 @@ def _probe(
     @cache
     def samples(basis: Kind) -> tuple[torch.Tensor, torch.Tensor]:
         probe = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
-        return probe.images(np.arange(len(ids), dtype=np.int64), world.device)
+        return probe.images(np.arange(len(ids), dtype=np.int64), bench.world.device)
 
     def measure(item: Item, number: int, count: int) -> LayerSharpness:
         basis, epoch, name = item
-        report("layers", number, count)
+        bench.report("layers", number, count)
         start = time.perf_counter()
-        value = sharpness(networks.load(basis, epoch, world.device), name, *samples(basis), search)
-        report("layers", number + 1, count)
+        value = sharpness(networks.load(basis, epoch), name, *samples(basis), search)
+        bench.report("layers", number + 1, count)
         return LayerSharpness(value, time.perf_counter() - start)
 
-    return Kept.of(out / "layers", LayerSharpness).complete(items, world, measure)
+    return Kept.of(bench.out / "layers", LayerSharpness).complete(items, bench.world, measure)
 
 
 def probe_ids(ids: Ids, labels: Labels, count: int) -> Ids:

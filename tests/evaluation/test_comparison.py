@@ -7,6 +7,7 @@ import copy
 import pytest
 from toys import ToySource, make_store
 
+from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.comparison import compare_stores, summarise_stores, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.report.comparison import comparison_verdict, comparison_warnings, print_comparison, write_comparison
@@ -97,14 +98,19 @@ def test_the_page_and_the_table_name_every_store(three, tmp_path, capsys):
 
 
 def test_stores_share_their_clean_controls(alone, tmp_path):
-    source, test = ToySource(120), ToySource(60, seed=1)
+    source = ToySource(120)
     stores = {name: make_store(tmp_path / name, source, alone, f"method.epsilon={name[1:]}") for name in ("e4", "e96")}
     victim = VictimConfig(network="convnet", epochs=6, batch=30, learning_rate=0.05, precision="fp32")
     config = EvaluateConfig(victim=victim, recipes=(Recipe(), Recipe.parse("mix-0.5")), seeds=(0,))
     told = []
-    found, each = compare_stores(
-        config, stores, source, test, tmp_path / "cells", alone, lambda label, done, total: told.append(label)
+    setup = Setup(
+        source=source,
+        test=ToySource(60, seed=1),
+        out=tmp_path,
+        world=alone,
+        report=lambda label, done, total: told.append(label),
     )
+    found, each = compare_stores(config, stores, setup)
     clean = [label for label in dict.fromkeys(told) if "clean" in label or "part" in label]
     assert clean == ["e4: plain, clean, seed 0", "e4: mix-0.5, part, seed 0"]
     assert list(each) == ["e4", "e96"]

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from toys import ToySource, make_store
+from toys import ToySource, make_store, toy_bench
 
 from hpcule.config.errors import HpculeError, StoreError
 from hpcule.evaluation.evaluate import evaluate
@@ -130,9 +130,7 @@ def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_pat
 def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
     recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
     config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
-    results, _ = evaluate(
-        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
-    )
+    results, _ = evaluate(config, toy_bench(store, tmp_path))
     by_name = {recipe["name"]: recipe for recipe in results["recipes"]}
     assert [entry["set"] for entry in by_name["plain"]["sets"]] == ["clean", "noise", "protected"]
     assert [entry["set"] for entry in by_name["mix-0.5"]["sets"]] == ["clean", "noise", "protected", "part"]
@@ -155,9 +153,7 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
 
 def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alone):
     config = EvaluateConfig(victim=VICTIM, recipes=tuple(map(Recipe.parse, ("plain", "mix-0.001"))), seeds=(0, 1))
-    results, _ = evaluate(
-        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
-    )
+    results, _ = evaluate(config, toy_bench(store, tmp_path))
     mixed = results["recipes"][1]
     assert mixed["gain"]["mean"] == 0
     curves = {entry["set"]: [victim["curve"] for victim in entry["seeds"]] for entry in mixed["sets"]}
@@ -170,9 +166,7 @@ def test_a_recipe_whose_control_did_not_learn_does_not_count(store, tmp_path, al
         recipes=tuple(map(Recipe.parse, ("plain", "grayscale+blur-10+bit-depth-1"))),
         seeds=(0,),
     )
-    results, _ = evaluate(
-        config, store, ToySource(120), ToySource(60, seed=1), tmp_path / "cells", alone, lambda *told: None
-    )
+    results, _ = evaluate(config, toy_bench(store, tmp_path))
     assert results["status"] == "done"
     assert results["worst_case"]["recipe"] == "plain"
     assert "invalid_because" not in results["recipes"][0]

@@ -11,6 +11,7 @@ from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build_config
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
+from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.recommend import Deadline, RecommendConfig, advice, candidates, recommend
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import Recipe
@@ -22,16 +23,14 @@ CONFIG = RecommendConfig(methods=("classwise", "pil"), preset="smoke", samples=1
 def hold(world, out, minutes=10.0, **changes):
     """The tournament, the comparison, and what was done."""
     told = []
-    tournament, compared, _ = recommend(
-        dataclasses.replace(CONFIG, **changes),
-        minutes,
-        "toys",
-        ToySource(150),
-        ToySource(60, seed=1),
-        out,
-        world,
-        lambda label, done, total: told.append(label),
+    setup = Setup(
+        source=ToySource(150),
+        test=ToySource(60, seed=1),
+        out=out,
+        world=world,
+        report=lambda label, done, total: told.append(label),
     )
+    tournament, compared, _ = recommend(dataclasses.replace(CONFIG, **changes), minutes, "toys", setup)
     return tournament, compared, list(dict.fromkeys(told))
 
 

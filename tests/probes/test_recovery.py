@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import toys
-from toys import ToySource, make_store, measure_toys
+from toys import ToySource, make_store, measure_toys, toy_bench
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
@@ -50,11 +50,11 @@ def test_a_few_clean_samples_bring_much_back(undisturbed):
 
 
 def test_withheld_samples_are_of_every_class_and_trained_on_by_nobody(store, tmp_path):
-    source = ToySource(120)
-    networks = Networks(CONFIG, 1, store, source, ToySource(60, seed=1), tmp_path, withhold=0.25)
-    assert np.bincount(source.labels[networks.withheld]).tolist() == [10, 10, 10]
+    bench = toy_bench(store, tmp_path)
+    networks = Networks(CONFIG, 1, bench, withhold=0.25)
+    assert np.bincount(bench.source.labels[networks.withheld]).tolist() == [10, 10, 10]
     assert sorted([*networks.withheld, *networks.data.ids]) == list(range(120))
-    whole = Networks(CONFIG, 1, store, source, ToySource(60, seed=1), tmp_path)
+    whole = Networks(CONFIG, 1, bench)
     assert len(whole.withheld) == 0
     assert whole.names != networks.names
 

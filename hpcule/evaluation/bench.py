@@ -1,0 +1,50 @@
+"""What every measurement of a store works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcule.data.source import Source
+from hpcule.store.read import StoreReader
+from hpcule.world.group import World
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of it is done and in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What measurements of stores of the same samples share.
+
+    Attributes:
+        source: the clean samples that the stores were made for, labelled.
+        test: clean test samples of the same task, labelled.
+        out: folder of what is kept, so that a second run makes only what is missing.
+        world: its ranks share out the work.
+        report: called with what is being done, and how much of this rank's work is done and in all.
+    """
+
+    source: Source
+    test: Source
+    out: Path
+    world: World
+    report: Report
+
+    def bench(self, name: str, store: StoreReader) -> Bench:
+        """The setup with one of several stores, whose name precedes what is reported."""
+        report = prefixed(name, self.report)
+        return Bench(store=store, source=self.source, test=self.test, out=self.out, world=self.world, report=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Setup):
+    """A setup with the store that is measured, which is complete."""
+
+    store: StoreReader
+
+
+def prefixed(name: str, report: Report) -> Report:
+    """Report with a store's name before what is being done."""
+    return lambda label, done, total: report(f"{name}: {label}", done, total)
