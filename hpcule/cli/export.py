@@ -17,7 +17,7 @@ def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("export", help="write the protected copy to publish")
     parser.add_argument("store", type=Path, metavar="STORE")
-    add_access(parser)
+    add_access(parser, "or files that say that their pixels show who the patient is")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
@@ -38,6 +38,11 @@ def add_to(verbs: Verbs) -> None:
         help="tags of DICOM files: all, those of the standard's basic profile (default), or the fewest; with keep, "
         "they and NIfTI volumes keep their names, too",
     )
+    parser.add_argument(
+        "--shift-dates",
+        action="store_true",
+        help="shift dates of DICOM files by days that are random and secret for each patient (default: remove them)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -54,11 +59,29 @@ def run(options: argparse.Namespace) -> None:
         format=options.format,
         jpeg_quality=options.jpeg_quality,
         dicom_tags=options.dicom_tags,
+        shift_dates=options.shift_dates,
+        strict=options.strict,
     )
     say(written.left_out)
+    if written.declared:
+        say(f"{written.declared}: no policy changes pixels, and the copies are not marked as de-identified")
     print_export(options, written.summary, written.digest)
     if written.warning:
         print(written.warning)
+
+
+def how_copied(format: str, dicom_tags: str, jpeg_quality: int | None) -> str:
+    """What became of the files of a split that is not protected, for people."""
+    if jpeg_quality:
+        return "copied, JPEG files encoded again"
+    kept = dicom_tags == "keep"
+    return {
+        "dicom": f"copied, pixels as they were, tags{'' if kept else ' and names'} by the policy {dicom_tags}",
+        "nifti": f"copied, voxels as they were, without texts in the header{'' if kept else ', under new names'}",
+        "folder": "copied, pixels as they were, without metadata",
+        "webdataset": "copied, samples as they were, without metadata",
+        "wav": "copied, samples as they were, without metadata",
+    }.get(format, "copied unchanged")
 
 
 def print_export(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
@@ -68,7 +91,7 @@ def print_export(options: argparse.Namespace, summary: ExportSummary, digest: st
 
     print(f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change: {summary.change}).")
     for split, count in summary.copied.items():
-        how = "copied, JPEG files encoded again" if options.jpeg_quality else "copied unchanged"
+        how = how_copied(summary.format, options.dicom_tags, options.jpeg_quality)
         print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
     # Only files of stored levels that were to be protected have a budget in them.
     if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):

@@ -27,10 +27,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_access(parser: argparse.ArgumentParser) -> None:
-    """Add the options --key and --strict."""
+def add_access(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Add the options --key and --strict; `also` says what else the latter refuses."""
     add_key(parser)
-    parser.add_argument("--strict", action="store_true", help="refuse a store that others may read, instead of warning")
+    refused = ", ".join(filter(None, ["a store that others may read", also]))
+    parser.add_argument("--strict", action="store_true", help=f"refuse {refused}, instead of warning")
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,8 @@
-"""What is said about files that are left out of a source."""
+"""What is said about files of a source: those that are left out, and those that show a patient in their pixels."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from hpcule.config.errors import one_line
 from hpcule.data.resize import Resized
@@ -22,6 +24,12 @@ def left_out_notice(*sources: Source) -> str | None:
                 shown = "; ".join([*entries[:_SHOWN], *(["..."] if len(entries) > _SHOWN else [])])
                 lines.append(f"{source.name}:{source.split}: {len(entries):,} file(s) left out that {why}: {shown}")
     return one_line("; ".join(lines)) or None
+
+
+def declared_notice(*sources: Source) -> str | None:
+    """How many files of the sources say that their pixels show who the patient is; None if there are none."""
+    found = Counter(text for source in sources for file in source.declared for text in file)
+    return "; ".join(f"{count:,} file(s) say that {text}" for text, count in found.items()) or None
 
 
 def subset_notice(source: Source) -> str | None:

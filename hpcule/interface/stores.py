@@ -140,6 +140,7 @@ def export(
     format: str | None = None,
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
+    shift_dates: bool = False,
     key: str | Path | None = None,
 ) -> ExportSummary:
     """Write the protected copy of a collection, as `hpcule export` does: the one thing that may be published.
@@ -152,6 +153,8 @@ def export(
         format: folder, wav, webdataset, dicom, nifti, npz or hdf5; None: the kind of the data, npz for arrays.
         jpeg_quality: keep JPEG files JPEG with this quality, which loses protection; None: write them without loss.
         dicom_tags: tags of DICOM files: "keep", "basic-deidentify" or "minimal".
+        shift_dates: shift the dates of DICOM files by days that are random and secret for each patient, instead of
+            removing them.
         key: where the key of an encrypted store is.
 
     Returns:
@@ -174,7 +177,8 @@ def export(
             format=format,
             jpeg_quality=jpeg_quality,
             dicom_tags=dicom_tags,
+            shift_dates=shift_dates,
         )
-    if written.warning:
-        log.warning("%s", written.warning)
+    for notice in filter(None, (written.warning, written.declared)):
+        log.warning("%s", notice)
     return written.summary

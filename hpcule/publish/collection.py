@@ -74,7 +74,7 @@ def write_collection(
         folder: the copy.
         split: its sub-folder; "" for none.
         source: whose samples are files of their own sizes.
-        publish: what becomes of a sample; None: it is copied unchanged.
+        publish: what becomes of a sample; None: it stays as it is.
         compare: see `Record.numbers`.
         jpeg_quality: JPEG files stay JPEG, encoded again; None: all are written without loss.
 

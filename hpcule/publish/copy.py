@@ -19,6 +19,7 @@ from hpcule.store.files import storage_error
 from hpcule.store.staged import staged
 
 if TYPE_CHECKING:
+    from hpcule.publish.dates import DateShifts
     from hpcule.publish.deidentify import Policy
 
 _ENDINGS = {"npz": ".npz", "hdf5": ".h5"}
@@ -109,14 +110,15 @@ def write_copy(
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
+    shifts: DateShifts | None = None,
 ) -> tuple[int, list[Record]]:
-    """Write a split as `publisher` changes it, and the others unchanged next to it.
+    """Write a split as `publisher` changes it, and the others as they are next to it.
 
     Args:
         out: see `check_out`.
         kind: the format, from there.
         source: the split that is changed.
-        others: by split, copied unchanged.
+        others: by split, written as they are.
         publisher: what becomes of its samples.
         name: of an npz or HDF5 file, without the ending, where `out` does not give it.
         native: whether files are written at their own sizes.
@@ -124,6 +126,7 @@ def write_copy(
         compare: numbers for the record of an image at its own size.
         jpeg_quality: see `write_collection`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
+        shifts: how many days earlier dates of DICOM files become; None: they are treated as all other tags.
 
     Returns:
         The bytes written, and what became of each file.
@@ -140,7 +143,7 @@ def write_copy(
     size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
     if kind in ("dicom", "nifti") and not native:
         raise UsageError(f"{source.name}: a budget of a whole image, which {kind} cannot keep: choose npz or hdf5")
-    if native and (write_split := _own_sizes(kind, publisher, jpeg_quality, dicom_tags)):
+    if native and (write_split := _own_sizes(kind, publisher, jpeg_quality, dicom_tags, shifts)):
         records: list[Record] = []
 
         def write(folder: Path) -> None:
@@ -164,14 +167,16 @@ def write_copy(
     ]
 
 
-def _own_sizes(kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_tags: Policy) -> WriteSplit | None:
+def _own_sizes(
+    kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_tags: Policy, shifts: DateShifts | None
+) -> WriteSplit | None:
     """What writes the files of a split at their own sizes; None where a format has one size, or none for files."""
     if kind == "dicom":
         try:
             from hpcule.publish.dicom import DicomWriter
         except ImportError:
             raise UsageError("DICOM files are written with the extra dicom: pip install 'hpcule[dicom]'") from None
-        return DicomWriter(dicom_tags, publisher.bound).write
+        return DicomWriter(dicom_tags, publisher.bound, shifts).write
     if kind == "nifti":
         from hpcule.publish.nifti import NiftiWriter
 

@@ -15,6 +15,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from hpcule.publish.dates import shifted
+from hpcule.publish.values import REMOVED, cut_table, is_standard, name_codes, tidy
+
 Policy = Literal["keep", "basic-deidentify", "minimal"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
@@ -31,9 +34,13 @@ _OPTIONAL = frozenset(
 )
 """Sequences that may be absent, but where they are there not empty."""
 _REMOVED = frozenset(profile.X_TAGS) | _OPTIONAL
-_DUMMIES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0", "SQ": []}
+_DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
+_NEVER_SHIFTED = ("PatientBirthDate", "PatientBirthTime", "GPSTimeStamp")
+"""Dates and times that the standard's option of modified dates does not keep."""
+_DUMMIES = {**_DATES, "AS": "000Y", "DS": "0", "IS": "0", "SQ": []}
 _BYTES, _NUMBERS = ("OB", "OW", "UN"), ("US", "SS", "UL", "SL", "FL", "FD", "UV", "SV")
-_COLOURS = ("Red", "Green", "Blue")
+_STALE = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "EncapsulatedPixelDataValueTotalLength")
+_OTHER_PIXELS = ("FloatPixelData", "DoubleFloatPixelData", "PixelDataProviderURL", "DataSetTrailingPadding")
 _PIXELS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelAspectRatio", "PixelSpacing"),
@@ -47,12 +54,9 @@ _PIXELS = (
         "PresentationLUTShape",
         "PixelData",
     ),
-    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    *("BurnedInAnnotation", "RecognizableVisualFeatures"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-)
-_PALETTE = (
-    *(f"{colour}PaletteColorLookupTable{what}" for colour in _COLOURS for what in ("Descriptor", "Data")),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
 )
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _NAMED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "InstanceNumber")
@@ -78,31 +82,37 @@ class NewUids:
         return self._new.setdefault(old, generate_uid(prefix=None))
 
 
-def apply_policy(dataset: Dataset, policy: Policy, uids: NewUids) -> Dataset:
+def apply_policy(dataset: Dataset, policy: Policy, uids: NewUids, days: int | None = None) -> Dataset:
     """The dataset with the tags that a policy leaves, and with new UIDs.
 
     Args:
-        dataset: without its file meta information; changed in place.
+        dataset: without its file meta information, its pixels uncompressed; changed in place.
         policy: "keep" changes those UIDs only that `uids` knows; "basic-deidentify" follows PS3.15 Annex E, without
             options; "minimal" leaves a secondary capture with what is needed to show its pixels.
         uids: of the collection.
+        days: how many days earlier dates become, with the profile's option of modified dates; None: they are removed.
     """
     _without_copies(dataset)
     if policy == "keep":
         _replace_known(dataset, uids)
         return dataset
-    _deidentify(dataset, uids)
+    _deidentify(dataset, uids, days)
     if policy == "minimal":
         dataset = _minimal(dataset)
-    _say_so(dataset)
+    _say_so(dataset, days is not None)
     return dataset
 
 
 def _without_copies(dataset: Dataset) -> None:
-    """Remove what shows or signs the pixels as they were: icons, signatures, bytes behind the end."""
-    for name in ("IconImageSequence", "DigitalSignaturesSequence", "MACParametersSequence", "DataSetTrailingPadding"):
+    """Remove what shows, signs or describes the pixels as they were: icons, signatures, overlays in spare bits."""
+    for name in ("IconImageSequence", "DigitalSignaturesSequence", "MACParametersSequence", *_STALE, *_OTHER_PIXELS):
         if name in dataset:
             del dataset[name]
+    for group in range(0x6000, 0x6020, 2):
+        overlay = dataset.group_dataset(group)
+        if overlay and (group, 0x3000) not in overlay:
+            for element in overlay:
+                del dataset[element.tag]
     for item in _items(dataset):
         _without_copies(item)
 
@@ -115,27 +125,52 @@ def _replace_known(dataset: Dataset, uids: NewUids) -> None:
         _replace_known(item, uids)
 
 
-def _deidentify(dataset: Dataset, uids: NewUids) -> None:
+def _deidentify(dataset: Dataset, uids: NewUids, days: int | None) -> None:
+    name_codes(dataset)
+    cut_table(dataset)
     for element in list(dataset):
-        tag = (element.tag.group, element.tag.element)
-        unknown = element.tag.is_private or tag[0] & _MASK in _REPEATING or not dictionary_has_tag(element.tag)
-        if unknown or tag in _REMOVED:
+        if not _treat(dataset, element, uids, days):
             del dataset[element.tag]
-        elif tag in _EMPTY:
-            element.clear()
-        elif tag in _UIDS:
-            _renew(element, uids)
-        elif tag in _DUMMY:
-            _replace(element)
     for item in _items(dataset):
-        _deidentify(item, uids)
+        _deidentify(item, uids, days)
 
 
-def _renew(element: DataElement, uids: NewUids) -> None:
-    if element.VM > 1:
-        element.value = [uids.renew(str(old)) for old in element.value]
-    elif element.value:
-        element.value = uids.renew(str(element.value))
+def _treat(dataset: Dataset, element: DataElement, uids: NewUids, days: int | None) -> bool:
+    """Treat an element as the profile says, or, where it does not list it, as `tidy` does; whether it may stay."""
+    tag = (element.tag.group, element.tag.element)
+    if element.tag.is_private or tag[0] & _MASK in _REPEATING or not dictionary_has_tag(element.tag):
+        return False
+    if days is not None and element.VR in _DATES and element.keyword not in _NEVER_SHIFTED:
+        _shift(element, days)
+    elif tag in _REMOVED:
+        return False
+    elif tag in _EMPTY:
+        element.clear()
+    elif element.VR == "UI":
+        _renew(element, uids, tag in _UIDS or tag in _DUMMY)
+    elif tag in _DUMMY or element.VR in _DATES:
+        _replace(element)
+    elif element.VR != "SQ":
+        return tidy(dataset, element)
+    return True
+
+
+def _shift(element: DataElement, days: int) -> None:
+    """Shift every date of an element; what is no whole date is replaced."""
+    if element.is_empty:
+        return
+    texts = [str(text) for text in element.value] if element.VM > 1 else [str(element.value)]
+    moved = [shifted(text, element.VR, days) or _DATES[element.VR] for text in texts]
+    element.value = moved if len(moved) > 1 else moved[0]
+
+
+def _renew(element: DataElement, uids: NewUids, always: bool) -> None:
+    """Replace UIDs by new ones: always, or only those that are not the standard's own."""
+    if element.is_empty:
+        return
+    olds = [str(old) for old in element.value] if element.VM > 1 else [str(element.value)]
+    new = [uids.renew(old) if always or not is_standard(old) else old for old in olds]
+    element.value = new if len(new) > 1 else new[0]
 
 
 def _replace(element: DataElement) -> None:
@@ -147,13 +182,13 @@ def _replace(element: DataElement) -> None:
     elif element.VR in _NUMBERS:
         element.value = 0
     else:
-        element.value = _DUMMIES.get(element.VR, "REMOVED")
+        element.value = _DUMMIES.get(element.VR, REMOVED)
 
 
 def _minimal(dataset: Dataset) -> Dataset:
     """A secondary capture, which needs nothing that a scanner measured."""
     left = Dataset()
-    for name in (*_NAMED, *_PIXELS, *(_PALETTE if dataset.PhotometricInterpretation == "PALETTE COLOR" else ())):
+    for name in (*_NAMED, *_PIXELS):
         if name in dataset:
             left.add(dataset[name])
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
@@ -197,15 +232,26 @@ def _as_several_frames(capture: Dataset) -> None:
     capture.setdefault("PresentationLUTShape", "IDENTITY")
 
 
-def _say_so(dataset: Dataset) -> None:
-    """PS3.15 E.1.1: what was done, with its code."""
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
-    code.CodeMeaning = "Basic Application Confidentiality Profile"
+def _say_so(dataset: Dataset, modified_dates: bool) -> None:
+    """PS3.15 E.1.1: what was done, with its codes; of pixels that show who the patient is, that it was not enough."""
+    for name in ("DeidentificationMethod", "DeidentificationMethodCodeSequence"):
+        dataset.pop(name, None)
+    dataset.LongitudinalTemporalInformationModified = "MODIFIED" if modified_dates else "REMOVED"
+    if "YES" in (dataset.get("BurnedInAnnotation"), dataset.get("RecognizableVisualFeatures")):
+        dataset.PatientIdentityRemoved = "NO"
+        return
+    codes = [_code("113100", "Basic Application Confidentiality Profile")]
+    if modified_dates:
+        codes.append(_code("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = "PS3.15 Annex E basic profile"
-    dataset.DeidentificationMethodCodeSequence = Sequence([code])
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    dataset.DeidentificationMethodCodeSequence = Sequence(codes)
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
 
 
 def _items(dataset: Dataset) -> list[Dataset]:

@@ -15,9 +15,10 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
-from hpcule.data.sources.dicom_file import little_endian, reading
+from hpcule.data.sources.dicom_file import little_endian, patient_of, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
 from hpcule.publish.collection import Compare, PublishNative, Record
+from hpcule.publish.dates import DateShifts
 from hpcule.publish.deidentify import NewUids, Policy, apply_policy
 from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
 from hpcule.store.staged import create
@@ -40,11 +41,13 @@ class DicomWriter:
     Attributes:
         policy: what becomes of the tags; see `apply_policy`.
         bound: how far stored values of an image may have moved.
+        shifts: how many days earlier the dates of each patient become; None: dates are treated as all other tags.
         uids: new ones, the same for all splits.
     """
 
     policy: Policy
     bound: NativeBound
+    shifts: DateShifts | None = None
     uids: NewUids = field(default_factory=NewUids)
 
     def write(
@@ -56,7 +59,7 @@ class DicomWriter:
             folder: the copy.
             split: its sub-folder; "" for none.
             source: the files.
-            publish: what becomes of a frame; None: pixels stay as they are stored, compressed or not.
+            publish: what becomes of a frame; None: it stays as it is.
             compare: see `Record.numbers`; of a file with several frames, those of the frame that is changed most.
 
         Raises:
@@ -69,31 +72,34 @@ class DicomWriter:
             name = file if self.policy == "keep" else neutral_name(source, number, ".dcm")
             place = folder / split / name
             pairs = published_frames(source, number, publish)
-            burnt_in = self._write(source, number, [published for _, published in pairs], place)
-            notes = [*(pairs[0][0].changes if pairs else ()), *(["text is burnt into its pixels"] if burnt_in else [])]
-            yield with_numbers(Record(split, file, name, bool(pairs), ", ".join(notes), {}), pairs, compare, self.bound)
+            frames = [published for _, published in pairs] or [source.native(frame) for frame in source.of_file(number)]
+            self._write(source, number, frames, place, protected=publish is not None)
+            note = ", ".join([*frames[0].changes, *source.declared[number]])
+            yield with_numbers(Record(split, file, name, bool(pairs), note, {}), pairs, compare, self.bound)
 
-    def _write(self, source: DicomSource, number: int, frames: Sequence[Native], place: Path) -> bool:
-        """Write a file, with these frames or those that it has; whether it says that text is burnt into them."""
+    def _write(
+        self, source: DicomSource, number: int, frames: Sequence[Native], place: Path, *, protected: bool
+    ) -> None:
+        """Write a file with these frames.
+
+        They are written uncompressed even where they are only copied: a compressed frame holds comments, and bytes that
+        no decoder reads, and so does a file behind its last pixel and above its highest bit.
+        """
         path = source.folder / source.files[number]
         with reading(path):
             dataset = little_endian(dcmread(path))
-            burnt_in = dataset.get("BurnedInAnnotation") == "YES"
-            syntax = dataset.file_meta.TransferSyntaxUID
-            if frames:
-                _set_pixels(dataset, frames, source.seen[number])
-                syntax = ExplicitVRLittleEndian
-            dataset = apply_policy(dataset, self.policy, self.uids)
-            if frames:
+            days = None if self.shifts is None else self.shifts.days[patient_of(dataset)]
+            _set_pixels(dataset, frames, source.seen[number])
+            dataset = apply_policy(dataset, self.policy, self.uids, days)
+            if protected:
                 _say_derived(dataset)
             dataset.preamble = b"\0" * 128
             dataset.file_meta = FileMetaDataset()
-            dataset.file_meta.TransferSyntaxUID = syntax
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             written = BytesIO()
             dataset.save_as(written, enforce_file_format=True)
         with create(place) as out:
             out.write(written.getbuffer())
-        return bool(burnt_in)
 
     def _meet(self, source: DicomSource) -> None:
         """Give new UIDs to the instances and series of the files, so that references to them follow."""

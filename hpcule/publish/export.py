@@ -22,6 +22,7 @@ from hpcule.store.read import StoreReader, require_unchanged
 from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
+    from hpcule.publish.dates import DateShifts
     from hpcule.publish.deidentify import Policy
 
 
@@ -33,7 +34,7 @@ class ExportSummary:
         path: the folder or file.
         format: one of `hpcule.publish.copy.FORMATS`.
         protected: number of protected samples, or of images where those are tiles.
-        copied: number of samples by split that were copied unchanged.
+        copied: number of samples by split that were copied without a perturbation.
         largest: the largest change of a sample, in the unit of the store's budget.
         change: the same for people, with its unit.
         bytes: size of all files.
@@ -60,6 +61,7 @@ def export(
     compare: Compare = lambda clean, published: {},
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
+    shifts: DateShifts | None = None,
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
 
@@ -70,10 +72,11 @@ def export(
         source: the samples it was made for; of tiles, the images are written that they were cut from.
         out: see `check_out`.
         format: see there.
-        other_splits: sources by split, copied unchanged next to the protected one.
+        other_splits: sources by split, written as they are next to the protected one.
         compare: numbers for the record of an image at its own size.
         jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.publish.jpeg`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
+        shifts: see `hpcule.publish.copy.write_copy`.
 
     Raises:
         StoreError: the store is damaged, the source is another one, one of them changes during the export, `out` holds
@@ -102,6 +105,7 @@ def export(
             compare=compare,
             jpeg_quality=jpeg_quality,
             dicom_tags=dicom_tags,
+            shifts=shifts,
         )
     copied, largest = {name: len(other) for name, other in others.items()}, publisher.largest
     return ExportSummary(out.absolute(), kind, len(files), copied, largest.size, str(largest), written, records)

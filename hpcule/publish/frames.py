@@ -26,7 +26,7 @@ def neutral_name(source: FrameSource, file: int, ending: str) -> str:
 
 
 def published_frames(source: FrameSource, file: int, publish: PublishNative | None) -> Pairs:
-    """The frames of a file; none where they are copied unchanged."""
+    """The frames of a file; none where it is only copied."""
     if publish is None:
         return []
     ids = source.of_file(file)

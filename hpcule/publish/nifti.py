@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.openers import Opener
@@ -15,7 +16,12 @@ from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
 from hpcule.store.staged import create
 
-_TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+_KEPT = ("dim_info", "xyzt_units", "slice_code", "slice_start", "slice_end", "slice_duration", "toffset", "intent_code")
+_ORIENTATIONS = {
+    "qform_code": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    "sform_code": ("srow_x", "srow_y", "srow_z"),
+}
+"""Place in space: numbers that count only where their code is not 0."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,7 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
 
     Its bytes are written as they are: nibabel's own way from an array to a file scales values again.
     """
-    header = volume.header.copy()
-    for name in _TEXTS:
-        if name in header:
-            header[name] = b""
-    header.extensions.clear()
-    header["cal_min"], header["cal_max"] = volume.window
-    header["vox_offset"] = header.single_vox_offset
-    header.set_slope_inter(volume.slope, volume.intercept)
+    header = _plain(volume)
     values = volume.values
     if slices:
         values = np.stack([published.pixels[0].T for published in slices], axis=2)
@@ -64,3 +63,23 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
     with Opener(str(place), "wb") as file:
         header.write_to(file)
         file.write(values.astype(header.get_data_dtype()).tobytes(order="F"))
+
+
+def _plain(volume: Volume) -> Any:
+    """A new header with what the image needs of the old one: no text, no extension, no unused number comes along."""
+    old = volume.header
+    new = type(old)(endianness=old.endianness)
+    new.set_data_dtype(old.get_data_dtype())
+    axes = int(old["dim"][0])
+    new.set_data_shape(old.get_data_shape())
+    new["pixdim"][: axes + 1] = old["pixdim"][: axes + 1]
+    for name in _KEPT:
+        new[name] = old[name]
+    for code, numbers in _ORIENTATIONS.items():
+        if old[code]:
+            for name in (code, *numbers):
+                new[name] = old[name]
+    new["cal_min"], new["cal_max"] = volume.window
+    new["vox_offset"] = new.single_vox_offset
+    new.set_slope_inter(volume.slope, volume.intercept)
+    return new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hpcule.config.errors import DataError, UsageError
 from hpcule.data.find import data_path
-from hpcule.data.left_out import left_out_notice, subset_notice
+from hpcule.data.left_out import declared_notice, left_out_notice, subset_notice
 from hpcule.data.source import Native, Source
+from hpcule.data.sources.dicom import DicomSource
 from hpcule.measure.visibility import linf, psnr, ssim
 from hpcule.publish.carry import files_of
 from hpcule.publish.collection import Record, table
@@ -27,6 +29,7 @@ from hpcule.store.staged import require_apart
 from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
+    from hpcule.publish.dates import DateShifts
     from hpcule.publish.deidentify import Policy
 
 
@@ -39,12 +42,14 @@ class Release:
         digest: SHA-256 of the hash list of its files, in hexadecimal digits.
         left_out: how many files and samples are no part of the copy, and why, for people; "" if there are none.
         warning: how much of the perturbation JPEG took away, for people; "" where nothing is to be said.
+        declared: how many files say that their pixels show who the patient is, for people; "" if there are none.
     """
 
     summary: ExportSummary
     digest: str
     left_out: str
     warning: str
+    declared: str
 
 
 def release(
@@ -55,8 +60,11 @@ def release(
     format: str | None = None,
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
+    shift_dates: bool = False,
+    strict: bool = False,
 ) -> Release:
-    """Export the protected split of DATA and, unchanged, its other splits; note in the store what was written.
+    """Export the protected split of DATA and, without a perturbation, its other splits; note in the store what was
+    written.
 
     Args:
         vault: a complete store.
@@ -65,15 +73,25 @@ def release(
         format: see there.
         jpeg_quality: see `hpcule.publish.export.export`.
         dicom_tags: see there.
+        shift_dates: shift the dates of DICOM files by days that are random for each patient, instead of removing them.
+        strict: refuse files that say that their pixels show who the patient is.
 
     Raises:
-        StoreError, UsageError, DataError: see `hpcule.publish.export.export`.
+        StoreError, UsageError: see `hpcule.publish.export.export`; the dates of these files cannot be shifted.
+        DataError: see there, or `strict` refuses files.
     """
     require_apart(out, {"the store": vault.path, "the data": data_path(data)})
     manifest = read_manifest(vault)
     source = manifest.opening.source(data)
     whole = replace(manifest.opening, subset=None)
     others = {split: whole.source(data, split) for split in whole.splits(data) if split != source.split}
+    declared = declared_notice(source, *others.values())
+    if declared and strict:
+        raise DataError(
+            f"{source.name}: {declared}, and --strict refuses them: clear their pixels, or leave them out with "
+            "exclude=[PATTERN] when the store is crafted"
+        )
+    shifts = _shifts(vault, [source, *others.values()], dicom_tags, format) if shift_dates else None
     summary = export(
         vault,
         source,
@@ -83,6 +101,7 @@ def release(
         compare=native_figures,
         jpeg_quality=jpeg_quality,
         dicom_tags=dicom_tags,
+        shifts=shifts,
     )
     absent = filter(None, (left_out_notice(source, *others.values()), subset_notice(source)))
     hashes = hash_list(file_hashes(summary.path))
@@ -92,7 +111,24 @@ def release(
         write_atomically(vault.path / RECORD, table([*summary.records, *left_out(source, others)]))
     numbers = [record.numbers for record in summary.records if record.protected]
     lost = warning(numbers, jpeg_quality, manifest.epsilon) if jpeg_quality else None
-    return Release(summary, sha256(hashes).hexdigest(), "; ".join(absent), lost or "")
+    return Release(summary, sha256(hashes).hexdigest(), "; ".join(absent), lost or "", declared or "")
+
+
+def _shifts(vault: Vault, sources: Sequence[Source], dicom_tags: Policy, format: str | None) -> DateShifts:
+    """The days by patient of all files, those of earlier exports among them; they are kept in the store.
+
+    Raises:
+        UsageError: no DICOM files are written, or another policy treats their dates.
+    """
+    files = [one for one in map(files_of, sources) if isinstance(one, DicomSource)]
+    if len(files) < len(sources) or (format or "dicom") != "dicom" or dicom_tags != "basic-deidentify":
+        raise UsageError("--shift-dates is for DICOM files and --dicom-tags basic-deidentify: leave it out")
+    from hpcule.publish.dates import read_shifts
+
+    shifts = read_shifts(vault)
+    shifts.meet(patient for one in files for patient in one.patients())
+    shifts.write(vault)
+    return shifts
 
 
 def native_figures(clean: Native, published: Native) -> dict[str, str]:

@@ -64,7 +64,7 @@ def revert(
         vault: a complete store.
         copy: the protected split as it was published, opened at the store's working size.
         out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself.
-        other_splits: of the copy, copied unchanged.
+        other_splits: of the copy, written as they are.
         originals: the samples that the store was made for, to compare with.
 
     Raises:

@@ -82,16 +82,25 @@ class DicomSource(FrameSource):
             UsageError: pydicom is not installed.
         """
         try:
-            from hpcule.data.sources.dicom_file import read_frame, read_head
+            from hpcule.data.sources.dicom_file import read_frame, read_head, read_patient
         except ImportError:
             raise UsageError(f"{root} holds DICOM files: pip install 'hpcule[dicom]'") from None
-        self._read_frame = read_frame
+        self._read_frame, self._read_patient = read_frame, read_patient
         read = partial(read_head, decode=skip_unreadable)
         heads = self._take(_nested(root, exclude), split, image_size, read, skip_unreadable)
         self.seen = [head.seen for head in heads]
+        self.declared = [head.declared for head in heads]
         patients = frozenset[str]().union(*(head.patient for head in heads))
         if _plain(self.class_names or ()) & _plain(patients):
             self.labels = self.class_names = None
+
+    def patients(self) -> list[str]:
+        """Whose file each is, by what identifies a patient: it is as private as the file.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        return [self._read_patient(self.folder / file) for file in self.files]
 
     def frame(self, file: int, number: int) -> Native:
         """See `FrameSource.frame`."""

@@ -32,6 +32,12 @@ from hpcule.data.sources.layout import UnreadableError
 
 _MOST_PIXELS = 1 << 28
 """Largest number of pixels accepted in a frame; a header that claims more is damaged."""
+_DECLARATIONS = {
+    "BurnedInAnnotation": "text is burnt into the pixels",
+    "RecognizableVisualFeatures": "a face or another feature of the patient can be recognised",
+}
+_IDENTIFIERS = ("PatientID", "PatientName", "StudyInstanceUID", "SOPInstanceUID")
+"""By what the files of a patient are known: the first of them that a file has."""
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes a word of values that pydicom leaves as they lie in the file."""
 _quiet = threading.RLock()
@@ -46,10 +52,12 @@ class DicomHead(Head):
     Attributes:
         seen: the smallest and largest stored value where nothing says which are black and white, else None.
         patient: the patient's name and identifier.
+        declared: see `Source.declared`.
     """
 
     seen: tuple[int, int] | None
     patient: frozenset[str]
+    declared: tuple[str, ...]
 
 
 @contextmanager
@@ -85,7 +93,8 @@ def read_head(path: Path, *, decode: bool) -> DicomHead:
             raise ValueError(f"it has {len(ends)} frames, not {frames}")
         seen = None if windowed or ends is None else (min(low for low, _ in ends), max(high for _, high in ends))
         names = {str(header.get(name) or "") for name in ("PatientID", "PatientName")}
-        return DicomHead(frames, (int(header.Rows), int(header.Columns)), grey, seen, frozenset(names - {""}))
+        size = int(header.Rows), int(header.Columns)
+        return DicomHead(frames, size, grey, seen, frozenset(names - {""}), _declared(header))
 
 
 def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
@@ -117,6 +126,22 @@ def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
         return Native(planes, changes=changes, grid=grid_of(header))
 
 
+def read_patient(path: Path) -> str:
+    """Whose file it is; see `patient_of`.
+
+    Raises:
+        UnreadableError: the file is damaged.
+    """
+    with reading(path):
+        return patient_of(dcmread(path, specific_tags=list(_IDENTIFIERS), stop_before_pixels=True))
+
+
+def patient_of(header: Dataset) -> str:
+    """What the files of one patient have in common: the identifier, or the next best that a file has."""
+    found = ((name, str(header.get(name) or "").strip()) for name in _IDENTIFIERS)
+    return next((f"{name} {text}" for name, text in found if text), "")
+
+
 def little_endian(dataset: Dataset) -> Dataset:
     """The same dataset where values that pydicom leaves as bytes are little endian."""
     if dataset.original_encoding[1]:
@@ -146,8 +171,16 @@ def _check(header: Dataset) -> None:
         raise ValueError("it does not say what it is: no SOP class")
     if header.BitsAllocated not in (8, 16) or not 2 <= header.BitsStored <= header.BitsAllocated:
         raise ValueError(f"{header.BitsStored} of {header.BitsAllocated} bits; valid are 2 to 16")
+    if header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
+        raise ValueError(
+            f"its highest bit is {header.HighBit}; valid is {header.BitsStored - 1}, the last that it stores"
+        )
     if not 0 < header.Rows * header.Columns <= _MOST_PIXELS:
         raise ValueError(f"{header.Columns}x{header.Rows} pixels")
+
+
+def _declared(header: Dataset) -> tuple[str, ...]:
+    return tuple(text for name, text in _DECLARATIONS.items() if "YES" in str(header.get(name) or "").upper())
 
 
 def _ends(pixels: Samples, header: Dataset) -> tuple[int, int]:
