@@ -23,13 +23,18 @@ class SplitDocument(TypedDict):
 
 @final
 class CopyDocument(TypedDict):
-    """What a published copy holds; `levels` is the largest value, `rate` the samples a second of recordings."""
+    """What a published copy holds.
+
+    `levels` is the largest value, `rate` the samples a second of recordings, and `declared` how many files say that
+    their pixels show who the patient is, in words, or None.
+    """
 
     kind: str
     levels: int
     rate: int | None
     classes: list[str] | None
     splits: dict[str, SplitDocument]
+    declared: str | None
 
 
 @final
@@ -96,6 +101,7 @@ def run(options: argparse.Namespace) -> None:
 def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
     """Open every split of a copy and say what it holds."""
     from hpcule.config.errors import HpculeError, OpeningError
+    from hpcule.data.left_out import declared_notice
     from hpcule.data.opening import Opening
 
     try:
@@ -114,6 +120,7 @@ def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
             split: {"samples": len(source), "shape": shape, "labelled": source.labels is not None}
             for split, (source, shape) in opened.items()
         },
+        "declared": declared_notice(*(source for source, _ in opened.values())),
     }
 
 
@@ -145,4 +152,6 @@ def print_copy(copy: Path, contents: CopyDocument | UnreadableDocument, files: F
             shape = " x ".join(map(str, what["shape"])) if what["shape"] else "of different sizes"
             labels = "labelled" if what["labelled"] else "no labels"
             print(f"  {split}: {what['samples']:,}, {shape}, {labels}")
+        if contents["declared"]:
+            print(f"  {contents['declared']}")
     print(f"{files['files']:,} file(s), {files['bytes']:,} bytes; SHA-256 of the hash list: {files['digest']}")

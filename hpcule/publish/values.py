@@ -51,6 +51,9 @@ _CODES: Mapping[str, frozenset[str]] = {
 }
 """All values that some elements may have, among them all codes that the policy `minimal` keeps."""
 _STANDARD = "1.2.840.10008."
+_CODED = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+_LONG = 64
+"""Characters of a long string (LO)."""
 _VERSION = "CodingSchemeVersion"
 
 
@@ -72,7 +75,7 @@ def tidy(dataset: Dataset, element: DataElement) -> bool:
     if element.VR in _FREE:
         element.value = _term(element, values)
         return element.keyword != _VERSION
-    if element.VR in _BYTES or element.keyword in _TABLES:
+    if isinstance(element.value, bytes) or element.VR in _BYTES or element.keyword in _TABLES:
         return element.keyword in _TABLES
     if element.VR == "AT":
         return all(dictionary_has_tag(value) for value in values)
@@ -87,14 +90,14 @@ def tidy(dataset: Dataset, element: DataElement) -> bool:
 
 def name_codes(dataset: Dataset) -> None:
     """Give a coded concept the meaning that the standard has for it; one that it does not know has no meaning left."""
-    if "CodeValue" not in dataset and "CodeMeaning" not in dataset:
+    if not any(name in dataset for name in _CODED):
         return
     meaning = _concepts().get((str(dataset.get("CodingSchemeDesignator")), str(dataset.get("CodeValue"))))
-    for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"):
+    for name in _CODED:
         if meaning is None and dataset.get(name):
             dataset[name].value = REMOVED
     if meaning is not None:
-        dataset.CodeMeaning = meaning
+        dataset.CodeMeaning = meaning[:_LONG]
 
 
 def cut_table(dataset: Dataset) -> None:
@@ -138,7 +141,7 @@ def _values(element: DataElement) -> list[object]:
 
 def _term(element: DataElement, values: list[object]) -> object:
     """A free text, where it is one of the standard's terms, and else what says nothing."""
-    if element.keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"):
+    if element.keyword in _CODED:
         return element.value  # of `name_codes`
     known, unspecified = _TERMS.get(element.keyword, (frozenset(), REMOVED))
     return element.value if known.issuperset(map(str, values)) else unspecified

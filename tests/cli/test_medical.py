@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import datetime
 
 import numpy as np
 import pydicom
@@ -83,3 +84,109 @@ def test_keep_keeps_names(run, clinic, tmp_path):
     done(run("export", store, "--data", clinic, "--out", copy, "--dicom-tags", "keep"))
     names = {path.relative_to(clinic) for path in clinic.rglob("*.dcm")}
     assert {path.relative_to(copy) for path in copy.rglob("*.dcm")} == {n for n in names if "cut" not in n.name}
+
+
+def series(root, splits=("train", "test"), **tags):
+    """Two classes of one image a patient in each split."""
+    for split in splits:
+        for label in ("sick", "well"):
+            pixels = noise(20, 24, low=300, high=700, dtype=np.int16, seed=len(label))
+            place = root / split / label / "x.dcm"
+            write_dicom(place, pixels, patient=f"KH-47-{label}", WindowCenter=400, WindowWidth=800, **tags)
+    return root
+
+
+@pytest.fixture
+def crafted(run, tmp_path):
+    """Craft on a series with these tags."""
+
+    def craft(**tags):
+        data = series(tmp_path / "data", **tags)
+        done(run("craft", "classwise", "--data", data, "--out", tmp_path / "store", *SETTINGS))
+        return tmp_path / "store", data
+
+    return craft
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("BurnedInAnnotation", "text is burnt into"), ("RecognizableVisualFeatures", "a face")]
+)
+def test_files_that_show_the_patient_are_counted_and_refused_if_asked(run, crafted, tmp_path, name, said):
+    store, data = crafted(**{name: "YES"})
+    code, _, err = run("export", store, "--data", data, "--out", tmp_path / "copy", "--strict")
+    assert code == 1
+    assert f"4 file(s) say that {said}" in err
+    assert not (tmp_path / "copy").exists()
+    for policy in ("basic-deidentify", "minimal", "keep"):
+        told = done(run("export", store, "--data", data, "--out", tmp_path / policy, "--dicom-tags", policy))
+        assert f"4 file(s) say that {said}" in told
+        for path in (tmp_path / policy).rglob("*.dcm"):
+            dataset = pydicom.dcmread(path)
+            assert dataset[name].value == "YES"
+            assert dataset.get("PatientIdentityRemoved") == (None if policy == "keep" else "NO")
+    assert "file(s) say that" in done(
+        run("export", store, "--data", data, "--out", tmp_path / "npz", "--format", "npz")
+    )
+    told = done(run("inspect", tmp_path / "minimal"))
+    assert f"4 file(s) say that {said}" in told
+
+
+def test_what_becomes_of_copied_files_is_said(run, crafted, tmp_path):
+    store, data = crafted()
+    for policy, said in (
+        ("keep", "pixels as they were, tags by the policy keep"),
+        ("minimal", "pixels as they were, tags and names by the policy minimal"),
+    ):
+        told = done(run("export", store, "--data", data, "--out", tmp_path / policy, "--dicom-tags", policy))
+        assert f"The 2 samples of split 'test' were copied, {said}" in told
+        assert "unchanged" not in told
+
+
+def test_dates_are_shifted_alike_for_a_patient_in_every_split_and_export(run, crafted, tmp_path):
+    store, data = crafted(SeriesDate="20240301", AcquisitionDateTime="20240229235900", StudyTime="101112")
+    before = {path.relative_to(data).parent: pydicom.dcmread(path) for path in data.rglob("*.dcm")}
+    shifts = set()
+    for name in ("one", "two"):
+        told = done(run("export", store, "--data", data, "--out", tmp_path / name, "--shift-dates"))
+        assert not any(word in told for word in ("KH-47", NAME))
+        for path in (tmp_path / name).rglob("*.dcm"):
+            place = path.relative_to(tmp_path / name).parent
+            old, new = before[place], pydicom.dcmread(path)
+            days = {
+                day(old.SeriesDate) - day(new.SeriesDate),
+                day(old.StudyDate) - day(new.StudyDate),
+                day(old.AcquisitionDateTime[:8]) - day(new.AcquisitionDateTime[:8]),
+            }
+            assert len(days) == 1
+            shifts.add((place.name, *days))
+            assert (new.StudyTime, new.PatientBirthDate) == ("101112", "")
+            assert new.LongitudinalTemporalInformationModified == "MODIFIED"
+            codes = [code.CodeValue for code in new.DeidentificationMethodCodeSequence]
+            assert codes == ["113100", "113107"]
+    # One shift a patient, the same in both splits and both exports.
+    assert len(shifts) == 2
+    assert all(0 < shift.days <= 3652 for _, shift in shifts)
+    kept = json.loads((store / "run" / "date-shifts.json").read_text())
+    assert sorted(kept.values()) == sorted(shift.days for _, shift in shifts)
+    assert (store / "run" / "date-shifts.json").stat().st_mode & 0o077 == 0
+
+
+def day(text):
+    return datetime.strptime(text, "%Y%m%d").date()
+
+
+@pytest.mark.parametrize("words", [["--dicom-tags", "keep"], ["--dicom-tags", "minimal"], ["--format", "npz"]])
+def test_dates_are_shifted_by_the_basic_profile_alone(run, crafted, tmp_path, words):
+    store, data = crafted()
+    code, _, err = run("export", store, "--data", data, "--out", tmp_path / "copy", "--shift-dates", *words)
+    assert code == 2
+    assert "--shift-dates is for DICOM files and --dicom-tags basic-deidentify" in err
+    assert not (tmp_path / "copy").exists()
+
+
+def test_damaged_shifts_are_refused(run, crafted, tmp_path):
+    store, data = crafted()
+    for text in ("{", '{"PatientID KH-47-sick": 0}', '{"PatientID KH-47-sick": "7"}', "[1]"):
+        (store / "run" / "date-shifts.json").write_text(text)
+        code, _, err = run("export", store, "--data", data, "--out", tmp_path / "copy", "--shift-dates")
+        assert (code, "date-shifts.json" in err, "KH-47" in err) == (1, True, False)

@@ -37,7 +37,7 @@ _DECLARATIONS = {
     "RecognizableVisualFeatures": "a face or another feature of the patient can be recognised",
 }
 _IDENTIFIERS = ("PatientID", "PatientName", "StudyInstanceUID", "SOPInstanceUID")
-"""By what the files of a patient are known: the first of them that a file has."""
+"""Elements by which the files of a patient are known; the first that a file has counts."""
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes a word of values that pydicom leaves as they lie in the file."""
 _quiet = threading.RLock()
