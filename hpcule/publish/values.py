@@ -50,6 +50,8 @@ _CODES: Mapping[str, frozenset[str]] = {
     "VOILUTFunction": frozenset(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
 }
 """All values that some elements may have, among them all codes that the policy `minimal` keeps."""
+_OTHER = "OT"
+"""The modality that says that it is another one."""
 _STANDARD = "1.2.840.10008."
 _CODED = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _LONG = 64
@@ -72,6 +74,10 @@ def tidy(dataset: Dataset, element: DataElement) -> bool:
     if element.is_empty:
         return True
     values = _values(element)
+    if element.keyword == "Modality":
+        if not all(("DCM", str(value)) in _concepts() for value in values):
+            element.value = _OTHER
+        return True
     if element.VR in _FREE:
         element.value = _term(element, values)
         return element.keyword != _VERSION

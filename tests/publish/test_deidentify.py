@@ -124,6 +124,8 @@ def test_no_element_of_the_dictionary_holds_a_text_of_the_site(policy, kind):
         ("SOPClassUID", "1.2.3.4", False),
         ("FrameIncrementPointer", 0x00181063, True),
         ("FrameIncrementPointer", 0x4C504E41, False),
+        ("Modality", "MR", True),
+        ("Modality", "ERIKA", False),
         ("ManufacturerModelName", "ERIKA", False),
         ("ICCProfile", b"desc", False),
     ],
@@ -138,6 +140,19 @@ def test_what_is_not_listed_stays_where_it_can_be_no_text(name, value, kept):
     old = before[name].value
     after = apply_policy(before, "basic-deidentify", NewUids())
     assert (name in after and after[name].value == old) is kept
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_minimal_keeps_no_code_that_the_standard_does_not_define():
+    dataset = Dataset()
+    for number, (vr, _, _, _, name) in DicomDictionary.items():
+        if vr == "CS" and number >> 16 >= 8 and name not in GREY:
+            dataset.add(DataElement(number, vr, "ERIKA"))
+    for name, value in GREY.items():
+        setattr(dataset, name, value)
+    after, raw = written(apply_policy(dataset, "minimal", NewUids()))
+    assert b"ERIKA" not in raw
+    assert after.Modality == "OT"
 
 
 def test_codes_of_the_standard_keep_their_meaning_and_others_have_none():
