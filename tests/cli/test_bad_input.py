@@ -231,6 +231,7 @@ def test_full_disk_then_resume(tmp_path, small_disk, run):
     assert run("verify", small_disk / "store", "--data", data)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_on_one_node_ends_all_ranks_and_is_named_by_its_own(tmp_path, small_disk, run):
     data = npz(tmp_path, images=images(200, 32), labels=np.arange(200) % 2)
     store = small_disk / "store"

@@ -36,7 +36,8 @@ def test_it_is_verified_and_exported(earlier, run, tmp_path):
 
 def test_who_wants_to_resume_it_is_told_why_that_is_not_possible(earlier, run):
     data, store, _ = earlier
-    code, _, err = run("craft", "tap", "--data", data, "--out", store, "--preset", "smoke", "--resume")
+    words = ["craft", "tap", "--data", data, "--out", store, "--preset", "smoke", "--resume"]
+    code, _, err = run(*words, "--set", "precision=fp32")
     assert code == 1
     assert "belongs to another run" in err
     assert "begun by another version, hpcule 0.1.0" in err

@@ -76,6 +76,7 @@ def test_a_victim_learns_from_it(stores, small_npz, run):
     assert code == 0, told
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(small_npz, tmp_path, run, command, key):
     plain, sealed = tmp_path / "plain", tmp_path / "sealed"
     assert run(*words("em", small_npz, plain))[0] == 0

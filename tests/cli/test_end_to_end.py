@@ -56,6 +56,7 @@ def test_protection_is_measured_against_its_controls(digits_store, tmp_path, run
     assert "seed" not in results["protection"]["settings"]
 
 
+@pytest.mark.slow
 def test_a_certificate_stands_beside_its_control(digits_store, tmp_path, run):
     out = tmp_path / "certificate"
     small = [
@@ -134,6 +135,7 @@ def test_export_publishes_the_protected_samples_only(format, digits_store, tmp_p
     assert (copy.labels == labels).all()
 
 
+@pytest.mark.slow
 def test_one_victim_on_two_workers(digits_store, tmp_path, command):
     settings = ["--set", "victim.epochs=1", "--set", "victim.learning_rate=0.05", *QUICK]
     words = ["train", "--data", "digits", "--store", digits_store, "--out", tmp_path / "run", "--workers", 2]

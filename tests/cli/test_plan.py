@@ -133,6 +133,7 @@ def test_a_method_without_a_cost_model_is_timed(run, small_npz, tmp_path):
     assert spread["craft_seconds"] == pytest.approx(found["craft_seconds"] / 4)
 
 
+@pytest.mark.slow
 def test_a_study(run, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     arguments = ["plan", tmp_path / "study.yaml", "--calibration", tmp_path / "calibration.json", "--json"]

@@ -16,6 +16,7 @@ def results(tmp_path_factory, small_npz):
     return out, json.loads((out / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_point_is_measured_and_its_parts_add_up(results):
     _, found = results
     assert [(p["kind"], p["workers"], p["samples"]) for p in found["points"]] == [
@@ -31,6 +32,7 @@ def test_every_point_is_measured_and_its_parts_add_up(results):
         assert point["wall_seconds"] > point["run_seconds"]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_but_the_results(results):
     out, _ = results
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "results.json"]

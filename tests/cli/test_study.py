@@ -37,6 +37,7 @@ def finished(tmp_path_factory):
     return folder, ended.stdout
 
 
+@pytest.mark.slow
 def test_every_cell_is_done_and_every_store_is_whole(finished, run):
     folder, _ = finished
     code, out, _ = run("study", "status", folder / "out", "--json")
@@ -52,6 +53,7 @@ def read_rows(folder, out="out"):
     return list(csv.DictReader((folder / out / "cells.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_a_cell_with_its_controls(finished):
     folder, _ = finished
     rows = read_rows(folder)
@@ -69,6 +71,7 @@ def test_the_table_has_a_row_a_cell_with_its_controls(finished):
     assert same_seed[0]["clean_last"] == same_seed[1]["clean_last"], "one control for both craft batches"
 
 
+@pytest.mark.slow
 def test_the_parquet_file_says_the_same(finished):
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra 'parquet'")
     folder, _ = finished
@@ -77,6 +80,7 @@ def test_the_parquet_file_says_the_same(finished):
     assert [row["protected_last"] for row in table] == [float(row["protected_last"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_report_stands_alone(finished):
     folder, out = finished
     page = (folder / "out" / "report.html").read_text()
@@ -86,6 +90,7 @@ def test_the_report_stands_alone(finished):
     assert str(folder / "out" / "report.html") in out
 
 
+@pytest.mark.slow
 def test_nothing_is_done_twice(finished, run):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "done").iterdir()}
@@ -94,6 +99,7 @@ def test_nothing_is_done_twice(finished, run):
     assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "done").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_missing_victim_is_done_again_with_the_same_result(finished, run):
     folder, _ = finished
     victim = next(p for p in (folder / "out" / "done").iterdir() if json.loads(p.read_text()).get("role") == "noise")
@@ -107,6 +113,7 @@ def test_a_missing_victim_is_done_again_with_the_same_result(finished, run):
     assert json.loads(victim.read_text())["curve"] == result["curve"]
 
 
+@pytest.mark.slow
 def test_a_failed_item_is_shown_with_its_own_error(finished, run):
     folder, _ = finished
     out = folder / "out"
@@ -199,6 +206,7 @@ def test_a_job_whose_samples_have_changed_says_so(tmp_path, run):
     assert not victim.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_earlier_version_says_what_to_do(finished, run, tmp_path):
     folder, _ = finished
     old = tmp_path / "old"
@@ -244,6 +252,7 @@ def test_methods_side_by_side_on_some_of_the_samples(tmp_path, run):
     assert "pil, pixel on digits" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_another_study_is_not_mixed_in(finished, run):
     folder, _ = finished
     (folder / "other.yaml").write_text(STUDY.replace("seeds: [0, 1]", "seeds: [5]"))

@@ -56,6 +56,7 @@ def test_without_pandas(report: hpcule.Report, monkeypatch: pytest.MonkeyPatch) 
         report.table()
 
 
+@pytest.mark.slow
 def test_two_workers_arrays_and_nothing_kept(
     report: hpcule.Report,
     colours: tuple[np.ndarray, np.ndarray],
@@ -80,6 +81,7 @@ def test_two_workers_arrays_and_nothing_kept(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_network_of_the_callers(
     colour_npz: Path, colour_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

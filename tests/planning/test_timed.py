@@ -138,6 +138,7 @@ def test_a_timing_is_kept_in_a_file_and_found_by_its_settings(tmp_path):
         known.timing(configured("ops", "method.pixels=3"), source, 2)
 
 
+@pytest.mark.slow
 def test_real_crafts_are_timed_and_one_that_takes_too_long_is_killed(tmp_path, monkeypatch, small_digits):
     config, source = small_digits
     timing = timed.time_craft(config, source, 1, tmp_path / "whole")

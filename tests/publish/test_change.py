@@ -18,8 +18,18 @@ from hpcule.store.vault import Vault
         (Budget("l2", 4700), 255, [(4646.7, 41), (3, 42)], "4,647 (L2), a value by up to 42 of 255 levels"),
         (Budget("l0", 1), 255, [(1, 200)], "1 pixel, a value by up to 200 of 255 levels"),
         (Budget("l0", 3), 255, [(2, 200)], "2 pixels, a value by up to 200 of 255 levels"),
-        (Budget("linf", 8, 1), 255, [(8, 201)], "8 of 255 levels apart from 1 free pixel, a value by up to 201 of 255 levels"),
-        (Budget("linf", 8), 255, [(7.998, 7.998, 941), (2, 2, 3)], "8 of 255 levels of the window, up to 941 stored values"),
+        (
+            Budget("linf", 8, 1),
+            255,
+            [(8, 201)],
+            "8 of 255 levels apart from 1 free pixel, a value by up to 201 of 255 levels",
+        ),
+        (
+            Budget("linf", 8),
+            255,
+            [(7.998, 7.998, 941), (2, 2, 3)],
+            "8 of 255 levels of the window, up to 941 stored values",
+        ),
         (Budget("linf", 8), 255, [], "0 of 255 levels"),
     ],
 )  # fmt: skip
@@ -39,7 +49,7 @@ def test_a_budget_of_stored_values():
 def test_the_figures_are_those_of_the_copy(make_source, make_store, tmp_path):
     source = make_source()
     source.samples[:] = 128
-    store, manifest, delta, _ = make_store(source, norm="l2", epsilon=40.0)
+    store, _, delta, _ = make_store(source, norm="l2", epsilon=40.0)
     summary = export(Vault(store), source, tmp_path / "out")
     length = max(float((one.astype(float) ** 2).sum() ** 0.5) for one in delta)
     assert summary.largest == pytest.approx(length)

@@ -62,9 +62,9 @@ def test_a_victim_trains_with_every_countermeasure(alone, name):
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(name))
     train, test = make_sets()
     _, result = train_victim(config, train, test, alone, 0)
-    # The toys' classes are linear, which is what the projection takes away: little above chance, a third, is left, and
-    # processors differ in how much (0.396 and 0.40 were seen).
-    assert result.last.test > (0.36 if name == "projection" else 0.5)
+    # The toys' classes are linear, which is what the projection takes away: new samples are recognised by chance, and
+    # training shows in the known ones alone.
+    assert (result.last.train if name == "projection" else result.last.test) > 0.5
     _, plain = train_victim(VictimConfig(**SETTINGS), train, test, alone, 0)
     assert result.curve != plain.curve
 

@@ -231,6 +231,7 @@ def test_an_mpi_of_one_under_a_launcher_of_two_is_refused(variable):
     assert f"MPI counts 1 process(es) but {variable} says 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_mpiexec():
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():

@@ -206,6 +206,7 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, run):
     assert method.budget(method.config, expected.shape[1:], 255).excess(expected) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, run):
     source = ToySource(40, classes=CLASSES)

@@ -332,6 +332,7 @@ def published(outcome):
     return outcome.delta if outcome.shared is None else outcome.shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learner", "unit"), RUNS)
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, learner, unit):
     expected = craft_on(alone, learner, unit, 61, 3)
@@ -342,6 +343,7 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, learner, unit):
     assert 1 < np.abs(published(expected)).max() <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learner", "unit"), RUNS)
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, learner, unit):
     source = ToySource(40, classes=CLASSES)
