@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Tree = dict[str, Any]
+"""Plain values by name, sections within sections: settings or JSON before they are read into a type."""
 
 
 class Written(Protocol):
@@ -38,7 +39,7 @@ class Written(Protocol):
         """The text or list that `parse` reads."""
 
 
-def build_config(cls: type[T], tree: Mapping[str, Any], prefix: str = "") -> T:
+def build_config(cls: type[T], tree: Mapping[str, object], prefix: str = "") -> T:
     """Fill the dataclass `cls` from a tree of plain values.
 
     A value that already is an instance of its field's type is taken as it is, so that a caller can build a
@@ -76,7 +77,7 @@ def unknown(what: str, seen: str, valid: Iterable[str]) -> str:
     return f"unknown {what} '{seen}'{hint} Valid: {', '.join(names)}"
 
 
-def with_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> Tree:
+def with_overrides(tree: Mapping[str, object], overrides: Iterable[str]) -> Tree:
     """Return a copy of `tree` with `a.b=c` assignments applied in order; values are read as YAML.
 
     Raises:
@@ -101,7 +102,7 @@ def with_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> Tree:
     return result
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+def merged(base: Mapping[str, object], over: Mapping[str, object]) -> Tree:
     """Return `base` with the values of `over` laid on top, section by section."""
     result = _copy(base)
     for key, value in over.items():
@@ -110,6 +111,14 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
             merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else _copy_value(value)
         )
     return result
+
+
+def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The values of all sections by their full names, `method.epsilon` for example."""
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 def to_tree(config: DataclassInstance) -> Tree:
@@ -140,7 +149,7 @@ def load_yaml(path: Path) -> Tree:
     return tree
 
 
-def dump_yaml(tree: Mapping[str, Any]) -> str:
+def dump_yaml(tree: Mapping[str, object]) -> str:
     """The tree as YAML, keys in their own order."""
     return yaml.safe_dump(_plain(tree), sort_keys=False, allow_unicode=True)
 
@@ -207,7 +216,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _copy(tree: Mapping[str, Any]) -> Tree:
+def _copy(tree: Mapping[str, object]) -> Tree:
     return {key: _copy_value(value) for key, value in tree.items()}
 
 

@@ -38,6 +38,22 @@ class TimesDocument(TypedDict):
     storage_seconds: float
 
 
+class LineDocument(TypedDict):
+    """What every line of a journal holds: when and where a step ended, how far its stage is, and what the method has
+    taken so far. The method's figures of the step and the norms of its gradients follow, by their own names."""
+
+    time: float
+    host: str
+    rank: int
+    world: int
+    stage: str
+    done: int
+    total: int
+    craft_seconds: float
+    collectives: int
+    collective_seconds: float
+
+
 @dataclass
 class Section:
     """Seconds of one part of a run, those in collectives among them, on this rank."""
@@ -104,7 +120,7 @@ class Journal:
         self._path = store / "run" / f"log-{world.rank:05d}.jsonl"
         with writing(self._path):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        self._start = {"host": world.place.host, "rank": world.rank, "world": world.size}
+        self._world = world
         self._crafting = crafting
 
     def close(self) -> None:
@@ -114,9 +130,18 @@ class Journal:
     def note(self, step: Step) -> None:
         """Append a line."""
         spent = self._crafting.spent
-        line = {"time": round(time.time(), 3), **self._start, "stage": step.stage, "done": step.done}
-        line |= {"total": step.total, "craft_seconds": round(self._crafting.seconds, 6)}
-        line |= {"collectives": spent.calls, "collective_seconds": round(spent.seconds, 6)}
+        line: LineDocument = {
+            "time": round(time.time(), 3),
+            "host": self._world.place.host,
+            "rank": self._world.rank,
+            "world": self._world.size,
+            "stage": step.stage,
+            "done": step.done,
+            "total": step.total,
+            "craft_seconds": round(self._crafting.seconds, 6),
+            "collectives": spent.calls,
+            "collective_seconds": round(spent.seconds, 6),
+        }
         norms = asdict(step.norms) if step.norms else {}
         with writing(self._path):
             os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())

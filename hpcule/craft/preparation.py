@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, LengthConfig
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import flat, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find, usable
@@ -154,7 +152,7 @@ def is_complete(vault: Vault, planned: Manifest, world: World) -> bool:
 
 
 def _difference(found: Manifest, planned: Manifest) -> str:
-    seen, wanted = _flat(found.config), _flat(planned.config)
+    seen, wanted = flat(found.config), flat(planned.config)
     for name in wanted:
         if name in seen and seen[name] != wanted[name]:
             return f"its {name} is {seen[name]}, now {wanted[name]}"
@@ -166,13 +164,6 @@ def _difference(found: Manifest, planned: Manifest) -> str:
     return (
         f"its hpcule is {found.hpcule}, now {planned.hpcule}" if found.hpcule != planned.hpcule else "its plan differs"
     )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in tree.items():
-        result.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return json.loads(json.dumps(result)) if not prefix else result
 
 
 def _has_content(store: Path) -> bool:

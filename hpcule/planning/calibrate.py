@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
 from hpcule.config.run import WorldConfig
-from hpcule.config.tree import build_config, to_tree
+from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.journal import SECTIONS
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase, Work
 from hpcule.data.source import Source
-from hpcule.planning.trial import Trial, grown_bytes, start, store_bytes
+from hpcule.planning.trial import MarkDocument, ShortCraftDocument, grown_bytes, start_calibration, store_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Measured:
     """Where and how something was measured."""
 
     hpcule: str
-    settings: dict[str, Any]
+    settings: Tree
     """Settings of the measured runs and of the samples; a plan for others needs another calibration."""
     workers: int
     cores: int
@@ -78,6 +78,21 @@ class Calibration(Measured):
     rates: tuple[Rate, ...]
 
 
+class UnitCosts(TypedDict):
+    """What short runs show of a craft's units; see `Calibration`."""
+
+    prepare_seconds: float
+    wait_share: float
+    step_seconds: float
+    read_sample_seconds: float
+    read_shard_seconds: float
+    write_byte_seconds: float
+    write_shard_seconds: float
+    finish_shard_seconds: float
+    base_bytes: float
+    rates: tuple[Rate, ...]
+
+
 class Observation(NamedTuple):
     """Some steps of a stage: units that the model counts, and seconds that the journal reports."""
 
@@ -92,7 +107,7 @@ def local_workers(config: WorldConfig, wanted: int) -> int:
     return min(wanted, gpus or len(os.sched_getaffinity(0)))
 
 
-def run_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
+def run_settings(config: CraftConfig, source: Source) -> Tree:
     """What a calibration depends on, as plain values; sizes of batch, data and machine are the model's."""
     short = to_tree(find(config.method.name).trial(config.method, 1, 2))
     short.pop("batch", None)
@@ -105,7 +120,7 @@ def run_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
 def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> Calibration:
     """Measure, on `workers` workers, what a craft of `samples` samples like the source's will be made of."""
     load = os.getloadavg()[0]
-    results = start(Trial("calibrate", config, samples), folder, workers)
+    results, wall = start_calibration(config, samples, folder, workers)
     return Calibration(
         hpcule=__version__,
         settings=run_settings(config, source),
@@ -113,14 +128,14 @@ def calibrate(config: CraftConfig, source: Source, samples: int, workers: int, f
         workers=workers,
         threads=results["threads"],
         device=results["device"],
-        start_seconds=results["wall_seconds"] - sum(run["run_seconds"] for run in results["runs"]),
-        measured_seconds=results["wall_seconds"],
+        start_seconds=wall - sum(run["run_seconds"] for run in results["runs"]),
+        measured_seconds=wall,
         load=load,
         **calibration_of(config, results["runs"]),
     )
 
 
-def calibration_of(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def calibration_of(config: CraftConfig, runs: Sequence[ShortCraftDocument]) -> UnitCosts:
     """The seconds of each unit, from summaries and journals of short runs of `config`."""
     works, extents, first = [_work(run) for run in runs], [_extent(run) for run in runs], runs[0]
     read, write = [], []
@@ -134,9 +149,9 @@ def calibration_of(config: CraftConfig, runs: Sequence[Mapping[str, Any]]) -> di
     peak = max(run["peak_memory_mebibytes"] for run in runs) * 2**20
     waited = [Observation(run["craft_seconds"], len(run["marks"]), _waited_between_steps(run)) for run in runs]
     wait_share, step = fit_seconds(waited)
-    sections = sum(first[f"{name}_seconds"] for name in SECTIONS) + waited[0].seconds
+    sections = first["read_seconds"] + first["craft_seconds"] + first["write_seconds"] + first["finish_seconds"]
     return {
-        "prepare_seconds": max(0.0, first["run_seconds"] - sections),
+        "prepare_seconds": max(0.0, first["run_seconds"] - sections - waited[0].seconds),
         "wait_share": wait_share,
         "step_seconds": step,
         "read_sample_seconds": read_sample,
@@ -162,7 +177,7 @@ def fit_seconds(observations: Sequence[Observation]) -> tuple[float, float]:
     return float(passes), float(calls)
 
 
-def _rate(number: int, works: Sequence[Work], runs: Sequence[Mapping[str, Any]]) -> Rate:
+def _rate(number: int, works: Sequence[Work], runs: Sequence[ShortCraftDocument]) -> Rate:
     """The rate of a phase from all runs: from the steps that begin nothing; then from those that do, what is left."""
     phases = [work.phases[number] for work in works]
     steps = [_steps(run["marks"], phases[0].stage) for run in runs]
@@ -199,10 +214,9 @@ def _begins(phase: Phase) -> list[bool]:
     return [number % length == 0 for number in range(phase.marks)]
 
 
-def _waited_between_steps(run: Mapping[str, Any]) -> float:
+def _waited_between_steps(run: ShortCraftDocument) -> float:
     """Collectives outside the method, on the rank that spent the least in them."""
-    outside: float = run["communication_seconds"] - run["marks"][-1]["collective_seconds"]
-    return max(0.0, outside)
+    return max(0.0, run["communication_seconds"] - run["marks"][-1]["collective_seconds"])
 
 
 def _observation(phase: Phase, steps: Sequence[_StepTime]) -> Observation:
@@ -216,25 +230,25 @@ class _StepTime(NamedTuple):
     sums: int
 
 
-def _steps(marks: Sequence[Mapping[str, Any]], stage: str) -> list[_StepTime]:
+def _steps(marks: Sequence[MarkDocument], stage: str) -> list[_StepTime]:
     """What each step of a stage took: the journal reports what all of them have taken so far."""
-    before = {"craft_seconds": 0.0, "collective_seconds": 0.0, "collectives": 0}
-    steps = []
-    for mark in marks:
-        craft, waited, sums = (mark[name] - before[name] for name in before)
-        if mark["stage"] == stage:
-            steps.append(_StepTime(craft - waited, waited, sums))
-        before = {name: mark[name] for name in before}
-    return steps
+    start: MarkDocument = {"stage": "", "craft_seconds": 0.0, "collectives": 0, "collective_seconds": 0.0}
+    return [_between(before, mark) for before, mark in pairwise([start, *marks]) if mark["stage"] == stage]
 
 
-def _extent(run: Mapping[str, Any]) -> Extent:
-    extent = run["extent"]
-    return Extent(**{**extent, "shape": tuple(extent["shape"])})
+def _between(before: MarkDocument, mark: MarkDocument) -> _StepTime:
+    waited = mark["collective_seconds"] - before["collective_seconds"]
+    craft = mark["craft_seconds"] - before["craft_seconds"]
+    return _StepTime(craft - waited, waited, mark["collectives"] - before["collectives"])
 
 
-def _work(run: Mapping[str, Any]) -> Work:
-    method = find(run["method"]["name"])
-    work = method.work(build_config(method.config_class, run["method"]), _extent(run))
+def _extent(run: ShortCraftDocument) -> Extent:
+    return build_config(Extent, run["extent"])
+
+
+def _work(run: ShortCraftDocument) -> Work:
+    settings = run["settings"]
+    method = find(settings["name"])
+    work = method.work(build_config(method.config_class, settings), _extent(run))
     assert work is not None
     return work

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import build_config
+from hpcule.config.tree import Tree, build_config, flat
 from hpcule.craft.config import CraftConfig
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import Calibration, Measured, calibrate, run_settings
@@ -98,9 +98,7 @@ class Measurements:
 
         return self._find(self.victims, victim_settings(trial, source), workers, measure)
 
-    def _find(
-        self, known: list[Known], settings: dict[str, Any], workers: int, measure: Callable[[Path], Known]
-    ) -> Known:
+    def _find(self, known: list[Known], settings: Tree, workers: int, measure: Callable[[Path], Known]) -> Known:
         for entry in known:
             if entry.settings == settings and entry.workers == workers:
                 return entry
@@ -111,21 +109,14 @@ class Measurements:
         return known[-1]
 
 
-def _misfit(known: Sequence[Measured], settings: dict[str, Any], workers: int) -> str:
+def _misfit(known: Sequence[Measured], settings: Tree, workers: int) -> str:
     """Why none of the entries fits, for the nearest one."""
-    wanted = _flat({**settings, "workers": workers})
+    wanted = flat({**settings, "workers": workers})
     differences = [
         [(name, seen.get(name), value) for name, value in wanted.items() if seen.get(name) != value]
-        for seen in (_flat({**entry.settings, "workers": entry.workers}) for entry in known)
+        for seen in (flat({**entry.settings, "workers": entry.workers}) for entry in known)
     ]
     if not differences:
         return "holds no such calibration"
     name, seen, value = min(differences, key=len)[0]
     return f"was measured with {name} {seen}, not {value}"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
 
 from hpcule.config.errors import UsageError
+from hpcule.config.tree import Tree
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.preparation import check_task
 from hpcule.craft.table import find
@@ -51,7 +51,7 @@ class StudyPlan:
     """Sent by a worker; None if it is not known of every craft."""
     limits: tuple[str, ...]
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Tree:
         """Return the plan as plain values for JSON."""
         return asdict(self)
 

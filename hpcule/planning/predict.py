@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from hpcule.config.tree import Tree
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import find
 from hpcule.craft.work import Extent, Phase
@@ -66,7 +66,7 @@ class Prediction:
     limits: tuple[str, ...]
     """What holds this run back, and what could not be known."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Tree:
         """Return the prediction as plain values for JSON."""
         return asdict(self)
 

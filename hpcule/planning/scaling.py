@@ -9,22 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import Tree, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.preparation import check, cut_into_shards
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import local_workers
-from hpcule.planning.trial import Trial, start
+from hpcule.planning.trial import start_craft
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.vault import Vault
 
 Kind = Literal["strong", "weak"]
 PARTS = ("compute", "wait", "communication", "storage")
-KEPT = ("wall", "run", "craft", *PARTS)
+"""What a run's seconds divide into."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,49 @@ class ScalingPoint:
     workers: int
     samples: int
     shards: int
+
+
+class RunDocument(TypedDict):
+    """One run of a point: seconds from start to end, of the run itself, of crafting, and of the run's parts."""
+
+    wall_seconds: float
+    run_seconds: float
+    craft_seconds: float
+    compute_seconds: float
+    wait_seconds: float
+    communication_seconds: float
+    storage_seconds: float
+    peak_memory_mebibytes: int
+
+
+class PointDocument(RunDocument):
+    """A point, and its run with the median crafting time; `efficiency` is a share of ideal."""
+
+    kind: Kind
+    workers: int
+    samples: int
+    shards: int
+    images_per_second: float
+    efficiency: float
+    all_craft_seconds: list[float]
+
+
+class ScalingDocument(TypedDict):
+    """The whole of results.json; `load` is the machine's load average before, `runs` those of every point."""
+
+    kind: str
+    hpcule: str
+    method: str
+    preset: str
+    data: str
+    samples: int
+    cores: int
+    device: str
+    load: float
+    runs: int
+    points: list[PointDocument]
+    warnings: list[str]
+    settings: Tree
 
 
 def scaling_points(samples: int, shards: int, workers: int) -> list[ScalingPoint]:
@@ -55,7 +98,7 @@ def scaling_points(samples: int, shards: int, workers: int) -> list[ScalingPoint
 
 def measure(
     config: CraftConfig, source: Source, workers: int, runs: int, out: Path, report: Callable[[str], None]
-) -> dict[str, Any]:
+) -> ScalingDocument:
     """Run every point `runs` times, and write results.json to `out`.
 
     The stores are made below `out`, whose disk is then the one that was measured, and deleted.
@@ -70,7 +113,7 @@ def measure(
         check(config, source, Vault(Path(folder) / "store"), resume=False, workers=workers)
         shards = cut_into_shards(config, source, workers).count
         plan = scaling_points(len(source), shards, workers)
-        found: dict[ScalingPoint, list[dict[str, float]]] = {}
+        found: dict[ScalingPoint, list[RunDocument]] = {}
         device = ""
         for number, point in enumerate(plan):
             twin = dataclasses.replace(point, kind="strong")
@@ -80,10 +123,9 @@ def measure(
             found[point] = []
             for turn in range(runs):
                 report(f"{point.kind}, {point.workers} worker(s), {point.samples:,} samples, run {turn + 1}/{runs}")
-                summary = _run(config, point, Path(folder) / f"{number}-{turn}")
-                device = summary.pop("device")
+                device, summary = _run(config, point, Path(folder) / f"{number}-{turn}")
                 found[point].append(summary)
-    results = {
+    results: ScalingDocument = {
         "kind": "scale",
         "hpcule": __version__,
         "method": config.method.name,
@@ -112,34 +154,51 @@ def scaling_warnings(config: CraftConfig, workers: int) -> list[str]:
     ]
 
 
-def shares(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+def shares(row: RunDocument) -> list[tuple[str, float]]:
     """The parts of a run, as shares of it that add up to 1."""
-    whole = sum(row[f"{name}_seconds"] for name in PARTS)
-    return [(name, row[f"{name}_seconds"] / whole) for name in PARTS]
+    seconds = (row["compute_seconds"], row["wait_seconds"], row["communication_seconds"], row["storage_seconds"])
+    return [(name, part / sum(seconds)) for name, part in zip(PARTS, seconds, strict=True)]
 
 
-def _run(config: CraftConfig, point: ScalingPoint, folder: Path) -> dict[str, Any]:
-    """One craft in processes of its own; its store goes away at once."""
+def _run(config: CraftConfig, point: ScalingPoint, folder: Path) -> tuple[str, RunDocument]:
+    """The type of device and the figures of one craft in processes of its own; its store goes away at once."""
     store = dataclasses.replace(config.store, shards=point.shards)
-    results = start(Trial("craft", dataclasses.replace(config, store=store), point.samples), folder, point.workers)
-    summary = {**results["runs"][0], "wall_seconds": results["wall_seconds"]}
-    kept: dict[str, Any] = {f"{name}_seconds": summary[f"{name}_seconds"] for name in KEPT}
-    return {**kept, "peak_memory_mebibytes": summary["peak_memory_mebibytes"], "device": results["device"]}
+    results, wall = start_craft(dataclasses.replace(config, store=store), point.samples, folder, point.workers)
+    summary = results["runs"][0]
+    return results["device"], {
+        "wall_seconds": wall,
+        "run_seconds": summary["run_seconds"],
+        "craft_seconds": summary["craft_seconds"],
+        "compute_seconds": summary["compute_seconds"],
+        "wait_seconds": summary["wait_seconds"],
+        "communication_seconds": summary["communication_seconds"],
+        "storage_seconds": summary["storage_seconds"],
+        "peak_memory_mebibytes": summary["peak_memory_mebibytes"],
+    }
 
 
-def _rows(found: Mapping[ScalingPoint, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+def _rows(found: Mapping[ScalingPoint, Sequence[RunDocument]]) -> list[PointDocument]:
     """One row a point: that of the run with the median crafting time, all runs' times, and the efficiency.
 
     Strong: t(1) / (W t(W)). Weak: t(1) / t(W). Over crafting time: start-up and storage are reported separately.
     """
-    rows = []
+    rows: list[PointDocument] = []
     alone: dict[Kind, float] = {}
     for point, runs in found.items():
         seconds = [run["craft_seconds"] for run in runs]
         middle = min(runs, key=lambda run: (abs(run["craft_seconds"] - median(seconds)), run["craft_seconds"]))
         base = alone.setdefault(point.kind, middle["craft_seconds"])
         efficiency = base / middle["craft_seconds"] / (point.workers if point.kind == "strong" else 1)
-        speed = point.samples / middle["craft_seconds"]
-        figures = {"images_per_second": speed, "efficiency": efficiency, "all_craft_seconds": seconds}
-        rows.append({**dataclasses.asdict(point), **middle, **figures})
+        rows.append(
+            {
+                "kind": point.kind,
+                "workers": point.workers,
+                "samples": point.samples,
+                "shards": point.shards,
+                **middle,
+                "images_per_second": point.samples / middle["craft_seconds"],
+                "efficiency": efficiency,
+                "all_craft_seconds": seconds,
+            }
+        )
     return rows

@@ -16,20 +16,21 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import Tree, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
+from hpcule.craft.journal import LineDocument
 from hpcule.craft.work import Extent
 from hpcule.data.source import Source
 from hpcule.planning.calibrate import Measured
 from hpcule.planning.machine import Machine, limits
 from hpcule.planning.predict import Prediction, Stage
-from hpcule.planning.trial import Trial, planned_cut, resident_bytes, start, store_bytes
+from hpcule.planning.trial import planned_cut, resident_bytes, start_craft, store_bytes
 
 TRIAL_SECONDS = 60.0
 """Longest crafting time of a trial; then it is killed."""
@@ -88,7 +89,7 @@ class Timing(Measured):
         return last.craft_seconds * samples / last.samples
 
 
-def timing_settings(config: CraftConfig, source: Source) -> dict[str, Any]:
+def timing_settings(config: CraftConfig, source: Source) -> Tree:
     """What a timing depends on, as plain values: all settings of the method, unlike those of a calibration."""
     world = {name: to_tree(config.world)[name] for name in ("device", "threads")}
     run = {"deterministic": config.deterministic, "precision": config.precision}
@@ -173,29 +174,29 @@ def extrapolate(config: CraftConfig, extent: Extent, shared: int, machine: Machi
     )
 
 
-def stages_of(marks: Sequence[Mapping[str, Any]], *, complete: bool) -> Iterator[TimedStage]:
+def stages_of(lines: Sequence[LineDocument], *, complete: bool) -> Iterator[TimedStage]:
     """Seconds of the stages of a whole run, from the lines of a journal.
 
     A stage that begins again belongs to a loop: its time is counted to the loop's own stage, whose steps go on.
     """
     furthest: dict[str, int] = {}
     again = set()
-    for mark in marks:
-        if mark["done"] <= furthest.get(mark["stage"], 0):
-            again.add(mark["stage"])
-        furthest[mark["stage"]] = max(mark["done"], furthest.get(mark["stage"], 0))
+    for line in lines:
+        if line["done"] <= furthest.get(line["stage"], 0):
+            again.add(line["stage"])
+        furthest[line["stage"]] = max(line["done"], furthest.get(line["stage"], 0))
     if again >= furthest.keys():
         again = set()
     spent: dict[str, list[float]] = {}
     before = (0.0, 0.0)
-    last: dict[str, Mapping[str, Any]] = {}
-    for mark in marks:
-        if mark["stage"] in again:
+    last: dict[str, LineDocument] = {}
+    for line in lines:
+        if line["stage"] in again:
             continue
-        now = (mark["craft_seconds"], mark["collective_seconds"])
-        sums = spent.setdefault(mark["stage"], [0.0, 0.0])
+        now = (line["craft_seconds"], line["collective_seconds"])
+        sums = spent.setdefault(line["stage"], [0.0, 0.0])
         sums[0], sums[1], before = sums[0] + now[0] - before[0], sums[1] + now[1] - before[1], now
-        last[mark["stage"]] = mark
+        last[line["stage"]] = line
     for stage, (seconds, collective) in spent.items():
         whole = 1.0 if complete else last[stage]["total"] / last[stage]["done"]
         yield TimedStage(stage=stage, seconds=seconds * whole, collective_seconds=collective * whole)
@@ -211,11 +212,11 @@ class _Result(NamedTuple):
 def _timed(config: CraftConfig, source: Source, samples: int, workers: int, folder: Path) -> _Result:
     """Craft `samples` samples; a run that is not finished in time is killed, and its journal says how far it came."""
     store = dataclasses.replace(config.store, shards=planned_cut(config, source, samples, workers).count)
-    trial = Trial("craft", dataclasses.replace(config, store=store), samples)
+    cut = dataclasses.replace(config, store=store)
     try:
-        results = start(trial, folder, workers, _Limit(_journal(folder)))
+        results, wall = start_craft(cut, samples, folder, workers, _Limit(_journal(folder)))
     except TimeoutError:
-        stages = tuple(stages_of(_marks(folder), complete=False))
+        stages = tuple(stages_of(_lines(folder), complete=False))
         stages = stages or (TimedStage(stage="first step", seconds=TRIAL_SECONDS, collective_seconds=0.0),)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         run = TimedRun(samples=samples, complete=False, stages=stages, storage_seconds=0.0, peak_bytes=peak)
@@ -224,11 +225,11 @@ def _timed(config: CraftConfig, source: Source, samples: int, workers: int, fold
     run = TimedRun(
         samples=samples,
         complete=True,
-        stages=tuple(stages_of(_marks(folder), complete=True)),
+        stages=tuple(stages_of(_lines(folder), complete=True)),
         storage_seconds=summary["storage_seconds"],
         peak_bytes=summary["peak_memory_mebibytes"] * 2**20,
     )
-    return _Result(run, results["wall_seconds"] - summary["run_seconds"], results["threads"], results["device"])
+    return _Result(run, wall - summary["run_seconds"], results["threads"], results["device"])
 
 
 class _Limit:
@@ -248,7 +249,7 @@ def _journal(folder: Path) -> Path:
     return folder / "store" / "run" / "log-00000.jsonl"
 
 
-def _marks(folder: Path) -> list[dict[str, Any]]:
+def _lines(folder: Path) -> list[LineDocument]:
     """The lines of rank 0's journal; none where the run was killed before it had one."""
     path = _journal(folder)
     lines = path.read_text().split("\n")[:-1] if path.exists() else []

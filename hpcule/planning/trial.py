@@ -11,15 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 
 from hpcule.config.errors import UsageError, WorkerError
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import Tree, to_tree
 from hpcule.craft.config import CraftConfig
+from hpcule.craft.journal import LineDocument
 from hpcule.craft.run import CraftDocument, craft
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk, Work
@@ -35,8 +36,6 @@ from hpcule.world.signals import StopFlag
 Kind = Literal["craft", "calibrate"]
 ENOUGH_SECONDS = 5.0
 """A calibration whose first run took less crafts more samples, up to all, in a third one."""
-MARK = ("stage", "craft_seconds", "collectives", "collective_seconds")
-"""What a calibration reads of a line of the journal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +48,80 @@ class Trial:
     """Number of samples: of the source's, spread evenly (craft), or of the planned run (calibrate), maybe more."""
 
 
-def start(trial: Trial, folder: Path, workers: int, expired: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """Run a trial on `workers` local workers; returns and raises what `launch` does."""
-    tree = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
-    return launch(tree, folder, workers, f"a trial of {trial.config.method.name}", expired)
+class TrialDocument(TypedDict):
+    """A trial as trial.json holds it."""
+
+    kind: Kind
+    config: Tree
+    samples: int
+
+
+class MarkDocument(TypedDict):
+    """What a calibration reads of a line of the journal."""
+
+    stage: str
+    craft_seconds: float
+    collectives: int
+    collective_seconds: float
+
+
+class ShortCraftDocument(CraftDocument):
+    """Summary of a calibration's craft, its method's settings, how large it was (an `Extent`), and rank 0's journal."""
+
+    settings: Tree
+    extent: Tree
+    marks: list[MarkDocument]
+
+
+class CraftTrialDocument(TypedDict):
+    """results.json of a craft as it stands: the type of rank 0's device, its threads, and the summary of one run."""
+
+    device: str
+    threads: int
+    runs: list[CraftDocument]
+
+
+class CalibrationTrialDocument(TypedDict):
+    """results.json of a calibration: the type of rank 0's device, its threads, and the short crafts."""
+
+    device: str
+    threads: int
+    runs: list[ShortCraftDocument]
+
+
+def start_craft(
+    config: CraftConfig, samples: int, folder: Path, workers: int, expired: Callable[[], bool] | None = None
+) -> tuple[CraftTrialDocument, float]:
+    """Craft that number of the source's samples on `workers` local workers; returns and raises what `launch` does."""
+    found, wall = _start(Trial("craft", config, samples), folder, workers, expired)
+    return cast(CraftTrialDocument, found), wall
+
+
+def start_calibration(
+    config: CraftConfig, samples: int, folder: Path, workers: int
+) -> tuple[CalibrationTrialDocument, float]:
+    """Calibrate for a craft of that number of samples on `workers` local workers; returns and raises what `launch`
+    does."""
+    found, wall = _start(Trial("calibrate", config, samples), folder, workers, None)
+    return cast(CalibrationTrialDocument, found), wall
+
+
+def _start(trial: Trial, folder: Path, workers: int, expired: Callable[[], bool] | None) -> tuple[Tree, float]:
+    document: TrialDocument = {"kind": trial.kind, "config": to_tree(trial.config), "samples": trial.samples}
+    return launch(document, folder, workers, f"a trial of {trial.config.method.name}", expired)
 
 
 def launch(
-    tree: dict[str, Any], folder: Path, workers: int, what: str, expired: Callable[[], bool] | None = None
-) -> dict[str, Any]:
-    """Do what `tree` says on `workers` local workers: results.json, and the seconds from start to end, `wall_seconds`.
+    document: Mapping[str, object], folder: Path, workers: int, what: str, expired: Callable[[], bool] | None = None
+) -> tuple[Tree, float]:
+    """Do what `document` says on `workers` local workers: results.json, and the seconds from start to end.
 
     Raises:
         WorkerError: `what` failed; with its own message.
         TimeoutError: `expired`, which is asked a few times a second, said so; all processes have been killed.
     """
     private_directory(folder)
-    write_atomically(folder / "trial.json", to_json(tree))
+    write_atomically(folder / "trial.json", to_json(document))
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
@@ -82,7 +138,7 @@ def launch(
     if process.returncode:
         own = lines[-1].removeprefix("hpcule: ") if lines else f"exit code {process.returncode}"
         raise WorkerError(f"{what} on {workers} worker(s) failed: {own}")
-    return {**read_json(folder / "results.json"), "wall_seconds": wall}
+    return read_json(folder / "results.json"), wall
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
@@ -105,24 +161,28 @@ def check_alone() -> None:
         raise UsageError(f"{place.launcher} started {place.size} ranks: start this command once, by itself")
 
 
-def from_tree(tree: dict[str, Any]) -> Trial:
-    """What `start` wrote."""
-    settings = {name: value for name, value in tree["config"].items() if name != "data"}
-    config = configure(settings["method"]["name"], tree["config"]["data"], preset=None, file=settings, overrides=[])
-    return Trial(tree["kind"], config, tree["samples"])
+def from_tree(tree: Tree) -> Trial:
+    """Read a `TrialDocument`."""
+    document = cast(TrialDocument, tree)
+    settings = {name: value for name, value in document["config"].items() if name != "data"}
+    data = document["config"]["data"]
+    config = configure(settings["method"]["name"], data, preset=None, file=settings, overrides=[])
+    return Trial(document["kind"], config, document["samples"])
 
 
 def perform(trial: Trial, folder: Path, world: World) -> None:
     """Do it, on all ranks together, and write results.json."""
     config = trial.config
     source = config.source(config.data)
+    device, threads = world.device.type, torch.get_num_threads()
+    results: CalibrationTrialDocument | CraftTrialDocument
     if trial.kind == "calibrate":
-        runs = _calibrate(trial, source, folder, world)
+        results = {"device": device, "threads": threads, "runs": _calibrate(trial, source, folder, world)}
     else:
-        runs = [dict(_craft(config, Subset(source, trial.samples), folder / "store", world))]
+        summary = _craft(config, Subset(source, trial.samples), folder / "store", world)
+        results = {"device": device, "threads": threads, "runs": [summary]}
     if world.leads:
-        facts = {"device": world.device.type, "threads": torch.get_num_threads()}
-        write_atomically(folder / "results.json", to_json({**facts, "runs": runs}))
+        write_atomically(folder / "results.json", to_json(results))
 
 
 def extent_of(config: CraftConfig, source: Source, cut: Partition, workers: int, device: str) -> Extent:
@@ -147,7 +207,7 @@ def planned_cut(config: CraftConfig, source: Source, samples: int, workers: int)
     return cut if cut.count >= workers else Partition(samples, min(samples, workers))
 
 
-def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list[dict[str, Any]]:
+def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list[ShortCraftDocument]:
     """Two short runs that differ in the ghosts of a shard and of a batch, so that the cost of a sample can be separated
     from that of a step; then a longer one with the shards and the batch that are planned, if they took no time."""
     config, workers = trial.config, world.size
@@ -155,7 +215,7 @@ def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list
     cut = planned_cut(config, source, trial.samples, workers)
     walk = Walk.of(cut.n, cut.count, method.ghost, method.batch)
     ghost = max(1, round(walk.mean_ghost))
-    runs: list[dict[str, Any]] = []
+    runs: list[ShortCraftDocument] = []
 
     def run(ghosts: int, shards: int, ghosts_a_batch: int) -> None:
         size = max(1, min(ghosts * ghost, len(source) // shards))
@@ -182,14 +242,23 @@ def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list
     return runs
 
 
-def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> dict[str, Any]:
+def _observe(config: CraftConfig, source: Source, store: Path, world: World) -> ShortCraftDocument:
     """Craft, and add to the summary what was asked for, how large it was, and what rank 0's journal says."""
     summary = _craft(config, source, store, world)
     cut = Partition(len(source), summary["shards"])
     extent = extent_of(config, source, cut, world.size, world.device.type)
-    asked = {"method": to_tree(config.method), "extent": dataclasses.asdict(extent)}
-    lines = [json.loads(line) for line in (store / "run" / "log-00000.jsonl").read_text().splitlines()]
-    return {**summary, **asked, "marks": [{name: line[name] for name in MARK} for line in lines]}
+    journal = (store / "run" / "log-00000.jsonl").read_text().splitlines()
+    marks = [_mark(json.loads(line)) for line in journal]
+    return {**summary, "settings": to_tree(config.method), "extent": to_tree(extent), "marks": marks}
+
+
+def _mark(line: LineDocument) -> MarkDocument:
+    return {
+        "stage": line["stage"],
+        "craft_seconds": line["craft_seconds"],
+        "collectives": line["collectives"],
+        "collective_seconds": line["collective_seconds"],
+    }
 
 
 def _craft(config: CraftConfig, source: Source, store: Path, world: World) -> CraftDocument:

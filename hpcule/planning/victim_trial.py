@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
 from hpcule.config.run import WorldConfig
-from hpcule.config.tree import build_config, to_tree
+from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.config.version import __version__
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
@@ -42,6 +42,14 @@ class VictimTrial:
     world: WorldConfig
 
 
+class VictimTrialDocument(TypedDict):
+    """results.json of a victim's trial: samples trained on, samples tested, and seconds of each training, mean over the
+    ranks; and seconds of all trainings."""
+
+    observed: list[tuple[float, float, float]]
+    trained_seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class VictimCalibration(Measured):
     """What one victim takes next to others on the same machine."""
@@ -55,7 +63,7 @@ class VictimCalibration(Measured):
         return trained * self.train_sample_seconds + tested * self.test_sample_seconds
 
 
-def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
+def victim_settings(trial: VictimTrial, source: Source) -> Tree:
     """What the calibration depends on."""
     victim = trial.victim.without("mixture")
     recipe = {name: value for name, value in to_tree(victim).items() if name not in LENGTH}
@@ -66,22 +74,23 @@ def victim_settings(trial: VictimTrial, source: Source) -> dict[str, Any]:
 def calibrate_victim(trial: VictimTrial, source: Source, workers: int, folder: Path) -> VictimCalibration:
     """Measure with a victim on each of `workers` workers."""
     load = os.getloadavg()[0]
-    results = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
+    found, wall = launch({"kind": "victim", **to_tree(trial)}, folder, workers, "a trial of a victim")
+    results = cast(VictimTrialDocument, found)
     train, test = fit_seconds([Observation(*row) for row in results["observed"]])
     return VictimCalibration(
         hpcule=__version__,
         settings=victim_settings(trial, source),
         cores=len(os.sched_getaffinity(0)),
         workers=workers,
-        start_seconds=results["wall_seconds"] - results["trained_seconds"],
+        start_seconds=wall - results["trained_seconds"],
         train_sample_seconds=train,
         test_sample_seconds=test,
-        measured_seconds=results["wall_seconds"],
+        measured_seconds=wall,
         load=load,
     )
 
 
-def victim_from_tree(tree: dict[str, Any]) -> VictimTrial:
+def victim_from_tree(tree: Tree) -> VictimTrial:
     """What `calibrate_victim` wrote."""
     return build_config(VictimTrial, {name: value for name, value in tree.items() if name != "kind"})
 
@@ -93,7 +102,8 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     resident = trial.world.resident_mebibytes * 2**20
     data = TrainingData.of(Subset(source, min(len(source), BATCHES * trial.victim.batch)), None, resident)
     sets = {count: Published(Subset(test, min(len(test), count)), resident=resident) for count in (FEW, MANY)}
-    observed, spent = [], 0.0
+    observed: list[tuple[float, float, float]] = []
+    spent = 0.0
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
         recipe = of_length(trial.victim, steps)
         world.barrier()
@@ -102,5 +112,5 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
         observed.append((*work(recipe, len(data.ids), len(sets[count])), seconds))
         spent += seconds
     if world.leads:
-        results = {"observed": observed[1:], "trained_seconds": spent}
+        results: VictimTrialDocument = {"observed": observed[1:], "trained_seconds": spent}
         write_atomically(folder / "results.json", to_json(results))

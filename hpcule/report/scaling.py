@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from hpcule.config.tree import dump_yaml
 from hpcule.evaluation.results import percent
-from hpcule.planning.scaling import PARTS, shares
+from hpcule.planning.scaling import PARTS, PointDocument, ScalingDocument, shares
 from hpcule.report.charts import Series, Stack, series_chart, stacked_chart
 from hpcule.report.page import environment
 from hpcule.report.terminal import plain_console, titled_table
@@ -22,10 +20,9 @@ TITLES = {
     "weak": "Weak: equally many samples per worker",
 }
 HEADINGS = ("workers", "samples", "wall s", "craft s", "images/s", "efficiency", *PARTS, "memory MiB")
-Row = Mapping[str, Any]
 
 
-def print_scaling(results: Mapping[str, Any]) -> None:
+def print_scaling(results: ScalingDocument) -> None:
     """Print one table a kind of scaling, and the warnings."""
     console = plain_console(PLAIN_WIDTH)
     for kind, title in TITLES.items():
@@ -39,7 +36,7 @@ def print_scaling(results: Mapping[str, Any]) -> None:
         console.print(f"! {line}", style="yellow")
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: PointDocument) -> list[str]:
     """A row of the table, in the order of `HEADINGS`."""
     return [
         str(row["workers"]),
@@ -53,7 +50,7 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def write_scaling_report(results: Mapping[str, Any], path: Path) -> None:
+def write_scaling_report(results: ScalingDocument, path: Path) -> None:
     """Write the page; it needs no network, no script and no other file."""
     page = (
         environment()
@@ -71,11 +68,11 @@ def write_scaling_report(results: Mapping[str, Any], path: Path) -> None:
     write_atomically(path, page.encode())
 
 
-def _of(results: Mapping[str, Any], kind: str) -> Sequence[Row]:
+def _of(results: ScalingDocument, kind: str) -> list[PointDocument]:
     return [row for row in results["points"] if row["kind"] == kind]
 
 
-def _efficiency(results: Mapping[str, Any]) -> str:
+def _efficiency(results: ScalingDocument) -> str:
     axis = [str(row["workers"]) for row in _of(results, "strong")]
     series = [
         Series(kind, kind, [row["efficiency"] for row in _of(results, kind)], [None] * len(axis)) for kind in TITLES
@@ -83,6 +80,6 @@ def _efficiency(results: Mapping[str, Any]) -> str:
     return series_chart("Efficiency over workers", "Strong and weak, in percent of ideal.", axis, series, None)
 
 
-def _stacks(kind: str, results: Mapping[str, Any]) -> str:
+def _stacks(kind: str, results: ScalingDocument) -> str:
     columns = [Stack(str(row["workers"]), shares(row)) for row in _of(results, kind)]
     return stacked_chart(f"Where the time went, {kind}", "Shares of the run over the number of workers.", columns)

@@ -9,12 +9,12 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from hpcule.config.errors import StoreError
+from hpcule.config.tree import Tree
 
 _PARTIAL = re.compile(r"\.(.+)\.[^.]+\.partial")
 
@@ -116,12 +116,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def to_json(document: dict[str, Any]) -> bytes:
+def to_json(document: Mapping[str, object]) -> bytes:
     """Return readable JSON with a final newline; NaN and infinity are refused."""
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Tree:
     """Read a JSON object that may come from a stranger.
 
     Raises:
@@ -138,7 +138,7 @@ def check_json_size(path: Path) -> None:
         raise ValueError(f"larger than {_LARGEST_JSON // _MIB} MiB")
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
+def parse_json(data: bytes) -> Tree:
     """Parse a JSON object; raises ValueError as `read_json`."""
     try:
         document = json.loads(data, parse_constant=_refuse_constant)

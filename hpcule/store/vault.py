@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcule.config.errors import StoreError
+from hpcule.config.tree import Tree
 from hpcule.store.files import check_json_size, parse_json, write_atomically
 from hpcule.store.seal import Key, SealedFile, is_sealed
 
@@ -64,7 +64,7 @@ class Vault:
             opened.readinto(data)
         return bytes(data)
 
-    def read_json(self, file: str) -> dict[str, Any]:
+    def read_json(self, file: str) -> Tree:
         """Read a file that holds a JSON object; raises as `read` and `hpcule.store.files.read_json`."""
         check_json_size(self.path / file)
         return parse_json(self.read(file))

@@ -40,7 +40,7 @@ def make_run(config, samples, shards, batch, workers=2):
             mark = {"stage": phase.stage, "craft_seconds": craft, "collectives": sums, "collective_seconds": waited}
             marks.append(mark)
     return {
-        "method": to_tree(short),
+        "settings": to_tree(short),
         "extent": dataclasses.asdict(extent),
         "marks": marks,
         "read_seconds": 1e-5 * extent.own_samples,
@@ -94,6 +94,6 @@ def test_what_a_new_generator_takes_is_told_from_what_comes_once():
             {"stage": s, "craft_seconds": t, "collectives": 0, "collective_seconds": 0.0}
             for s, t in zip(stages, times, strict=True)
         ]
-        runs.append({**run, "method": to_tree(short), "marks": marks})
+        runs.append({**run, "settings": to_tree(short), "marks": marks})
     generators = calibration_of(config, runs)["rates"][-1]
     assert (generators.start_seconds, generators.once_seconds) == pytest.approx((0.5, 1.0))
