@@ -137,7 +137,7 @@ def make_study(file: str) -> Callable[[Path], Path]:
         (study.path / "running" / "item.json").write_text(
             '{"stage": "a", "done": 1, "total": 2, "started": 1.5, "time": 2.5, "host": "b"}'
         )
-        study.finish("other", {"loss_last": 0.5})
+        (study.path / "done" / "other.json").write_text('{"loss_last": 0.5}')
         (study.path / "failed" / "third.json").write_text('{"error": "a", "host": "b", "job": ""}')
         return study.path / file
 

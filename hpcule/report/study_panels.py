@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from markupsafe import Markup
 
 from hpcule.report.charts import ChartMark, LogLine, log_chart
 from hpcule.study.collect import Row
 from hpcule.study.critical_batch import steps_to_target
-from hpcule.study.grid import StudyGrid, name_of
+from hpcule.study.documents import ItemDocument
+from hpcule.study.grid import Factors, StudyGrid, name_of
 from hpcule.study.targets import TargetSteps, target_steps
 from hpcule.victim.kinds import Kind
 
-Result = Callable[[str], Mapping[str, Any] | None]
+Result = Callable[[str], ItemDocument | None]
 """Function from the key of a craft or victim to its result."""
 
 
@@ -44,7 +44,7 @@ class Cost:
     peak_mebibytes: float
 
 
-def title_of(where: Mapping[str, Any]) -> str:
+def title_of(where: Factors) -> str:
     """A point of a study in words: factor and value, separated by commas."""
     return ", ".join(f"{name_of(name)} {value}" for name, value in where.items())
 
@@ -109,7 +109,8 @@ def _noise_scales(who: str, batch_name: str, keys: set[tuple[str, int]], result:
     values: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     missing = quarters = 0
     for key, batch in keys:
-        for quarter in ((result(key) or {}).get("noise_scales") or [])[1:]:
+        found = result(key)
+        for quarter in found["noise_scales"][1:] if found else []:
             quarters += 1
             if quarter["noise_scale"] is None:
                 missing += 1
@@ -119,8 +120,8 @@ def _noise_scales(who: str, batch_name: str, keys: set[tuple[str, int]], result:
     lines = []
     for number, batch in enumerate(sorted(values)):
         marks = [
-            ChartMark(middle, math.exp(fmean(map(math.log, found))), min(found), max(found))
-            for middle, found in sorted(values[batch].items())
+            ChartMark(middle, math.exp(fmean(map(math.log, known))), min(known), max(known))
+            for middle, known in sorted(values[batch].items())
         ]
         lines.append(LogLine(str(batch), number, marks))
     return NoiseScales(who, batch_name, lines, missing, quarters)

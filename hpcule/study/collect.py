@@ -13,8 +13,9 @@ from typing import Any
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
+from hpcule.study.documents import NoiseScaleDocument, VictimItemDocument
 from hpcule.study.folder import StudyFolder, damage_named
-from hpcule.study.grid import Cell, StudyGrid
+from hpcule.study.grid import Cell, Factors, StudyGrid
 from hpcule.study.paired import PairedDifference, compare_paired
 from hpcule.victim.kinds import TITLES, Kind
 
@@ -24,16 +25,14 @@ RANDOM: Mapping[Kind, str] = {
 }
 """Random controls that a method has to beat, in words."""
 Row = dict[str, Any]
-OF_CRAFT = ("craft_seconds", "workers", "samples", "peak_memory_mebibytes")
-OF_TRAINING = ("trained_samples", "loss_first", "loss_last", "loss_steps", "saturated")
-PER_VICTIM = ("last", "best", "train", "steps", "steps_to_target", "seconds")
+"""Columns of a cell by name: they differ with what a study varies."""
 
 
 @dataclass(frozen=True)
 class Point:
     """One combination of factors, over its seeds."""
 
-    factors: Mapping[str, Any]
+    factors: Factors
     seeds: int
     invalid: int
     """Seeds whose clean control did not learn."""
@@ -52,7 +51,7 @@ def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
     """One flat row a cell whose victims are all done, in the order of the grid."""
     found = []
     for cell in grid.cells:
-        results = {role: folder.result(key) for role, key in cell.victims.items()}
+        results = {role: folder.victim_result(key) for role, key in cell.victims.items()}
         done = {role: result for role, result in results.items() if result is not None}
         if len(done) < len(results):
             continue
@@ -61,51 +60,69 @@ def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
     return found
 
 
-def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, Mapping[str, Any]]) -> Row:
+def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument]) -> Row:
     row: Row = {"cell": cell.number, **cell.factors}
     row |= _craft_columns(folder, cell, done["protected"]["craft"])
     for role, result in done.items():
-        row |= {f"{role}_{name}": _value(result, name) for name in PER_VICTIM}
-        row |= _noise_columns(role, result)
+        row |= {f"{role}_{name}": value for name, value in _victim_figures(result).items()}
+        row |= _noise_columns(role, result["noise_scales"])
     chance = done["clean"]["chance"]
     row["chance"] = chance
     row["invalid"] = not has_learnt(row["clean_last"], chance)
     return row
 
 
-def _craft_columns(folder: StudyFolder, cell: Cell, key: str) -> Row:
-    result = folder.result(key)
-    if result is None:
+def _craft_columns(folder: StudyFolder, cell: Cell, key: str | None) -> Row:
+    result = folder.craft_result(key) if key else None
+    if key is None or result is None:
         raise StoreError(f"{folder.path}: the result of craft {key} is missing, yet a victim was trained on it")
     settings = result["settings"]
     place = cell.crafts.index(key)
     steps, batch = result["steps_to_target"], settings.get("batch")
     return {
         "craft": key,
-        **{name: result[name] for name in OF_CRAFT},
+        "craft_seconds": result["craft_seconds"],
+        "workers": result["workers"],
+        "samples": result["samples"],
+        "peak_memory_mebibytes": result["peak_memory_mebibytes"],
         "craft_batch": batch,
         "craft_learning_rate": settings.get("learning_rate"),
         "craft_rate_at_edge": len(cell.crafts) > 1 and place in (0, len(cell.crafts) - 1),
         "craft_rates_tried": len(cell.crafts),
         "craft_worker_hours": result["craft_seconds"] * result["workers"] / 3600,
-        **{f"craft_{name}": result[name] for name in OF_TRAINING},
+        "craft_trained_samples": result["trained_samples"],
+        "craft_loss_first": result["loss_first"],
+        "craft_loss_last": result["loss_last"],
+        "craft_loss_steps": result["loss_steps"],
+        "craft_saturated": result["saturated"],
         "craft_steps_to_target": steps,
         "craft_samples_to_target": steps * batch if steps is not None and batch is not None else None,
-        **_noise_columns("craft", result),
+        **_noise_columns("craft", result["noise_scales"]),
     }
 
 
-def _noise_columns(who: str, result: Mapping[str, Any]) -> Row:
+def _victim_figures(result: VictimItemDocument) -> Row:
+    return {
+        "last": result["last"],
+        "best": result["best"],
+        "train": result["curve"][-1]["train"],
+        "steps": result["steps"],
+        "steps_to_target": result["steps_to_target"],
+        "seconds": result["seconds"],
+    }
+
+
+def _noise_columns(who: str, scales: Sequence[NoiseScaleDocument]) -> Row:
     """Columns of the noise scale of a whole run; empty if its gradients were not measured."""
-    scales = result["noise_scales"]
     if not scales:
         return {}
-    names = {"noise_scale": "noise_scale", "low": "noise_low", "high": "noise_high", "reason": "noise_reason"}
-    return {f"{who}_{column}": scales[0][name] for name, column in names.items()}
-
-
-def _value(result: Mapping[str, Any], name: str) -> Any:
-    return result["curve"][-1]["train"] if name == "train" else result.get(name)
+    whole = scales[0]
+    return {
+        f"{who}_noise_scale": whole["noise_scale"],
+        f"{who}_noise_low": whole["low"],
+        f"{who}_noise_high": whole["high"],
+        f"{who}_noise_reason": whole["reason"],
+    }
 
 
 def points(found: Sequence[Row], factors: Sequence[str]) -> list[Point]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import Preset, WorldConfig
-from hpcule.config.tree import build_config, merged
+from hpcule.config.tree import Tree, build_config, merged
 from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.victim.config import VictimConfig
@@ -26,10 +26,10 @@ class StudyConfig:
     """Clean test samples; None: the test split of `data`."""
     method: str = "uc"
     preset: Preset = "paper"
-    craft: dict[str, Any] = field(default_factory=dict)
+    craft: Tree = field(default_factory=dict)
     """Settings of every craft, as in a file for `hpcule craft --config`."""
     victim: VictimConfig = field(default_factory=VictimConfig)
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variants: dict[str, Tree] = field(default_factory=dict)
     """Name -> `method`, `preset` and `craft` settings over the study's own: a factor whose values are whole methods."""
     factors: dict[str, list[Any]] = field(default_factory=dict)
     """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations."""

@@ -6,16 +6,18 @@ import itertools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hpcule.study.documents import CraftingDocument, NoiseScaleDocument
 from hpcule.study.noise_scale import NoiseSums
 from hpcule.world.gradient_norms import GradientNorms
 
 Entry = dict[str, Any]
+"""A line of a journal; the figures in it differ from method to method."""
 
 SMOOTH = 5
 """Steps that a running mean of the loss goes over."""
@@ -78,7 +80,7 @@ def norms_of(entries: Sequence[Entry]) -> list[tuple[int, GradientNorms]]:
     return [(entry["step"], GradientNorms(*(entry[name] for name in names))) for entry in entries if names[-1] in entry]
 
 
-def noise_scales(norms: Sequence[tuple[int, GradientNorms]]) -> list[dict[str, Any]]:
+def noise_scales(norms: Sequence[tuple[int, GradientNorms]]) -> list[NoiseScaleDocument]:
     """The noise scale of the whole run, then of each quarter: first and last step, scale, interval, reason.
 
     A bound that is infinite is None.
@@ -91,7 +93,7 @@ def noise_scales(norms: Sequence[tuple[int, GradientNorms]]) -> list[dict[str, A
     return [_noise_scale(norms, first, after) for first, after in periods if first < after]
 
 
-def _noise_scale(norms: Sequence[tuple[int, GradientNorms]], first: int, after: int) -> dict[str, Any]:
+def _noise_scale(norms: Sequence[tuple[int, GradientNorms]], first: int, after: int) -> NoiseScaleDocument:
     sums = NoiseSums()
     for step, found in norms:
         if first <= step < after:
@@ -108,7 +110,7 @@ def _noise_scale(norms: Sequence[tuple[int, GradientNorms]], first: int, after: 
     }
 
 
-def crafting_facts(store: Path, figure: str | None, target: float | None) -> Mapping[str, Any]:
+def crafting_facts(store: Path, figure: str | None, target: float | None) -> CraftingDocument:
     """Return facts of a craft: first and last loss, steps to `target` (a share of the first), noise scales."""
     entries = read_journal(store)
     curve = loss_curve(entries, figure) if figure else None

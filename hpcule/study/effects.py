@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hpcule.study.collect import Row, grouped
-from hpcule.study.grid import name_of
+from hpcule.study.grid import Factors, name_of
 from hpcule.study.paired import PairedDifference, compare_paired
 
 
@@ -23,7 +22,7 @@ class Effect:
     """
 
     factor: str
-    where: Mapping[str, Any]
+    where: Factors
     levels: Sequence[float]
     slope: PairedDifference
 

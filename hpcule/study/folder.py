@@ -8,12 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 from hpcule.config.errors import DataError, StoreError, UsageError
-from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree
+from hpcule.config.tree import Tree, build_config, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.config import StudyConfig
+from hpcule.study.documents import (
+    CraftItemDocument,
+    FailureDocument,
+    ItemDocument,
+    ProgressDocument,
+    SamplesDocument,
+    VictimItemDocument,
+)
 from hpcule.study.grid import StudySamples
 from hpcule.victim.kept import AGAIN, Kept
 from hpcule.world.launcher import slurm_job
@@ -88,16 +96,24 @@ class StudyFolder:
         )
 
     def _note(self, samples: StudySamples) -> None:
-        facts = {"samples": samples.n, "training": samples.training, "test": samples.test}
+        facts: SamplesDocument = {"samples": samples.n, "training": samples.training, "test": samples.test}
         write_atomically(self.path / "facts.json", to_json(facts))
 
     def store(self, craft: str) -> Path:
         """The store of a craft."""
         return self.path / "crafts" / craft
 
-    def result(self, key: str) -> dict[str, Any] | None:
+    def result(self, key: str) -> ItemDocument | None:
         """What a finished item found, or None."""
         return self._done.find(key)
+
+    def craft_result(self, key: str) -> CraftItemDocument | None:
+        """What a finished craft found, or None."""
+        return cast("CraftItemDocument | None", self.result(key))
+
+    def victim_result(self, key: str) -> VictimItemDocument | None:
+        """What a finished victim found, or None."""
+        return cast("VictimItemDocument | None", self.result(key))
 
     def best(self, crafts: Sequence[str]) -> str:
         """The craft whose loss ended lowest; crafts that failed are no candidates.
@@ -109,14 +125,15 @@ class StudyFolder:
             return crafts[0]
         losses: dict[str, float] = {}
         for key in crafts:
-            if result := self.result(key):
+            if result := self.craft_result(key):
                 with damage_named(self._file("done", key), AGAIN):
-                    losses[key] = float(result["loss_last"])
+                    # Methods that report no loss have one craft.
+                    losses[key] = float(cast(float, result["loss_last"]))
         if not losses:
             raise DataError(f"none of the crafts to choose from is finished: {', '.join(crafts)}")
         return min(losses, key=lambda key: losses[key])
 
-    def finish(self, key: str, result: dict[str, Any]) -> None:
+    def finish(self, key: str, result: ItemDocument) -> None:
         """Note an item's result."""
         self._done.keep(key, result)
         self._file("running", key).unlink(missing_ok=True)
@@ -125,7 +142,7 @@ class StudyFolder:
     def fail(self, key: str, error: BaseException) -> None:
         """Note why an item failed, where, and in which log to look."""
         error_text = str(error) or type(error).__name__
-        record = {"error": error_text, "host": socket.gethostname(), "job": slurm_job()}
+        record: FailureDocument = {"error": error_text, "host": socket.gethostname(), "job": slurm_job()}
         write_atomically(self._file("failed", key), to_json(record))
         self._file("running", key).unlink(missing_ok=True)
 
@@ -133,12 +150,12 @@ class StudyFolder:
         """How an item stands, from its files alone."""
         if self._file("done", key).exists():
             return ItemStatus("done", 1.0)
-        failed = self._read("failed", key)
-        running = self._read("running", key)
+        failed = cast("FailureDocument | None", self._read("failed", key))
+        running = cast("ProgressDocument | None", self._read("running", key))
         with damage_named(self._file("failed" if failed else "running", key), AGAIN):
             return self._unfinished(failed, running)
 
-    def _unfinished(self, failed: dict[str, Any] | None, running: dict[str, Any] | None) -> ItemStatus:
+    def _unfinished(self, failed: FailureDocument | None, running: ProgressDocument | None) -> ItemStatus:
         if failed is not None:
             log = f", log: {self.path / 'logs'}/{failed['job']}*" if failed["job"] else ""
             return ItemStatus("failed", message=f"{failed['error']} (on {failed['host']}{log})")
@@ -150,13 +167,13 @@ class StudyFolder:
         return ItemStatus("running", share, left, f"{running['stage']} on {running['host']}")
 
     @property
-    def _done(self) -> Kept[dict[str, Any]]:
-        return Kept(self.path / "done", dict, dict)
+    def _done(self) -> Kept[ItemDocument]:
+        return Kept(self.path / "done", lambda found: found, lambda tree: cast(ItemDocument, tree))
 
     def _file(self, state: str, key: str) -> Path:
         return self.path / state / f"{key}.json"
 
-    def _read(self, state: str, key: str) -> dict[str, Any] | None:
+    def _read(self, state: str, key: str) -> Tree | None:
         path = self._file(state, key)
         with damage_named(path, AGAIN):
             try:
@@ -189,7 +206,14 @@ class Beat:
         if now - self._last < BEAT_SECONDS:
             return
         self._last = now
-        facts = {"stage": stage, "done": done, "total": total, "started": self.started, "time": now}
+        facts: ProgressDocument = {
+            "stage": stage,
+            "done": done,
+            "total": total,
+            "started": self.started,
+            "time": now,
+            "host": socket.gethostname(),
+        }
         path = self.folder.path / "running" / f"{self.key}.json"
         # A lost note costs nothing, and a shared file system would take long to make it durable.
-        write_atomically(path, to_json({**facts, "host": socket.gethostname()}), durable=False)
+        write_atomically(path, to_json(facts), durable=False)

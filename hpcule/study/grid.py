@@ -23,6 +23,8 @@ from hpcule.victim.recipe import Recipe
 
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LEVELS = 255
+Factors = Mapping[str, Any]
+"""Values of what a study varies, by name: settings of any type."""
 LARGEST_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
 
@@ -80,7 +82,7 @@ class Cell:
     """One point of the grid: the values of its factors, its crafts (see StudyVictim), and its victims by kind."""
 
     number: int
-    factors: Mapping[str, Any]
+    factors: Factors
     crafts: tuple[str, ...]
     victims: Mapping[Kind, str]
 
@@ -111,7 +113,7 @@ def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
     return grid
 
 
-def _points(config: StudyConfig) -> Iterator[dict[str, Any]]:
+def _points(config: StudyConfig) -> Iterator[Factors]:
     names = [*config.factors, "rate", "recipe", "seed"]
     values = [*config.factors.values(), config.rates, config.recipes, config.seeds]
     if config.variants:
@@ -120,7 +122,7 @@ def _points(config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, combination, strict=True))
 
 
-def _add_cell(grid: StudyGrid, config: StudyConfig, point: dict[str, Any], samples: StudySamples) -> None:
+def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: StudySamples) -> None:
     config = config.variant(point.get("variant"))
     overrides = {"craft": [f"seed={point['seed']}"], "victim": []}
     for name in config.factors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
 from hpcule.config.tree import to_tree
@@ -19,6 +18,7 @@ from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
+from hpcule.study.documents import VictimItemDocument
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, StudyGrid, StudySamples, StudyVictim
 from hpcule.victim.job import fingerprint_of
@@ -136,7 +136,7 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, wor
 
 def _train(
     folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Callable[[int, int], None]
-) -> dict[str, Any]:
+) -> VictimItemDocument:
     craft = folder.best(victim.crafts) if victim.crafts else None
     reader = StoreReader(Vault(folder.store(craft))) if craft else None
     source, test = _source(config.data, victim.opening), _test(config.data, config.test, victim.opening)
@@ -146,7 +146,7 @@ def _train(
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
     result = victim.job.train(data, reader, Published(test, resident=resident), world, report)[1]
-    found = {name: value for name, value in result.document().items() if name != "gradient_norms"}
+    found = result.document()
     return {
         "kind": "victim",
         "role": victim.job.kind,
@@ -156,7 +156,13 @@ def _train(
         "last": result.last.test,
         "best": result.best.test,
         "noise_scales": noise_scales(result.gradient_norms),
-        **found,
+        "seed": found["seed"],
+        "steps": found["steps"],
+        "seconds": found["seconds"],
+        "curve": found["curve"],
+        "steps_to_target": found["steps_to_target"],
+        "alignment": found["alignment"],
+        "uniformity": found["uniformity"],
     }
 
 

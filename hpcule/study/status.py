@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from hpcule.measure.accuracy import has_learnt
 from hpcule.study.folder import StudyFolder
-from hpcule.study.grid import Cell, StudyGrid, find_item, name_of
+from hpcule.study.grid import Cell, Factors, StudyGrid, find_item, name_of
+
+
+class CellDocument(TypedDict):
+    """A cell as `hpcule study status --json` prints it; see `CellStatus`."""
+
+    cell: int
+    state: str
+    share: float
+    notes: list[str]
+    factors: Factors
 
 
 @dataclass(frozen=True)
@@ -26,10 +36,15 @@ class CellStatus:
         head = f"{self.cell.number:4d}  {self.state:8s} {100 * self.share:3.0f}%  {factors}"
         return "  | ".join([head, *self.notes])
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> CellDocument:
         """Return plain values for --json."""
-        facts = {"cell": self.cell.number, "state": self.state, "share": round(self.share, 3), "notes": self.notes}
-        return {**facts, "factors": dict(self.cell.factors)}
+        return {
+            "cell": self.cell.number,
+            "state": self.state,
+            "share": round(self.share, 3),
+            "notes": self.notes,
+            "factors": self.cell.factors,
+        }
 
 
 def cell_status(folder: StudyFolder, grid: StudyGrid, cell: Cell) -> CellStatus:
@@ -53,5 +68,6 @@ def cell_status(folder: StudyFolder, grid: StudyGrid, cell: Cell) -> CellStatus:
 
 
 def _invalid(folder: StudyFolder, cell: Cell) -> bool:
-    clean = folder.result(cell.victims["clean"]) or {}
+    clean = folder.victim_result(cell.victims["clean"])
+    assert clean is not None
     return not has_learnt(clean["last"], clean["chance"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hpcule.study.collect import Row, grouped
 from hpcule.study.critical_batch import CriticalBatch, fit_critical_batch
+from hpcule.study.grid import Factors
 
 COUNTED = (
     ("crafting", "craft.method.batch", "craft_steps_to_target"),
@@ -24,7 +24,7 @@ class TargetSteps:
 
     who: str
     factor: str
-    where: Mapping[str, Any]
+    where: Factors
     steps: Mapping[int, Sequence[int | None]]
     curve: CriticalBatch
 

@@ -31,7 +31,7 @@ class Kept(Generic[Result]):
     """
 
     folder: Path
-    write: Callable[[Result], Tree]
+    write: Callable[[Result], Mapping[str, object]]
     read: Callable[[Tree], Result]
 
     @classmethod

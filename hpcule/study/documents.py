@@ -1,0 +1,94 @@
+"""What the files of a study's folder hold, as JSON: results of its items, and notes on what runs or has failed."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from hpcule.config.tree import Tree
+from hpcule.craft.run import CraftDocument
+from hpcule.victim.kinds import Kind
+from hpcule.victim.result import EpochDocument
+
+
+class NoiseScaleDocument(TypedDict):
+    """The gradient noise scale of some steps in samples, with its interval; `reason` says why it is None.
+
+    A bound that is infinite is None, as both are where there is no interval.
+    """
+
+    first_step: int
+    last_step: int
+    noise_scale: float | None
+    low: float | None
+    high: float | None
+    reason: str
+
+
+class CraftingDocument(TypedDict):
+    """What a craft's journal reports; see `hpcule.study.crafting`. Without such a figure in it, None."""
+
+    loss_first: float | None
+    loss_last: float | None
+    loss_steps: int | None
+    steps_to_target: int | None
+    saturated: float | None
+    trained_samples: int
+    noise_scales: list[NoiseScaleDocument]
+
+
+class CraftItemDocument(CraftDocument, CraftingDocument):
+    """done/KEY.json of a craft: its summary, its journal, and the settings of its method."""
+
+    kind: Literal["craft"]
+    title: str
+    settings: Tree
+
+
+class VictimItemDocument(TypedDict):
+    """done/KEY.json of a victim: its training, on the samples of `craft`; accuracies are in [0, 1]."""
+
+    kind: Literal["victim"]
+    role: Kind
+    title: str
+    craft: str | None
+    chance: float
+    last: float
+    best: float
+    noise_scales: list[NoiseScaleDocument]
+    seed: int
+    steps: int
+    seconds: float
+    curve: list[EpochDocument]
+    steps_to_target: int | None
+    alignment: float | None
+    uniformity: float | None
+
+
+ItemDocument = CraftItemDocument | VictimItemDocument
+
+
+class ProgressDocument(TypedDict):
+    """running/KEY.json: how far an item is; `started` and `time` are seconds of the clock."""
+
+    stage: str
+    done: int
+    total: int
+    started: float
+    time: float
+    host: str
+
+
+class FailureDocument(TypedDict):
+    """failed/KEY.json: what went wrong with an item and where; `job` is that of Slurm, or None."""
+
+    error: str
+    host: str
+    job: str | None
+
+
+class SamplesDocument(TypedDict):
+    """facts.json: the samples that a study's results are of; see `StudySamples`."""
+
+    samples: int
+    training: str
+    test: str
