@@ -20,11 +20,12 @@ from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.store.budget import Budget
+from hpcule.store.checkpoint import PartState
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 
 Config = TypeVar("Config", bound=MethodConfig)
-Settings = Mapping[str, Any]
+Settings = Mapping[str, object]
 """Settings of a method by name."""
 Unit = Literal["sample", "class", "cluster"]
 """What one delta is shared by."""
@@ -141,8 +142,8 @@ Event = Step | ShardResult | SharedResult
 class State:
     """What a checkpoint keeps: `shared` from rank 0, and parts that one rank each has ("shard-00003")."""
 
-    shared: Mapping[str, Any]
-    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shared: Mapping[str, object]
+    parts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 class Saved(Protocol):
@@ -153,7 +154,7 @@ class Saved(Protocol):
         """The parts that are there."""
         ...
 
-    def load(self, name: str) -> dict[str, Any]:
+    def load(self, name: str) -> PartState:
         """Read one part."""
         ...
 

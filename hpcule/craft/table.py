@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from hpcule.config.errors import HpculeError, UsageError, one_line
 from hpcule.config.run import Preset
@@ -15,7 +14,7 @@ from hpcule.craft.measured import measured_sentences
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
-    from hpcule.craft.method import Method
+    from hpcule.craft.method import Facts, Method
 
 GROUP = "hpcule.methods"
 """Entry points of installed packages that offer a method each: the name, and the class."""
@@ -145,7 +144,7 @@ def _package(entry: EntryPoint) -> str:
 
 
 def configure(
-    name: str, data: str, *, preset: Preset | None, file: Mapping[str, Any], overrides: Sequence[str]
+    name: str, data: str, *, preset: Preset | None, file: Mapping[str, object], overrides: Sequence[str]
 ) -> CraftConfig:
     """The configuration of a run: the paper's defaults < its variants < preset < file < overrides.
 
@@ -162,7 +161,7 @@ def configure(
     settings = tree["method"]
     if not isinstance(settings, Mapping) or settings["name"] != name:
         raise UsageError(f"method: the configuration is for another method than '{name}'")
-    below: Mapping[str, Any] = {}
+    below: Mapping[str, object] = {}
     for setting, values in method.variants.items():
         below = merged(below, values.get(str(settings.get(setting)), {}))
     below = merged(below, method.presets.get(chosen, {}))
@@ -172,11 +171,45 @@ def configure(
     return build_config(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
 
 
-def describe() -> tuple[list[dict[str, Any]], list[str]]:
-    """One row a method that can be imported: its name, facts and measurements; and one line for each that cannot."""
+class MethodDocument(TypedDict):
+    """A method in the table of methods: its name, its `Facts`, and what was measured of it, in sentences."""
+
+    name: str
+    title: str
+    data: str
+    task: str
+    intent: str
+    needs_labels: bool
+    bounded: bool
+    needs_surrogate: bool
+    claimed: str
+    paper: str
+    cost: str
+    weaknesses: str
+    needs_checkpoint: bool
+    measured: Sequence[str]
+
+
+def describe() -> tuple[list[MethodDocument], list[str]]:
+    """One row a method that can be imported, and one line for each that cannot."""
     methods, broken = usable()
-    rows = [
-        {"name": name, **dataclasses.asdict(method.facts), "measured": measured_sentences(name)}
-        for name, method in methods.items()
-    ]
-    return rows, broken
+    return [_described(name, method.facts) for name, method in methods.items()], broken
+
+
+def _described(name: str, facts: Facts) -> MethodDocument:
+    return {
+        "name": name,
+        "title": facts.title,
+        "data": facts.data,
+        "task": facts.task,
+        "intent": facts.intent,
+        "needs_labels": facts.needs_labels,
+        "bounded": facts.bounded,
+        "needs_surrogate": facts.needs_surrogate,
+        "claimed": facts.claimed,
+        "paper": facts.paper,
+        "cost": facts.cost,
+        "weaknesses": facts.weaknesses,
+        "needs_checkpoint": facts.needs_checkpoint,
+        "measured": measured_sentences(name),
+    }

@@ -7,9 +7,9 @@ import io
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -17,6 +17,8 @@ from hpcule.config.errors import StoreError
 from hpcule.store.files import private_directory, sha256_file, to_json, writing
 from hpcule.store.vault import Vault
 
+PartState = dict[str, Any]
+"""What a part of a checkpoint keeps, by name: tensors, numbers, texts, and lists and dicts of them."""
 COMMIT = "COMMIT"
 _KEPT = 2
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -29,6 +31,20 @@ class CheckpointPart:
 
     bytes: int
     sha256: str
+
+
+class PartDocument(TypedDict):
+    """Size and SHA-256 of a part's file; see `CheckpointPart`."""
+
+    bytes: int
+    sha256: str
+
+
+class CommitDocument(TypedDict):
+    """COMMIT: the run that a checkpoint is of, and its parts by name."""
+
+    run_key: str
+    parts: dict[str, PartDocument]
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class Checkpoint:
         """The names of its parts."""
         return tuple(self.parts)
 
-    def load(self, name: str) -> dict[str, Any]:
+    def load(self, name: str) -> PartState:
         """Return the state of a part, on the CPU.
 
         Raises:
@@ -67,7 +83,7 @@ class Checkpoint:
         return state
 
 
-def save_part(vault: Vault, step: int, name: str, state: Mapping[str, Any]) -> CheckpointPart:
+def save_part(vault: Vault, step: int, name: str, state: Mapping[str, object]) -> CheckpointPart:
     """Write one part of the checkpoint at `step`, for `commit` to make it count after all ranks have saved.
 
     Args:
@@ -98,8 +114,11 @@ def commit(vault: Vault, step: int, run_key: str, parts: Mapping[str, Checkpoint
     Raises:
         StoreError: it cannot be written.
     """
-    facts = {name: asdict(part) for name, part in sorted(parts.items())}
-    vault.write(f"{_name(step)}/{COMMIT}", to_json({"run_key": run_key, "parts": facts}))
+    facts: dict[str, PartDocument] = {
+        name: {"bytes": part.bytes, "sha256": part.sha256} for name, part in sorted(parts.items())
+    }
+    document: CommitDocument = {"run_key": run_key, "parts": facts}
+    vault.write(f"{_name(step)}/{COMMIT}", to_json(document))
     kept = [checkpoint.step for checkpoint in _committed(vault, run_key) if checkpoint.step <= step][:_KEPT]
     for other, path in _folders(vault.path):
         if other < step and other not in kept:
@@ -136,7 +155,7 @@ def _committed(vault: Vault, run_key: str) -> list[Checkpoint]:
     checkpoints = []
     for step, folder in _folders(vault.path):
         try:
-            document = vault.read_json(f"{_name(step)}/{COMMIT}")
+            document = cast(CommitDocument, vault.read_json(f"{_name(step)}/{COMMIT}"))
             parts = {name: CheckpointPart(**facts) for name, facts in document["parts"].items()}
             whole = document["run_key"] == run_key and all(
                 _NAME.fullmatch(name) and (folder / f"{name}.pt").stat().st_size == part.bytes

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.settings import RateSchedule
 from hpcule.data.view import Augment
@@ -48,7 +48,7 @@ class AugmentedAdversarial(Adversarial[AAPConfig]):
         "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = AAPConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "model_epochs": 20, "warmup_epochs": 4, "noise_steps": 50},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_epochs": 4, "warmup_epochs": 1, "noise_steps": 20},
     }

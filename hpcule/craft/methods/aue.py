@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.settings import AlternatingConfig, RateSchedule
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.view import Augment
@@ -59,7 +59,7 @@ class AugmentedUnlearnable(TwoPhase[AUEConfig]):
         "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = AUEConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "max_rounds": 12},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "max_rounds": 2},
     }

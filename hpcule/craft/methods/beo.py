@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
-from hpcule.craft.method import Event, Facts, Method, Problem, Saved, State, Step
+from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, State, Step
 from hpcule.craft.parts.ascent import Ascent
 from hpcule.craft.parts.kernel_posterior import KernelPosterior
 from hpcule.craft.parts.surrogate import Surrogate
@@ -81,7 +81,7 @@ class BayesErrorOptimization(Method[BEOConfig]):
         weaknesses="by far the dearest; about 67 % left on CIFAR-10; the estimate is no certificate",
     )
     config_class: ClassVar[type[MethodConfig]] = BEOConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "outer_steps": 12, "epochs": 8},
         "smoke": {"surrogate": "resnet-tiny", "outer_steps": 3, "epochs": 3, "batch": 64},
     }

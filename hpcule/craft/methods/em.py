@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.settings import AlternatingConfig
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Phase, Walk, Work
@@ -48,7 +48,7 @@ class ErrorMinimizing(TwoPhase[EMConfig]):
         "undone by JPEG, grayscale and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = EMConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "batch": 128, "model_steps": 20, "max_rounds": 12},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_steps": 5, "max_rounds": 3},
     }

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Event, Facts
+from hpcule.craft.method import Event, Facts, Settings
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import OnceTrained, OnceTrainedConfig, RestartedNoise
@@ -93,7 +93,7 @@ class EntangledFeatures(AdversariallyTrained[EntFConfig], OnceTrained[EntFConfig
         "weaker than others against plain training",
     )
     config_class: ClassVar[type[MethodConfig]] = EntFConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "model_epochs": 10, "adversary_steps": 3, "noise_steps": 50},
         "smoke": {
             "surrogate": "resnet-tiny",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
-from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
+from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.nets import build
@@ -94,7 +94,7 @@ class GameUnlearnable(Method[GUEConfig]):
         weaknesses="the deltas are a function of the images, which an attacker with some clean ones can learn to undo",
     )
     config_class: ClassVar[type[MethodConfig]] = GUEConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "epochs": 8},
         "smoke": {"surrogate": "resnet-tiny", "epochs": 2, "batch": 64},
     }

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.settings import RateSchedule
 
@@ -48,7 +48,7 @@ class Hypocritical(Adversarial[HypoConfig]):
         weaknesses="weak: 70 % on CIFAR-10 in APBench; undone by JPEG",
     )
     config_class: ClassVar[type[MethodConfig]] = HypoConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "model_epochs": 20, "noise_steps": 40},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_epochs": 4, "noise_steps": 20},
     }

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
-from hpcule.craft.method import Event, Facts, Method, Problem, Saved, ShardResult, State, Step, finite
+from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule
@@ -83,7 +83,7 @@ class PIL(Method[PILConfig]):
         "partly undone by JPEG and by projecting out the linear map",
     )
     config_class: ClassVar[type[MethodConfig]] = PILConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {"epochs": 10}, "smoke": {"epochs": 5, "steps": 20}}
+    presets: ClassVar[Mapping[str, Settings]] = {"small": {"epochs": 10}, "smoke": {"epochs": 5, "steps": 20}}
 
     def __init__(self, config: PILConfig, problem: Problem) -> None:
         self.config = config

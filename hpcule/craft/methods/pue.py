@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
+from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, State, Step
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.parts.settings import AlternatingConfig
 from hpcule.craft.parts.surrogate import input_gradient
@@ -97,7 +97,7 @@ class ProvablyUnlearnable(TwoPhase[PUEConfig]):
         "undone by JPEG, grayscale and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = PUEConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {
             "surrogate": "resnet-tiny",
             "max_rounds": 12,

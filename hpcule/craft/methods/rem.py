@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversary import AdversariallyTrained, AdversaryConfig
 from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import SampleNoise
@@ -106,7 +106,7 @@ class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
         "undone by grayscale and JPEG",
     )
     config_class: ClassVar[type[MethodConfig]] = REMConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {
             "surrogate": "resnet-tiny",
             "model_steps": 200,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Event, Facts, Problem, Saved, State, Step
+from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, State, Step
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.feature_centres import class_centres, feature_gradient
 from hpcule.craft.parts.once_trained import RestartedNoise
@@ -128,7 +128,7 @@ class SelfEnsemble(Adversarial[SEPConfig]):
         "undone by adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = SEPConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "model_epochs": 20, "noise_steps": 15, "checkpoints": 5},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_epochs": 4, "noise_steps": 5, "checkpoints": 3},
     }

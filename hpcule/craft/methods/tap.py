@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from hpcule.config.run import MethodConfig
-from hpcule.craft.method import Facts
+from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
 from hpcule.craft.parts.settings import RateSchedule
 from hpcule.data.view import Augment
@@ -52,7 +52,7 @@ class TargetedAdversarial(Adversarial[TAPConfig]):
         "undone by JPEG and adversarial training",
     )
     config_class: ClassVar[type[MethodConfig]] = TAPConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"surrogate": "resnet-tiny", "model_epochs": 20, "noise_steps": 50, "restarts": 1},
         "smoke": {"surrogate": "resnet-tiny", "batch": 64, "model_epochs": 4, "noise_steps": 20, "restarts": 1},
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
 
     def restore(self, saved: Saved) -> None:
         """Restore the deltas and the step."""
-        shared: dict[str, Any] = saved.load("shared")
+        shared = saved.load("shared")
         self.step, self.finished = shared["step"], shared["finished"]
         for shard in self._deltas:
             self._deltas[shard] = saved.load(_part(shard))["delta"]

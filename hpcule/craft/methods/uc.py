@@ -32,6 +32,7 @@ from hpcule.craft.method import (
     Method,
     Problem,
     Saved,
+    Settings,
     ShardResult,
     SharedResult,
     State,
@@ -47,6 +48,7 @@ from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Schedule
 from hpcule.data.source import Ids, Source
 from hpcule.nets.encoder import load_encoder
+from hpcule.store.checkpoint import PartState
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.keyed import key
 
@@ -110,7 +112,7 @@ class UnlearnableClusters(Method[UCConfig]):
     )
     config_class: ClassVar[type[MethodConfig]] = UCConfig
     loss: ClassVar[str | None] = "divergence"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Mapping[str, Settings]] = {
         "small": {"encoder_size": 64, "steps": 60, "batch": 64},
         "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4},
     }
@@ -130,7 +132,7 @@ class UnlearnableClusters(Method[UCConfig]):
         """Steps done, of every cluster, on all ranks."""
         self.deltas: dict[int, Tensor] = {}
         """Deltas of this group's finished clusters, in units of [0, 1]."""
-        self.paused: dict[int, Mapping[str, Any]] = {}
+        self.paused: dict[int, PartState] = {}
         """Generator states of this group's clusters that an interrupted run had begun."""
         self.current: ClusterGenerator | ClusterDelta | None = None
 
@@ -200,7 +202,7 @@ class UnlearnableClusters(Method[UCConfig]):
         shared = {"centers": self.centers, "assignment": _tensors(self.assignment), "progress": self.progress}
         if not self.group.leads:
             return State(shared)
-        parts: dict[str, Mapping[str, Any]] = {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
+        parts: dict[str, Mapping[str, object]] = {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
         parts |= {_part(k): {"training": training} for k, training in self.paused.items()}
         if self.current is not None:
             parts[_part(self.current.cluster)] = {"training": self.current.state()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +84,7 @@ class Ascent:
                 clean = self.problem.reader.take(shard, self.problem.partition.ids(shard))
                 yield ShardResult(shard, delta=to_levels(part.delta, clean, self.levels, self.epsilon))
 
-    def parts(self) -> dict[str, Mapping[str, Any]]:
+    def parts(self) -> dict[str, Mapping[str, object]]:
         """Deltas and moments of own shards."""
         return {f"shard-{shard:05d}": vars(part) for shard, part in self._shards.items()}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from hpcule.store.checkpoint import PartState
 from hpcule.world.keyed import key
 
 
@@ -43,10 +41,10 @@ class ClusterDelta:
         """One signed step, given dL/d delta [C, H, W] over the whole batch; it has no learning rate."""
         self._delta.sub_(gradient.sign(), alpha=self.step_size).clamp_(-self.epsilon, self.epsilon)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PartState:
         """Return the delta and its optimizer's state."""
         return {"delta": self._delta}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: PartState) -> None:
         """Restore the delta and its optimizer's state."""
         self._delta = state["delta"].to(self._delta.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hpcule.nets.generator import build_generator
+from hpcule.store.checkpoint import PartState
 from hpcule.world.keyed import key
 
 Bound = Literal["clamp", "scaled-tanh"]
@@ -63,11 +63,11 @@ class ClusterGenerator:
         torch.autograd.backward([delta], [gradient])
         self._optimizer.step()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PartState:
         """Weights and moments; the noise image comes from the seed."""
         return {"generator": self._generator.state_dict(), "optimizer": self._optimizer.state_dict()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: PartState) -> None:
         """Restore the generator and its optimizer."""
         self._generator.load_state_dict(state["generator"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.run import LengthConfig
-from hpcule.craft.method import Config, Event, Method, Problem, Saved, ShardResult, State, Step
+from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
@@ -26,7 +26,7 @@ TILE = 256
 class ModelFree(Method[Config]):
     """Shard by shard, each rank by itself. Nothing is trained, so nothing is saved."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {}, "smoke": {}}
+    presets: ClassVar[Mapping[str, Settings]] = {"small": {}, "smoke": {}}
 
     def __init__(self, config: Config, problem: Problem) -> None:
         self.config = config

@@ -17,6 +17,7 @@ from hpcule.craft.parts.surrogate import input_gradient, logits_of
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.data.source import Ids
 from hpcule.data.view import View
+from hpcule.store.checkpoint import PartState
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key, order
 
@@ -54,15 +55,15 @@ class Noise(ABC):
         """The finished deltas."""
 
     @abstractmethod
-    def shared_state(self) -> dict[str, Any]:
+    def shared_state(self) -> PartState:
         """State that is the same on all ranks."""
 
     @abstractmethod
-    def parts(self) -> dict[str, Mapping[str, Any]]:
+    def parts(self) -> dict[str, Mapping[str, object]]:
         """State of this rank's own shards, by part."""
 
     @abstractmethod
-    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+    def restore(self, shared: PartState, saved: Saved) -> None:
         """Restore the deltas from the shared state and from the parts."""
 
     def descend(self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int) -> Tensor:
@@ -171,18 +172,18 @@ class SampleNoise(Noise):
                 budget = self.epsilon * source.levels
                 yield ShardResult(shard, delta=to_levels(self._wake(deltas), clean, source.levels, round(budget, 6)))
 
-    def shared_state(self) -> dict[str, Any]:
+    def shared_state(self) -> PartState:
         """An empty state: deltas are in the parts."""
         return {}
 
-    def parts(self) -> dict[str, Mapping[str, Any]]:
+    def parts(self) -> dict[str, Mapping[str, object]]:
         """The shards' deltas and how far the sweep is."""
         return {
             f"shard-{shard:05d}": {"delta": delta, "swept": self._swept[shard], "errors": self._errors[shard]}
             for shard, delta in self._deltas.items()
         }
 
-    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+    def restore(self, shared: PartState, saved: Saved) -> None:
         """Load own shards, whoever wrote them."""
         for shard in self._deltas:
             part = saved.load(f"shard-{shard:05d}")
@@ -272,15 +273,15 @@ class ClassNoise(Noise):
             if shard not in self.problem.done:
                 yield ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
 
-    def shared_state(self) -> dict[str, Any]:
+    def shared_state(self) -> PartState:
         """The deltas and how far the sweep is."""
         return {"deltas": self._deltas, "batch": self._batch}
 
-    def parts(self) -> dict[str, Mapping[str, Any]]:
+    def parts(self) -> dict[str, Mapping[str, object]]:
         """No parts: deltas are in the shared state."""
         return {}
 
-    def restore(self, shared: Mapping[str, Any], saved: Saved) -> None:
+    def restore(self, shared: PartState, saved: Saved) -> None:
         """Restore the deltas."""
         self._deltas = shared["deltas"].to(self.problem.world.device)
         self._batch = shared["batch"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from hpcule.data.view import View
 from hpcule.nets import Featured
 from hpcule.nets.frozen import fold_batch_norms
 from hpcule.nets.weight_noise import Place, here
+from hpcule.store.checkpoint import PartState
 from hpcule.world.exact import Sum
 from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.precision import autocast, place
@@ -118,11 +119,11 @@ class Surrogate:
         place(frozen, self.problem.world.device, torch.bfloat16 if self.problem.autocast else torch.float32)
         return frozen
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PartState:
         """Weights, statistics and momenta."""
         return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: PartState) -> None:
         """Restore the network and its optimizer."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))

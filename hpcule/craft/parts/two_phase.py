@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class TwoPhase(Method[Template]):
 
     def restore(self, saved: Saved) -> None:
         """Restore the surrogate, the deltas and the round."""
-        shared: dict[str, Any] = saved.load("shared")
+        shared = saved.load("shared")
         self.round, self.batches = shared["round"], shared["batches"]
         self.trained, self.finished = shared["trained"], shared["finished"]
         self.surrogate.restore(shared["surrogate"])
