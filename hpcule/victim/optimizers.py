@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from hpcule.victim.config import VictimConfig
 
+ParameterGroup = dict[str, Any]
+"""Parameters that share settings, and these by name, as torch keeps them."""
 TRUST = 1e-3
 """LARS's trust coefficient, as published for ResNet-50."""
 
@@ -29,7 +31,7 @@ class _PerTensor(Optimizer, ABC):
                     self._step(weights, weights.grad, group)
 
     @abstractmethod
-    def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None: ...
+    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None: ...
 
 
 class LARS(_PerTensor):
@@ -42,7 +44,7 @@ class LARS(_PerTensor):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[ParameterGroup],
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
@@ -52,7 +54,7 @@ class LARS(_PerTensor):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt}
         super().__init__(params, defaults)
 
-    def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None:
         state, decay = self.state[weights], group["weight_decay"]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weights)
@@ -74,7 +76,7 @@ class LAMB(_PerTensor):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[ParameterGroup],
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -84,7 +86,7 @@ class LAMB(_PerTensor):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
         super().__init__(params, defaults)
 
-    def _step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None:
         state, (beta1, beta2) = self.state[weights], group["betas"]
         if "step" not in state:
             state.update(step=0, exp_avg=torch.zeros_like(weights), exp_avg_sq=torch.zeros_like(weights))
@@ -112,7 +114,7 @@ def build_optimizer(config: VictimConfig, network: nn.Module) -> Optimizer:
     return LAMB(_groups(network, decay), lr=rate, betas=betas)
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(network: nn.Module, weight_decay: float) -> list[ParameterGroup]:
     """Matrices and kernels; and biases and BatchNorm's parameters, all vectors, without decay and adaptation."""
     vectors = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() > 1]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.gradient_norms import GradientNorms, NormsDocument
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ResultDocument(TypedDict):
     seconds: float
     curve: list[EpochDocument]
     steps_to_target: int | None
-    gradient_norms: list[tuple[int, dict[str, Any]]]
+    gradient_norms: list[tuple[int, NormsDocument]]
     alignment: float | None
     uniformity: float | None
 

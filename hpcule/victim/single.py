@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.config.run import WorldConfig
@@ -20,8 +19,22 @@ from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import VictimJob
 from hpcule.victim.published import Published
+from hpcule.victim.result import ResultDocument
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
+
+
+class TrainDocument(ResultDocument):
+    """results.json of one training; accuracies are in [0, 1]."""
+
+    kind: str
+    hpcule: str
+    data: str
+    protected: bool
+    workers: int
+    last: float
+    best: float
+    best_epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +69,7 @@ def train(
     out: Path,
     world: World,
     report: Callable[[str, int, int], None],
-) -> dict[str, Any]:
+) -> TrainDocument:
     """Train a victim on clean samples, or as `store` publishes them, and write results.json and config.yaml to `out`.
 
     Raises:
@@ -78,7 +91,7 @@ def train(
         world,
         lambda done, total: report("training", done, total),
     )
-    results = {
+    results: TrainDocument = {
         "kind": "train",
         "hpcule": __version__,
         "data": source.name,

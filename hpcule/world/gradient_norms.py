@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypedDict
 
 import torch
 from torch import Tensor
+
+
+class NormsDocument(TypedDict):
+    """`GradientNorms` in JSON."""
+
+    groups: int
+    samples: int
+    weighted_squares: float
+    squared_norm: float
 
 
 @dataclass(frozen=True)

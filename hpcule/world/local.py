@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcule.config.errors import HpculeError, PeerLostError, StoppedError, UsageError, WorkerError
 from hpcule.world.launcher import Place
@@ -94,13 +94,13 @@ def _explain(failures: Mapping[int, ProcessFailure]) -> HpculeError:
     return WorkerError(f"rank {rank} on {host} failed: {own}")
 
 
-def _is_consequence(failure: ProcessFailure, record: Mapping[str, Any]) -> bool:
+def _is_consequence(failure: ProcessFailure, record: Mapping[str, object]) -> bool:
     """Whether a rank failed only because it lost its peer, or because the agent stopped it after another's failure."""
     lost = record.get("class") in (PeerLostError.__name__, StoppedError.__name__)
     return lost or failure.exitcode == -signal.SIGTERM
 
 
-def _record(path: str) -> dict[str, Any]:
+def _record(path: str) -> dict[str, object]:
     try:
         message = json.loads(Path(path).read_text())["message"]
     except (OSError, ValueError, KeyError):

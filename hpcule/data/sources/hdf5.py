@@ -95,7 +95,7 @@ class Hdf5Source(Source):
             self._handles[process] = (file, _own_dataset(file, self._images_name, self.path))
         return self._handles[process][1]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handles": {}}
 
 
