@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
@@ -142,6 +142,6 @@ class Journal:
             "collectives": spent.calls,
             "collective_seconds": round(spent.seconds, 6),
         }
-        norms = asdict(step.norms) if step.norms else {}
+        norms: Mapping[str, object] = step.norms.document() if step.norms else {}
         with writing(self._path):
             os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())

@@ -71,8 +71,16 @@ class VictimResult:
 
     def document(self) -> ResultDocument:
         """The result for JSON."""
-        document: ResultDocument = dataclasses.asdict(self)  # type: ignore[assignment]
-        return document
+        return {
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "curve": [{"epoch": result.epoch, "train": result.train, "test": result.test} for result in self.curve],
+            "steps_to_target": self.steps_to_target,
+            "gradient_norms": [(step, norms.document()) for step, norms in self.gradient_norms],
+            "alignment": self.alignment,
+            "uniformity": self.uniformity,
+        }
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> VictimResult:

@@ -40,6 +40,15 @@ class GradientNorms:
         weighted = sum(size * square for size, square in zip(sizes, squared_norms, strict=True))
         return cls(len(sizes), sum(sizes), weighted, whole)
 
+    def document(self) -> NormsDocument:
+        """The norms for JSON."""
+        return {
+            "groups": self.groups,
+            "samples": self.samples,
+            "weighted_squares": self.weighted_squares,
+            "squared_norm": self.squared_norm,
+        }
+
 
 def squared_norm(tensors: Sequence[Tensor]) -> Tensor:
     """|g|^2 of a gradient in parts, summed in float64."""
