@@ -15,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pydicom
 from PIL import Image
 
 Blob = tuple[str, bytes]
@@ -107,6 +108,21 @@ def _of_hdf5(data: bytes) -> Iterator[Blob]:
     return iter(found)
 
 
+def _of_dicom(data: bytes) -> Iterator[Blob]:
+    """All bytes before they were deflated, and what stands in the bits above those that are stored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        yield "elements", f"elements {list(dataset.iterall())}".encode()
+        if dataset.get("BitsAllocated") == 16 and not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            words = np.frombuffer(dataset.PixelData[: len(dataset.PixelData) // 2 * 2], "<u2")
+            spare = (words >> dataset.BitsStored).astype(np.uint8)
+            yield (
+                "bits",
+                b"bits " + (spare[: len(spare) // 2 * 2].reshape(-1, 2) * [16, 1]).sum(1).astype("u1").tobytes(),
+            )
+
+
 PACKED: Mapping[tuple[int, bytes], Callable[[bytes], Iterator[Blob]]] = {
     (0, b"\x89PNG\r\n\x1a\n"): _of_png,
     (0, b"\xff\xd8\xff"): _of_image,
@@ -117,5 +133,6 @@ PACKED: Mapping[tuple[int, bytes], Callable[[bytes], Iterator[Blob]]] = {
     (257, b"ustar"): _of_tar,
     (0, b"\x1f\x8b"): _of_gzip,
     (0, b"\x89HDF\r\n\x1a\n"): _of_hdf5,
+    (128, b"DICM"): _of_dicom,
 }
 """By the bytes that tell a format, and where they stand."""

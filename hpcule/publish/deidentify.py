@@ -104,7 +104,8 @@ def apply_policy(dataset: Dataset, policy: Policy, uids: NewUids, days: int | No
 
 
 def _without_copies(dataset: Dataset) -> None:
-    """Remove what shows, signs or describes the pixels as they were: icons, signatures, overlays in spare bits."""
+    """Remove what shows, signs or describes the pixels as they were, and bytes behind the end of a table."""
+    cut_table(dataset)
     for name in ("IconImageSequence", "DigitalSignaturesSequence", "MACParametersSequence", *_STALE, *_OTHER_PIXELS):
         if name in dataset:
             del dataset[name]
@@ -127,7 +128,6 @@ def _replace_known(dataset: Dataset, uids: NewUids) -> None:
 
 def _deidentify(dataset: Dataset, uids: NewUids, days: int | None) -> None:
     name_codes(dataset)
-    cut_table(dataset)
     for element in list(dataset):
         if not _treat(dataset, element, uids, days):
             del dataset[element.tag]
