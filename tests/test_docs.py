@@ -21,6 +21,7 @@ from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import NETS
 from hpcule.probes.certify import CertifyConfig
 from hpcule.probes.recovery import RecoveryConfig
+from hpcule.probes.strip import StripConfig
 from hpcule.probes.unlearnable_distance import DistanceConfig
 from hpcule.store.verify import Damage
 from hpcule.victim.config import VictimConfig
@@ -34,6 +35,7 @@ PLAIN_CONFIGS: dict[str, Any] = {
     "distance": DistanceConfig,
     "recommend": RecommendConfig,
     "recover": RecoveryConfig,
+    "strip": StripConfig,
     "train": TrainConfig,
 }
 """Of commands whose defaults are those of the configuration."""

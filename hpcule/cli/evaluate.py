@@ -34,7 +34,7 @@ def add_to(verbs: Verbs) -> None:
         default=[],
         dest="measures",
         metavar="DIR",
-        help="show what hpcule certify, distance or recover found of this store, too; may be repeated",
+        help="show what hpcule certify, distance, recover or probe strip found of this store, too; may be repeated",
     )
     add_out(parser, "hpcule-runs/evaluate", "results.json and report.html go here")
     add_figures(parser)

@@ -22,7 +22,7 @@ VERBS = {
         for verb in ("demo", "methods", "settings", "craft", "verify", "export", "inspect", "revert", "key", "train")
     },
     **{verb: verb for verb in ("evaluate", "compare", "recommend")},
-    **dict.fromkeys(("certify", "distance", "recover"), "probes"),
+    **dict.fromkeys(("certify", "distance", "recover", "probe"), "probes"),
     **{verb: verb for verb in ("study", "plan", "scale", "doctor")},
     "trial": "scale",
 }

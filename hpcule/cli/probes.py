@@ -1,4 +1,4 @@
-"""`hpcule certify|distance|recover STORE --data DATA`: measures on networks trained on protected and clean samples."""
+"""`hpcule certify|distance|recover|probe strip STORE`: measures on networks trained on protected and clean samples."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ _Config = TypeVar("_Config", bound="NetworksConfig")
 
 
 def add_to(verbs: Verbs) -> None:
-    """Declare the three verbs."""
-    for name, run, what in (
-        ("certify", run_certify, "bound the accuracy that networks near one trained on the protected copy can reach"),
-        ("distance", run_distance, "measure the Unlearnable Distance: which layers learn from the protected copy"),
-        ("recover", run_recover, "let a network trained on the protected copy learn from a few clean samples"),
+    """Declare the four verbs, the last one as a part of `probe`."""
+    attacks = verbs.add_parser("probe", help="try an attack on a store").add_subparsers(metavar="ATTACK", required=True)
+    for parsers, name, run, what in (
+        (verbs, "certify", run_certify, "bound the accuracy near a network trained on the protected copy"),
+        (
+            verbs,
+            "distance",
+            run_distance,
+            "measure the Unlearnable Distance: how many layers learn from the copy",
+        ),
+        (verbs, "recover", run_recover, "let a network trained on the protected copy learn from a few clean samples"),
+        (attacks, "strip", run_strip, "take off all samples what a few clean originals show of the perturbation"),
     ):
-        parser = verbs.add_parser(name, help=what, description=f"{what}; each figure stands next to a clean control.")
+        parser = parsers.add_parser(name, help=what, description=f"{what}; each figure stands next to a clean control.")
         parser.add_argument("store", type=Path, metavar="STORE")
         add_access(parser)
         add_data(parser)
@@ -57,6 +64,15 @@ def run_recover(options: argparse.Namespace) -> None:
     from hpcule.report.probes import print_recovery, write_probe
 
     _probe(options, "recover", RecoveryConfig, measure_recovery, print_recovery, write_probe)
+
+
+def run_strip(options: argparse.Namespace) -> None:
+    """Measure what is left once known originals have shown the perturbation."""
+    from hpcule.probes.strip import StripConfig, measure_strip
+    from hpcule.report.probes import write_probe
+    from hpcule.report.stripping import print_strip
+
+    _probe(options, "strip", StripConfig, measure_strip, print_strip, write_probe)
 
 
 def _probe(

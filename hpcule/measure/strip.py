@@ -1,8 +1,8 @@
-"""Stripping: what a few clean originals tell about the perturbation of all samples of their class.
+"""Stripping: what a few clean originals show of the perturbation of all samples of their class.
 
-An attacker who has some originals next to their published copies estimates what was done to them, and undoes it on every
-other published sample of the class. A pattern that a class shares is a difference of two images; a filter that a class
-shares follows from a least-squares fit. Both ways are given here; neither knows the method or its seed.
+An attacker who has some originals next to their published copies estimates what was done to them, and undoes it on
+every other published sample of the class. A pattern that a class shares is a difference of two images; a filter that a
+class shares follows from a least-squares fit. Both ways are given here; neither knows the method or its seed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _fitted(published: Samples, clean: Samples, sides: tuple[int, int]) -> Tenso
         square += around @ around.T
         cross += around @ (target - same @ around)
     square += torch.eye(len(same), dtype=torch.float64) * (RIDGE * square.diagonal().mean() + torch.finfo().tiny)
-    return same + torch.linalg.solve(square, cross)
+    taps: Tensor = same + torch.linalg.solve(square, cross)
+    return taps
 
 
 WAYS: Mapping[Way, Callable[[Samples, Samples], Strip]] = {"pattern": pattern_strip, "filter": filter_strip}

@@ -1,4 +1,4 @@
-"""Probes of a store's networks for people: certificate, Unlearnable Distance and recovery attack.
+"""Probes of a store's networks for people: certificate, Unlearnable Distance, recovery attack and stripping.
 
 Each is a table in a terminal, a self-contained HTML page, and a panel of the store's protection report.
 """
@@ -19,6 +19,7 @@ from hpcule.evaluation.results import percent
 from hpcule.probes.networks import BASES
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
+from hpcule.report.stripping import strip_claims, strip_rows, strip_warnings
 from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import read_json, sha256_file, write_atomically
 from hpcule.store.read import StoreReader
@@ -33,7 +34,7 @@ FEW = 2
 """Fewest clean layers above the threshold for the distance to rest on more than one of them."""
 
 ProbeResults = Mapping[str, Any]
-"""The results.json of `hpcule certify`, `distance` or `recover`."""
+"""The results.json of `hpcule certify`, `distance`, `recover` or `probe strip`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_probes(folders: Sequence[Path], store: StoreReader) -> list[ProbeResult
 
 
 def _read(folder: Path, store: str) -> ProbeResults:
-    path, valid = folder / "results.json", "name an output folder of hpcule certify, distance or recover"
+    path, valid = folder / "results.json", "name an output folder of hpcule certify, distance, recover or probe strip"
     try:
         results = read_json(path)
     except (OSError, ValueError) as error:
@@ -287,6 +288,16 @@ def _recovery_chart(results: ProbeResults) -> str:
     )
 
 
+def _strip_context(results: ProbeResults) -> dict[str, Any]:
+    return _page_context(
+        results,
+        "Stripping with known originals",
+        rows=strip_rows(results),
+        warnings=strip_warnings(results),
+        claims=strip_claims(results),
+    )
+
+
 def _page_context(results: ProbeResults, title: str, **own: object) -> dict[str, Any]:
     """What the page of a probe shows, and its panel in a protection report; `own` are the parts of this probe."""
     settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
@@ -307,5 +318,6 @@ CONTEXTS: dict[str, Callable[[ProbeResults], dict[str, Any]]] = {
     "certify": _certificate_context,
     "distance": _distance_context,
     "recover": _recovery_context,
+    "strip": _strip_context,
 }
-"""What the page and the panel of a probe show, by the kind of its results, which is the verb."""
+"""What the page and the panel of a probe show, by the kind of its results."""

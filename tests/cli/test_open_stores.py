@@ -13,6 +13,7 @@ VERBS = {
     "certify": [],
     "distance": [],
     "recover": [],
+    "probe strip": [],
 }
 
 
@@ -26,7 +27,7 @@ def open_store(small_npz, tmp_path, run):
 
 def words(verb, store, data, out):
     named = ["--store", store] if verb == "train" else [store]
-    return [verb, *named, "--data", data, "--out", out, *VERBS[verb]]
+    return [*verb.split(), *named, "--data", data, "--out", out, *VERBS[verb]]
 
 
 def remedy(store):

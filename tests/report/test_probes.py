@@ -12,17 +12,20 @@ from toys import ToySource, make_store, measure_toys
 from hpcule.config.errors import UsageError
 from hpcule.probes.certify import CertifyConfig, certify
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
+from hpcule.probes.strip import StripConfig, measure_strip
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
 from hpcule.report.probes import CONTEXTS, panels, read_probes
 from hpcule.report.protection import render
 from hpcule.store.files import to_json
 from hpcule.victim.config import VictimConfig
 
+STRIPPING = "Stripping with known originals"
 VICTIM = VictimConfig(network="convnet", epochs=6, batch=24, learning_rate=0.05, precision="fp32")
 MEASURES = {
     "certify": (certify, CertifyConfig(victim=VICTIM, draws=40, etas=(0.01,), quantile=0.5)),
     "distance": (measure_distance, DistanceConfig(victim=VICTIM, probes=1, probe_samples=24, iterations=2)),
     "recover": (measure_recovery, RecoveryConfig(victim=VICTIM, etas=(0.1,), epochs=2, batch=12, share=0.25)),
+    "strip": (measure_strip, StripConfig(victim=VICTIM)),
 }
 
 
@@ -42,10 +45,10 @@ def folders(store, tmp_path_factory):
 
 
 def test_every_measure_is_a_panel_with_its_caveats(store, folders, results, pictures):
-    measures = read_probes([folders["recover"], folders["certify"], folders["distance"]], store)
+    measures = read_probes([folders[kind] for kind in ("recover", "certify", "distance", "strip")], store)
     shown = panels(measures)
     distance = f"Unlearnable Distance {measures[2]['distance']:.3f}"
-    assert [panel.context["title"] for panel in shown] == ["Certificate", distance, "Recovery attack"]
+    assert [panel.context["title"] for panel in shown] == ["Certificate", distance, "Recovery attack", STRIPPING]
     assert list(CONTEXTS) == list(MEASURES)
     page = html.unescape(render(results, pictures, measures))
     for panel in shown:
