@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping, MutableSequence
 from functools import cache
 from numbers import Number
+from typing import cast
 
 from pydicom import DataElement, Dataset
+from pydicom._uid_dict import UID_dictionary
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR
-from pydicom.uid import UID_dictionary
 
+_Concepts = Mapping[str, Mapping[str, Mapping[str, tuple[str, object]]]]
+"""Meanings, and where they are used, by scheme, keyword and code; pydicom does not type its table."""
 REMOVED = "REMOVED"
 """What stands in place of a text: an empty one is not valid everywhere."""
 _FREE = ("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
@@ -84,7 +87,7 @@ def tidy(dataset: Dataset, element: DataElement) -> bool:
     if isinstance(element.value, bytes) or element.VR in _BYTES or element.keyword in _TABLES:
         return element.keyword in _TABLES
     if element.VR == "AT":
-        return all(dictionary_has_tag(value) for value in values)
+        return all(isinstance(value, int) and dictionary_has_tag(value) for value in values)
     if element.VR in ("DS", "IS"):
         return all(isinstance(value, Number) for value in values)
     valid = _CODES.get(element.keyword)
@@ -161,9 +164,10 @@ def _concepts() -> Mapping[tuple[str, str], str]:
 
     found = {
         (scheme, code): str(meaning)
-        for scheme, names in concepts.items()
+        for scheme, names in cast("_Concepts", concepts).items()
         for codes in names.values()
         for code, (meaning, _) in codes.items()
     }
-    earlier = {("SRT", old): found[("SCT", new)] for old, new in mapping["SRT"].items() if ("SCT", new) in found}
+    renamed = cast("Mapping[str, str]", mapping["SRT"])
+    earlier = {("SRT", old): found[("SCT", new)] for old, new in renamed.items() if ("SCT", new) in found}
     return {**found, **earlier}
