@@ -37,14 +37,14 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.opened import stores_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
-    from hpcule.config.errors import UsageError
+    from hpcule.config.errors import UsageError, one_line
     from hpcule.data.left_out import left_out_notice
     from hpcule.evaluation.bench import Setup
     from hpcule.evaluation.comparison import compare_stores
 
     check_figures(options)
     stores, source, test = stores_and_data(options.stores, options)
-    named = {store.path.resolve().name: store for store in stores}
+    named = {one_line(store.path.resolve().name): store for store in stores}
     if len(named) < len(stores):
         raise UsageError("two of the stores have the same folder name, which is what they are called in the comparison")
     config = evaluate_config(options, source)

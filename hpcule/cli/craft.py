@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vault: Vault, world: World) -> None:
+    from hpcule.cli.opened import show
     from hpcule.cli.progress import Progress
     from hpcule.craft.method import Step
     from hpcule.craft.run import craft
@@ -71,7 +72,7 @@ def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vau
 
         summary = craft(config, source, vault, world, StopFlag(), resume=options.resume, report=report)
     if world.leads:
-        print(json.dumps(summary) if options.json else _sentence(summary))
+        show(json.dumps(summary) if options.json else _sentence(summary))
 
 
 def _sentence(summary: CraftDocument) -> str:

@@ -86,18 +86,16 @@ def how_copied(format: str, dicom_tags: str, jpeg_quality: int | None) -> str:
 
 def print_export(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
     """Print for people what was published, and where its records are."""
-    from hpcule.publish.hashes import EXPORTED
-    from hpcule.publish.revert import RECORD
+    from hpcule.cli.opened import show
+    from hpcule.publish.records import EXPORTED, RECORD
 
-    print(f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change: {summary.change}).")
+    show(f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change: {summary.change}).")
     for split, count in summary.copied.items():
         how = how_copied(summary.format, options.dicom_tags, options.jpeg_quality)
-        print(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
+        show(f"The {count:,} samples of split '{split}' were {how}: they are not protected.")
     # Only files of stored levels that were to be protected have a budget in them.
     if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):
-        print(
-            f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected."
-        )
-    print(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {digest}.")
+        show(f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected.")
+    show(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {digest}.")
     if summary.records:
-        print(f"What became of every file stands in {options.store / RECORD}.")
+        show(f"What became of every file stands in {options.store / RECORD}.")

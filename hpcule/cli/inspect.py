@@ -142,16 +142,18 @@ def _open(copy: Path, split: str) -> tuple[Source, list[int] | None]:
 
 def print_copy(copy: Path, contents: CopyDocument | UnreadableDocument, files: FilesDocument) -> None:
     """Print for people."""
+    from hpcule.cli.opened import show
+
     if "unreadable" in contents:
-        print(f"{copy}: no samples that hpcule reads: {contents['unreadable']}")
+        show(f"{copy}: no samples that hpcule reads: {contents['unreadable']}")
     else:
         noun = "images" if contents["rate"] is None else f"recordings, {contents['rate']:,} samples a second"
         classes = f", {len(contents['classes'])} classes" if contents["classes"] else ""
-        print(f"{copy}: {noun} ({contents['kind']}), values 0 to {contents['levels']}{classes}")
+        show(f"{copy}: {noun} ({contents['kind']}), values 0 to {contents['levels']}{classes}")
         for split, what in contents["splits"].items():
             shape = " x ".join(map(str, what["shape"])) if what["shape"] else "of different sizes"
             labels = "labelled" if what["labelled"] else "no labels"
-            print(f"  {split}: {what['samples']:,}, {shape}, {labels}")
+            show(f"  {split}: {what['samples']:,}, {shape}, {labels}")
         if contents["declared"]:
-            print(f"  {contents['declared']}")
-    print(f"{files['files']:,} file(s), {files['bytes']:,} bytes; SHA-256 of the hash list: {files['digest']}")
+            show(f"  {contents['declared']}")
+    show(f"{files['files']:,} file(s), {files['bytes']:,} bytes; SHA-256 of the hash list: {files['digest']}")

@@ -16,7 +16,8 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make a key."""
+    from hpcule.cli.opened import show
     from hpcule.store.keys import make_key
 
     make_key(options.key)
-    print(f"Made {options.key}. Without it no store that it encrypts can be read again: keep a copy in a safe place.")
+    show(f"Made {options.key}. Without it no store that it encrypts can be read again: keep a copy in a safe place.")

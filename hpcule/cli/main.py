@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from hpcule.cli.options import Verbs
@@ -68,6 +69,9 @@ def run() -> NoReturn:
     Threads of gloo live as long as somebody keeps a process group, as DeepSpeed does; one that lets go of a tensor
     while the interpreter goes down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names of files need not be UTF-8; to fail in the last line would lose the rest of it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
         atexit._run_exitfuncs()

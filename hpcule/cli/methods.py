@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from hpcule.cli.options import Verbs, add_json
 
@@ -20,6 +19,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
+    from hpcule.cli.opened import say
     from hpcule.craft.table import describe
 
     if options.markdown:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         return
     rows, broken = describe()
     for line in broken:
-        print(f"hpcule: {line}", file=sys.stderr)
+        say(line)
     if options.json:
         print(json.dumps(rows, indent=2))
         return

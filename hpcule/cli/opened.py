@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcule.config.errors import one_line
+
 if TYPE_CHECKING:
     from hpcule.data.source import Source
     from hpcule.store.read import StoreReader
@@ -33,7 +35,12 @@ def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
 def say(*notices: str | None) -> None:
     """Print what there is to say on standard error."""
     for notice in filter(None, notices):
-        print(f"hpcule: {notice}", file=sys.stderr)
+        print(f"hpcule: {one_line(notice)}", file=sys.stderr)
+
+
+def show(line: str) -> None:
+    """Print a line that may hold a foreign name: what a terminal would obey is escaped."""
+    print(one_line(line))
 
 
 def single_file(copy: Path) -> Path:

@@ -125,13 +125,15 @@ def check_figures(options: argparse.Namespace) -> None:
         require_matplotlib()
 
 
-def tell(options: argparse.Namespace, results: Mapping[str, object], show: Callable[[], None]) -> None:
-    """Print results as JSON where --json asks for it, else as `show` does, and where the report is."""
+def tell(options: argparse.Namespace, results: Mapping[str, object], report: Callable[[], None]) -> None:
+    """Print results as JSON where --json asks for it, else as `report` does, and where the report is."""
+    from hpcule.cli.opened import show
+
     if options.json:
         print(json.dumps(results))
     else:
-        show()
-        print(f"Report: {options.out / 'report.html'}")
+        report()
+        show(f"Report: {options.out / 'report.html'}")
 
 
 def positive(text: str) -> int:

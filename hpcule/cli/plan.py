@@ -110,6 +110,7 @@ def _study(options: argparse.Namespace, machines: list[Machine], known: Measurem
 
 def _machines(options: argparse.Namespace) -> list[Machine]:
     """The machine of --nodes and --workers-per-node, or one node if no site is named either; and every site's."""
+    from hpcule.config.errors import one_line
     from hpcule.jobs.site import load_site
     from hpcule.planning.machine import Machine
 
@@ -123,7 +124,7 @@ def _machines(options: argparse.Namespace) -> list[Machine]:
         site = load_site(name)
         machines.append(
             Machine(
-                name=Path(name).stem,
+                name=one_line(Path(name).stem),
                 nodes=site.nodes,
                 workers_per_node=site.tasks_per_node,
                 limit_minutes=site.minutes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from hpcule.cli.options import Verbs, add_data, add_out, add_run, add_test, tell
@@ -51,14 +50,14 @@ def _recommend(
     options: argparse.Namespace, config: RecommendConfig, source: Source, test: Source, world: World
 ) -> None:
     from hpcule.cli.compare import write_comparison_files
+    from hpcule.cli.opened import say
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
     from hpcule.evaluation.bench import Setup
     from hpcule.evaluation.recommend import advice, recommend
     from hpcule.report.comparison import print_comparison
 
-    for line in usable()[1] if world.leads else ():
-        print(f"hpcule: {line}", file=sys.stderr)
+    say(*(usable()[1] if world.leads else ()))
     with Progress(shown=world.leads) as progress:
         setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
         tournament, compared, each = recommend(config, options.budget, options.data, setup)

@@ -35,6 +35,8 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.find import data_path
     from hpcule.data.left_out import left_out_notice
     from hpcule.data.opening import Opening
+    from hpcule.publish.hashes import file_hashes
+    from hpcule.publish.records import find_export
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
     from hpcule.store.staged import require_apart
@@ -52,42 +54,34 @@ def run(options: argparse.Namespace) -> None:
     if originals is not None:
         say(left_out_notice(originals))
     protected = copies.pop(split)
-    altered = altered_files(options.store, options.data)
-    summary = revert(vault, protected, options.out, other_splits=copies, originals=originals)
+    hashes = file_hashes(options.data)
+    export = find_export(options.store, hashes)
+    altered = export.altered(hashes) if export else None
+    summary = revert(vault, protected, options.out, other_splits=copies, originals=originals, export=export)
     if options.json:
         print(json.dumps({**vars(summary), "path": str(summary.path), "altered": altered}))
     else:
         print_reverted(summary, altered)
 
 
-def altered_files(store: Path, copy: Path) -> list[str] | None:
-    """Files that are missing, or other ones than the last export wrote; None where there is no list of that."""
-    from hpcule.publish.hashes import EXPORTED, file_hashes, read_hash_list
-
-    try:
-        exported = read_hash_list((store / EXPORTED).read_bytes())
-    except FileNotFoundError:
-        return None
-    found = {entry.file: entry.sha256 for entry in file_hashes(copy)}
-    return sorted(file for file in {*exported, *found} if exported.get(file) != found.get(file))
-
-
 def print_reverted(summary: RevertSummary, altered: list[str] | None) -> None:
     """Print for people."""
-    print(f"Took the perturbation off {summary.reverted:,} samples, into {summary.path}. Keep this folder private.")
+    from hpcule.cli.opened import show
+
+    show(f"Took the perturbation off {summary.reverted:,} samples, into {summary.path}. Keep this folder private.")
     if summary.missing:
-        print(f"The copy lacks {summary.missing:,} of the store's samples.")
+        show(f"The copy lacks {summary.missing:,} of the store's samples.")
     if summary.foreign:
-        print(f"{summary.foreign:,} samples cannot have been published from this store, or were changed since.")
+        show(f"{summary.foreign:,} samples cannot have been published from this store, or were changed since.")
     if altered:
         named = ", ".join([*altered[:_SHOWN], *(["..."] if len(altered) > _SHOWN else [])])
-        print(f"{len(altered):,} file(s) are not as the last export wrote them: {named}")
+        show(f"{len(altered):,} file(s) are not as the export wrote them: {named}")
     elif altered is not None:
-        print("All files are as the last export wrote them.")
+        show("All files are as the export wrote them.")
     if summary.uncertain:
-        print(
+        show(
             f"{summary.uncertain:,} values of {summary.uncertain_samples:,} samples are at an end of the grid, where "
             "the sum may have been cut off: they stay as published."
         )
     answer = {True: "yes", False: "no", None: "unknown; --originals DATA compares with them"}[summary.identical]
-    print(f"Identical to the originals: {answer}.")
+    show(f"Identical to the originals: {answer}.")

@@ -39,7 +39,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, report."""
-    from hpcule.cli.opened import say
+    from hpcule.cli.opened import say, show
     from hpcule.data.left_out import left_out_notice
     from hpcule.planning.scaling import measure
     from hpcule.planning.trial import check_alone
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(results))
     else:
         print_scaling(results)
-        print(f"Report: {options.out / 'report.html'}")
+        show(f"Report: {options.out / 'report.html'}")
 
 
 def run_trial(options: argparse.Namespace) -> None:

@@ -125,6 +125,7 @@ def do_item(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> None:
     """Print a line a cell, and the counts."""
+    from hpcule.cli.opened import show
     from hpcule.study.status import cell_status
 
     folder, _, grid = _open(options.folder)
@@ -133,18 +134,19 @@ def status(options: argparse.Namespace) -> None:
         print(json.dumps([status.document() for status in found]))
         return
     for entry in found:
-        print(entry.line())
+        show(entry.line())
     counts = Counter(entry.state for entry in found)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 def collect(options: argparse.Namespace) -> None:
     """Write the table of cells."""
+    from hpcule.cli.opened import show
     from hpcule.study.collect import rows, write_rows
 
     folder, _, grid = _open(options.folder)
     for path in write_rows(rows(folder, grid), folder.path):
-        print(path)
+        show(str(path))
 
 
 def report_study(options: argparse.Namespace) -> None:
@@ -187,6 +189,7 @@ def _open(path: Path) -> tuple[StudyFolder, StudyConfig, StudyGrid]:
 
 
 def _write(path: Path, figures: FigureFormat | None = None) -> None:
+    from hpcule.cli.opened import show
     from hpcule.report.study import write_study_report
     from hpcule.study.collect import rows, write_rows
 
@@ -195,7 +198,7 @@ def _write(path: Path, figures: FigureFormat | None = None) -> None:
     write_rows(found, path)
     sentences = write_study_report(config, grid, found, folder.result, path / "report.html")
     print("\n".join(sentences))
-    print(f"Report: {path / 'report.html'}")
+    show(f"Report: {path / 'report.html'}")
     if figures:
         from hpcule.report.canvas import write_figures
         from hpcule.report.figures import study_figures

@@ -68,6 +68,7 @@ def run_or_submit(
 
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     """Submit the command that was given, with `more` arguments, and say what became of it."""
+    from hpcule.cli.opened import show
     from hpcule.jobs.site import load_site
     from hpcule.jobs.submit import CommandBatch, submit_batches
 
@@ -78,7 +79,7 @@ def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     lines = submit_batches([CommandBatch(name, [arguments], joint=True)], site, folder, dry_run=options.dry_run)
     print("\n".join(lines))
     if not options.dry_run:
-        print(f"Logs: {folder / 'logs'}")
+        show(f"Logs: {folder / 'logs'}")
 
 
 def _without(given: list[str], option: str) -> list[str]:

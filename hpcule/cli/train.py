@@ -27,7 +27,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train one victim, on all ranks together."""
-    from hpcule.cli.opened import key_of
+    from hpcule.cli.opened import key_of, show
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import IN_SET, IN_STORE, setting_in
     from hpcule.config.tree import build_config, load_yaml, with_overrides
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             results = train(config, source, test, store, options.out, world, progress.update)
         if world.leads:
             line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
-            print(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
+            show(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     stores = [options.store] if options.store else []
     run_or_submit(options, "train", work, config.world, stores, left_out_notice(source, test))

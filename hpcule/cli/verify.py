@@ -12,7 +12,10 @@ from hpcule.config.errors import IN_STORE, StoreError, setting_in
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = verbs.add_parser("verify", help="check a store: every byte, every id, the budget")
+    parser = verbs.add_parser(
+        "verify",
+        help="check a store: shards byte by byte, ids, budget, settings, exports",
+    )
     parser.add_argument("store", type=Path, metavar="STORE")
     parser.add_argument("--data", metavar="DATA", help="also check that the store was made for these samples")
     add_key(parser)
@@ -25,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     """Verify; raises StoreError when anything is wrong."""
     from dataclasses import asdict
 
-    from hpcule.cli.opened import key_of, say
+    from hpcule.cli.opened import key_of, say, show
     from hpcule.data.left_out import left_out_notice
     from hpcule.store.manifest import read_manifest
     from hpcule.store.vault import Vault
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"whole": not problems, "problems": [asdict(problem) for problem in problems]}))
     elif not problems:
-        print(f"{options.store} is whole: {manifest.n:,} samples in {len(manifest.shards)} shards, budget kept.")
+        show(f"{options.store} is whole: {manifest.n:,} samples in {len(manifest.shards)} shards, budget kept.")
     else:
         for problem in problems:
             print(problem)

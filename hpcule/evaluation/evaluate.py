@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcule.config.errors import DataError, UsageError
+from hpcule.config.errors import DataError, UsageError, one_line
 from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.measured import measured_sentences
@@ -186,7 +186,7 @@ def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
     facts: DataFacts = {
         "name": source.name,
         "classes": source.class_count,
-        "class_names": list(source.class_names or ()),
+        "class_names": [one_line(name) for name in source.class_names or ()],
         "train": len(ids),
         "test": len(test),
         "shape": list(source.shape),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcule.config.errors import one_line
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.evaluation.pictures import Pictures, choose_samples, spectrograms
 from hpcule.evaluation.results import StructureNumbers
@@ -111,7 +112,7 @@ def pictures(store: StoreReader, source: Source) -> Pictures:
     assert source.labels is not None
     chosen = choose_samples(source.labels, PICTURES)
     samples = source.read(chosen)
-    names = [(source.class_names or ())[source.labels[sample]] for sample in chosen]
+    names = [one_line((source.class_names or ())[source.labels[sample]]) for sample in chosen]
     published = publishing(store, source)(chosen, samples)
     if source.rate is not None:
         before, after = (spectrograms(recordings, source.rate) for recordings in (samples, published))

@@ -69,7 +69,7 @@ class Store:
         return found
 
     def verify(self, data: Data | None = None, *, labels: Labels | None = None) -> list[Damage]:
-        """Check every byte, every id and the budget, as `hpcule verify` does.
+        """Check the shards byte by byte, every id, the budget, settings and exports, as `hpcule verify` does.
 
         Args:
             data: the samples that the store was made for, as in `hpcule.craft`: the two must belong together.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,19 +123,6 @@ def published_names(files: Sequence[str], endings: Sequence[str] = tuple(LOSSLES
             taken.add(file.casefold())
         names.append(file)
     return names
-
-
-def table(records: Sequence[Record]) -> bytes:
-    """The records as CSV."""
-    columns = list(dict.fromkeys(name for record in records for name in record.numbers))
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["split", "file", "published", "protected", "note", *columns])
-    for record in records:
-        numbers = [record.numbers.get(name, "") for name in columns]
-        protected = "yes" if record.protected else "no"
-        writer.writerow([record.split, record.file, record.published, protected, record.note, *numbers])
-    return text.getvalue().encode()
 
 
 def _stays(file: str, endings: Sequence[str]) -> bool:

@@ -8,9 +8,6 @@ from pathlib import Path
 from hpcule.config.errors import DataError
 from hpcule.store.files import sha256_file
 
-EXPORTED = "run/export.sha256"
-"""Where a store keeps the list of what was last exported from it."""
-
 
 @dataclass(frozen=True)
 class FileHash:

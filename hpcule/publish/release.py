@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,11 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.measure.visibility import linf, psnr, ssim
 from hpcule.publish.carry import files_of
-from hpcule.publish.collection import Record, table
+from hpcule.publish.collection import Record
 from hpcule.publish.export import ExportSummary, export
-from hpcule.publish.hashes import EXPORTED, file_hashes, hash_list
+from hpcule.publish.hashes import file_hashes
 from hpcule.publish.jpeg import warning
-from hpcule.publish.revert import RECORD
-from hpcule.store.files import private_directory, write_atomically
+from hpcule.publish.records import keep_records
 from hpcule.store.manifest import read_manifest
 from hpcule.store.staged import require_apart
 from hpcule.store.vault import Vault
@@ -104,14 +103,19 @@ def release(
         shifts=shifts,
     )
     absent = filter(None, (left_out_notice(source, *others.values()), subset_notice(source)))
-    hashes = hash_list(file_hashes(summary.path))
-    private_directory(vault.path / "run")
-    write_atomically(vault.path / EXPORTED, hashes)
-    if summary.records:
-        write_atomically(vault.path / RECORD, table([*summary.records, *left_out(source, others)]))
+    records = [*summary.records, *left_out(source, others)] if summary.records else []
+    policy = {
+        "format": summary.format,
+        "jpeg_quality": jpeg_quality,
+        "dicom_tags": dicom_tags,
+        "shift_dates": shift_dates,
+    }
+    facts = {"path": str(summary.path), "time": time.strftime("%Y-%m-%d %H:%M:%S %z"), **policy}
+    counts = {"protected": summary.protected, "copied": summary.copied, "change": summary.change}
+    digest = keep_records(vault.path, file_hashes(summary.path), records, {**facts, **counts})
     numbers = [record.numbers for record in summary.records if record.protected]
     lost = warning(numbers, jpeg_quality, manifest.epsilon) if jpeg_quality else None
-    return Release(summary, sha256(hashes).hexdigest(), "; ".join(absent), lost or "", declared or "")
+    return Release(summary, digest, "; ".join(absent), lost or "", declared or "")
 
 
 def _shifts(vault: Vault, sources: Sequence[Source], dicom_tags: Policy, format: str | None) -> DateShifts:

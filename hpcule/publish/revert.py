@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +13,13 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.publish.carry import carried, carries
-from hpcule.publish.collection import Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
+from hpcule.publish.records import ExportRecord, last_export, read_records
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader, load_labels, require_unchanged
 from hpcule.store.vault import Vault
-
-RECORD = "run/export.csv"
-"""What became of every file of the last export, in the order of the ids."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,7 @@ def revert(
     *,
     other_splits: Mapping[str, Source] | None = None,
     originals: Source | None = None,
+    export: ExportRecord | None = None,
 ) -> RevertSummary:
     """Take a store's perturbation off the protected samples of a published copy, in the copy's own format.
 
@@ -66,6 +62,7 @@ def revert(
         out: a folder that is absent or empty; for "npz" and "hdf5" it may be the file itself.
         other_splits: of the copy, written as they are.
         originals: the samples that the store was made for, to compare with.
+        export: the export that the copy is of; None: the last one.
 
     Raises:
         StoreError: the store is damaged, the copy is not one of it, `out` holds something, the disk is full.
@@ -84,7 +81,7 @@ def revert(
         require_unchanged(vault, reader.manifest)
         if originals is not None:
             require_same_samples(reader.manifest, originals)
-        reverter = _Reverter(reader, copy, _ids(reader, copy), originals)
+        reverter = _Reverter(reader, copy, _ids(reader, copy, export or last_export(vault.path)), originals)
         name = safe_name(copy.name).removesuffix("-protected")
         write_copy(out, kind, copy, others, reverter, name, native=reverter.native, private=True)
         return RevertSummary(
@@ -222,7 +219,7 @@ class _Ordered(Source):
         return self._source.read(self._places[ids])
 
 
-def _ids(reader: StoreReader, copy: Source) -> Ids:
+def _ids(reader: StoreReader, copy: Source, export: ExportRecord) -> Ids:
     """The number that each sample of a copy has in the store.
 
     Raises:
@@ -239,12 +236,12 @@ def _ids(reader: StoreReader, copy: Source) -> Ids:
         if len(copy) != manifest.n:
             raise StoreError(f"{copy.name} was not published from {reader.path}: {len(copy)} samples, not {manifest.n}")
         return np.arange(manifest.n)
-    protected = [record.published for record in read_records(reader.path) if record.protected]
+    protected = [record.published for record in read_records(export.records) if record.protected]
     numbers = {name: number for number, name in enumerate(protected)}
     files = [copy.file_name(sample) or "" for sample in range(len(copy))]
     if unknown := [file for file in files if file not in numbers]:
         raise StoreError(
-            f"{len(unknown)} file(s) of {copy.name} are not of the last export from {reader.path}, "
+            f"{len(unknown)} file(s) of {copy.name} are not of this export from {reader.path}, "
             f"{unknown[0]} among them: take them out, or export once more and take the copy that this leaves"
         )
     return np.array([numbers[file] for file in files])
@@ -263,23 +260,3 @@ def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
     elif copy.is_dir():
         opening = Opening(image_size=manifest.working_size)
     return opening.source(str(copy), split)
-
-
-def read_records(store: Path) -> list[Record]:
-    """What became of each file of the last export as a folder.
-
-    Raises:
-        StoreError: there was none, or its record is damaged.
-    """
-    path = store / RECORD
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
-        return [
-            Record(row["split"], row["file"], row["published"], row["protected"] == "yes", row["note"], {})
-            for row in rows
-        ]
-    except FileNotFoundError:
-        message = "has no record of an export as a folder, so nobody knows which file is which sample: export again"
-        raise StoreError(f"{store} {message}") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): export again") from None

@@ -19,8 +19,9 @@ from hpcule.store.index import INDEX, index_error
 from hpcule.store.manifest import Manifest, ShardEntry, SharedEntry, read_manifest
 from hpcule.store.permissions import exposed_paths
 from hpcule.store.read import StoreReader, load_labels, load_shard, load_shared
+from hpcule.store.run_files import run_problems
 from hpcule.store.vault import MANIFEST, Vault
-from hpcule.store.write import SHARDS
+from hpcule.store.write import OWN_FILES, RUN, SHARDS
 
 _SPECIFIC = ("other run", "ids", "group", "budget")
 """Damages that say more than "the bytes are not those that were written"."""
@@ -32,7 +33,8 @@ class Damage:
 
     Attributes:
         kind: "manifest", "incomplete", "missing", "size", "checksum", "other run", "unreadable", "layout", "ids",
-            "group", "budget", "index", "extra", "permissions"; with a source also "source", "labels" and "grid".
+            "group", "budget", "index", "extra", "settings", "export", "permissions"; with a source also
+            "source", "labels" and "grid".
         file: relative to the store.
         message: what is wrong, on one line, without the file's name.
     """
@@ -46,7 +48,9 @@ class Damage:
 
 
 def verify(vault: Vault, source: Source | None = None) -> list[Damage]:
-    """Check every file of a store; with the source it was made for, also that the two belong together.
+    """Check the files of a store; with the source it was made for, also that the two belong together.
+
+    What of run/ is not checked, `hpcule.store.run_files` says.
 
     The source is compared only with a store that is itself sound.
 
@@ -67,6 +71,7 @@ def verify(vault: Vault, source: Source | None = None) -> list[Damage]:
     if vault.key is None and (reason := index_error(store, manifest)) is not None:
         problems.append(Damage("index", INDEX, reason))
     problems += _extra_files(store, manifest)
+    problems += [Damage(*problem) for problem in run_problems(vault, manifest)]
     if source is not None and not problems:
         problems += _source_problems(vault, manifest, source)
     return problems + _loose_permissions(store)
@@ -112,9 +117,9 @@ def _over_budget(manifest: Manifest, file: str, delta: Array, first: int, noun: 
 
 
 def _extra_files(store: Path, manifest: Manifest) -> Iterator[Damage]:
-    known = {entry.file for entry in manifest.shards}
-    for path in sorted((store / SHARDS).glob("*")):
-        if (name := f"{SHARDS}/{path.name}") not in known:
+    known = {*(entry.file for entry in manifest.shards), SHARDS, RUN, *OWN_FILES}
+    for path in (*sorted(store.glob("*")), *sorted((store / SHARDS).glob("*"))):
+        if (name := path.relative_to(store).as_posix()) not in known:
             yield Damage("extra", name, "not in the manifest: move it elsewhere")
 
 

@@ -51,7 +51,7 @@ def test_a_clinic_publishes(run, clinic, tmp_path):
     assert [(row["file"], row["protected"]) for row in left_out] == [("sick/mustermann-cut.dcm", "no")] * 2
     assert len(list(copy.rglob("*.dcm"))) == 20
     assert all(pydicom.dcmread(path).PatientIdentityRemoved == "YES" for path in copy.rglob("*.dcm"))
-    private = [store / "run" / "export.csv", store / "run" / "config.yaml"]
+    private = [*(store / "run").rglob("*.csv"), store / "run" / "config.yaml"]
     written = [path for folder in (store, copy, report) for path in folder.rglob("*") if path.is_file()]
     for path in written:
         if path not in private:

@@ -174,7 +174,7 @@ def test_files_that_were_changed_or_are_gone(export, revert, run, small_npz, tmp
     assert (summary["altered"], summary["missing"], summary["identical"]) == (names, 1, None)
     assert revert(store, copy, "--originals", small_npz, out="again")["identical"] is False
     _, told, _ = run("revert", store, "--data", copy, "--out", tmp_path / "told")
-    assert f"2 file(s) are not as the last export wrote them: {', '.join(names)}" in told
+    assert f"2 file(s) are not as the export wrote them: {', '.join(names)}" in told
     assert "lacks 1 of the store's samples" in told
     shutil.copy(files[2], files[2].with_name("stranger.png"))
     code, _, err = run("revert", store, "--data", copy, "--out", tmp_path / "third")
@@ -205,10 +205,11 @@ def test_an_encrypted_store(export, revert, run, small_npz, tmp_path):
 
 def test_without_a_record(export, run, small_npz, tmp_path):
     store, copy = export(small_npz, "ar", [], "folder")
-    (store / "run" / "export.csv").unlink()
+    for path in (store / "run").rglob("*.csv"):
+        path.unlink()
     code, _, err = run("revert", store, "--data", copy, "--out", tmp_path / "back")
     assert code == 1
-    assert "has no record of an export as a folder" in err
+    assert "there is no record of an export as a folder" in err
 
 
 def test_a_folder_that_is_not_empty(export, run, small_npz, tmp_path):

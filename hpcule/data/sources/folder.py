@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from hpcule.config.errors import DataError, OpeningError, first_line
+from hpcule.config.errors import DataError, OpeningError, first_line, one_line
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
 from hpcule.data.sources.layout import Layout, UnreadableError, each
@@ -70,7 +70,7 @@ class FolderSource(Source):
             DataError: no images, a class without images, images next to class folders, a link that leads out of the
                 folder, a damaged file, more than 8 bits, different sizes.
         """
-        self.name, self.split = root.resolve().name, split
+        self.name, self.split = one_line(root.resolve().name), split
         layout = Layout(root, ENDINGS, "images", exclude)
         self._folder = layout.folder(split)
         self._size = image_size

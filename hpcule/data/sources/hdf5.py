@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcule.config.errors import DataError, first_line
+from hpcule.config.errors import DataError, first_line, one_line
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.sources.array import member_names, splits_of
@@ -54,7 +54,7 @@ class Hdf5Source(Source):
         Raises:
             DataError: the file is damaged, leads out of itself, or holds something else.
         """
-        self.path, self.name, self.split = path, path.stem, split
+        self.path, self.name, self.split = path, one_line(path.stem), split
         self._images_name, labels_name = member_names(split)
         where = f"{path} ({split})"
         with _opened(path) as file, _damage_named(where):

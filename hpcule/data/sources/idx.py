@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, one_line
 from hpcule.data.source import Source
 from hpcule.data.sources.array import Array, ArraySource, Stream, byte_count, spool
 
@@ -33,7 +33,7 @@ def open_idx(folder: Path, split: str, name: str | None = None) -> Source:
         raise DataError(f"{folder} holds no {_PREFIXES[split]}-images-idx3-ubyte (.gz)")
     images = _read(images_file, dimensions=3)
     labels = None if labels_file is None else _read(labels_file, dimensions=1)
-    name = name or folder.resolve().name
+    name = name or one_line(folder.resolve().name)
     return ArraySource(images, labels, name=name, kind="idx", split=split, where=str(images_file))
 
 

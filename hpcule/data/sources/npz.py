@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, one_line
 from hpcule.data.source import Source
 from hpcule.data.sources.array import Array, ArraySource, Order, Stream, byte_count, member_names, splits_of, spool
 
@@ -43,7 +43,7 @@ def open_npz(path: Path, split: str, name: str | None = None) -> Source:
         has_labels = f"{labels_name}.npy" in archive.namelist()
         labels = _map_member(path, archive, labels_name) if has_labels else None
     where = f"{path} ({split})"
-    return ArraySource(images, labels, name=name or path.stem, kind="npz", split=split, where=where)
+    return ArraySource(images, labels, name=name or one_line(path.stem), kind="npz", split=split, where=where)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, one_line
 from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source
 from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.layout import Layout, UnreadableError, each, files_below
@@ -81,7 +81,7 @@ class WavSource(Source):
             DataError: no recordings, a class without any, recordings next to class folders, a link that leads out of
                 the folder, a damaged file, an empty one, no PCM of 8, 16 or 24 bits, different sample rates.
         """
-        self.name, self.split = root.resolve().name, split
+        self.name, self.split = one_line(root.resolve().name), split
         layout = _layout(root, exclude)
         files, self.labels, self.class_names = _listed(layout, split)
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
