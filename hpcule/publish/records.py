@@ -87,13 +87,13 @@ def find_export(store: Path, found: Sequence[FileHash]) -> ExportRecord | None:
     """
     present = {entry.file: entry.sha256 for entry in found}
 
-    def alike(export: ExportRecord) -> tuple[int, int, float]:
+    def resemblance(export: ExportRecord) -> tuple[int, int, float]:
         exported = read_hash_list(export.hashes.read_bytes())
         names = exported.keys() & present.keys()
         same = sum(exported[name] == present[name] for name in names)
         return same, len(names), export.hashes.stat().st_mtime
 
-    return max(_exports(store), key=alike, default=None)
+    return max(_exports(store), key=resemblance, default=None)
 
 
 def last_export(store: Path) -> ExportRecord:
