@@ -125,7 +125,9 @@ def read_records(path: Path) -> list[Record]:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
         return [
             Record(
-                *(from_cell(row[name]) for name in ("split", "file", "published")),
+                from_cell(row["split"]),
+                from_cell(row["file"]),
+                from_cell(row["published"]),
                 row["protected"] == "yes",
                 from_cell(row["note"]),
                 {},
