@@ -26,7 +26,7 @@ class DateShifts:
     """How many days earlier the dates of each patient are published.
 
     Attributes:
-        days: by patient, as `DicomSource.patients` names them.
+        days: by patient, as `DicomSource.patient` names them.
     """
 
     days: dict[str, int] = field(default_factory=dict)

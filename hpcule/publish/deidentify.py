@@ -15,6 +15,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from hpcule.data.sources.dicom_file import declarations
 from hpcule.publish.dates import shifted
 from hpcule.publish.values import REMOVED, cut_table, is_standard, name_codes, tidy
 
@@ -96,7 +97,11 @@ def apply_policy(dataset: Dataset, policy: Policy, uids: NewUids, days: int | No
     if policy == "keep":
         _replace_known(dataset, uids)
         return dataset
+    revealing = declarations(dataset)
     _deidentify(dataset, uids, days)
+    for name in revealing:
+        dataset.pop(name, None)
+        setattr(dataset, name, "YES")
     if policy == "minimal":
         dataset = _minimal(dataset)
     _say_so(dataset, days is not None)
@@ -237,7 +242,7 @@ def _say_so(dataset: Dataset, modified_dates: bool) -> None:
     for name in ("DeidentificationMethod", "DeidentificationMethodCodeSequence"):
         dataset.pop(name, None)
     dataset.LongitudinalTemporalInformationModified = "MODIFIED" if modified_dates else "REMOVED"
-    if "YES" in (dataset.get("BurnedInAnnotation"), dataset.get("RecognizableVisualFeatures")):
+    if declarations(dataset):
         dataset.PatientIdentityRemoved = "NO"
         return
     codes = [_code("113100", "Basic Application Confidentiality Profile")]

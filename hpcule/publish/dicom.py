@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
-from hpcule.data.sources.dicom_file import little_endian, patient_of, reading
+from hpcule.data.sources.dicom_file import little_endian, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.dates import DateShifts
@@ -88,7 +88,7 @@ class DicomWriter:
         path = source.folder / source.files[number]
         with reading(path):
             dataset = little_endian(dcmread(path))
-            days = None if self.shifts is None else self.shifts.days[patient_of(dataset)]
+            days = None if self.shifts is None else self.shifts.days[source.patient(number)]
             _set_pixels(dataset, frames, source.seen[number])
             dataset = apply_policy(dataset, self.policy, self.uids, days)
             if protected:

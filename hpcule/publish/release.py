@@ -130,7 +130,7 @@ def _shifts(vault: Vault, sources: Sequence[Source], dicom_tags: Policy, format:
     from hpcule.publish.dates import read_shifts
 
     shifts = read_shifts(vault)
-    shifts.meet(patient for one in files for patient in one.patients())
+    shifts.meet(one.patient(file) for one in files for file in range(len(one.files)))
     shifts.write(vault)
     return shifts
 

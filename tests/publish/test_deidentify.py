@@ -178,14 +178,16 @@ def test_a_look_up_table_ends_with_its_last_entry():
         assert after.LUTExplanation == "REMOVED"
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["BurnedInAnnotation", "RecognizableVisualFeatures"])
 def test_what_shows_the_patient_is_not_called_deidentified(name):
-    for value, removed in (("YES", "NO"), ("NO", "YES")):
+    for value, removed in (("YES", "NO"), ("yes", "NO"), ("NO", "YES"), ("", "YES")):
         dataset = Dataset()
         setattr(dataset, name, value)
         dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", "by us"
         after = apply_policy(dataset, "basic-deidentify", NewUids())
         assert after.PatientIdentityRemoved == removed
+        assert (after[name].value == "YES") is (removed == "NO")
         assert ("DeidentificationMethod" in after) is (removed == "YES")
 
 

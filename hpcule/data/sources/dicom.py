@@ -94,13 +94,13 @@ class DicomSource(FrameSource):
         if _plain(self.class_names or ()) & _plain(patients):
             self.labels = self.class_names = None
 
-    def patients(self) -> list[str]:
-        """Whose file each is, by what identifies a patient: it is as private as the file.
+    def patient(self, file: int) -> str:
+        """Whose file it is, by what identifies the patient: this is as private as the file.
 
         Raises:
-            DataError: a file cannot be read.
+            DataError: the file cannot be read.
         """
-        return [self._read_patient(self.folder / file) for file in self.files]
+        return self._read_patient(self.folder / self.files[file])
 
     def frame(self, file: int, number: int) -> Native:
         """See `FrameSource.frame`."""

@@ -93,8 +93,9 @@ def read_head(path: Path, *, decode: bool) -> DicomHead:
             raise ValueError(f"it has {len(ends)} frames, not {frames}")
         seen = None if windowed or ends is None else (min(low for low, _ in ends), max(high for _, high in ends))
         names = {str(header.get(name) or "") for name in ("PatientID", "PatientName")}
+        declared = tuple(_DECLARATIONS[name] for name in declarations(header))
         size = int(header.Rows), int(header.Columns)
-        return DicomHead(frames, size, grey, seen, frozenset(names - {""}), _declared(header))
+        return DicomHead(frames, size, grey, seen, frozenset(names - {""}), declared)
 
 
 def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
@@ -127,19 +128,15 @@ def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
 
 
 def read_patient(path: Path) -> str:
-    """Whose file it is; see `patient_of`.
+    """What the files of one patient have in common: the identifier, or the next best that a file has.
 
     Raises:
         UnreadableError: the file is damaged.
     """
     with reading(path):
-        return patient_of(dcmread(path, specific_tags=list(_IDENTIFIERS), stop_before_pixels=True))
-
-
-def patient_of(header: Dataset) -> str:
-    """What the files of one patient have in common: the identifier, or the next best that a file has."""
-    found = ((name, str(header.get(name) or "").strip()) for name in _IDENTIFIERS)
-    return next((f"{name} {text}" for name, text in found if text), "")
+        header = dcmread(path, specific_tags=list(_IDENTIFIERS), stop_before_pixels=True)
+        found = ((name, str(header.get(name) or "").strip()) for name in _IDENTIFIERS)
+        return next((f"{name} {text}" for name, text in found if text), "")
 
 
 def little_endian(dataset: Dataset) -> Dataset:
@@ -179,8 +176,9 @@ def _check(header: Dataset) -> None:
         raise ValueError(f"{header.Columns}x{header.Rows} pixels")
 
 
-def _declared(header: Dataset) -> tuple[str, ...]:
-    return tuple(text for name, text in _DECLARATIONS.items() if "YES" in str(header.get(name) or "").upper())
+def declarations(header: Dataset) -> list[str]:
+    """Keywords of the elements by which a file says that its pixels show who the patient is."""
+    return [name for name in _DECLARATIONS if "YES" in str(header.get(name) or "").upper()]
 
 
 def _ends(pixels: Samples, header: Dataset) -> tuple[int, int]:
