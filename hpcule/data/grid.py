@@ -38,9 +38,10 @@ class Grid:
         return replace(self, unit=float(np.copysign(1, self.unit)))
 
     def bound(self, epsilon: float) -> int:
-        """Largest change of a stored value under a budget of `epsilon` levels, in whole stored values."""
+        """Largest change of a stored value under a budget of `epsilon` levels, in whole stored values: at most from one
+        end of the valid ones to the other, however wide the window is."""
         # 1e-9: 255 / 255 * 8 must not become 7 by the last bit of a division.
-        return int(epsilon * abs(self.unit) + 1e-9)
+        return int(min(epsilon * abs(self.unit) + 1e-9, self.highest - self.lowest))
 
     def shown(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What a viewer shows, uint8, of the same shape."""

@@ -62,7 +62,8 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
     create(place).close()
     with Opener(str(place), "wb") as file:
         header.write_to(file)
-        file.write(values.astype(header.get_data_dtype()).tobytes(order="F"))
+        # A file's first axis varies fastest, and the slices of `Volume` are numbered the other way round.
+        file.write(values.reshape(header.get_data_shape()).astype(header.get_data_dtype()).tobytes(order="F"))
 
 
 def _plain(volume: Volume) -> Any:

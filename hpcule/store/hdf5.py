@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 
 from hpcule.config.errors import StoreError, first_line, one_line
-from hpcule.data.sources.array import Array
-from hpcule.data.sources.hdf5 import MOST_COMPRESSED
+from hpcule.data.sources.array import MOST_COMPRESSED, Array
 from hpcule.store.image import Image
 from hpcule.store.seal import SealedFile
 from hpcule.store.vault import Vault

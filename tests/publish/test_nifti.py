@@ -74,3 +74,21 @@ def test_volumes_come_back(tmp_path, make_store, policy):
     numbers = [again.files.index(name) for name in names]
     order = np.concatenate([again.of_file(number) for number in numbers])
     assert np.array_equal(seen, again.read(order))
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (6, 5, 4, 3), (6, 5, 2, 1, 3), (6, 5, 1, 2, 2, 2)])
+def test_each_voxel_stays_where_it_is(tmp_path, make_store, shape):
+    """The budget is small and the values of neighbours are far from each other, in the other split as well."""
+    values = (np.arange(np.prod(shape)) * 7919 % 32000).reshape(shape)
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        volume = nibabel.Nifti1Image(values.astype(np.int16), np.eye(4))
+        volume.header["cal_min"], volume.header["cal_max"] = 0, 255
+        nibabel.save(volume, tmp_path / split / "x.nii")
+    source, test = (NiftiSource(tmp_path, split, image_size=8) for split in ("train", "test"))
+    store, *_ = make_store(source, shards=1, working_size=8, applied_at="working")
+    export(Vault(store), source, tmp_path / "copy", other_splits={"test": test}, dicom_tags="keep")
+    after = stored(tmp_path / "copy" / "train" / "x.nii").astype(int)
+    assert after.shape == shape
+    assert 0 < np.abs(after - values).max() <= EPSILON
+    assert np.array_equal(stored(tmp_path / "copy" / "test" / "x.nii"), values)

@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 Order = Literal["C", "F"]
 
 SPLITS = ("train", "val", "test")
+MOST_COMPRESSED = 1100
+"""Deflate cannot shrink data more than 1032 times: what claims more is a trap for memory."""
 _BLOCK = 1 << 20
 
 

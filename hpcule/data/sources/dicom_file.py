@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from hpcule.config.errors import first_line
 from hpcule.data.source import Native, Samples
+from hpcule.data.sources.array import MOST_COMPRESSED
 from hpcule.data.sources.dicom_grid import (
     GREY,
     PALETTE,
@@ -38,6 +42,8 @@ _DECLARATIONS = {
 }
 _IDENTIFIERS = ("PatientID", "PatientName", "StudyInstanceUID", "SOPInstanceUID")
 """Elements by which the files of a patient are known; the first that a file has counts."""
+_DEFERRED = 1 << 16
+"""Values of more bytes than this are left in the file while its structure is read."""
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes a word of values that pydicom leaves as they lie in the file."""
 _quiet = threading.RLock()
@@ -81,10 +87,10 @@ def read_head(path: Path, *, decode: bool) -> DicomHead:
     with reading(path):
         header, source = _opened(path)
         _check(header)
+        frames, grey = _frames(path, header), header.PhotometricInterpretation in GREY
         if decode and source is path:
             # Of a file that ends too soon, pydicom gives what it finds.
             _check(dcmread(path))
-        frames, grey = int(header.get("NumberOfFrames") or 1), header.PhotometricInterpretation in GREY
         windowed = not grey or all(is_windowed(for_frame(header, frame)) for frame in range(frames))
         if windowed:
             grid_of(for_frame(header, 0))
@@ -172,8 +178,41 @@ def _check(header: Dataset) -> None:
         raise ValueError(
             f"its highest bit is {header.HighBit}; valid is {header.BitsStored - 1}, the last that it stores"
         )
-    if not 0 < header.Rows * header.Columns <= _MOST_PIXELS:
+    if min(header.Rows, header.Columns) < 1 or header.Rows * header.Columns > _MOST_PIXELS:
         raise ValueError(f"{header.Columns}x{header.Rows} pixels")
+    if header.SamplesPerPixel != (1 if header.PhotometricInterpretation in (*GREY, PALETTE) else 3):
+        raise ValueError(f"{header.SamplesPerPixel} values a pixel of {header.PhotometricInterpretation}")
+
+
+def _frames(path: Path, header: Dataset) -> int:
+    """Number of frames that a file's header claims and its pixels can be.
+
+    Raises:
+        ValueError: it claims none, or more than the file holds.
+    """
+    claimed, most = header.get("NumberOfFrames"), _most_frames(path, header)
+    frames = 1 if claimed is None or claimed == "" or (claimed == 0 and most == 1) else int(claimed)
+    if not 0 < frames <= most:
+        raise ValueError(f"its header promises {frames} frames, and it holds at most {most}")
+    return frames
+
+
+def _most_frames(path: Path, header: Dataset) -> int:
+    """How many frames the pixels of a file can be; none of them is read."""
+    samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
+    frame = header.Rows * header.Columns * samples * (header.BitsAllocated // 8)
+    size, syntax = path.stat().st_size, header.file_meta.TransferSyntaxUID
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return int(size * MOST_COMPRESSED // frame)
+    with path.open("rb") as file:
+        pixels = dict(dcmread(file, defer_size=_DEFERRED).items())[tag_for_keyword("PixelData")]
+        assert isinstance(pixels, RawDataElement)
+        if not syntax.is_compressed:
+            return int(min(pixels.length, size - pixels.value_tell) // frame)
+        file.seek(pixels.value_tell)
+        parse_basic_offsets(file)
+        # A frame has at least one.
+        return parse_fragments(file)[0]
 
 
 def declarations(header: Dataset) -> list[str]:

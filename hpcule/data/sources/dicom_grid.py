@@ -5,6 +5,8 @@ PS3.3 of the standard, C.7.6.3 (pixels), C.11.1 (modality) and C.11.2 (window); 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
@@ -76,6 +78,8 @@ def grid_of(header: Dataset) -> Grid:
         if slope == 0:
             raise ValueError("its rescale slope is 0")
         unit = _width(header) / SHOWN / slope * (-1 if inverted else 1)
+        if not math.isfinite(unit):
+            raise ValueError("its window or rescale slope is no finite number")
     return Grid(lowest, table, unit, padding_of(header))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from hpcule.config.errors import DataError, first_line, one_line
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.data.sources.array import member_names, splits_of
+from hpcule.data.sources.array import MOST_COMPRESSED, byte_count, member_names, splits_of
 
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
@@ -24,8 +24,6 @@ _FILTERS = {
     h5py.h5z.FILTER_LZF,
     h5py.h5z.FILTER_SZIP,
 }
-MOST_COMPRESSED = 1100
-"""Deflate cannot shrink data more than 1032 times: what claims more is a trap for memory."""
 _CACHE_BYTES = 32 << 20
 """Read in the order of the file, one chunk in the cache is enough; HDF5 caches none that is larger than this."""
 
@@ -133,7 +131,8 @@ def _own_dataset(file: h5py.File, name: str, path: Path) -> Any:
 def _is_written(dataset: h5py.Dataset) -> bool:
     """Whether the file holds as many bytes or chunks as the dataset's shape says."""
     stored = dataset.id.get_storage_size() * (MOST_COMPRESSED if dataset.chunks else 1)
-    if dataset.nbytes > stored:
+    # h5py's own figure overflows.
+    if byte_count(dataset.dtype, dataset.shape) > stored:
         return False
     if dataset.chunks is None:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError, first_line
 from hpcule.data.grid import Grid, linear
 from hpcule.data.source import Native
+from hpcule.data.sources.array import MOST_COMPRESSED
 from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.frames import FrameSource, Head
 from hpcule.data.sources.layout import UnreadableError, files_below
@@ -31,7 +33,7 @@ class Volume:
 
     Attributes:
         header: nibabel's.
-        values: integers [X, Y, Z]; what has more axes, with these in one.
+        values: integers [X, Y, Z]; what has more axes, with these in one, of which the last varies fastest.
         slope: of the scale from stored values to those that the header's display window is in.
         intercept: of the same.
         window: the display window, float32 as the header keeps it.
@@ -72,10 +74,9 @@ def read_volume(path: Path) -> Volume:
         stored = image.get_data_dtype()
         if stored.kind not in "iu" or stored.itemsize > 2:
             raise ValueError(f"it stores {stored}; convert it to whole numbers of 16 bits with a scale")
+        _check_extent(path, image, stored)
         values = np.asanyarray(image.dataobj.get_unscaled())
-        values = values.reshape(*values.shape[:2], -1) if values.ndim > 1 and values.size else values[:0]
-        if not values.size:
-            raise ValueError("it holds no slices")
+        values = values.reshape(*values.shape[:2], -1)
         slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
         window = _window(image.header, values, slope, intercept)
         ends = ((window[0] - intercept) / slope, (window[1] - intercept) / slope)
@@ -137,10 +138,26 @@ def _head(path: Path) -> Head:
     return Head(slices, (height, width), True)
 
 
+def _check_extent(path: Path, image: Any, stored: np.dtype[Any]) -> None:
+    """Compare the number of voxels that a header claims with the bytes that are there, before any are read.
+
+    Raises:
+        ValueError: it claims none, or more than the file can hold.
+    """
+    axes = list(map(int, image.shape))
+    if len(axes) < 2 or min(axes) < 1:
+        raise ValueError(f"it holds no slices: its axes are {axes}")
+    claimed, there = math.prod(axes) * stored.itemsize, path.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        there *= MOST_COMPRESSED
+    if not 0 <= image.dataobj.offset <= there - claimed:
+        raise ValueError(f"its header promises {claimed} bytes of voxels")
+
+
 def _window(header: Any, values: npt.NDArray[Any], slope: float, intercept: float) -> tuple[float, float]:
     """The header's display window, or that of most values, as float32: so the header can keep it."""
     black, white = float(header["cal_min"]), float(header["cal_max"])
-    if not white > black:
+    if not 0 < white - black < math.inf:
         ends = np.percentile(values, PERCENTILES) * slope + intercept
         black, white = (float(np.float32(end)) for end in sorted(ends))
     return black, white

@@ -7,6 +7,7 @@ know it, by `soundfile`.
 from __future__ import annotations
 
 import io
+import math
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,9 @@ SILENCE = 1 << 15
 """Where 0 of a signed 16-bit sample lies on the unsigned grid."""
 _SUBTYPES = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
 _EXTENSIBLE = "unknown format: 65534"
+_HIGHEST_RATE = 1_000_000
+"""Samples a second; of what claims more, the header is damaged."""
 _BLOCK = 1 << 20
-_DENSEST = 1 << 13
-"""Samples a byte, more than any file holds: a FLAC frame of up to 65,535 equal samples takes some 11 bytes."""
 _CONVERT = "convert it: `ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav`"
 
 
@@ -63,8 +64,9 @@ def opened(path: Path) -> Iterator[tuple[RecordingHead, Callable[[], npt.NDArray
                 with _soundfile().SoundFile(file) as sound:
                     bits = _SUBTYPES.get(sound.subtype, 0)
                     kind: Literal["wav", "flac"] = "flac" if sound.format == "FLAC" else "wav"
-                    head = RecordingHead(kind, sound.samplerate, bits, sound.channels, sound.frames)
-                    yield _checked(path, head), lambda: _blocks(sound)
+                    head = _checked(path, RecordingHead(kind, sound.samplerate, bits, sound.channels, sound.frames))
+                    _find_last(sound)
+                    yield head, lambda: _blocks(sound)
     except (wave.Error, EOFError, OSError, RuntimeError) as error:
         if str(error).startswith(("unknown format", "unknown extended format")):
             raise DataError(f"{path} is no plain PCM ({error}); {_CONVERT}") from None
@@ -119,10 +121,13 @@ def _checked(path: Path, head: RecordingHead) -> RecordingHead:
     if head.bits not in (8, 16, 24):
         seen = f"has {head.bits} bits a sample" if head.bits else "is no plain PCM"
         raise DataError(f"{path} {seen}, and hpcule reads PCM of 8, 16 or 24; {_CONVERT}")
-    if head.length == 0 or head.rate < 1:
+    if head.length == 0 or head.rate < 1 or head.channels < 1:
         raise OSError("no samples in it")
-    if head.length > _DENSEST * path.stat().st_size:
+    most = path.stat().st_size // (head.channels * head.bits // 8) if head.format == "wav" else math.inf
+    if not 0 < head.length <= most:
         raise OSError(f"its header promises {head.length} samples")
+    if head.rate > _HIGHEST_RATE:
+        raise OSError(f"its header promises {head.rate} samples a second")
     return head
 
 
@@ -148,6 +153,18 @@ def _frames(recording: wave.Wave_read) -> npt.NDArray[np.int32]:
     # 8 bits are unsigned in WAV: turning the highest bit makes them two's complement.
     aligned[:, 4 - width :] = data.reshape(-1, width) ^ (0x80 if width == 1 else 0)
     return aligned.view("<i4").reshape(length, channels).T.astype(np.int32)
+
+
+def _find_last(sound: Any) -> None:
+    """Look for the last sample that a header promises, before anything is as long as it says.
+
+    Raises:
+        EOFError: it is not there.
+    """
+    sound.seek(sound.frames - 1)
+    if len(sound.read(1, dtype="int32")) != 1:
+        raise EOFError(f"its header promises {sound.frames} samples")
+    sound.seek(0)
 
 
 def _blocks(sound: Any) -> npt.NDArray[np.int32]:

@@ -1,3 +1,4 @@
+import io
 import itertools
 import os
 import struct
@@ -331,3 +332,31 @@ def test_names_that_cannot_be_printed_stay_on_one_line(tmp_path, put):
     (tmp_path / "c/1.png").write_text("no image")
     (tmp_path / "a\nb/\x1b[31m\udcff.png").write_text("no image")
     assert r"/a\nb/\x1b[31m\udcff.png cannot be decoded" in refusal(tmp_path)
+
+
+SEVERAL = {".tif": {}, ".png": {}, ".webp": {"lossless": True}}
+
+
+@pytest.mark.parametrize("ending", SEVERAL)
+def test_several_images_in_one_file_are_refused_or_left_out(tmp_path, ending):
+    pages = [Image.fromarray(np.full((8, 8, 3), 60 * number, np.uint8)) for number in range(3)]
+    pages[0].save(tmp_path / f"one{ending}", **SEVERAL[ending])
+    pages[0].save(tmp_path / f"three{ending}", save_all=True, append_images=pages[1:], **SEVERAL[ending])
+    assert f"three{ending} has 3 images in one file, of which only the first would be read; save" in refusal(tmp_path)
+    source = opened(tmp_path, skip_unreadable=True)
+    assert [source.file_name(sample) for sample in range(len(source))] == [f"one{ending}"]
+    assert [(entry.file, entry.reason[:8]) for entry in source.left_out] == [(f"three{ending}", "3 images")]
+
+
+def test_a_camera_s_thumbnail_is_no_second_image(tmp_path):
+    """A JPEG file may hold several (CIPA DC-007): thumbnails, or views of their own."""
+    pages = [Image.fromarray(np.full((8, 8, 3), 60 * number, np.uint8)) for number in range(2)]
+    file = io.BytesIO()
+    pages[0].save(file, format="MPO", save_all=True, append_images=pages[1:])
+    views = file.getvalue()
+    (tmp_path / "a.jpg").write_bytes(views)
+    assert "a.jpg has 2 images in one file" in refusal(tmp_path)
+    entries = views.index(struct.pack("<HHI", 0xB002, 7, 32)) + 8
+    second = views.index(b"MPF") + 4 + struct.unpack_from("<I", views, entries)[0] + 16
+    (tmp_path / "a.jpg").write_bytes(views[:second] + struct.pack("<I", 0x010001) + views[second + 4 :])
+    assert len(opened(tmp_path)) == 1
