@@ -43,6 +43,9 @@ def add_to(verbs: Verbs) -> None:
         action="store_true",
         help="shift dates of DICOM files by days that are random and secret for each patient (default: remove them)",
     )
+    parser.add_argument(
+        "--no-check", dest="check", action="store_false", help="do not read the copy again to compare it with DATA"
+    )
     parser.set_defaults(run=run)
 
 
@@ -61,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
         dicom_tags=options.dicom_tags,
         shift_dates=options.shift_dates,
         strict=options.strict,
+        check=options.check,
     )
     say(written.left_out)
     if written.declared:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 SHOWN = 255
 """The brightest level shown."""
+WIDEST = 1 << 16
+"""Stored values from one end of 16 bits to the other."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Grid:
         return replace(self, unit=float(np.copysign(1, self.unit)))
 
     def bound(self, epsilon: float) -> int:
-        """Largest change of a stored value under a budget of `epsilon` levels, in whole stored values: at most from one
-        end of the valid ones to the other, however wide the window is."""
+        """Largest change of a stored value under a budget of `epsilon` levels, in whole stored values: at most all
+        of 16 bits, however wide the window is."""
         # 1e-9: 255 / 255 * 8 must not become 7 by the last bit of a division.
-        return int(min(epsilon * abs(self.unit) + 1e-9, self.highest - self.lowest))
+        return int(min(epsilon * abs(self.unit) + 1e-9, WIDEST))
 
     def shown(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What a viewer shows, uint8, of the same shape."""

@@ -141,6 +141,7 @@ def export(
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
     shift_dates: bool = False,
+    check: bool = True,
     key: str | Path | None = None,
 ) -> ExportSummary:
     """Write the protected copy of a collection, as `hpcule export` does: the one thing that may be published.
@@ -155,6 +156,7 @@ def export(
         dicom_tags: tags of DICOM files: "keep", "basic-deidentify" or "minimal".
         shift_dates: shift the dates of DICOM files by days that are random and secret for each patient, instead of
             removing them.
+        check: read what was written, and compare it with the data, before it has its name.
         key: where the key of an encrypted store is.
 
     Returns:
@@ -162,7 +164,8 @@ def export(
         `change` gives with its unit.
 
     Raises:
-        StoreError: the store is damaged or made for other samples, or `out` holds something.
+        StoreError: the store is damaged or made for other samples, `out` holds something, or what was written is not
+            what was to be published.
         UsageError: the format cannot hold the samples.
         DataError: a sample cannot be read.
     """
@@ -178,6 +181,7 @@ def export(
             jpeg_quality=jpeg_quality,
             dicom_tags=dicom_tags,
             shift_dates=shift_dates,
+            check=check,
         )
     for notice in filter(None, (written.warning, written.declared)):
         log.warning("%s", notice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -55,6 +55,10 @@ _ERRORS: dict[str, Callable[[Source], str | None]] = {
     "nifti": lambda source: _frames_error(source, "nifti", "NIfTI volumes"),
 }
 FORMATS = (*_FOLDER_WRITERS, "dicom", "nifti", *_WRITERS)
+
+
+Check = Callable[[Path, Mapping[str, Source], Sequence[Record]], None]
+"""A function of the path of a copy, its splits, and the records of its files."""
 
 
 class Publisher(Protocol):
@@ -111,6 +115,7 @@ def write_copy(
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
     shifts: DateShifts | None = None,
+    check: Check | None = None,
 ) -> tuple[int, list[Record]]:
     """Write a split as `publisher` changes it, and the others as they are next to it.
 
@@ -127,6 +132,7 @@ def write_copy(
         jpeg_quality: see `write_collection`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
         shifts: how many days earlier dates of DICOM files become; None: they are treated as all other tags.
+        check: called with what was written before it has its name; what it raises leaves nothing behind.
 
     Returns:
         The bytes written, and what became of each file.
@@ -143,28 +149,31 @@ def write_copy(
     size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
     if kind in ("dicom", "nifti") and not native:
         raise UsageError(f"{source.name}: a budget of a whole image, which {kind} cannot keep: choose npz or hdf5")
-    if native and (write_split := _own_sizes(kind, publisher, jpeg_quality, dicom_tags, shifts)):
-        records: list[Record] = []
+    write_split = _own_sizes(kind, publisher, jpeg_quality, dicom_tags, shifts) if native else None
+    records: list[Record] = []
 
-        def write(folder: Path) -> None:
-            for split, one in sources.items():
-                publish = publisher.publish_native if one is source else None
-                records.extend(write_split(folder, split, one, publish, compare))
-            publisher.confirm()
+    def write_own_sizes(folder: Path, write_split: WriteSplit) -> None:
+        for split, one in sources.items():
+            publish = publisher.publish_native if one is source else None
+            records.extend(write_split(folder, split, one, publish, compare))
 
-        return _write_whole(out, lambda made: _in_folder(made, write), size, private=private), records
-    parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
-
-    def write_parts(made: Path) -> None:
-        _write_parts(made, out, kind, parts, name)
+    def write(made: Path) -> None:
+        if write_split is not None:
+            _in_folder(made, partial(write_own_sizes, write_split=write_split))
+        else:
+            parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
+            _write_parts(made, out, kind, parts, name)
+            records.extend(record for part in parts for record in _records(part, protected=part.source is source))
         publisher.confirm()
+        if check is not None:
+            check(made, sources, records)
 
-    written = _write_whole(out, write_parts, size, private=private)
-    return written, [
-        Record(part.split, part.source.file_name(sample) or str(sample), place, part.source is source, "", {})
-        for part in parts
-        for sample, place in enumerate(part.places)
-    ]
+    return _write_whole(out, write, size, private=private), records
+
+
+def _records(part: SplitCopy, *, protected: bool) -> Iterator[Record]:
+    for sample, place in enumerate(part.places):
+        yield Record(part.split, part.source.file_name(sample) or str(sample), place, protected, "", {})
 
 
 def _own_sizes(

@@ -16,6 +16,7 @@ from hpcule.publish.change import LargestChange
 from hpcule.publish.collection import Compare, Record
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
+from hpcule.publish.readback import ReadBack, Witness
 from hpcule.publish.unchanged import UnchangedSamples
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader, require_unchanged
@@ -62,6 +63,7 @@ def export(
     jpeg_quality: int | None = None,
     dicom_tags: Policy = "basic-deidentify",
     shifts: DateShifts | None = None,
+    check: bool = True,
 ) -> ExportSummary:
     """Write the protected samples of a store, in the format of the source they were made for or in another.
 
@@ -77,10 +79,11 @@ def export(
         jpeg_quality: of images at their own sizes, in a folder, JPEG files stay such; see `hpcule.publish.jpeg`.
         dicom_tags: what becomes of the tags of DICOM files; with "keep" they, and NIfTI volumes, keep their names.
         shifts: see `hpcule.publish.copy.write_copy`.
+        check: read what was written, and compare it with the source, before it has its name.
 
     Raises:
         StoreError: the store is damaged, the source is another one, one of them changes during the export, `out` holds
-            something, the disk is full.
+            something, the disk is full, or what was written is not what was to be published.
         UsageError: the format is unknown or cannot hold the samples, or JPEG is asked for where nothing keeps its file.
         DataError: a sample cannot be read.
     """
@@ -94,18 +97,21 @@ def export(
         require_unchanged(vault, reader.manifest)
         require_same_samples(reader.manifest, source)
         publisher, name = _Publisher(reader, source), f"{safe_name(source.name)}-protected"
+        witness = Witness(publisher, files)
+        read_back = ReadBack(kind, native, files, witness, reader.manifest.budget)
         written, records = write_copy(
             out,
             kind,
             files,
             others,
-            publisher,
+            witness if check else publisher,
             name,
             native=native,
             compare=compare,
             jpeg_quality=jpeg_quality,
             dicom_tags=dicom_tags,
             shifts=shifts,
+            check=read_back.check if check else None,
         )
     copied, largest = {name: len(other) for name, other in others.items()}, publisher.largest
     return ExportSummary(out.absolute(), kind, len(files), copied, largest.size, str(largest), written, records)

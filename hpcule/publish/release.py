@@ -61,6 +61,7 @@ def release(
     dicom_tags: Policy = "basic-deidentify",
     shift_dates: bool = False,
     strict: bool = False,
+    check: bool = True,
 ) -> Release:
     """Export the protected split of DATA and, without a perturbation, its other splits; note in the store what was
     written.
@@ -74,6 +75,7 @@ def release(
         dicom_tags: see there.
         shift_dates: shift the dates of DICOM files by days that are random for each patient, instead of removing them.
         strict: refuse files that say that their pixels show who the patient is.
+        check: see there.
 
     Raises:
         StoreError, UsageError: see `hpcule.publish.export.export`; the dates of these files cannot be shifted.
@@ -101,6 +103,7 @@ def release(
         jpeg_quality=jpeg_quality,
         dicom_tags=dicom_tags,
         shifts=shifts,
+        check=check,
     )
     absent = filter(None, (left_out_notice(source, *others.values()), subset_notice(source)))
     records = [*summary.records, *left_out(source, others)] if summary.records else []
