@@ -225,7 +225,7 @@ class ReadBack:
 def _digest(values: Values) -> Values:
     """Of integers of at most 32 bits and their shape, whatever their type."""
     found = blake2b(repr(values.shape).encode(), digest_size=_DIGEST_BYTES)
-    found.update(np.ascontiguousarray(values, "<i4"))
+    found.update(np.ascontiguousarray(values, "<i4").data)
     return np.frombuffer(found.digest(), np.uint8)
 
 

@@ -77,8 +77,8 @@ def arrays(path: Path, kind: str) -> Iterator[dict[str, Rows]]:
 def picture(data: bytes) -> Values:
     """The channels [C, H, W] of an image file, transparency last."""
     with Image.open(io.BytesIO(data)) as image:
-        if getattr(image, "n_frames", 1) != 1:
-            raise ValueError(f"{image.n_frames} images in one file")
+        if (images := getattr(image, "n_frames", 1)) != 1:
+            raise ValueError(f"{images} images in one file")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -128,13 +128,12 @@ def volume(path: Path) -> Voxels:
     order = "<" if struct.unpack_from("<i", data)[0] in (348, 540) else ">"
     if struct.unpack_from(f"{order}i", data)[0] == 348:
         axes, kind = struct.unpack_from(f"{order}8h", data, 40), struct.unpack_from(f"{order}h", data, 70)[0]
-        place, *scale = struct.unpack_from(f"{order}3f", data, 108)
+        place, slope, intercept = struct.unpack_from(f"{order}3f", data, 108)
     else:
         axes, kind = struct.unpack_from(f"{order}8q", data, 16), struct.unpack_from(f"{order}h", data, 12)[0]
-        (place,), scale = struct.unpack_from(f"{order}q", data, 168), struct.unpack_from(f"{order}2d", data, 176)
+        place, slope, intercept = struct.unpack_from(f"{order}q2d", data, 168)
     shape = axes[1 : 1 + axes[0]]
     values = np.frombuffer(data, order + _NIFTI_TYPES[kind], math.prod(shape), int(place)).reshape(shape, order="F")
-    slope, intercept = scale
     # The standard: a slope of 0 says that there is no scale.
     return Voxels(values, (slope, intercept) if slope and math.isfinite(slope) else (1.0, 0.0))
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.pixels.utils import iter_pixels, pixel_array
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from hpcule.config.errors import first_line
@@ -205,7 +205,7 @@ def _most_frames(path: Path, header: Dataset) -> int:
     if syntax == DeflatedExplicitVRLittleEndian:
         return int(size * MOST_COMPRESSED // frame)
     with path.open("rb") as file:
-        pixels = dict(dcmread(file, defer_size=_DEFERRED).items())[tag_for_keyword("PixelData")]
+        pixels = dict(dcmread(file, defer_size=_DEFERRED).items())[Tag("PixelData")]
         assert isinstance(pixels, RawDataElement)
         if not syntax.is_compressed:
             return int(min(pixels.length, size - pixels.value_tell) // frame)

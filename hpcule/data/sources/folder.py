@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, MpoImagePlugin, UnidentifiedImageError
 
 from hpcule.config.errors import DataError, OpeningError, first_line, one_line
 from hpcule.data.resize import resize_image, to_planes
@@ -216,6 +216,8 @@ def _check_extent(image: ImageFile.ImageFile, size: int) -> None:
 def _images(image: ImageFile.ImageFile) -> int:
     """How many images a file holds: pages, or frames of an animation, without thumbnails that cameras add."""
     if image.format == "MPO":
+        assert isinstance(image, MpoImagePlugin.MpoImageFile)
+        assert image.mpinfo is not None
         kinds = [entry["Attribute"]["MPType"] for entry in image.mpinfo[_MPO_ENTRIES]]
         return sum(not kind.startswith("Large Thumbnail") for kind in kinds)
     return int(getattr(image, "n_frames", 1))
