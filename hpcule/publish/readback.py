@@ -223,7 +223,7 @@ class ReadBack:
 
 
 def _digest(values: Values) -> Values:
-    """Of integers of at most 32 bits and their shape, whatever their type."""
+    """A digest of integers of at most 32 bits and of their shape, whatever their type."""
     found = blake2b(repr(values.shape).encode(), digest_size=_DIGEST_BYTES)
     found.update(np.ascontiguousarray(values, "<i4").data)
     return np.frombuffer(found.digest(), np.uint8)
@@ -235,7 +235,7 @@ def _channels_first(images: Rows, count: int, shape: tuple[int, ...]) -> Samples
 
 
 def _in_channels(found: Values, channels: int) -> Values:
-    """Without channels that a format adds: grey as three equal ones, or with transparency that hides nothing."""
+    """The values without channels that a format adds: grey as three equal ones, transparency that hides nothing."""
     if channels in (2, 4) and len(found) in (1, 3):
         found = np.concatenate([found, np.full_like(found[:1], 255)])
     if channels <= 2 < len(found):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,7 +74,7 @@ def read_volume(path: Path) -> Volume:
         stored = image.get_data_dtype()
         if stored.kind not in "iu" or stored.itemsize > 2:
             raise ValueError(f"it stores {stored}; convert it to whole numbers of 16 bits with a scale")
-        _check_extent(path, image, stored)
+        _check_extent(path, image.shape, stored, image.dataobj.offset)
         values = np.asanyarray(image.dataobj.get_unscaled())
         values = values.reshape(*values.shape[:2], -1)
         slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
@@ -138,19 +138,19 @@ def _head(path: Path) -> Head:
     return Head(slices, (height, width), True)
 
 
-def _check_extent(path: Path, image: Any, stored: np.dtype[Any]) -> None:
+def _check_extent(path: Path, shape: Sequence[int], stored: np.dtype[np.generic], offset: int) -> None:
     """Compare the number of voxels that a header claims with the bytes that are there, before any are read.
 
     Raises:
         ValueError: it claims none, or more than the file can hold.
     """
-    axes = list(map(int, image.shape))
+    axes = list(map(int, shape))
     if len(axes) < 2 or min(axes) < 1:
         raise ValueError(f"it holds no slices: its axes are {axes}")
     claimed, there = math.prod(axes) * stored.itemsize, path.stat().st_size
     if path.name.lower().endswith(".gz"):
         there *= MOST_COMPRESSED
-    if not 0 <= image.dataobj.offset <= there - claimed:
+    if not 0 <= offset <= there - claimed:
         raise ValueError(f"its header promises {claimed} bytes of voxels")
 
 
