@@ -138,26 +138,15 @@ def volume(path: Path) -> Voxels:
     return Voxels(values, (slope, intercept) if slope and math.isfinite(slope) else (1.0, 0.0))
 
 
-class Frames(NamedTuple):
-    """Stored values [frames, H, W, values a pixel], and how many of their bits count."""
-
-    values: Values
-    bits: int
-
-
-def dicom(path: Path) -> Frames:
-    """A DICOM file: of an uncompressed one, the bytes of its pixels; else what pydicom makes of all frames at once."""
+def dicom(path: Path) -> Values:
+    """Stored values [frames, C, H, W] of a DICOM file, which has to be uncompressed: the bytes of its pixels."""
     from pydicom import dcmread
-    from pydicom.pixels.utils import pixel_array
 
     dataset: Any = dcmread(path)
-    shape = (int(dataset.get("NumberOfFrames") or 1), dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
-    syntax, bits = dataset.file_meta.TransferSyntaxUID, int(dataset.BitsStored)
-    packed = syntax.is_compressed or not syntax.is_little_endian or "422" in dataset.PhotometricInterpretation
-    if packed:
-        return Frames(np.asarray(pixel_array(dataset, raw=True)).reshape(shape), bits)
+    frames, channels = int(dataset.get("NumberOfFrames") or 1), int(dataset.SamplesPerPixel)
     kind = np.dtype(f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}")
+    shape = (frames, channels, int(dataset.Rows), int(dataset.Columns))
     values = np.frombuffer(dataset.PixelData, kind, math.prod(shape))
-    if shape[3] > 1 and dataset.PlanarConfiguration == 1:
-        return Frames(values.reshape(shape[0], shape[3], *shape[1:3]).transpose(0, 2, 3, 1), bits)
-    return Frames(values.reshape(shape), bits)
+    if channels > 1 and dataset.PlanarConfiguration == 1:
+        return values.reshape(shape)
+    return values.reshape(frames, *shape[2:], channels).transpose(0, 3, 1, 2)
