@@ -121,6 +121,7 @@ def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:
         header, source = _opened(path)
         pixels: Samples = pixel_array(source, index=frame)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        _check_values(pixels, header)
         stored_as = str(header.PhotometricInterpretation)
         header = for_frame(little_endian(header), frame)
         if stored_as == PALETTE:
@@ -222,7 +223,19 @@ def declarations(header: Dataset) -> list[str]:
 
 def _ends(pixels: Samples, header: Dataset) -> tuple[int, int]:
     """Smallest and largest value that is no padding; of padding alone, its own."""
+    _check_values(pixels, header)
     padding = padding_of(header)
     inside = pixels if padding is None else pixels[(pixels < padding[0]) | (pixels > padding[1])]
     some = inside if inside.size else pixels
     return int(some.min()), int(some.max())
+
+
+def _check_values(pixels: Samples, header: Dataset) -> None:
+    """Refuse bits above those that a file stores, which some decoders of compressed frames leave.
+
+    Raises:
+        ValueError: there are such bits.
+    """
+    top = 1 << (int(header.BitsStored) - (1 if header.PixelRepresentation else 0))
+    if pixels.max() >= top or pixels.min() < (-top if header.PixelRepresentation else 0):
+        raise ValueError(f"its pixels have more than the {header.BitsStored} bits that it stores")

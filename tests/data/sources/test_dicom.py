@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 
 import numpy as np
 import pytest
 from dicoms import NAME, item, noise, shown, write_dicom
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from hpcule.config.errors import DataError
 from hpcule.data.opening import Opening
@@ -188,3 +191,37 @@ def test_sizes_must_agree_or_be_given(tmp_path):
     with pytest.raises(DataError, match=r"images of different sizes, as 4x4 and 4x5; .*image_size=N"):
         DicomSource(tmp_path, "all")
     assert DicomSource(tmp_path, "all", image_size=8).read(np.arange(2)).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_bits_above_those_that_are_stored_are_cleared_or_refused(tmp_path, signed):
+    """Decoders of RLE clear them; those of JPEG 2000 give what the codestream holds."""
+    clean = noise(16, 16, high=2047, dtype=np.int16 if signed else np.uint16)
+    full = clean.view(np.uint16) | 0xF000
+    for name in ("plain", "rle", "j2k"):
+        dataset = write_dicom(tmp_path / name / "x.dcm", clean, bits=12, WindowCenter=1024, WindowWidth=2048)
+        dataset.PixelData = full.tobytes()
+        if name == "rle":
+            dataset.BitsStored, dataset.HighBit = 16, 15
+            dataset.compress(RLELossless, generate_instance_uid=False)
+            dataset.BitsStored, dataset.HighBit = 12, 11
+        if name == "j2k":
+            file = io.BytesIO()
+            Image.fromarray(full).save(file, "JPEG2000", no_jp2=True)
+            frame = file.getvalue() + bytes(len(file.getvalue()) % 2)
+            dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+            dataset.PixelData = encapsulate([frame])
+            dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(tmp_path / name / "x.dcm", enforce_file_format=True)
+        source = DicomSource(tmp_path / name, "all")
+        if name == "j2k":
+            with pytest.raises(DataError, match="more than the 12 bits"):
+                source.native(0)
+        else:
+            assert np.array_equal(source.native(0).pixels[0], clean)
+
+
+def test_bits_below_those_that_are_stored_are_refused(tmp_path):
+    write_dicom(tmp_path / "x.dcm", noise(8, 8, high=4095, dtype=np.uint16), bits=12, HighBit=15)
+    with pytest.raises(DataError, match="highest bit is 15; valid is 11"):
+        DicomSource(tmp_path, "all")
