@@ -39,7 +39,7 @@ def test_strict_build(tmp_path):
 
 def test_the_navigation_names_every_page_but_those_of_single_methods():
     named = set(re.findall(r"^ +- (?:\w+: )?([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    pages = [*ROOT.glob("[A-Z]*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("[A-Z]*.md"), *ROOT.glob("[!.]*/README.md"), *(ROOT / "docs").rglob("*.md")]
     named -= {"reference/cli.md", "reference/python.md"}
     methods = {path for path in pages if path.parent.name == "methods" and path.name != "README.md"}
     assert named == {path.relative_to(ROOT).as_posix() for path in set(pages) - methods}

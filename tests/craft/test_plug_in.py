@@ -54,6 +54,7 @@ def done(site: Path, *words: object) -> str:
     return finished.stdout
 
 
+@pytest.mark.slow
 def test_the_documented_package_runs_through_all_commands(site, tmp_path):
     rows = {row["name"]: row for row in json.loads(done(site, "methods", "--json"))}
     assert rows["stripes"]["title"] == "Stripes: a square wave for each class"

@@ -142,6 +142,7 @@ def test_a_missing_deepspeed_is_named_with_its_remedy(alone, monkeypatch):
         trained(alone, 1)
 
 
+@pytest.mark.slow
 @needs_deepspeed
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_trains_with_it_and_prints_its_result_alone(tmp_path, workers):

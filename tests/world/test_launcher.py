@@ -190,6 +190,7 @@ with connected(Place("single"), WorldConfig(device="cpu", threads={threads}), de
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "threads", "deterministic", "expected"),
     [
@@ -214,6 +215,7 @@ def test_threads_are_those_of_the_environment_unless_a_setting_says_otherwise(
     assert int(done.stdout) == expected
 
 
+@pytest.mark.slow
 def test_workers_have_the_threads_of_the_environment():
     words = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2", "--json"]
     done = run(*words, environ=clean_environ(OMP_NUM_THREADS="3"))
@@ -240,6 +242,7 @@ def test_mpiexec():
     assert doctor(str(mpiexec), *root, "--oversubscribe", "-n", "2", sys.executable)["launcher"] == "mpi"
 
 
+@pytest.mark.slow
 def test_torchrun():
     found = doctor(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert found["launcher"] == "torchrun"

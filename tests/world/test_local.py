@@ -157,6 +157,7 @@ def test_a_terminated_run_saves_and_says_how_to_go_on(long_run):
     assert list((store / "run").glob("checkpoint-*/COMMIT"))
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_killed_launcher(long_run):
     run, workers, _ = long_run
     run.kill()

@@ -173,6 +173,9 @@ def _check(header: Dataset) -> None:
         raise ValueError("it holds no image")
     if not header.get("SOPClassUID"):
         raise ValueError("it does not say what it is: no SOP class")
+    for keyword in ("BitsAllocated", "BitsStored", "HighBit", "Rows", "Columns", "SamplesPerPixel"):
+        if not isinstance(header.get(keyword, 0), int):
+            raise ValueError(f"its {keyword} is not one number")
     if header.BitsAllocated not in (8, 16) or not 2 <= header.BitsStored <= header.BitsAllocated:
         raise ValueError(f"{header.BitsStored} of {header.BitsAllocated} bits; valid are 2 to 16")
     if header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:

@@ -197,6 +197,7 @@ def published(outcome):
     return outcome.delta if outcome.shared is None else outcome.shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, run):
     expected = published(craft_on(alone, run, 61, 3))

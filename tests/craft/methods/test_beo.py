@@ -210,6 +210,7 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
     assert 1 < np.abs(expected).max() <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "number"), [("model", 3), ("features", 6), ("kernels", 9), ("kernels", 16), ("noise", 4), ("noise", 6)]
 )
