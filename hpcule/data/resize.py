@@ -28,6 +28,7 @@ class Resized(Source):
         self.name, self.kind, self.split = source.name, source.kind, source.split
         self.levels, self.labels, self.class_names = source.levels, source.labels, source.class_names
         self.shape, self.left_out = (source.shape[0], size, size), source.left_out
+        self.ignored = source.ignored
         self.declared = source.declared
         self.source = source
 

@@ -77,6 +77,7 @@ class Source(ABC):
         class_names: K names, or None where there are no labels.
         rate: samples a second of recordings; None for images.
         left_out: files below the folder that are no samples.
+        ignored: files below the folder that are of another kind.
         declared: of each file, what of a patient it says that its pixels show, such as text that is burnt into them.
         decodes: whether `read` costs much more than copying: it decodes, or resizes.
     """
@@ -90,6 +91,7 @@ class Source(ABC):
     class_names: tuple[str, ...] | None
     rate: int | None = None
     left_out: Sequence[LeftOut] = ()
+    ignored: Sequence[str] = ()
     declared: Sequence[tuple[str, ...]] = ()
     decodes: bool = False
 

@@ -25,6 +25,7 @@ class Subset(Source):
         self.name, self.kind, self.split = source.name, source.kind, source.split
         self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
         self.rate, self.decodes, self.left_out = source.rate, source.decodes, source.left_out
+        self.ignored = source.ignored
         self.declared = source.declared
         self._ids = np.arange(count, dtype=np.int64) * len(source) // count
         self.labels = source.labels[self._ids] if source.labels is not None else None

@@ -38,6 +38,7 @@ class Tiles(Source):
             )
         self.name, self.kind, self.split = images.name, images.kind, images.split
         self.images, self.class_names, self.left_out = images, images.class_names, images.left_out
+        self.ignored = images.ignored
         self.declared = images.declared
         self.shape = (images.shape[0], size, size)
         self._sizes = np.array(known, np.int64).reshape(-1, 2)

@@ -111,7 +111,9 @@ def craft(
         WorkerError: a worker process failed.
     """
     from hpcule.craft.preparation import check
+    from hpcule.data.left_out import left_out_notice
     from hpcule.interface.handover import handed_over
+    from hpcule.interface.process import log
     from hpcule.interface.settings import nested
     from hpcule.store.keys import vault_of
 
@@ -124,6 +126,8 @@ def craft(
     with handed_over(data, labels) as text:
         config, source, tree = _configured(method, text, preset, strength, tree)
         check(config, source, vault, resume=resume, workers=workers)
+        if notice := left_out_notice(source):
+            log.warning("%s", notice)
         if workers == 1:
             summary = _here(config, source, vault, resume, progress)
         else:

@@ -183,6 +183,6 @@ def export(
             shift_dates=shift_dates,
             check=check,
         )
-    for notice in filter(None, (written.warning, written.declared)):
+    for notice in filter(None, (written.left_out, written.warning, written.declared)):
         log.warning("%s", notice)
     return written.summary

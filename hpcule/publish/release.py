@@ -13,7 +13,7 @@ import torch
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.find import data_path
-from hpcule.data.left_out import declared_notice, left_out_notice, subset_notice
+from hpcule.data.left_out import declared_notice, left_out_notice, subset_notice, why_left_out
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.measure.visibility import linf, psnr, ssim
@@ -152,11 +152,14 @@ def native_figures(clean: Native, published: Native) -> dict[str, str]:
 
 
 def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
-    """Records of the files that cannot be decoded or are excluded."""
+    """Records of the files that cannot be decoded, are excluded, or are of another kind."""
     everything = {"" if source.split == "all" else source.split: source, **others}
     everything = {split: files_of(one) for split, one in everything.items()}
     return [
-        Record(split, entry.file, "", False, f"{'excluded' if entry.excluded else 'cannot be decoded'}: left out", {})
+        Record(split, file, "", False, why, {})
         for split, one in everything.items()
-        for entry in one.left_out
+        for file, why in (
+            *((entry.file, why_left_out(entry)) for entry in one.left_out),
+            *((file, "of another kind: left out") for file in one.ignored),
+        )
     ]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hpcule.data.opening import Opening
 from hpcule.publish.carry import publishing
+from hpcule.publish.records import from_cell
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 
@@ -74,8 +75,13 @@ def published(mixed, tmp_path_factory):
     record = folder / "store" / "run" / "export.csv"
     assert str(record) in out
     assert record.stat().st_mode & 0o777 == 0o600
-    rows = list(csv.DictReader(io.StringIO(record.read_text(), newline="")))
-    return folder / "copy", {row["file"]: row for row in rows}
+    return folder / "copy", by_file(record)
+
+
+def by_file(record):
+    rows = csv.DictReader(io.StringIO(record.read_text(), newline=""))
+    named = [{**row, **{name: from_cell(row[name]) for name in ("file", "published")}} for row in rows]
+    return {row["file"]: row for row in named}
 
 
 def test_folders_stems_and_sizes_are_the_same(mixed, published):
@@ -119,7 +125,7 @@ def test_all_are_protected_within_the_budget_and_transparency_is_untouched(mixed
 def test_the_record_says_what_else_changed(published):
     _, records = published
     assert records["y/broken.png"]["protected"] == "no"
-    assert records["y/broken.png"]["note"] == "cannot be decoded: left out"
+    assert records["y/broken.png"]["note"].startswith("cannot be decoded: left out (")
     assert records["y/turned.jpg"]["note"] == "turned as EXIF says, written as PNG"
     assert records["y/grey.png"]["note"] == "grey became RGB"
     assert records["y/palette.png"]["note"] == "P became RGB"
@@ -147,7 +153,7 @@ def test_jpeg_files_may_stay_jpeg_at_a_price(mixed, published, run, tmp_path):
     record = store / "run" / "export.csv"
     before = record.read_bytes()
     code, out, err = run("export", store, "--data", mixed, "--out", tmp_path / "copy", "--jpeg-quality", 90)
-    rows = {row["file"]: row for row in csv.DictReader(io.StringIO(record.read_text(), newline=""))}
+    rows = by_file(record)
     record.write_bytes(before)
     assert code == 0, err
     assert "JPEG at quality 90 leaves " in out

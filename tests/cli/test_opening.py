@@ -15,7 +15,7 @@ from hpcule.store.vault import Vault
 
 SETTINGS = {"image_size": 16, "skip_unreadable": "true", "exclude": '["*_mask.png"]'}
 VICTIM = ["victim.network=convnet", "victim.epochs=1", "victim.batch=8", "world.threads=1"]
-SAID = "2 file(s) left out that cannot be decoded: a/00.png", "1 file(s) left out that match exclude: b/00_mask.png"
+SAID = "files left out: ", "cannot be decoded (", "a/00.png", "1 excluded: b/00_mask.png"
 
 
 def words(*settings):

@@ -75,7 +75,13 @@ def reading(path: Path) -> Iterator[None]:
             yield
     except Exception as error:  # foreign bytes make decoders raise what they like
         remedy = "replace it, install decoders of most compressions by pip install 'hpcule[dicom,dicom-jpeg]'"
-        raise UnreadableError.of(path, first_line(error), "a DICOM image", remedy) from None
+        raise UnreadableError.of(path, _reason(error), "a DICOM image", remedy) from None
+
+
+def _reason(error: Exception) -> str:
+    if "missing dependencies" in str(error):
+        return "it needs a decoder: pip install 'hpcule[dicom,dicom-jpeg]'"
+    return first_line(error)
 
 
 def read_head(path: Path, *, decode: bool) -> DicomHead:

@@ -89,6 +89,7 @@ class FolderSource(Source):
             if isinstance(head, UnreadableError)
         ]
         self.left_out = [*unreadable, *(LeftOut(file, "", excluded=True) for file in layout.excluded(split))]
+        self.ignored = layout.ignored(split, files)
         if not readable:
             raise DataError(f"{self._folder}: none of the {len(files)} images can be decoded")
         self._sizes = [(height, width) for _, (_, (width, height)) in readable]

@@ -73,7 +73,7 @@ class FrameSource(Source):
                 left_out.append(LeftOut(file, error.reason, excluded=False))
         if not heads:
             raise DataError(f"{self.folder}: none of the {len(found)} files can be decoded")
-        self.left_out = left_out
+        self.left_out, self.ignored = left_out, nested.ignored(split, found)
         self.frames = np.array([head.frames for head in heads], np.int64)
         self._sizes = [head.size for head in heads]
         self._file_of = np.repeat(np.arange(len(heads)), self.frames)

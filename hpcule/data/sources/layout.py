@@ -116,6 +116,26 @@ class Layout:
                     found.append(str(path.relative_to(folder)))
         return found
 
+    def ignored(self, split: str, files: Sequence[str]) -> list[str]:
+        """Files of a split besides these that are neither hidden nor excluded, relative to its folder, in order."""
+        folder, known = self.folder(split), {*files, *self.excluded(split)}
+        found = []
+        for place, folders, names in os.walk(folder):
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and not is_excluded(Path(place, name), self.root, self.exclude, folder=True)
+            ]
+            before = "" if (below := Path(place).relative_to(folder).as_posix()) == "." else f"{below}/"
+            found += [
+                before + name
+                for name in names
+                if not name.startswith(".")
+                and before + name not in known
+                and not is_excluded(Path(place, name), self.root, self.exclude)
+            ]
+        return sorted(found)
+
     def classes(self, files: Sequence[str], split: str) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
         """Class numbers int64 of a split's files, and the names of the classes of all splits; None for files alone."""
         if "/" not in files[0]:

@@ -45,6 +45,10 @@ class Nested:
         """See `Layout.excluded`."""
         return [file for file in self._layout.excluded(split) if self._belongs(self.folder(split) / file)]
 
+    def ignored(self, split: str, files: list[str]) -> list[str]:
+        """See `Layout.ignored`."""
+        return self._layout.ignored(split, files)
+
     def classes(self, split: str, files: list[str]) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
         """Class numbers int64 of a split's files, and the names of the classes of all splits.
 

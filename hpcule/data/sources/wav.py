@@ -97,6 +97,7 @@ class WavSource(Source):
             ),
             *(LeftOut(file, "", excluded=True) for file in excluded),
         ]
+        self.ignored = [] if _is_fsdd(layout) else layout.ignored(split, files)
         if not readable.any():
             raise DataError(f"{folder}: none of the {len(files)} recordings can be decoded")
         if self.labels is not None:
