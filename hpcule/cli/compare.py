@@ -11,9 +11,9 @@ from hpcule.cli.evaluate import SUITE_NAMES, SUITES_HELP, evaluate_config
 from hpcule.cli.options import Verbs, add_access, add_data, add_figures, add_out, add_run, add_test, check_figures, tell
 
 if TYPE_CHECKING:
-    from hpcule.evaluation.comparison import Comparison
+    from hpcule.evaluation.comparison import ComparisonDocument, StoresDocument
     from hpcule.evaluation.pictures import Pictures
-    from hpcule.evaluation.results import Results
+    from hpcule.evaluation.results import ProtectionDocument
     from hpcule.evaluation.suites import EvaluateConfig
     from hpcule.world.group import World
 
@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> None:
 def _report(
     options: argparse.Namespace,
     config: EvaluateConfig,
-    results: Comparison,
-    each: Mapping[str, tuple[Results, Pictures]],
+    results: ComparisonDocument,
+    each: Mapping[str, tuple[ProtectionDocument, Pictures]],
 ) -> None:
     """Write the comparison, its figures and the report of every store, and print the table."""
     from hpcule.report.comparison import print_comparison
@@ -80,12 +80,11 @@ def _report(
 def write_comparison_files(
     out: Path,
     config: EvaluateConfig,
-    results: Comparison,
-    each: Mapping[str, tuple[Results, Pictures]],
+    results: StoresDocument,
+    each: Mapping[str, tuple[ProtectionDocument, Pictures]],
     notes: Sequence[str] = (),
-    more: Mapping[str, object] | None = None,
 ) -> None:
-    """Write results.json, with `more` in it, report.html with the notes at its top, and the report of every store."""
+    """Write results.json, report.html with the notes at its top, and the report of every store."""
     from hpcule.report.comparison import write_comparison
     from hpcule.report.protection import write_evaluation
     from hpcule.store.files import private_directory, to_json, write_atomically
@@ -94,5 +93,5 @@ def write_comparison_files(
         private_directory(folder)
     for name, (evaluated, pictures) in each.items():
         write_evaluation(out / "reports" / name, config, evaluated, pictures)
-    write_atomically(out / "results.json", to_json({**results, **(more or {})}))
+    write_atomically(out / "results.json", to_json(results))
     write_comparison(results, out / "report.html", notes)

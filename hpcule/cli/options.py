@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
@@ -74,7 +74,7 @@ def configured(options: argparse.Namespace) -> tuple[CraftConfig, Source]:
     from hpcule.craft.strength import epsilon
     from hpcule.craft.table import configure
 
-    def settled(file: Mapping[str, Any]) -> CraftConfig:
+    def settled(file: Mapping[str, object]) -> CraftConfig:
         return configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
 
     file = load_yaml(options.config) if options.config else {}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hpcule.cli.options import Verbs, add_access, add_data, add_out, add_run, add_test, tell
 
 if TYPE_CHECKING:
     from hpcule.evaluation.bench import Bench
+    from hpcule.probes.documents import ProbeDocument
     from hpcule.probes.networks import NetworksConfig
     from hpcule.world.group import World
 
 
 _Config = TypeVar("_Config", bound="NetworksConfig")
+_Document = TypeVar("_Document", bound="ProbeDocument")
 
 
 def add_to(verbs: Verbs) -> None:
@@ -45,43 +47,41 @@ def add_to(verbs: Verbs) -> None:
 def run_certify(options: argparse.Namespace) -> None:
     """Bound what networks near the trained ones can learn."""
     from hpcule.probes.certify import CertifyConfig, certify
-    from hpcule.report.probes import print_certificate, write_probe
+    from hpcule.report.probes import print_certificate
 
-    _probe(options, "certify", CertifyConfig, certify, print_certificate, write_probe)
+    _probe(options, "certify", CertifyConfig, certify, print_certificate)
 
 
 def run_distance(options: argparse.Namespace) -> None:
     """Measure the Unlearnable Distance from the sharpness of layers."""
     from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
-    from hpcule.report.probes import print_distance, write_probe
+    from hpcule.report.probes import print_distance
 
-    _probe(options, "distance", DistanceConfig, measure_distance, print_distance, write_probe)
+    _probe(options, "distance", DistanceConfig, measure_distance, print_distance)
 
 
 def run_recover(options: argparse.Namespace) -> None:
     """Measure what a few clean samples bring back."""
     from hpcule.probes.recovery import RecoveryConfig, measure_recovery
-    from hpcule.report.probes import print_recovery, write_probe
+    from hpcule.report.probes import print_recovery
 
-    _probe(options, "recover", RecoveryConfig, measure_recovery, print_recovery, write_probe)
+    _probe(options, "recover", RecoveryConfig, measure_recovery, print_recovery)
 
 
 def run_strip(options: argparse.Namespace) -> None:
     """Measure what is left once known originals have shown the perturbation."""
     from hpcule.probes.strip import StripConfig, measure_strip
-    from hpcule.report.probes import write_probe
     from hpcule.report.stripping import print_strip
 
-    _probe(options, "strip", StripConfig, measure_strip, print_strip, write_probe)
+    _probe(options, "strip", StripConfig, measure_strip, print_strip)
 
 
 def _probe(
     options: argparse.Namespace,
     name: str,
     config_class: type[_Config],
-    measure: Callable[[_Config, Bench], dict[str, Any]],
-    show: Callable[[dict[str, Any]], None],
-    write: Callable[[dict[str, Any], Path], None],
+    measure: Callable[[_Config, Bench], _Document],
+    show: Callable[[_Document], None],
 ) -> None:
     """Build the configuration, measure on all ranks, and let rank 0 print and write the results.
 
@@ -91,7 +91,6 @@ def _probe(
         config_class: the class of its configuration.
         measure: called with the configuration and the bench.
         show: prints results.
-        write: writes the report to a path.
     """
     from hpcule.cli.opened import store_and_data
     from hpcule.cli.progress import Progress
@@ -99,6 +98,7 @@ def _probe(
     from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree, with_overrides
     from hpcule.data.left_out import left_out_notice
     from hpcule.evaluation.bench import Bench
+    from hpcule.report.probes import write_probe
     from hpcule.store.files import private_directory, to_json, write_atomically
 
     file = load_yaml(options.config) if options.config else {}
@@ -114,7 +114,7 @@ def _probe(
         private_directory(options.out)
         write_atomically(options.out / "results.json", to_json(results))
         write_atomically(options.out / "config.yaml", dump_yaml(to_tree(config)).encode())
-        write(results, options.out / "report.html")
+        write_probe(results, options.out / "report.html")
         tell(options, results, lambda: show(results))
 
     run_or_submit(options, name, work, config.world, [options.store], left_out_notice(source, test))

@@ -60,9 +60,9 @@ def _recommend(
     say(*(usable()[1] if world.leads else ()))
     with Progress(shown=world.leads) as progress:
         setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
-        tournament, compared, each = recommend(config, options.budget, options.data, setup)
+        results, each = recommend(config, options.budget, options.data, setup)
     if not world.leads:
         return
-    notes = advice(tournament, options.data)
-    write_comparison_files(options.out, config.evaluation(), compared, each, notes, tournament)
-    tell(options, {**compared, **tournament}, lambda: print_comparison(compared, notes))
+    notes = advice(results, options.data)
+    write_comparison_files(options.out, config.evaluation(), results, each, notes)
+    tell(options, results, lambda: print_comparison(results, notes))

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from hpcule.evaluation.ranked import best_ranks
 from hpcule.evaluation.results import (
+    ProtectionDocument,
     RecipeDocument,
-    Results,
     noun,
     percent,
     percentage_points,
@@ -39,7 +39,7 @@ OPENING = {
 }
 
 
-def grade(results: Results) -> Grade:
+def grade(results: ProtectionDocument) -> Grade:
     """How much protection is left in the worst case."""
     if results["status"] == "invalid":
         return "invalid"
@@ -54,7 +54,7 @@ def _graded(left: float) -> Grade:
     return "held" if left <= HELD else "part" if left <= PART else "weak"
 
 
-def verdict(results: Results) -> str:
+def verdict(results: ProtectionDocument) -> str:
     """Whether the protection held in the worst case, compared with its controls, and whether scores reveal more."""
     found = grade(results)
     if found == "invalid":
@@ -74,7 +74,7 @@ def verdict(results: Results) -> str:
     )
 
 
-def _still_ranked(results: Results) -> str:
+def _still_ranked(results: ProtectionDocument) -> str:
     """A sentence if the scores of protected victims separate classes better than their answers do, else nothing."""
     ranks = best_ranks(results)
     if ranks is None or GRADES.index(_graded(ranks.left)) <= GRADES.index(grade(results)):
@@ -86,7 +86,7 @@ def _still_ranked(results: Results) -> str:
     )
 
 
-def warnings(results: Results) -> list[str]:
+def warnings(results: ProtectionDocument) -> list[str]:
     """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     paragraphs, samples = [], noun(results)
     if results["status"] == "invalid":
@@ -111,7 +111,7 @@ def warnings(results: Results) -> list[str]:
     return paragraphs
 
 
-def claims(results: Results) -> list[str]:
+def claims(results: ProtectionDocument) -> list[str]:
     """Paragraphs on what the figures do and do not claim; the warnings come first."""
     data, protection, samples = results["data"], results["protection"], noun(results)
     low, high = wilson(round(results["worst_case"]["protected"] * data["test"]), data["test"])
@@ -160,7 +160,7 @@ def _mixture(recipe: RecipeDocument, samples: str) -> str:
     )
 
 
-def _senses(results: Results) -> str:
+def _senses(results: ProtectionDocument) -> str:
     keep = f"keep the clean {noun(results)} for all work that depends on them."
     if "audibility" in results:
         return (
@@ -225,5 +225,5 @@ def _distinguished(recipe: RecipeDocument, control: Kind, lead: Summary, test: i
     return lower > upper
 
 
-def _fewest_seeds(results: Results) -> int:
+def _fewest_seeds(results: ProtectionDocument) -> int:
     return min(len(entry["seeds"]) for recipe in results["recipes"] for entry in recipe["sets"])

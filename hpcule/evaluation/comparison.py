@@ -10,12 +10,12 @@ from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
-from hpcule.evaluation.results import DataFacts, Results, left, victims, whole_recipes, worst_recipe
+from hpcule.evaluation.results import DataDocument, ProtectionDocument, left, victims, whole_recipes, worst_recipe
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 
 
-class Measure(TypedDict):
+class MeasureDocument(TypedDict):
     """One recipe on one store: accuracies, and what share of what can be learnt beyond chance is left.
 
     `left` is None where the clean control did not learn.
@@ -26,7 +26,7 @@ class Measure(TypedDict):
     left: float | None
 
 
-class Compared(TypedDict):
+class ComparedDocument(TypedDict):
     """One store. `worst` names the recipe that learns most; `psnr_db` is there for images that were changed."""
 
     name: str
@@ -38,26 +38,31 @@ class Compared(TypedDict):
     norm: str
     psnr_db: NotRequired[float]
     worst: str
-    recipes: Mapping[str, Measure]
+    recipes: Mapping[str, MeasureDocument]
 
 
-class Comparison(TypedDict):
-    """The whole of results.json; `stores` begins with the one whose worst case is best."""
+class StoresDocument(TypedDict):
+    """What was measured of several stores of the same samples; `stores` begins with the best worst case."""
 
-    kind: Literal["compare"]
     hpcule: str
     status: Literal["done", "invalid"]
-    data: DataFacts
+    data: DataDocument
     seeds: int
     titles: Mapping[str, str]
     """Titles of the recipes, by name."""
     clean: Mapping[str, float]
-    stores: list[Compared]
+    stores: list[ComparedDocument]
+
+
+class ComparisonDocument(StoresDocument):
+    """The whole of results.json of a comparison."""
+
+    kind: Literal["compare"]
 
 
 def compare_stores(
     config: EvaluateConfig, stores: Mapping[str, StoreReader], setup: Setup
-) -> tuple[Comparison, dict[str, tuple[Results, Pictures]]]:
+) -> tuple[ComparisonDocument, dict[str, tuple[ProtectionDocument, Pictures]]]:
     """Evaluate all stores, with the same clean controls; what they have come to, and the results of each.
 
     Args:
@@ -69,16 +74,16 @@ def compare_stores(
         HpculeError: as `evaluate`.
     """
     evaluated = {name: evaluate(config, setup.bench(name, store)) for name, store in stores.items()}
-    return summarise_stores({name: results for name, (results, _) in evaluated.items()}), evaluated
+    summary = summarise_stores({name: results for name, (results, _) in evaluated.items()})
+    return {"kind": "compare", **summary}, evaluated
 
 
-def summarise_stores(evaluated: Mapping[str, Results]) -> Comparison:
+def summarise_stores(evaluated: Mapping[str, ProtectionDocument]) -> StoresDocument:
     """One row for each evaluation of the same samples, the best worst case first."""
     first = next(iter(evaluated.values()))
     rows = sorted((_row(name, results) for name, results in evaluated.items()), key=worst_accuracy)
     recipes = whole_recipes(first)
     return {
-        "kind": "compare",
         "hpcule": __version__,
         "status": first["status"],
         "data": first["data"],
@@ -89,24 +94,24 @@ def summarise_stores(evaluated: Mapping[str, Results]) -> Comparison:
     }
 
 
-def worst_accuracy(row: Compared) -> float:
+def worst_accuracy(row: ComparedDocument) -> float:
     """What the most successful victims reach on the store's samples."""
     return row["recipes"][row["worst"]]["protected"]
 
 
-def protects(results: Comparison) -> bool:
+def protects(results: StoresDocument) -> bool:
     """Whether the best store's worst case is clearly below its clean control."""
     best = results["stores"][0]
     return results["status"] == "done" and results["clean"][best["worst"]] - worst_accuracy(best) >= SAME
 
 
-def _row(name: str, results: Results) -> Compared:
+def _row(name: str, results: ProtectionDocument) -> ComparedDocument:
     protection, chance = results["protection"], results["data"]["chance"]
-    recipes: dict[str, Measure] = {}
+    recipes: dict[str, MeasureDocument] = {}
     for recipe in whole_recipes(results):
         noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
         recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left(recipe, chance)}
-    row: Compared = {
+    row: ComparedDocument = {
         "name": name,
         "method": protection["method"],
         "title": protection["title"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from hpcule.evaluation.results import Results, percent
+from hpcule.evaluation.results import ProtectionDocument, percent
 from hpcule.measure.visibility import VisibilityNumbers
 from hpcule.victim.kinds import Kind
 
@@ -22,12 +22,12 @@ class Row:
     note: str = ""
 
 
-def distance(results: Results) -> list[Row]:
+def distance(results: ProtectionDocument) -> list[Row]:
     """The facts for images or for recordings."""
     return _audibility(results) if "audibility" in results else _visibility(results)
 
 
-def structure(results: Results) -> list[Row]:
+def structure(results: ProtectionDocument) -> list[Row]:
     """What the perturbation reveals about the labels; empty if that was not measured."""
     if "structure" not in results:
         return []
@@ -68,7 +68,7 @@ class LinearRow:
     flipped: dict[str, float]
 
 
-def linear_victims(results: Results) -> list[LinearRow]:
+def linear_victims(results: ProtectionDocument) -> list[LinearRow]:
     """How linear the victims of the first recipe are; empty if that was not measured."""
     rows = []
     for entry in results["recipes"][0]["sets"]:
@@ -91,7 +91,7 @@ class FeatureRow:
     uniformity: float
 
 
-def learnt_features(results: Results) -> list[FeatureRow]:
+def learnt_features(results: ProtectionDocument) -> list[FeatureRow]:
     """Properties of the features of all recipes that learn features first; empty if there are none."""
     rows = []
     for recipe in results["recipes"]:
@@ -103,7 +103,7 @@ def learnt_features(results: Results) -> list[FeatureRow]:
     return rows
 
 
-def _visibility(results: Results) -> list[Row]:
+def _visibility(results: ProtectionDocument) -> list[Row]:
     """How far the published images are from the clean ones."""
     numbers, levels = results["visibility"], results["protection"]["levels"]
     decibels = "none changed" if numbers["psnr_db"] is None else f"{numbers['psnr_db']:.2f} dB"
@@ -130,7 +130,7 @@ def _perceptual(numbers: VisibilityNumbers) -> list[Row]:
     return [Row("LPIPS, mean", f"{numbers['lpips_mean']:.4f}", f"{note}; at most {numbers['lpips_max']:.4f}")]
 
 
-def _audibility(results: Results) -> list[Row]:
+def _audibility(results: ProtectionDocument) -> list[Row]:
     """How far the published recordings are from the clean ones."""
     numbers, levels = results["audibility"], results["protection"]["levels"]
     decibels = "none changed" if numbers["snr_db"] is None else f"{numbers['snr_db']:.2f} dB"

@@ -19,10 +19,10 @@ from hpcule.evaluation.bench import Bench
 from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
-    DataFacts,
-    Protection,
+    DataDocument,
+    PerturbationDocument,
+    ProtectionDocument,
     RecipeDocument,
-    Results,
     SetDocument,
     VictimDocument,
     percent,
@@ -38,7 +38,7 @@ from hpcule.victim.recipe import Recipe
 from hpcule.victim.training_data import TrainingData
 
 
-def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[Results, Pictures]:
+def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, Pictures]:
     """Train every victim of the configuration that has not been, and put the results together.
 
     Args:
@@ -126,7 +126,7 @@ def _victim(result: CellResult) -> VictimDocument:
     return victim
 
 
-def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataFacts) -> Results:
+def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataDocument) -> ProtectionDocument:
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
     for recipe in recipes:
         if not has_learnt(means[recipe["name"]]["clean"], data["chance"]):
@@ -150,7 +150,7 @@ def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataFacts)
     }
 
 
-def _protection(store: StoreReader) -> Protection:
+def _protection(store: StoreReader) -> PerturbationDocument:
     manifest = store.manifest
     facts = find(manifest.method).facts
     settings = {name: value for name, value in manifest.config["method"].items() if name != "checkpoint"}
@@ -181,9 +181,9 @@ def _protection(store: StoreReader) -> Protection:
     }
 
 
-def _data(source: Source, test: Source, ids: Ids) -> DataFacts:
+def _data(source: Source, test: Source, ids: Ids) -> DataDocument:
     assert test.labels is not None
-    facts: DataFacts = {
+    facts: DataDocument = {
         "name": source.name,
         "classes": source.class_count,
         "class_names": [one_line(name) for name in source.class_names or ()],

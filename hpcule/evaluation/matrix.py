@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
-from hpcule.victim.result import VictimResult
+from hpcule.victim.result import ResultDocument, VictimResult
 from hpcule.victim.testing import answers
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
@@ -38,6 +38,15 @@ class MatrixCell:
     recipe: Recipe
     kind: Kind
     seed: int
+
+
+class CellResultDocument(ResultDocument):
+    """A cell's result as JSON holds it; see `CellResult`."""
+
+    recipe: str
+    set: Kind
+    ranking: Ranking | None
+    linearity: Linearity | None
 
 
 @dataclass(frozen=True)
@@ -58,20 +67,26 @@ class CellResult:
     ranking: Ranking | None
     linearity: Linearity | None
 
-    def document(self) -> Tree:
+    def document(self) -> CellResultDocument:
         """The result for JSON."""
-        measured = {"ranking": self.ranking, "linearity": self.linearity}
-        return {"recipe": self.recipe, "set": self.kind, **self.victim.document(), **measured}
+        return {
+            "recipe": self.recipe,
+            "set": self.kind,
+            **self.victim.document(),
+            "ranking": self.ranking,
+            "linearity": self.linearity,
+        }
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> CellResult:
+    def of(cls, tree: Tree) -> CellResult:
         """Read what `document` wrote.
 
         Raises:
             KeyError, TypeError: an entry is missing, or is not what it should be.
         """
-        recipe, kind = document["recipe"], document["set"]
-        return cls(recipe, kind, VictimResult.of(document), document["ranking"], document["linearity"])
+        document = cast("CellResultDocument", tree)
+        victim = VictimResult.of(document)
+        return cls(document["recipe"], document["set"], victim, document["ranking"], document["linearity"])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from hpcule.evaluation.results import Results, SetDocument, victims, whole_recipes
+from hpcule.evaluation.results import ProtectionDocument, SetDocument, victims, whole_recipes
 from hpcule.measure.ranking import CHANCE
 from hpcule.victim.kinds import Kind
 
@@ -21,7 +21,7 @@ class RankedRow:
     area: float | None
 
 
-def ranked(results: Results) -> dict[str, list[RankedRow]]:
+def ranked(results: ProtectionDocument) -> dict[str, list[RankedRow]]:
     """Rows by the title of the recipe, for recipes whose networks are trained as a whole."""
     rows = {
         recipe["title"]: [_row(entry) for entry in recipe["sets"] if _is_ranked(entry)] for recipe in results["recipes"]
@@ -54,7 +54,7 @@ class Ranks:
     left: float
 
 
-def best_ranks(results: Results) -> Ranks | None:
+def best_ranks(results: ProtectionDocument) -> Ranks | None:
     """Areas of the recipe, without mixtures, whose protected victims rank clean test samples best; None without any."""
     found = []
     for recipe in whole_recipes(results):

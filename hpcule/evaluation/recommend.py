@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict
+from typing import Literal
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.run import Preset, WorldConfig
@@ -17,10 +17,10 @@ from hpcule.craft.table import METHODS, configure, usable
 from hpcule.data.opening import Opening
 from hpcule.data.subset import at_most
 from hpcule.evaluation.bench import Setup, prefixed
-from hpcule.evaluation.comparison import Comparison, protects, summarise_stores
+from hpcule.evaluation.comparison import StoresDocument, protects, summarise_stores
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
-from hpcule.evaluation.results import Results
+from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -68,8 +68,8 @@ class RecommendConfig(Opening):
         return EvaluateConfig(victim=self.victim, recipes=self.recipes, seeds=self.seeds, world=self.world)
 
 
-class Tournament(TypedDict):
-    """What became of the methods: `recommended` is None where none protects, or no control learnt."""
+class RecommendationDocument(StoresDocument):
+    """The whole of results.json of a tournament: `recommended` is None where none protects, or no control learnt."""
 
     kind: Literal["recommend"]
     budget_minutes: float
@@ -94,7 +94,7 @@ def recommend(
     minutes: float,
     data: str,
     setup: Setup,
-) -> tuple[Tournament, Comparison, dict[str, tuple[Results, Pictures]]]:
+) -> tuple[RecommendationDocument, dict[str, tuple[ProtectionDocument, Pictures]]]:
     """Craft and evaluate one method after the other until the time is spent.
 
     A craft that the clock stops has written a checkpoint, and each victim is a file: the same command with a larger
@@ -116,7 +116,7 @@ def recommend(
     setup = replace(setup, source=samples)
     world = setup.world
     opening = replace(config.opening, subset=subset)
-    evaluated: dict[str, tuple[Results, Pictures]] = {}
+    evaluated: dict[str, tuple[ProtectionDocument, Pictures]] = {}
     refused: dict[str, str] = {}
     waiting, stop, longest = list(config.methods), Deadline(), 0.0
     while waiting and not _any(bool(stop), world):
@@ -138,14 +138,15 @@ def recommend(
     if not evaluated:
         raise DataError("no method can take these samples: " + "; ".join(refused.values()))
     compared = summarise_stores({name: results for name, (results, _) in evaluated.items()})
-    tournament: Tournament = {
+    recommendation: RecommendationDocument = {
         "kind": "recommend",
+        **compared,
         "budget_minutes": minutes,
         "recommended": compared["stores"][0]["name"] if protects(compared) else None,
         "unreached": waiting,
         "refused": refused,
     }
-    return tournament, compared, evaluated
+    return recommendation, evaluated
 
 
 def _craft(config: RecommendConfig, name: str, data: str, opening: Opening, setup: Setup, stop: Deadline) -> None:
@@ -168,24 +169,24 @@ def _any(flag: bool, world: World) -> bool:
     return world.maximum([float(flag)])[0] > 0
 
 
-def advice(tournament: Tournament, data: str) -> list[str]:
+def advice(results: RecommendationDocument, data: str) -> list[str]:
     """What to do next, and who could not take part.
 
     Args:
-        tournament: what became of the methods.
+        results: what became of the methods.
         data: how the source is called on the command line.
     """
-    if tournament["recommended"] is None:
+    if results["recommended"] is None:
         said = ["None of the methods that were tried can be recommended."]
     else:
         said = [
-            f"Recommended: {tournament['recommended']}. Craft it for all samples with its authors' settings, and "
-            f"measure it with a standard suite: hpcule craft {tournament['recommended']} --data {data} --out STORE"
+            f"Recommended: {results['recommended']}. Craft it for all samples with its authors' settings, and "
+            f"measure it with a standard suite: hpcule craft {results['recommended']} --data {data} --out STORE"
         ]
-    if tournament["unreached"]:
+    if results["unreached"]:
         said.append(
-            f"Not reached within {tournament['budget_minutes']:g} minutes: {', '.join(tournament['unreached'])}. The "
+            f"Not reached within {results['budget_minutes']:g} minutes: {', '.join(results['unreached'])}. The "
             "same command with a larger --budget goes on there."
         )
-    said += [f"{name} cannot take these samples: {why}." for name, why in tournament["refused"].items()]
+    said += [f"{name} cannot take these samples: {why}." for name, why in results["refused"].items()]
     return said

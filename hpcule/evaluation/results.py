@@ -60,11 +60,11 @@ class RecipeDocument(TypedDict):
     title: str
     settings: Mapping[str, object]
     sets: list[SetDocument]
-    gain: NotRequired[Gain]
+    gain: NotRequired[GainDocument]
     invalid_because: NotRequired[str]
 
 
-class Gain(TypedDict):
+class GainDocument(TypedDict):
     """Accuracy on a mixture minus that on its clean part alone, seed by seed; `share` of the samples is protected."""
 
     share: float
@@ -88,7 +88,7 @@ class FactsDocument(TypedDict):
     weaknesses: NotRequired[str]
 
 
-class Protection(TypedDict):
+class PerturbationDocument(TypedDict):
     """How the perturbation was crafted; `settings` never hold the seed, which may be the key."""
 
     method: str
@@ -105,24 +105,29 @@ class Protection(TypedDict):
     facts: FactsDocument
 
 
-class DataFacts(TypedDict):
-    """What the victims trained and were tested on; `chance` is the share of the largest test class.
+class TaskDocument(TypedDict):
+    """Number of samples that networks trained and were tested on; `chance` is the share of the largest test class."""
+
+    name: str
+    train: int
+    test: int
+    chance: float
+
+
+class DataDocument(TaskDocument):
+    """What the victims trained and were tested on.
 
     `rate` is there for recordings: samples a second. `tiles` where samples are tiles of images.
     """
 
-    name: str
     classes: int
     class_names: list[str]
-    train: int
-    test: int
     shape: Sequence[int]
-    chance: float
     rate: NotRequired[int]
     tiles: NotRequired[bool]
 
 
-class StructureNumbers(TypedDict):
+class StructureDocument(TypedDict):
     """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves.
 
     `bayes` estimates how well anybody could tell classes apart by published samples' values, and by clean ones'.
@@ -136,34 +141,34 @@ class StructureNumbers(TypedDict):
     values: int
 
 
-class WorstCase(TypedDict):
+class WorstCaseDocument(TypedDict):
     """The recipe that learns most from the protected set; mixtures with clean samples do not stand for it."""
 
     recipe: str
     protected: float
 
 
-class Results(TypedDict):
+class ProtectionDocument(TypedDict):
     """The whole of results.json. `versions` names the libraries that were used; `visibility` is there for images,
     `audibility` for recordings."""
 
-    kind: str
+    kind: Literal["evaluate"]
     hpcule: str
     versions: NotRequired[Mapping[str, str]]
     status: Literal["done", "invalid"]
     reduced: bool
-    protection: Protection
-    data: DataFacts
+    protection: PerturbationDocument
+    data: DataDocument
     visibility: NotRequired[VisibilityNumbers]
     audibility: NotRequired[AudibilityNumbers]
-    structure: NotRequired[StructureNumbers]
+    structure: NotRequired[StructureDocument]
     recipes: list[RecipeDocument]
     controls: Mapping[str, Mapping[str, float]]
-    worst_case: WorstCase
+    worst_case: WorstCaseDocument
     invalid_because: str | None
 
 
-def noun(results: Results) -> str:
+def noun(results: ProtectionDocument) -> str:
     """What the samples are, in the plural."""
     return "recordings" if "rate" in results["data"] else "tiles" if "tiles" in results["data"] else "images"
 
@@ -184,12 +189,12 @@ def left(recipe: RecipeDocument, chance: float) -> float | None:
     return (protected - chance) / (clean - chance)
 
 
-def whole_recipes(results: Results) -> list[RecipeDocument]:
+def whole_recipes(results: ProtectionDocument) -> list[RecipeDocument]:
     """Recipes on protected samples alone; the others are mixtures."""
     return [recipe for recipe in results["recipes"] if "gain" not in recipe]
 
 
-def worst_recipe(results: Results) -> RecipeDocument:
+def worst_recipe(results: ProtectionDocument) -> RecipeDocument:
     """The recipe that learns most from the protected set alone."""
     return next(recipe for recipe in results["recipes"] if recipe["name"] == results["worst_case"]["recipe"])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from hpcule.config.errors import one_line
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.evaluation.pictures import Pictures, choose_samples, spectrograms
-from hpcule.evaluation.results import StructureNumbers
+from hpcule.evaluation.results import StructureDocument
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
 from hpcule.measure.bayes import bayes_error
 from hpcule.measure.perceptual import Perceptual
@@ -52,7 +52,7 @@ def audibility(store: StoreReader, source: Source, rate: int) -> AudibilityNumbe
     return measured.result()
 
 
-def measure_structure(store: StoreReader, source: Source) -> StructureNumbers:
+def measure_structure(store: StoreReader, source: Source) -> StructureDocument:
     """What the perturbation reveals of the labels, compared with what the samples reveal to a linear classifier."""
     assert source.labels is not None
     ids = _spread(source, MOST_SAMPLES)

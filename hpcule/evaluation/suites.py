@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
@@ -40,7 +41,15 @@ class EvaluateConfig:
             raise ValueError(f"seeds={list(self.seeds)}: the same seed twice is one measurement")
 
 
-SUITES: dict[str, dict[str, Any]] = {
+class SuiteSettings(TypedDict):
+    """What a suite sets of `EvaluateConfig`, as a file of settings would."""
+
+    recipes: list[str]
+    seeds: list[int]
+    victim: NotRequired[Mapping[str, object]]
+
+
+SUITES: Mapping[str, SuiteSettings] = {
     "quick": {
         "recipes": ["plain", "grayscale", "jpeg-10", "mix-0.5"],
         "seeds": [0],
@@ -71,7 +80,7 @@ SUITES: dict[str, dict[str, Any]] = {
 AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
 
 
-def suite(name: str, source: Source) -> dict[str, Any]:
+def suite(name: str, source: Source) -> SuiteSettings:
     """Settings of a suite for images, or for recordings: neither cropped nor flipped, and for a network of theirs."""
     settings = SUITES[name]
     return settings if source.rate is None else {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from hpcule.config.tree import Tree
-    from hpcule.evaluation.results import Results, WorstCase
+    from hpcule.evaluation.results import ProtectionDocument, WorstCaseDocument
     from hpcule.interface.handover import Data, Labels
     from hpcule.interface.process import Progress
     from hpcule.interface.stores import Store
@@ -35,12 +35,12 @@ class Report:
         path: the folder with results.json and report.html; None where no `out` was given.
     """
 
-    results: Results = field(repr=False)
+    results: ProtectionDocument = field(repr=False)
     html: str = field(repr=False)
     path: Path | None
 
     @property
-    def worst_case(self) -> WorstCase:
+    def worst_case(self) -> WorstCaseDocument:
         """The recipe that learns most from the protected samples: its name, and the accuracy `protected`."""
         return self.results["worst_case"]
 
@@ -146,7 +146,7 @@ def evaluate(
             _here(opened, train, testing, suite, tree, folder, progress)
         else:
             _in_workers(opened, train, testing, suite, tree, folder, workers, progress)
-        results = cast("Results", json.loads((folder / "results.json").read_text()))
+        results = cast("ProtectionDocument", json.loads((folder / "results.json").read_text()))
         page = (folder / "report.html").read_text()
     return Report(results, page, None if out is None else folder)
 

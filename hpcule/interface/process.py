@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcule.config.errors import (
     HpculeError,
@@ -25,6 +25,7 @@ from hpcule.config.errors import (
 
 if TYPE_CHECKING:
     from hpcule.config.run import WorldConfig
+    from hpcule.config.tree import Tree
     from hpcule.world.group import World
 
 Progress = Callable[[str, int, int], None]
@@ -89,7 +90,7 @@ def require_single() -> None:
         )
 
 
-def run_command(arguments: Sequence[str], workers: int, progress: Progress | None) -> dict[str, Any]:
+def run_command(arguments: Sequence[str], workers: int, progress: Progress | None) -> Tree:
     """Run `hpcule ARGUMENTS --workers N --json` as a command of its own and return what it prints.
 
     It finds modules where this process finds them. An interrupt (Ctrl-C, the notebook's stop button) stops it as a
@@ -124,7 +125,7 @@ def run_command(arguments: Sequence[str], workers: int, progress: Progress | Non
         if code:
             raise _error(code, said)
         printed.seek(0)
-        results: dict[str, Any] = json.load(printed)
+        results: Tree = json.load(printed)
     return results
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import fmean
-from typing import Any
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -17,15 +16,15 @@ from hpcule.evaluation.bench import Bench
 from hpcule.measure.certificate import certified_bounds as bounds_of
 from hpcule.measure.certificate import fewest_draws, largest_shift
 from hpcule.nets.weight_noise import moved
+from hpcule.probes.documents import Basis, CertificateDocument, CertificateSettings, CertifiedDocument
 from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwork
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.kept import Kept
-from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
 from hpcule.victim.testing import recognised
 from hpcule.world.keyed import key
 
-Drawn = dict[Kind, list[float]]
+Drawn = dict[Basis, list[float]]
 BLOCK = 20
 """Number of draws in a file."""
 
@@ -76,7 +75,7 @@ def _accuracies(config: CertifyConfig, networks: Networks) -> Drawn:
     items = {(basis, block): f"{networks.names[basis]}-{noise}-{block:05}" for basis in BASES for block in blocks}
     load = cache(lambda basis: networks.load(basis, networks.epochs[-1]))
 
-    def draw(item: tuple[Kind, int], number: int, count: int) -> Draws:
+    def draw(item: tuple[Basis, int], number: int, count: int) -> Draws:
         basis, block = item
         bench.report("draws", number, count)
         numbers = range(block * BLOCK, (block + 1) * BLOCK)
@@ -96,7 +95,7 @@ def _draw(config: CertifyConfig, network: nn.Module, networks: Networks, number:
         return recognised(network, networks.test, device, fast=is_fast(config.victim, device))
 
 
-def certify(config: CertifyConfig, bench: Bench) -> dict[str, Any]:
+def certify(config: CertifyConfig, bench: Bench) -> CertificateDocument:
     """Train on protected and on clean samples, draw noise on the weights of both, and bound what is learnt.
 
     Args:
@@ -115,18 +114,24 @@ def certify(config: CertifyConfig, bench: Bench) -> dict[str, Any]:
     centres = networks.train()
     accuracies = _accuracies(config, networks)
     return {
-        **networks.facts("certify", centres),
-        **{basis: _certified(config, centres[basis], accuracies[basis]) for basis in BASES},
+        "kind": "certify",
+        **networks.facts(centres),
+        "settings": cast("CertificateSettings", networks.settings()),
+        "clean": _certified(config, centres["clean"], accuracies["clean"]),
+        "protected": _certified(config, centres["protected"], accuracies["protected"]),
     }
 
 
-def _certified(config: CertifyConfig, centre: TrainedNetwork, accuracies: list[float]) -> dict[str, Any]:
+def _certified(config: CertifyConfig, centre: TrainedNetwork, accuracies: list[float]) -> CertifiedDocument:
     bounds = bounds_of(accuracies, config.quantile, config.deviation, config.etas, config.alpha)
     return {
         "last": centre.last,
         "train": centre.train,
         "mean": fmean(accuracies),
         "quantile": float(np.quantile(accuracies, config.quantile)),
-        "bounds": [dataclasses.asdict(bound) for bound in bounds],
+        "bounds": [
+            {"eta": bound.eta, "quantile": bound.quantile, "rank": bound.rank, "accuracy": bound.accuracy}
+            for bound in bounds
+        ],
         "accuracies": sorted(accuracies),
     }

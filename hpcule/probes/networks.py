@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from hpcule.config.digest import digest
 from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
-from hpcule.config.tree import to_tree
+from hpcule.config.tree import Tree, to_tree
 from hpcule.config.version import __version__
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.accuracy import chance_level, has_learnt
+from hpcule.probes.documents import Basis, NetworksDocument
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
@@ -29,14 +30,13 @@ from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kept import Kept
-from hpcule.victim.kinds import Kind, publisher
+from hpcule.victim.kinds import publisher
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
 
-BASES: tuple[Kind, ...] = ("clean", "protected")
-"""Kinds of training set of the two networks."""
+BASES: tuple[Basis, ...] = get_args(Basis)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +104,29 @@ class Networks:
         seen = Fingerprints.of(bench.store, self.data, test)
         self.names = {basis: digest(self._job(basis).key(seen), self.epochs) for basis in BASES}
 
-    def facts(self, kind: str, trained: Mapping[Kind, TrainedNetwork]) -> dict[str, Any]:
-        """What results.json of every measure on these networks begins with."""
+    def facts(self, trained: Mapping[Basis, TrainedNetwork]) -> NetworksDocument:
+        """What the results of every measure on these networks hold."""
         store = self.bench.store
         manifest = store.manifest
-        numbers = {"train": len(self.data.ids), "test": len(self.test), "chance": self._chance}
         return {
-            "kind": kind,
             "hpcule": __version__,
             "status": "done" if has_learnt(trained["clean"].last, self._chance) else "invalid",
-            "data": {"name": self.bench.source.name, **numbers},
+            "data": {
+                "name": self.bench.source.name,
+                "train": len(self.data.ids),
+                "test": len(self.test),
+                "chance": self._chance,
+            },
             "method": manifest.method,
             "store": sha256_file(store.path / MANIFEST),
             "reduced": manifest.reduced,
-            "settings": {**to_tree(self._config), "world": None},
         }
 
-    def train(self) -> dict[Kind, TrainedNetwork]:
+    def settings(self) -> Tree:
+        """The settings of the measure, but for the ranks', on which no result depends."""
+        return {**to_tree(self._config), "world": None}
+
+    def train(self) -> dict[Basis, TrainedNetwork]:
         """Train those that are not there, a rank each, and return what they reached.
 
         Raises:
@@ -130,7 +136,7 @@ class Networks:
         if world.leads:
             require_same_samples(store.manifest, self.data.source)
 
-        def train(basis: Kind, number: int, count: int) -> TrainedNetwork:
+        def train(basis: Basis, number: int, count: int) -> TrainedNetwork:
             def progress(done: int, total: int) -> None:
                 self.bench.report(f"network, {basis}", number * total + done, count * total)
 
@@ -149,11 +155,11 @@ class Networks:
             {basis: self.names[basis] for basis in BASES}, world, train
         )
 
-    def publish(self, basis: Kind) -> Publish:
+    def publish(self, basis: Basis) -> Publish:
         """What becomes of a clean sample there."""
         return publisher(basis, self.bench.store, self._config.seed, self.data.source)
 
-    def load(self, basis: Kind, epoch: int) -> nn.Module:
+    def load(self, basis: Basis, epoch: int) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.
 
         Raises:
@@ -168,8 +174,8 @@ class Networks:
             raise StoreError(f"{path}: {error}; delete the folder {path.parent} to train it again") from None
         return network.eval()
 
-    def _job(self, basis: Kind) -> VictimJob:
+    def _job(self, basis: Basis) -> VictimJob:
         return VictimJob(self._config.victim, basis, self._config.seed)
 
-    def _weights(self, basis: Kind, epoch: int) -> Path:
+    def _weights(self, basis: Basis, epoch: int) -> Path:
         return self._folder / f"{self.names[basis]}-{epoch:04}.pt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.recovery import Batch, recover
+from hpcule.probes.documents import AttackDocument, Basis, RecoveredDocument, RecoveryDocument, RecoverySettings
 from hpcule.probes.networks import BASES, Networks, NetworksConfig
 from hpcule.victim.job import VictimJob
 from hpcule.victim.kept import Kept
-from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
 
-Attack = tuple[Kind, float] | Literal["scratch"]
+Attack = tuple[Basis, float] | Literal["scratch"]
 """What the network was trained on, and how far it may move; or a new network on the attacker's samples alone."""
 SETTINGS = ("share", "epochs", "batch", "learning_rate", "clip_norm", "weight_decay")
 """Settings that all attacks depend on."""
@@ -58,7 +58,7 @@ class RecoveryConfig(NetworksConfig):
             raise ValueError("etas=[]: at least one")
 
 
-def measure_recovery(config: RecoveryConfig, bench: Bench) -> dict[str, Any]:
+def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
     """Train on protected and on clean samples, and let each network learn from withheld clean ones.
 
     Args:
@@ -91,13 +91,25 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> dict[str, Any]:
         return found
 
     found = Kept.of(bench.out / "recovered", Recovered).complete(items, bench.world, perform)
-    curves = {basis: [{"eta": eta, **dataclasses.asdict(found[basis, eta])} for eta in config.etas] for basis in BASES}
+
+    def recovered(basis: Basis) -> RecoveredDocument:
+        attacked = [_document(eta, found[basis, eta]) for eta in config.etas]
+        return {"last": trained[basis].last, "recovered": attacked}
+
     return {
-        **networks.facts("recover", trained),
+        "kind": "recover",
+        **networks.facts(trained),
+        "settings": cast("RecoverySettings", networks.settings()),
         "withheld": len(samples),
-        **{basis: {"last": trained[basis].last, "recovered": curves[basis]} for basis in BASES},
+        "clean": recovered("clean"),
+        "protected": recovered("protected"),
         "scratch": found["scratch"].accuracy,
     }
+
+
+def _document(eta: float, found: Recovered) -> AttackDocument:
+    assert found.moved is not None, "all but a new network have moved"
+    return {"eta": eta, "accuracy": found.accuracy, "moved": found.moved}
 
 
 def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published) -> Recovered:
@@ -109,7 +121,7 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
     return Recovered(result.last.test)
 
 
-def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Kind, eta: float) -> Recovered:
+def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float) -> Recovered:
     network, device = networks.load(basis, networks.epochs[-1]), networks.bench.world.device
     steps = max(1, round(len(samples) / config.batch))
 

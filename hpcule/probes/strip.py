@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hpcule.config.ranges import setting
 from hpcule.data.source import Ids, Labels, Samples
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.strip import WAYS, Strip, Way
+from hpcule.probes.documents import StripDocument, StripSettings
 from hpcule.probes.networks import Networks, NetworksConfig
 from hpcule.publish.carry import Publish
 from hpcule.victim.kept import Kept
@@ -45,7 +46,7 @@ class Stripped:
     train: float
 
 
-def measure_strip(config: StripConfig, bench: Bench) -> dict[str, Any]:
+def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
     """Train on clean, on protected and on stripped samples, and measure how much of the perturbation is left.
 
     Args:
@@ -79,7 +80,9 @@ def measure_strip(config: StripConfig, bench: Bench) -> dict[str, Any]:
     kept = Kept.of(bench.out / "stripped", Stripped)
     found = kept.complete({way: digest(names, way) for way in WAYS}, bench.world, perform)
     return {
-        **networks.facts("strip", trained),
+        "kind": "strip",
+        **networks.facts(trained),
+        "settings": cast("StripSettings", networks.settings()),
         "known": len(known),
         "clean": {"last": trained["clean"].last},
         "protected": {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from hpcule.config.tree import to_tree
 from hpcule.data.source import Ids, Labels
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
+from hpcule.probes.documents import Basis, DistanceDocument, DistanceSettings, SharpnessDocument
 from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwork
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.kept import Kept
-from hpcule.victim.kinds import Kind
 from hpcule.victim.published import Published
 from hpcule.world.keyed import key, order
 
-Item = tuple[Kind, int, str]
+Item = tuple[Basis, int, str]
 """A network's basis, an epoch, and the name of a layer's weights."""
 
 
@@ -60,7 +61,7 @@ class DistanceConfig(NetworksConfig):
     """What is counted above the threshold: layers, as the authors' program does, or their parameters, as they write."""
 
 
-def measure_distance(config: DistanceConfig, bench: Bench) -> dict[str, Any]:
+def measure_distance(config: DistanceConfig, bench: Bench) -> DistanceDocument:
     """Train on protected and on clean samples, probe every layer of both, and compare.
 
     Args:
@@ -87,7 +88,9 @@ def measure_distance(config: DistanceConfig, bench: Bench) -> dict[str, Any]:
     sizes = [network.get_parameter(name).numel() for name in names]
     weights = np.ones(len(names)) if config.count == "layers" else np.array(sizes, np.float64)
     return {
-        **networks.facts("distance", trained),
+        "kind": "distance",
+        **networks.facts(trained),
+        "settings": cast("DistanceSettings", networks.settings()),
         "distance": unlearnable_distance(values["clean"], values["protected"], weights),
         "threshold": threshold(values["clean"]),
         "epochs": networks.epochs,
@@ -95,14 +98,17 @@ def measure_distance(config: DistanceConfig, bench: Bench) -> dict[str, Any]:
         "probe_samples": min(config.probe_samples, len(networks.data.ids)),
         "training_seconds": round(sum(trained[basis].seconds for basis in BASES), 1),
         "probing_seconds": round(sum(item.seconds for item in found.values()), 1),
-        **{basis: _basis(trained[basis], values, basis, weights) for basis in BASES},
+        "clean": _sharpness(trained, values, "clean", weights),
+        "protected": _sharpness(trained, values, "protected", weights),
     }
 
 
-def _basis(trained: TrainedNetwork, values: dict[Kind, Values], basis: Kind, weights: Values) -> dict[str, Any]:
+def _sharpness(
+    trained: Mapping[Basis, TrainedNetwork], values: Mapping[Basis, Values], basis: Basis, weights: Values
+) -> SharpnessDocument:
     return {
-        "last": trained.last,
-        "train": trained.train,
+        "last": trained[basis].last,
+        "train": trained[basis].train,
         "learnable": learnable(values[basis], threshold(values["clean"]), weights),
         "sharpness": values[basis].tolist(),
     }
@@ -123,7 +129,7 @@ def _probe(config: DistanceConfig, networks: Networks, names: list[str]) -> dict
     }
 
     @cache
-    def samples(basis: Kind) -> tuple[torch.Tensor, torch.Tensor]:
+    def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
         probe = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
         return probe.images(np.arange(len(ids), dtype=np.int64), bench.world.device)
 

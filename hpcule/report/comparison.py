@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcule.evaluation.claims import SAME
-from hpcule.evaluation.comparison import Compared, Comparison, protects, worst_accuracy
+from hpcule.evaluation.comparison import ComparedDocument, StoresDocument, protects, worst_accuracy
 from hpcule.evaluation.results import percent
 from hpcule.measure.accuracy import wilson
 from hpcule.report.page import environment
@@ -16,7 +16,7 @@ from hpcule.store.files import write_atomically
 WIDTH = 120
 
 
-def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
+def print_comparison(results: StoresDocument, notes: Sequence[str] = ()) -> None:
     """Print the verdict, a row for every store, the notes, and what must be read with them."""
     console = plain_console(WIDTH)
     console.print(f"\n{comparison_verdict(results)}\n")
@@ -36,7 +36,7 @@ def print_comparison(results: Comparison, notes: Sequence[str] = ()) -> None:
         console.print(f"\n! {paragraph}", style="yellow")
 
 
-def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ()) -> None:
+def write_comparison(results: StoresDocument, path: Path, notes: Sequence[str] = ()) -> None:
     """Write the page, readable by its owner alone, with notes at its top; the stores have their own in `reports`.
 
     Raises:
@@ -53,7 +53,7 @@ def write_comparison(results: Comparison, path: Path, notes: Sequence[str] = ())
     write_atomically(path, text.encode())
 
 
-def comparison_verdict(results: Comparison) -> str:
+def comparison_verdict(results: StoresDocument) -> str:
     """Which store leaves the lowest accuracy to its most successful victims."""
     if results["status"] == "invalid":
         return "INVALID: the clean controls did not learn, so the stores cannot be compared. Train longer."
@@ -70,7 +70,7 @@ def comparison_verdict(results: Comparison) -> str:
     )
 
 
-def comparison_warnings(results: Comparison) -> list[str]:
+def comparison_warnings(results: StoresDocument) -> list[str]:
     """Paragraphs that limit what the order of the stores means, to be read first."""
     if results["status"] == "invalid":
         return []
@@ -101,12 +101,12 @@ def comparison_warnings(results: Comparison) -> list[str]:
     return paragraphs
 
 
-def _no_better_than_noise(row: Compared) -> bool:
+def _no_better_than_noise(row: ComparedDocument) -> bool:
     measure = row["recipes"][row["worst"]]
     return measure["noise"] - measure["protected"] < SAME
 
 
-def _noise(row: Compared) -> str:
+def _noise(row: ComparedDocument) -> str:
     measure = row["recipes"][row["worst"]]
     return (
         f"In its worst case, {row['name']} is no better than random noise of the same budget: "

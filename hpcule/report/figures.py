@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from hpcule.evaluation.comparison import Comparison, worst_accuracy
-from hpcule.evaluation.results import Results, noun
+from hpcule.evaluation.comparison import StoresDocument, worst_accuracy
+from hpcule.evaluation.results import ProtectionDocument, noun
 from hpcule.measure.accuracy import Summary
 from hpcule.report.canvas import (
     COLOURS,
@@ -37,19 +37,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
+class LineLook(TypedDict):
+    """Look of a line, in the words of matplotlib."""
+
+    color: str
+    linewidth: float
+    linestyle: tuple[int, tuple[int, int]]
+
+
+class CapLook(TypedDict):
+    """Look of error bars, in the words of matplotlib."""
+
+    capsize: float
+    elinewidth: float
+
+
 ROW_HEIGHT = 0.24
 """Height in inches of a row of a plot whose vertical axis has names."""
 LONG_NAME = 20
 """Number of characters of a name above which a plot of named rows is two columns wide."""
-CHANCE: Mapping[str, Any] = {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (4, 3))}
-CAPS: Mapping[str, Any] = {"capsize": 1.5, "elinewidth": 0.7}
+CHANCE: LineLook = {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (4, 3))}
+CAPS: CapLook = {"capsize": 1.5, "elinewidth": 0.7}
 """Look of the ends and lines of error bars."""
 LOGARITHMIC = 4
 """Ratio of the largest to the smallest value of a factor from which its axis is logarithmic."""
 Part = Literal["test", "train"]
 
 
-def evaluation_figures(results: Results) -> list[PaperFigure]:
+def evaluation_figures(results: ProtectionDocument) -> list[PaperFigure]:
     """Accuracy by recipe and training set, and its curves over epochs on test and training samples."""
     recipes = results["recipes"]
     size = _size_of_rows([recipe["title"] for recipe in recipes])
@@ -63,7 +79,7 @@ def evaluation_figures(results: Results) -> list[PaperFigure]:
     ]
 
 
-def comparison_figures(results: Comparison) -> list[PaperFigure]:
+def comparison_figures(results: StoresDocument) -> list[PaperFigure]:
     """Accuracy by store and recipe, with the worst case of every store marked."""
     size = _size_of_rows(["clean control", *(row["name"] for row in results["stores"])])
     return [PaperFigure("worst-case", size, partial(_draw_worst_cases, results))]
@@ -109,7 +125,7 @@ def _size_of_rows(names: Sequence[str]) -> tuple[float, float]:
     return width, 0.9 + ROW_HEIGHT * len(names)
 
 
-def _draw_accuracy(results: Results, figure: Figure) -> None:
+def _draw_accuracy(results: ProtectionDocument, figure: Figure) -> None:
     recipes = results["recipes"]
     plot = _rows_plot(figure, [recipe["title"] for recipe in recipes], results["data"]["chance"])
     kinds = list(dict.fromkeys(entry["set"] for recipe in recipes for entry in recipe["sets"]))
@@ -130,7 +146,7 @@ def _draw_accuracy(results: Results, figure: Figure) -> None:
     legend_above(figure, [plot])
 
 
-def _draw_curves(results: Results, part: Part, figure: Figure) -> None:
+def _draw_curves(results: ProtectionDocument, part: Part, figure: Figure) -> None:
     from matplotlib.ticker import MaxNLocator
 
     recipes = results["recipes"]
@@ -153,7 +169,7 @@ def _draw_curves(results: Results, part: Part, figure: Figure) -> None:
     legend_above(figure, plots)
 
 
-def _draw_worst_cases(results: Comparison, figure: Figure) -> None:
+def _draw_worst_cases(results: StoresDocument, figure: Figure) -> None:
     stores = results["stores"]
     plot = _rows_plot(figure, ["clean control", *(row["name"] for row in stores)], results["data"]["chance"])
     for number, (name, title) in enumerate(results["titles"].items()):
@@ -177,7 +193,7 @@ def _variants(rows: Sequence[Row], factors: Sequence[str]) -> tuple[list[str], l
     return names, [{str(role): summary for role, summary in point.accuracy.items()} for point in found]
 
 
-def _others(factors: Mapping[str, Any]) -> list[str]:
+def _others(factors: Mapping[str, object]) -> list[str]:
     varied = {name: value for name, value in factors.items() if name != VARIANT}
     return [title_of(varied)] if varied else []
 

@@ -6,16 +6,24 @@ Each is a table in a terminal, a self-contained HTML page, and a panel of the st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, cast, get_args
 
 import yaml
 from markupsafe import Markup
 
 from hpcule.config.errors import UsageError
 from hpcule.evaluation.results import percent
+from hpcule.probes.documents import (
+    Basis,
+    CertificateDocument,
+    DistanceDocument,
+    ProbeDocument,
+    RecoveryDocument,
+    StripDocument,
+)
 from hpcule.probes.networks import BASES
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
@@ -33,40 +41,49 @@ TELLING = 0.05
 FEW = 2
 """Fewest clean layers above the threshold for the distance to rest on more than one of them."""
 
-ProbeResults = Mapping[str, Any]
-"""The results.json of `hpcule certify`, `distance`, `recover` or `probe strip`."""
+Probe = Literal["certify", "distance", "recover", "strip"]
+PROBES: tuple[Probe, ...] = get_args(Probe)
+"""Kinds of probes in the order of their panels."""
+
+
+class PanelContext(TypedDict):
+    """What the page of a probe shows, and its panel in a protection report; `rows` are of its table."""
+
+    title: str
+    results: ProbeDocument
+    labels: Mapping[Basis, str]
+    settings: str
+    warnings: list[str]
+    claims: list[str]
+    chart: NotRequired[Markup]
+    rows: NotRequired[Sequence[tuple[object, ...]]]
 
 
 @dataclass(frozen=True)
 class ProbePanel:
-    """A section of the protection report: a template and what it shows, with `title`, `warnings` and `claims`."""
+    """A section of the protection report: a template and what it shows."""
 
     template: str
-    context: dict[str, Any]
+    context: PanelContext
 
 
-def write_probe(results: ProbeResults, path: Path) -> None:
+def write_probe(results: ProbeDocument, path: Path) -> None:
     """Write the page of a probe, readable by its owner alone.
 
     Raises:
         StoreError: it cannot be written.
     """
-    kind = results["kind"]
-    text = environment().get_template(f"{kind}.html.j2").render(CONTEXTS[kind](results))
+    text = environment().get_template(f"{results['kind']}.html.j2").render(_context(results))
     write_atomically(path, text.encode())
 
 
-def panels(probes: Sequence[ProbeResults]) -> list[ProbePanel]:
-    """A panel for each of the probes, in the order of `CONTEXTS`."""
-    return [
-        ProbePanel(f"{kind}_panel.html.j2", context(results))
-        for kind, context in CONTEXTS.items()
-        for results in probes
-        if results["kind"] == kind
-    ]
+def panels(probes: Sequence[ProbeDocument]) -> list[ProbePanel]:
+    """A panel for each of the probes, in the order of `PROBES`."""
+    ordered = sorted(probes, key=lambda results: PROBES.index(results["kind"]))
+    return [ProbePanel(f"{results['kind']}_panel.html.j2", _context(results)) for results in ordered]
 
 
-def read_probes(folders: Sequence[Path], store: StoreReader) -> list[ProbeResults]:
+def read_probes(folders: Sequence[Path], store: StoreReader) -> list[ProbeDocument]:
     """The results in the folders that probes of this store have written.
 
     Raises:
@@ -75,20 +92,30 @@ def read_probes(folders: Sequence[Path], store: StoreReader) -> list[ProbeResult
     return [_read(folder, sha256_file(store.path / MANIFEST)) for folder in folders]
 
 
-def _read(folder: Path, store: str) -> ProbeResults:
+def _read(folder: Path, store: str) -> ProbeDocument:
     path, valid = folder / "results.json", "name an output folder of hpcule certify, distance, recover or probe strip"
     try:
         results = read_json(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"--with {folder}: {path} cannot be read ({error}); {valid}") from None
-    if results.get("kind") not in CONTEXTS:
+    if results.get("kind") not in PROBES:
         raise UsageError(f"--with {folder}: holds results of kind {results.get('kind')!r}; {valid}")
     if results.get("store") != store:
         raise UsageError(f"--with {folder}: was measured on another store, or on this one before it changed")
-    return results
+    return cast("ProbeDocument", results)
 
 
-def print_certificate(results: ProbeResults) -> None:
+def _context(results: ProbeDocument) -> PanelContext:
+    if results["kind"] == "certify":
+        return _certificate_context(results)
+    if results["kind"] == "distance":
+        return _distance_context(results)
+    if results["kind"] == "recover":
+        return _recovery_context(results)
+    return _strip_context(results)
+
+
+def print_certificate(results: CertificateDocument) -> None:
     """Print the bounds, with their warnings and meaning."""
     console = plain_console(WIDTH)
     table = titled_table("Certified upper bound of accuracy, by the L2 norm of a change of all weights")
@@ -103,17 +130,19 @@ def print_certificate(results: ProbeResults) -> None:
         console.print(f"\n{paragraph}")
 
 
-def _certificate_context(results: ProbeResults) -> dict[str, Any]:
-    return _page_context(
-        results,
-        "Certificate",
-        chart=Markup(_certificate_chart(results)),
-        warnings=certificate_warnings(results),
-        claims=[certificate_reading(results), *certificate_claims(results)],
-    )
+def _certificate_context(results: CertificateDocument) -> PanelContext:
+    return {
+        "title": "Certificate",
+        "results": results,
+        "labels": LABELS,
+        "settings": _settings(results),
+        "chart": Markup(_certificate_chart(results)),
+        "warnings": certificate_warnings(results),
+        "claims": [certificate_reading(results), *certificate_claims(results)],
+    }
 
 
-def certificate_reading(results: ProbeResults) -> str:
+def certificate_reading(results: CertificateDocument) -> str:
     """A paragraph on what the bounds mean."""
     settings, test = results["settings"], results["data"]["test"]
     return (
@@ -125,7 +154,7 @@ def certificate_reading(results: ProbeResults) -> str:
     )
 
 
-def certificate_warnings(results: ProbeResults) -> list[str]:
+def certificate_warnings(results: CertificateDocument) -> list[str]:
     """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     paragraphs, settings = _not_learnt(results, " without noise"), results["settings"]
     chance, clean = results["data"]["chance"], results["clean"]
@@ -144,7 +173,7 @@ def certificate_warnings(results: ProbeResults) -> list[str]:
     return paragraphs
 
 
-def certificate_claims(results: ProbeResults) -> list[str]:
+def certificate_claims(results: CertificateDocument) -> list[str]:
     """Paragraphs on what the certificate does not cover."""
     margin = 100 * math.sqrt(math.log(100) / (2 * results["data"]["test"]))
     return [
@@ -158,7 +187,7 @@ def certificate_claims(results: ProbeResults) -> list[str]:
     ]
 
 
-def _certificate_chart(results: ProbeResults) -> str:
+def _certificate_chart(results: CertificateDocument) -> str:
     axis = ["0", *(f"{eta:g}" for eta in results["settings"]["etas"])]
     series = []
     for basis, label in LABELS.items():
@@ -171,7 +200,7 @@ def _certificate_chart(results: ProbeResults) -> str:
     return series_chart("Certified accuracy over the norm of the weight change", described, axis, series, None)
 
 
-def print_distance(results: ProbeResults) -> None:
+def print_distance(results: DistanceDocument) -> None:
     """Print the distance, the figures it is derived from, its warnings and its meaning."""
     console = plain_console(WIDTH)
     table = titled_table(f"Unlearnable Distance {results['distance']:.3f}; 1: as learnable as clean samples")
@@ -186,23 +215,25 @@ def print_distance(results: ProbeResults) -> None:
         console.print(f"\n{paragraph}")
 
 
-def _distance_context(results: ProbeResults) -> dict[str, Any]:
+def _distance_context(results: DistanceDocument) -> PanelContext:
     last = [results[basis]["sharpness"][-1] for basis in LABELS]
     most = max([*last[0], *last[1], results["threshold"]])
     rows = [
         (layer["name"], layer["parameters"], *(value / most for value in values), *values)
         for layer, values in zip(results["layers"], zip(*last, strict=True), strict=True)
     ]
-    return _page_context(
-        results,
-        f"Unlearnable Distance {results['distance']:.3f}",
-        rows=rows,
-        warnings=distance_warnings(results),
-        claims=distance_claims(results),
-    )
+    return {
+        "title": f"Unlearnable Distance {results['distance']:.3f}",
+        "results": results,
+        "labels": LABELS,
+        "settings": _settings(results),
+        "rows": rows,
+        "warnings": distance_warnings(results),
+        "claims": distance_claims(results),
+    }
 
 
-def distance_warnings(results: ProbeResults) -> list[str]:
+def distance_warnings(results: DistanceDocument) -> list[str]:
     """Paragraphs that limit what the distance means, to be read first."""
     paragraphs = [
         *_not_learnt(results),
@@ -217,7 +248,7 @@ def distance_warnings(results: ProbeResults) -> list[str]:
     return paragraphs
 
 
-def distance_claims(results: ProbeResults) -> list[str]:
+def distance_claims(results: DistanceDocument) -> list[str]:
     """Paragraphs on what the distance means, and on what it does not cover."""
     return [
         f"A layer counts as learnable if changing its weights by {percent(results['settings']['radius'])} of their "
@@ -232,7 +263,7 @@ def distance_claims(results: ProbeResults) -> list[str]:
     ]
 
 
-def print_recovery(results: ProbeResults) -> None:
+def print_recovery(results: RecoveryDocument) -> None:
     """Print the accuracies, with their warnings and meaning."""
     console = plain_console(WIDTH)
     table = titled_table("Accuracy after fine-tuning on withheld clean samples, by the L2 norm of the weight change")
@@ -246,22 +277,24 @@ def print_recovery(results: ProbeResults) -> None:
         console.print(f"\n{paragraph}")
 
 
-def _recovery_context(results: ProbeResults) -> dict[str, Any]:
-    return _page_context(
-        results,
-        "Recovery attack",
-        chart=Markup(_recovery_chart(results)),
-        warnings=recovery_warnings(results),
-        claims=recovery_claims(results),
-    )
+def _recovery_context(results: RecoveryDocument) -> PanelContext:
+    return {
+        "title": "Recovery attack",
+        "results": results,
+        "labels": LABELS,
+        "settings": _settings(results),
+        "chart": Markup(_recovery_chart(results)),
+        "warnings": recovery_warnings(results),
+        "claims": recovery_claims(results),
+    }
 
 
-def recovery_warnings(results: ProbeResults) -> list[str]:
+def recovery_warnings(results: RecoveryDocument) -> list[str]:
     """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     return _not_learnt(results)
 
 
-def recovery_claims(results: ProbeResults) -> list[str]:
+def recovery_claims(results: RecoveryDocument) -> list[str]:
     """Paragraphs on what the attack shows, and on what it does not cover."""
     furthest = results["protected"]["recovered"][-1]
     return [
@@ -276,7 +309,7 @@ def recovery_claims(results: ProbeResults) -> list[str]:
     ]
 
 
-def _recovery_chart(results: ProbeResults) -> str:
+def _recovery_chart(results: RecoveryDocument) -> str:
     axis = ["0", *(f"{eta:g}" for eta in results["settings"]["etas"])]
     series = []
     for basis, label in LABELS.items():
@@ -288,23 +321,24 @@ def _recovery_chart(results: ProbeResults) -> str:
     )
 
 
-def _strip_context(results: ProbeResults) -> dict[str, Any]:
-    return _page_context(
-        results,
-        "Stripping with known originals",
-        rows=strip_rows(results),
-        warnings=strip_warnings(results),
-        claims=strip_claims(results),
-    )
+def _strip_context(results: StripDocument) -> PanelContext:
+    return {
+        "title": "Stripping with known originals",
+        "results": results,
+        "labels": LABELS,
+        "settings": _settings(results),
+        "rows": strip_rows(results),
+        "warnings": strip_warnings(results),
+        "claims": strip_claims(results),
+    }
 
 
-def _page_context(results: ProbeResults, title: str, **own: object) -> dict[str, Any]:
-    """What the page of a probe shows, and its panel in a protection report; `own` are the parts of this probe."""
-    settings = yaml.safe_dump(dict(results["settings"]), sort_keys=False)
-    return {"title": title, "results": results, "labels": LABELS, "settings": settings, **own}
+def _settings(results: ProbeDocument) -> str:
+    """All settings as YAML."""
+    return yaml.safe_dump(dict(results["settings"]), sort_keys=False)
 
 
-def _not_learnt(results: ProbeResults, how: str = "") -> list[str]:
+def _not_learnt(results: ProbeDocument, how: str = "") -> list[str]:
     """A paragraph if the network on clean samples did not learn, else none; `how` it was tested."""
     if results["status"] != "invalid":
         return []
@@ -312,12 +346,3 @@ def _not_learnt(results: ProbeResults, how: str = "") -> list[str]:
         "INVALID: the network trained on clean samples reached an accuracy of "
         f"{percent(results['clean']['last'])}{how} (chance level {percent(results['data']['chance'])}). Train longer."
     ]
-
-
-CONTEXTS: dict[str, Callable[[ProbeResults], dict[str, Any]]] = {
-    "certify": _certificate_context,
-    "distance": _distance_context,
-    "recover": _recovery_context,
-    "strip": _strip_context,
-}
-"""What the page and the panel of a probe show, by the kind of its results."""

@@ -18,9 +18,9 @@ from hpcule.evaluation.distance import Row, distance, learnt_features, linear_vi
 from hpcule.evaluation.pictures import Pictures, gain, thinning, triplets
 from hpcule.evaluation.ranked import ranked
 from hpcule.evaluation.results import (
-    Protection,
+    PerturbationDocument,
+    ProtectionDocument,
     RecipeDocument,
-    Results,
     SetDocument,
     VictimDocument,
     left,
@@ -32,9 +32,10 @@ from hpcule.evaluation.results import (
     worst_recipe,
 )
 from hpcule.evaluation.suites import EvaluateConfig
+from hpcule.probes.documents import ProbeDocument
 from hpcule.report.charts import Bar, Curve, Series, bar_chart, line_chart, series_chart
 from hpcule.report.page import environment
-from hpcule.report.probes import ProbeResults, panels
+from hpcule.report.probes import panels
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.victim.kinds import TITLES, Kind
 from hpcule.victim.recipe import Recipe
@@ -43,16 +44,22 @@ MOST_CLASS_NAMES = 12
 
 
 def write_evaluation(
-    out: Path, config: EvaluateConfig, results: Results, pictures: Pictures, measures: Sequence[ProbeResults] = ()
+    out: Path,
+    config: EvaluateConfig,
+    results: ProtectionDocument,
+    pictures: Pictures,
+    measures: Sequence[ProbeDocument] = (),
 ) -> None:
     """Write results.json, config.yaml and report.html of an evaluation into a private folder."""
     private_directory(out)
-    write_atomically(out / "results.json", to_json(dict(results)))
+    write_atomically(out / "results.json", to_json(results))
     write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
     write_report(results, pictures, out / "report.html", measures)
 
 
-def write_report(results: Results, pictures: Pictures, path: Path, measures: Sequence[ProbeResults] = ()) -> None:
+def write_report(
+    results: ProtectionDocument, pictures: Pictures, path: Path, measures: Sequence[ProbeDocument] = ()
+) -> None:
     """Write the report, readable by its owner alone; it needs no network, no script and no other file.
 
     Args:
@@ -67,7 +74,7 @@ def write_report(results: Results, pictures: Pictures, path: Path, measures: Seq
     write_atomically(path, render(results, pictures, measures).encode())
 
 
-def render(results: Results, pictures: Pictures, measures: Sequence[ProbeResults] = ()) -> str:
+def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[ProbeDocument] = ()) -> str:
     """The page as text."""
     # Recordings are shown as pictures of 8 bits.
     levels = 255 if "rate" in results["data"] else results["protection"]["levels"]
@@ -119,14 +126,14 @@ def _matrix_row(recipe: RecipeDocument, chance: float) -> MatrixRow:
     return MatrixRow(recipe["title"], list(means.items()), left(recipe, chance))
 
 
-def _tiles(results: Results) -> list[tuple[str, str, str]]:
+def _tiles(results: ProtectionDocument) -> list[tuple[str, str, str]]:
     """The worst case in four numbers: class in the style sheet, name, value."""
     recipe = worst_recipe(results)
     found = [(entry["set"], TITLES[entry["set"]], percent(entry["mean"])) for entry in recipe["sets"]]
     return [*found, ("level", "chance", percent(results["data"]["chance"]))]
 
 
-def _facts(results: Results) -> list[Row]:
+def _facts(results: ProtectionDocument) -> list[Row]:
     """Facts on the data, the method and the budget."""
     protection, data = results["protection"], results["data"]
     facts = protection["facts"]
@@ -167,7 +174,7 @@ def _facts(results: Results) -> list[Row]:
     ]
 
 
-def _size(results: Results) -> Row:
+def _size(results: ProtectionDocument) -> Row:
     data = results["data"]
     channels, height, width = data["shape"]
     if "rate" in data:
@@ -177,7 +184,7 @@ def _size(results: Results) -> Row:
     return Row(kind, f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
 
 
-def _budget(protection: Protection) -> tuple[str, str]:
+def _budget(protection: PerturbationDocument) -> tuple[str, str]:
     epsilon, norm, levels = protection["epsilon"], protection["norm"], protection["levels"]
     if free := protection.get("free_pixels", 0):
         return (
@@ -196,7 +203,7 @@ def _needs(labels: bool, surrogate: bool) -> str:
     return " and ".join(needed) or "neither labels nor a surrogate network"
 
 
-def _bars(recipe: RecipeDocument, results: Results) -> str:
+def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
     chance = results["data"]["chance"]
     bars = [
         Bar(
@@ -226,7 +233,7 @@ def set_curves(recipe: RecipeDocument, part: Literal["test", "train"]) -> list[C
     return curves
 
 
-def _curves(recipe: RecipeDocument, part: Literal["test", "train"], results: Results) -> str:
+def _curves(recipe: RecipeDocument, part: Literal["test", "train"], results: ProtectionDocument) -> str:
     curves = set_curves(recipe, part)
     ends = ", ".join(f"{TITLES[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
     where, chance = "the training set as published", None
@@ -250,7 +257,7 @@ def _mean_points(seeds: list[VictimDocument], part: Literal["test", "train"]) ->
     return [(epoch, fmean(found)) for epoch, found in sorted(values.items()) if len(found) == len(seeds)]
 
 
-def mixtures(results: Results) -> list[Markup]:
+def mixtures(results: ProtectionDocument) -> list[Markup]:
     """A chart for every recipe that was trained on mixtures and also on protected samples alone."""
     return [
         Markup(_mixture_chart(recipe, mixed))
@@ -287,7 +294,7 @@ def _mixture_series(kind: Kind, label: str, sets: Sequence[SetDocument | None]) 
     return Series(kind, label, values, [None if entry is None else entry["interval"] for entry in sets])
 
 
-def _settings(results: Results) -> list[tuple[str, str]]:
+def _settings(results: ProtectionDocument) -> list[tuple[str, str]]:
     """The settings of the protection and of every recipe, as YAML."""
     documents = [("protection", results["protection"]["settings"])]
     documents += [(f"recipe {recipe['name']}", recipe["settings"]) for recipe in results["recipes"]]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hpcule.evaluation.results import percent
 from hpcule.measure.strip import Way
+from hpcule.probes.documents import StripDocument
 from hpcule.report.terminal import plain_console, titled_table
 
 ROWS: Mapping[Way, str] = {"pattern": "stripped, as a pattern", "filter": "stripped, as a filter"}
 WIDTH = 100
 
 
-def strip_rows(results: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:
+def strip_rows(results: StripDocument) -> list[tuple[str, str, float, float]]:
     """The rows of the table: CSS class, name, mean change in levels, accuracy in [0, 1]."""
     rows = [
         ("clean", "clean control", 0.0, results["clean"]["last"]),
@@ -25,7 +25,7 @@ def strip_rows(results: Mapping[str, Any]) -> list[tuple[str, str, float, float]
     return rows
 
 
-def print_strip(results: Mapping[str, Any]) -> None:
+def print_strip(results: StripDocument) -> None:
     """Print what is left of the perturbation and what a network learns, with warnings and meaning."""
     console = plain_console(WIDTH)
     table = titled_table(f"Stripped with {originals(results)}")
@@ -38,13 +38,13 @@ def print_strip(results: Mapping[str, Any]) -> None:
         console.print(f"\n{paragraph}")
 
 
-def originals(results: Mapping[str, Any]) -> str:
+def originals(results: StripDocument) -> str:
     """What the attacker has, in words."""
     count = results["settings"]["originals"]
     return f"{'one original' if count == 1 else f'{count} originals'} of each class ({results['known']:,} in all)"
 
 
-def strip_warnings(results: Mapping[str, Any]) -> list[str]:
+def strip_warnings(results: StripDocument) -> list[str]:
     """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
     if results["status"] != "invalid":
         return []
@@ -54,7 +54,7 @@ def strip_warnings(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def strip_claims(results: Mapping[str, Any]) -> list[str]:
+def strip_claims(results: StripDocument) -> list[str]:
     """Paragraphs on what the attack shows, and on what it does not cover."""
     clean, protected = results["clean"]["last"], results["protected"]["last"]
     best = max(found["last"] for found in results["stripped"].values())

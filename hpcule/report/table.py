@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcule.evaluation.claims import verdict, warnings
-from hpcule.evaluation.results import Results, noun, percent, percent_range, percentage_points, victims
+from hpcule.evaluation.results import ProtectionDocument, noun, percent, percent_range, percentage_points, victims
 from hpcule.report.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
 
 
-def print_results(results: Results) -> None:
+def print_results(results: ProtectionDocument) -> None:
     """Print the verdict, the table of accuracies, the visibility and the warnings; plain text where no terminal is."""
     console = plain_console(PLAIN_WIDTH)
     console.print()
@@ -32,7 +32,7 @@ def print_results(results: Results) -> None:
     )
 
 
-def _table(results: Results) -> Table:
+def _table(results: ProtectionDocument) -> Table:
     """One row a recipe and set: mean, interval and distance from the clean control."""
     invalid = "  INVALID" if results["status"] == "invalid" else ""
     chance = percent(results["data"]["chance"])
@@ -60,7 +60,7 @@ def _table(results: Results) -> Table:
     return table
 
 
-def _visibility(results: Results) -> str:
+def _visibility(results: ProtectionDocument) -> str:
     numbers, levels = results["visibility"], results["protection"]["levels"]
     decibels = (
         f"no {noun(results).removesuffix('s')} changed"
@@ -73,7 +73,7 @@ def _visibility(results: Results) -> str:
     )
 
 
-def _audibility(results: Results) -> str:
+def _audibility(results: ProtectionDocument) -> str:
     numbers, levels = results["audibility"], results["protection"]["levels"]
     decibels = "no recording changed" if numbers["snr_db"] is None else f"SNR {numbers['snr_db']:.1f} dB"
     return (

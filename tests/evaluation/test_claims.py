@@ -1,6 +1,13 @@
 import pytest
+from documents import mismatches
 
 from hpcule.evaluation.claims import claims, grade, verdict, warnings
+from hpcule.evaluation.results import ProtectionDocument
+
+
+def test_the_results_of_these_tests_are_a_document(results, make):
+    assert mismatches(results, ProtectionDocument) == []
+    assert mismatches(make.results([make.plain(), make.mixed()]), ProtectionDocument) == []
 
 
 @pytest.mark.parametrize(

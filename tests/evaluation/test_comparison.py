@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 
 import pytest
+from documents import mismatches
 from toys import ToySource, make_store
 
 from hpcule.evaluation.bench import Setup
-from hpcule.evaluation.comparison import compare_stores, summarise_stores, worst_accuracy
+from hpcule.evaluation.comparison import ComparisonDocument, compare_stores, summarise_stores, worst_accuracy
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.report.comparison import comparison_verdict, comparison_warnings, print_comparison, write_comparison
 from hpcule.victim.config import VictimConfig
@@ -114,6 +115,7 @@ def test_stores_share_their_clean_controls(alone, tmp_path):
     clean = [label for label in dict.fromkeys(told) if "clean" in label or "part" in label]
     assert clean == ["e4: plain, clean, seed 0", "e4: mix-0.5, part, seed 0"]
     assert list(each) == ["e4", "e96"]
+    assert mismatches(found, ComparisonDocument) == []
     accuracies = [worst_accuracy(row) for row in found["stores"]]
     assert accuracies == sorted(accuracies)
     assert set(found["titles"]) == {"plain"}, "a mixture is no worst case"

@@ -7,11 +7,13 @@ import json
 
 import numpy as np
 import pytest
+from documents import mismatches
 from toys import ToySource, make_store, toy_bench
 
 from hpcule.config.errors import HpculeError, StoreError
 from hpcule.evaluation.evaluate import evaluate
-from hpcule.evaluation.matrix import Matrix, MatrixCell, Task
+from hpcule.evaluation.matrix import CellResultDocument, Matrix, MatrixCell, Task
+from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -131,6 +133,7 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
     config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
     results, _ = evaluate(config, toy_bench(store, tmp_path))
+    assert mismatches(results, ProtectionDocument) == []
     by_name = {recipe["name"]: recipe for recipe in results["recipes"]}
     assert [entry["set"] for entry in by_name["plain"]["sets"]] == ["clean", "noise", "protected"]
     assert [entry["set"] for entry in by_name["mix-0.5"]["sets"]] == ["clean", "noise", "protected", "part"]
@@ -148,7 +151,9 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     steps = {victim["steps"] for recipe in results["recipes"] for entry in recipe["sets"] for victim in entry["seeds"]}
     assert steps == {40}
     # 3 of plain, 3 of grayscale, of the mixture all but the clean control; two seeds each.
-    assert len(list((tmp_path / "cells").iterdir())) == 2 * (3 + 3 + 3)
+    files = list((tmp_path / "cells").iterdir())
+    assert len(files) == 2 * (3 + 3 + 3)
+    assert [mismatches(json.loads(file.read_text()), CellResultDocument) for file in files] == [[]] * len(files)
 
 
 def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from documents import mismatches
 from toys import ToySource
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
@@ -12,7 +13,7 @@ from hpcule.config.tree import build_config
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.bench import Setup
-from hpcule.evaluation.recommend import Deadline, RecommendConfig, advice, candidates, recommend
+from hpcule.evaluation.recommend import Deadline, RecommendationDocument, RecommendConfig, advice, candidates, recommend
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import Recipe
 
@@ -21,7 +22,7 @@ CONFIG = RecommendConfig(methods=("classwise", "pil"), preset="smoke", samples=1
 
 
 def hold(world, out, minutes=10.0, **changes):
-    """The tournament, the comparison, and what was done."""
+    """The results, and what was done."""
     told = []
     setup = Setup(
         source=ToySource(150),
@@ -30,8 +31,8 @@ def hold(world, out, minutes=10.0, **changes):
         world=world,
         report=lambda label, done, total: told.append(label),
     )
-    tournament, compared, _ = recommend(dataclasses.replace(CONFIG, **changes), minutes, "toys", setup)
-    return tournament, compared, list(dict.fromkeys(told))
+    results, _ = recommend(dataclasses.replace(CONFIG, **changes), minutes, "toys", setup)
+    return results, list(dict.fromkeys(told))
 
 
 def test_candidates_are_all_methods_for_images_that_need_no_checkpoint():
@@ -48,21 +49,22 @@ def test_cheap_candidates_come_first_and_among_those_what_protects():
 
 
 def test_every_method_is_crafted_and_measured_on_a_subset(alone, tmp_path):
-    tournament, compared, told = hold(alone, tmp_path)
-    assert {row["name"] for row in compared["stores"]} == {"classwise", "pil"}
-    assert compared["data"]["train"] == 120
-    assert tournament["unreached"] == []
-    assert tournament["recommended"] in (None, compared["stores"][0]["name"])
+    results, told = hold(alone, tmp_path)
+    assert {row["name"] for row in results["stores"]} == {"classwise", "pil"}
+    assert mismatches(results, RecommendationDocument) == []
+    assert results["data"]["train"] == 120
+    assert results["unreached"] == []
+    assert results["recommended"] in (None, results["stores"][0]["name"])
     assert any(label.startswith("pil: ") for label in told)
-    assert hold(alone, tmp_path)[2] == [], "all is there"
+    assert hold(alone, tmp_path)[1] == [], "all is there"
 
 
 def test_the_first_is_measured_and_the_others_wait_for_a_larger_budget(alone, tmp_path):
-    tournament, compared, _ = hold(alone, tmp_path, minutes=1e-9)
-    assert [row["name"] for row in compared["stores"]] == ["classwise"]
-    assert tournament["unreached"] == ["pil"]
-    assert "Not reached" in " ".join(advice(tournament, "toys"))
-    again, compared, told = hold(alone, tmp_path)
+    results, _ = hold(alone, tmp_path, minutes=1e-9)
+    assert [row["name"] for row in results["stores"]] == ["classwise"]
+    assert results["unreached"] == ["pil"]
+    assert "Not reached" in " ".join(advice(results, "toys"))
+    again, told = hold(alone, tmp_path)
     assert again["unreached"] == []
     assert not any(label.startswith("classwise") for label in told)
 
@@ -78,8 +80,8 @@ def test_a_craft_is_stopped_by_the_clock_and_goes_on_later(alone, tmp_path, monk
             return self.asked >= 4
 
     monkeypatch.setattr(module, "Deadline", Short)
-    tournament, _, _ = hold(alone, tmp_path)
-    assert tournament["unreached"] == ["pil"]
+    results, _ = hold(alone, tmp_path)
+    assert results["unreached"] == ["pil"]
     assert list((tmp_path / "stores" / "pil" / "run").glob("checkpoint-*"))
     monkeypatch.undo()
     assert hold(alone, tmp_path)[0]["unreached"] == []
@@ -98,24 +100,23 @@ def test_a_signal_is_no_end_of_the_time(alone, tmp_path, monkeypatch):
 
 
 def test_methods_that_cannot_take_the_samples_are_named(alone, tmp_path):
-    tournament, compared, _ = hold(alone, tmp_path, methods=("poscuda", "classwise"))
-    assert [row["name"] for row in compared["stores"]] == ["classwise"]
-    assert "poscuda" in tournament["refused"]
-    assert "poscuda cannot take these samples" in " ".join(advice(tournament, "toys"))
+    results, _ = hold(alone, tmp_path, methods=("poscuda", "classwise"))
+    assert [row["name"] for row in results["stores"]] == ["classwise"]
+    assert "poscuda" in results["refused"]
+    assert "poscuda cannot take these samples" in " ".join(advice(results, "toys"))
     with pytest.raises(DataError, match="no method can take these samples"):
         hold(alone, tmp_path, methods=("poscuda",))
 
 
 def hold_on(world, out):
-    tournament, compared, _ = hold(world, out, minutes=1e-9)
-    return tournament, compared
+    results, _ = hold(world, out, minutes=1e-9)
+    return results
 
 
 def test_ranks_agree_on_the_time(pool, tmp_path):
-    (first, compared), (second, other) = pool.run(hold_on, tmp_path)
+    first, second = pool.run(hold_on, tmp_path)
     assert first == second
     assert first["unreached"] == ["pil"]
-    assert compared["stores"] == other["stores"]
 
 
 @pytest.mark.parametrize(

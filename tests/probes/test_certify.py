@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 import toys
+from documents import mismatches
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import build_config
 from hpcule.measure.certificate import certified_bounds as bounds_of
 from hpcule.probes.certify import BLOCK, CertifyConfig, certify
+from hpcule.probes.documents import CertificateDocument
 from hpcule.report.probes import (
     certificate_claims,
     certificate_reading,
@@ -44,6 +46,10 @@ def run_on_ranks(world, store, out):
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
     return run(toys.alone(), store, tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+def test_the_results_are_what_their_type_says(undisturbed):
+    assert mismatches(undisturbed, CertificateDocument) == []
 
 
 def test_two_ranks_find_the_accuracies_of_one(pool, store, undisturbed, tmp_path):

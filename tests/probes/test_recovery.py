@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import toys
+from documents import mismatches
 from toys import ToySource, make_store, measure_toys, toy_bench
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
+from hpcule.probes.documents import RecoveryDocument
 from hpcule.probes.networks import Networks
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.report.probes import print_recovery, recovery_claims, recovery_warnings, write_probe
@@ -36,6 +38,10 @@ def run_on_ranks(world, store, out):
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
     return run(toys.alone(), store, tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+def test_the_results_are_what_their_type_says(undisturbed):
+    assert mismatches(undisturbed, RecoveryDocument) == []
 
 
 def test_a_few_clean_samples_bring_much_back(undisturbed):

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import toys
+from documents import mismatches
 from toys import ToySource, make_store, measure_toys, toy_bench
 
 from hpcule.config.errors import UsageError
+from hpcule.probes.documents import StripDocument
 from hpcule.probes.networks import Networks
 from hpcule.probes.strip import StripConfig, known_originals, measure_strip
 from hpcule.report.probes import write_probe
@@ -32,6 +34,10 @@ def run(world, store, out):
 @pytest.fixture(scope="module")
 def results(store, tmp_path_factory):
     return run(toys.alone(), store, tmp_path_factory.mktemp("results"))
+
+
+def test_the_results_are_what_their_type_says(results):
+    assert mismatches(results, StripDocument) == []
 
 
 def test_a_pattern_of_the_class_comes_off_with_one_original(results, store):

@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import toys
+from documents import mismatches
 from toys import ToySource, make_store, measure_toys
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
 from hpcule.measure.sharpness import unlearnable_distance
+from hpcule.probes.documents import DistanceDocument
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance, probe_ids
 from hpcule.report.probes import distance_claims, distance_warnings, print_distance, write_probe
 from hpcule.victim.config import VictimConfig
@@ -38,6 +40,10 @@ def run_on_ranks(world, store, out):
 @pytest.fixture(scope="module")
 def undisturbed(store, tmp_path_factory):
     return run(toys.alone(), store, tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+def test_the_results_are_what_their_type_says(undisturbed):
+    assert mismatches({**undisturbed, "probing_seconds": 3.0, "training_seconds": 2.0}, DistanceDocument) == []
 
 
 def test_two_ranks_find_what_one_finds(pool, store, undisturbed, tmp_path):

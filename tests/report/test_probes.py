@@ -14,7 +14,7 @@ from hpcule.probes.certify import CertifyConfig, certify
 from hpcule.probes.recovery import RecoveryConfig, measure_recovery
 from hpcule.probes.strip import StripConfig, measure_strip
 from hpcule.probes.unlearnable_distance import DistanceConfig, measure_distance
-from hpcule.report.probes import CONTEXTS, panels, read_probes
+from hpcule.report.probes import PROBES, panels, read_probes
 from hpcule.report.protection import render
 from hpcule.store.files import to_json
 from hpcule.victim.config import VictimConfig
@@ -49,7 +49,7 @@ def test_every_measure_is_a_panel_with_its_caveats(store, folders, results, pict
     shown = panels(measures)
     distance = f"Unlearnable Distance {measures[2]['distance']:.3f}"
     assert [panel.context["title"] for panel in shown] == ["Certificate", distance, "Recovery attack", STRIPPING]
-    assert list(CONTEXTS) == list(MEASURES)
+    assert list(PROBES) == list(MEASURES)
     page = html.unescape(render(results, pictures, measures))
     for panel in shown:
         assert f"<h2>{panel.context['title']}</h2>" in page
