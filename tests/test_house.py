@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HELD = ["any", "circles", "full", "headless", "homonyms", "long", "up", "words"]
-"""Figures that have a limit. The three homonyms left are the words of the Python interface."""
+HELD = ["any", "circles", "dicts", "full", "headless", "homonyms", "long", "up", "words"]
+"""Figures that have a limit."""
 
 
 @pytest.fixture(scope="module")

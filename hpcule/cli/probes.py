@@ -71,7 +71,7 @@ def run_recover(options: argparse.Namespace) -> None:
 def run_strip(options: argparse.Namespace) -> None:
     """Measure what is left once known originals have shown the perturbation."""
     from hpcule.probes.strip import StripConfig, measure_strip
-    from hpcule.report.stripping import print_strip
+    from hpcule.report.probes import print_strip
 
     _probe(options, "strip", StripConfig, measure_strip, print_strip)
 

@@ -19,7 +19,7 @@ from hpcule.publish.formats import safe_name
 from hpcule.publish.readback import ReadBack, Witness
 from hpcule.publish.unchanged import UnchangedSamples
 from hpcule.store.fingerprint import require_same_samples
-from hpcule.store.read import StoreReader, require_unchanged
+from hpcule.store.read import StoreReader, require_unaltered
 from hpcule.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def export(
             raise UsageError(f"{source.name}: images of their own sizes do not go into {kind}: choose another format")
         if jpeg_quality is not None:
             _check_jpeg(jpeg_quality, native and kind == "folder")
-        require_unchanged(vault, reader.manifest)
+        require_unaltered(vault, reader.manifest)
         require_same_samples(reader.manifest, source)
         publisher, name = _Publisher(reader, source), f"{safe_name(source.name)}-protected"
         witness = Witness(publisher, files)

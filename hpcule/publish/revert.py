@@ -18,7 +18,7 @@ from hpcule.publish.formats import safe_name
 from hpcule.publish.records import ExportRecord, last_export, read_records
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
-from hpcule.store.read import StoreReader, load_labels, require_unchanged
+from hpcule.store.read import StoreReader, load_labels, require_unaltered
 from hpcule.store.vault import Vault
 
 
@@ -78,7 +78,7 @@ def revert(
         if reader.manifest.opening.tile_size:
             raise UsageError(f"{vault.path} is of tiles, which cannot be reverted: take the originals")
         kind = check_out(out, None, copy, others)
-        require_unchanged(vault, reader.manifest)
+        require_unaltered(vault, reader.manifest)
         if originals is not None:
             require_same_samples(reader.manifest, originals)
         reverter = _Reverter(reader, copy, _ids(reader, copy, export or last_export(vault.path)), originals)
@@ -176,7 +176,7 @@ class _Reverter:
 
     def confirm(self) -> None:
         """See `Publisher.confirm`: what was taken off was that of an unchanged store."""
-        require_unchanged(self._reader.vault, self._reader.manifest)
+        require_unaltered(self._reader.vault, self._reader.manifest)
 
     def identical(self, out: Path, kind: str, others: Mapping[str, Source]) -> bool | None:
         """Whether what was written is what the store was made for, as far as can be known."""

@@ -10,7 +10,7 @@ from hpcule.data.sources.recording import working
 from hpcule.data.tiles import Tiles
 from hpcule.publish.carry import as_crafted
 from hpcule.store.fingerprint import Fingerprint, has_same_samples, shard_ranges
-from hpcule.store.read import StoreReader, require_unchanged
+from hpcule.store.read import StoreReader, require_unaltered
 
 
 class UnchangedSamples:
@@ -61,7 +61,7 @@ class UnchangedSamples:
             same = has_same_samples(manifest, self._source)
         if not same:
             raise self._changed()
-        require_unchanged(self._reader.vault, manifest)
+        require_unaltered(self._reader.vault, manifest)
 
     def _take(self, first: int, samples: Samples) -> None:
         # Writers take samples in the order of their ids; what is asked for twice counts once.

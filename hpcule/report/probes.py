@@ -27,7 +27,7 @@ from hpcule.probes.documents import (
 from hpcule.probes.networks import BASES
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
-from hpcule.report.stripping import strip_claims, strip_rows, strip_warnings
+from hpcule.report.stripping import originals, strip_claims, strip_rows
 from hpcule.report.terminal import plain_console, titled_table
 from hpcule.store.files import read_json, sha256_file, write_atomically
 from hpcule.store.read import StoreReader
@@ -319,6 +319,24 @@ def _recovery_chart(results: RecoveryDocument) -> str:
     return series_chart(
         "Accuracy over the norm of the weight change", described, axis, series, results["data"]["chance"]
     )
+
+
+def print_strip(results: StripDocument) -> None:
+    """Print what is left of the perturbation and what a network learns, with warnings and meaning."""
+    console = plain_console(WIDTH)
+    table = titled_table(f"Stripped with {originals(results)}")
+    for heading in ("samples trained on", "mean change, levels", "accuracy"):
+        table.add_column(heading, justify="left" if heading == "samples trained on" else "right")
+    for _, name, residual, last in strip_rows(results):
+        table.add_row(name, f"{residual:.2f}", percent(last))
+    console.print(table)
+    for paragraph in [*strip_warnings(results), *strip_claims(results)]:
+        console.print(f"\n{paragraph}")
+
+
+def strip_warnings(results: StripDocument) -> list[str]:
+    """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
+    return _not_learnt(results)
 
 
 def _strip_context(results: StripDocument) -> PanelContext:

@@ -1,4 +1,4 @@
-"""The known-plaintext attack for people: what one way of stripping leaves, and what a network learns from it."""
+"""Stripping with known originals for people: rows of the table, and what they show."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from hpcule.evaluation.results import percent
 from hpcule.measure.strip import Way
 from hpcule.probes.documents import StripDocument
-from hpcule.report.terminal import plain_console, titled_table
 
 ROWS: Mapping[Way, str] = {"pattern": "stripped, as a pattern", "filter": "stripped, as a filter"}
-WIDTH = 100
 
 
 def strip_rows(results: StripDocument) -> list[tuple[str, str, float, float]]:
@@ -25,33 +23,10 @@ def strip_rows(results: StripDocument) -> list[tuple[str, str, float, float]]:
     return rows
 
 
-def print_strip(results: StripDocument) -> None:
-    """Print what is left of the perturbation and what a network learns, with warnings and meaning."""
-    console = plain_console(WIDTH)
-    table = titled_table(f"Stripped with {originals(results)}")
-    for heading in ("samples trained on", "mean change, levels", "accuracy"):
-        table.add_column(heading, justify="left" if heading == "samples trained on" else "right")
-    for _, name, residual, last in strip_rows(results):
-        table.add_row(name, f"{residual:.2f}", percent(last))
-    console.print(table)
-    for paragraph in [*strip_warnings(results), *strip_claims(results)]:
-        console.print(f"\n{paragraph}")
-
-
 def originals(results: StripDocument) -> str:
     """What the attacker has, in words."""
     count = results["settings"]["originals"]
     return f"{'one original' if count == 1 else f'{count} originals'} of each class ({results['known']:,} in all)"
-
-
-def strip_warnings(results: StripDocument) -> list[str]:
-    """Paragraphs that limit what the figures mean, to be read first; empty if there are none."""
-    if results["status"] != "invalid":
-        return []
-    return [
-        "INVALID: the network trained on clean samples reached an accuracy of "
-        f"{percent(results['clean']['last'])} (chance level {percent(results['data']['chance'])}). Train longer."
-    ]
 
 
 def strip_claims(results: StripDocument) -> list[str]:

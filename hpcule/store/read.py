@@ -81,7 +81,7 @@ def load_shared(vault: Vault, manifest: Manifest) -> Array:
     return found
 
 
-def require_unchanged(vault: Vault, manifest: Manifest) -> None:
+def require_unaltered(vault: Vault, manifest: Manifest) -> None:
     """Check that the files of a complete store are byte for byte those that the manifest names.
 
     Raises:

@@ -14,8 +14,8 @@ from hpcule.config.errors import UsageError
 from hpcule.probes.documents import StripDocument
 from hpcule.probes.networks import Networks
 from hpcule.probes.strip import StripConfig, known_originals, measure_strip
-from hpcule.report.probes import write_probe
-from hpcule.report.stripping import print_strip, strip_claims, strip_warnings
+from hpcule.report.probes import print_strip, strip_warnings, write_probe
+from hpcule.report.stripping import strip_claims
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=20, batch=24, learning_rate=0.05, precision="fp32")
