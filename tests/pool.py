@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import multiprocessing
+import os
 import sys
 import time
 import traceback
@@ -17,7 +18,7 @@ import torch
 from hpcule.config.run import WorldConfig
 from hpcule.world.group import World, connected
 from hpcule.world.launcher import Place, free_port
-from hpcule.world.signals import die_with_parent
+from hpcule.world.signals import PARENT, die_with_parent
 
 TIMEOUT_SECONDS = 60.0
 GRACE_SECONDS = 3.0
@@ -100,6 +101,7 @@ class Pool:
 
 
 def _serve(place: Place, pipe: Connection) -> None:
+    os.environ[PARENT] = str(multiprocessing.parent_process().pid)
     die_with_parent()
     torch.set_num_threads(1)
     with connected(place, WorldConfig(device="cpu", threads=1, timeout_seconds=TIMEOUT_SECONDS)) as world:

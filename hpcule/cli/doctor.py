@@ -32,7 +32,8 @@ class RankDocument(TypedDict):
 
 
 class DoctorDocument(TypedDict):
-    """What `hpcule doctor --json` prints; `address` is that of rank 0, or None for a single process."""
+    """What `hpcule doctor --json` prints; `address` is that of rank 0, or the folder in which the ranks
+    meet, or None for a single process."""
 
     python: str
     packages: dict[str, str]
@@ -98,7 +99,7 @@ def _examine(options: argparse.Namespace, world: World) -> None:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
         "launcher": world.place.launcher,
-        "address": f"{world.place.address}:{world.place.port}" if world.size > 1 else None,
+        "address": world.place.meeting if world.size > 1 else None,
         "ranks": ranks,
         "all_reduce": f"{total} of {world.size} ranks answered",
     }
@@ -107,7 +108,7 @@ def _examine(options: argparse.Namespace, world: World) -> None:
         return
     print(f"python {found['python']}, " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
     print("extras: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found["extras"].items()))
-    print(f"launcher: {found['launcher']}" + (f", rank 0 at {found['address']}" if found["address"] else ""))
+    print(f"launcher: {found['launcher']}" + (f", met at {found['address']}" if found["address"] else ""))
     for rank in ranks:
         bf16 = "fast bf16" if rank["fast_bf16"] else "no fast bf16"
         print(f"rank {rank['rank']} on {rank['host']}: {rank['device']}, {rank['threads']} thread(s), {bf16}")

@@ -14,8 +14,10 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from hpcule.cli.options import Verbs
-from hpcule.config.errors import HpculeError, one_line
+from hpcule.config.errors import HpculeError, StoppedError, one_line
 from hpcule.config.version import __version__
+from hpcule.world.launcher import MEETING
+from hpcule.world.signals import Interrupted, die_with_parent, stop_on_signals
 
 VERBS = {
     **{
@@ -57,9 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         print(f"hpcule: out of memory ({one_line(str(error))}): smaller samples, or fewer workers", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("hpcule: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     return 0
 
 
@@ -69,10 +70,12 @@ def run() -> NoReturn:
     Threads of gloo live as long as somebody keeps a process group, as DeepSpeed does; one that lets go of a tensor
     while the interpreter goes down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
+    die_with_parent()
     if isinstance(sys.stdout, TextIOWrapper):
         # Names of files need not be UTF-8; to fail in the last line would lose the rest of it.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        stop_on_signals(quietly=MEETING in os.environ)
         code = main()
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -81,7 +84,20 @@ def run() -> NoReturn:
         if not _reader_has_gone():
             raise
         code = 128 + signal.SIGPIPE
+    except KeyboardInterrupt as error:
+        code = _interrupted(error)
     os._exit(code)
+
+
+def _interrupted(error: KeyboardInterrupt) -> int:
+    """Say so; the exit code is of a signal for Ctrl-C, and of what may be run again for a batch system's signals."""
+    if MEETING in os.environ:  # a rank of ours: its parent says so, once
+        return StoppedError.exit_code
+    if isinstance(error, Interrupted) and error.number != signal.SIGINT:
+        print(f"hpcule: {error}", file=sys.stderr)
+        return StoppedError.exit_code
+    print("hpcule: interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
 
 
 def _reader_has_gone() -> bool:

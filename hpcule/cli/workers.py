@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from hpcule.cli.opened import say
-from hpcule.config.errors import HpculeError, PeerLostError, UsageError
+from hpcule.config.errors import HpculeError, StoppedError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.group import World, connected
 from hpcule.world.launcher import Place, detect
 from hpcule.world.local import report_failure, run_workers
-from hpcule.world.signals import die_with_parent
 
 
 def on_all_ranks(
@@ -56,8 +55,6 @@ def on_all_ranks(
         return
     if place.rank == 0:
         say(*notices)
-    if place.launcher == "torchrun":
-        die_with_parent()
     try:
         if place.size == 1:
             check(1)
@@ -76,8 +73,9 @@ def _leave(place: Place, error: BaseException) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-    elif not place.error_file or (isinstance(error, PeerLostError) and place.launcher != "torchrun"):
+    elif not place.error_file:
         print(f"hpcule: rank {place.rank} on {place.host}: {error}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(error.exit_code if isinstance(error, HpculeError) else 1)
+    kind = StoppedError if isinstance(error, KeyboardInterrupt) else error
+    os._exit(kind.exit_code if isinstance(error, HpculeError | KeyboardInterrupt) else 1)

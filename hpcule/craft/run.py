@@ -34,7 +34,7 @@ from hpcule.store.vault import Vault
 from hpcule.store.write import begin, finish, finished_shards
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
-from hpcule.world.signals import StopFlag
+from hpcule.world.signals import StopFlag, unhurried
 
 Report = Callable[[Step], None]
 
@@ -144,6 +144,7 @@ def _run(
     with (
         closing(Journal(vault.path, world, clock.sections["craft"])) as journal,
         WriteBehind(vault, manifest) as writer,
+        stop.watched(),
     ):
 
         def note(step: Step) -> None:
@@ -186,7 +187,8 @@ class _Loop:
             if not alive:
                 return
             if stopping or saving:
-                self.clock.measure("write", self._save)
+                with unhurried():
+                    self.clock.measure("write", self._save)
                 last_save = time.monotonic()
             if stopping:
                 reason = self.stop.name or "a signal to another rank"
@@ -212,7 +214,9 @@ class _Loop:
         written = {
             name: checkpoint.save_part(self.vault, self.checkpoints, name, part) for name, part in states.items()
         }
-        parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
+        # Ranks send each other plain values alone.
+        everyone = world.gather({name: dataclasses.astuple(part) for name, part in written.items()})
+        parts = {name: checkpoint.CheckpointPart(*part) for rank in everyone for name, part in rank.items()}
         if world.leads:
             checkpoint.commit(self.vault, self.checkpoints, self.manifest.run_key, parts)
         world.barrier()

@@ -128,6 +128,8 @@ def recommend(
             continue
         except StoppedError:
             break
+        if _any(bool(stop.name), world):
+            break
         began, store = time.monotonic(), StoreReader(_vault(setup, name))
         evaluated[name] = evaluate(config.evaluation(), setup.bench(name, store))
         longest = max(longest, *world.maximum([time.monotonic() - began]))

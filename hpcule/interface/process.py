@@ -22,6 +22,7 @@ from hpcule.config.errors import (
     UsageError,
     WorkerError,
 )
+from hpcule.world.signals import environment_of_child
 
 if TYPE_CHECKING:
     from hpcule.config.run import WorldConfig
@@ -101,7 +102,7 @@ def run_command(arguments: Sequence[str], workers: int, progress: Progress | Non
     """
     require_single()
     report = note_progress(progress)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = {**environment_of_child(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "hpcule", *arguments, "--workers", str(workers), "--json"]
     said: deque[str] = deque(maxlen=20)
     with (

@@ -13,6 +13,7 @@ from typing import Any
 
 from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
 from hpcule.world.launcher import slurm_job
+from hpcule.world.signals import environment_of_child
 
 TOLD_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MOST_RESTARTS = 3
@@ -31,7 +32,7 @@ class Command:
 
     def __call__(self) -> None:
         """Run it; raises WorkerError where it failed."""
-        child = subprocess.Popen([sys.executable, "-m", "hpcule", *self.arguments])
+        child = subprocess.Popen([sys.executable, "-m", "hpcule", *self.arguments], env=environment_of_child())
 
         def forward(number: int, frame: FrameType | None) -> None:
             if child.poll() is None:

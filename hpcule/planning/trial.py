@@ -31,7 +31,7 @@ from hpcule.store.files import private_directory, read_json, to_json, write_atom
 from hpcule.store.vault import Vault
 from hpcule.world.group import World
 from hpcule.world.launcher import detect
-from hpcule.world.signals import StopFlag
+from hpcule.world.signals import StopFlag, environment_of_child
 
 Kind = Literal["craft", "calibrate"]
 ENOUGH_SECONDS = 5.0
@@ -125,13 +125,15 @@ def launch(
     command = [sys.executable, "-m", "hpcule", "trial", str(folder), "--workers", str(workers)]
     begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        while not _ended(process, None if expired is None else 0.2):
-            if expired is not None and expired():
-                # Workers of a parent that has gone end by themselves.
-                process.kill()
-                process.wait()
-                raise TimeoutError(f"{what} on {workers} worker(s) was not finished in time")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment_of_child())
+        try:
+            while not _ended(process, None if expired is None else 0.2):
+                if expired is not None and expired():
+                    raise TimeoutError(f"{what} on {workers} worker(s) was not finished in time")
+        finally:
+            # Workers of a parent that has gone end by themselves.
+            process.kill()
+            process.wait()
         wall = time.perf_counter() - begin
         errors.seek(0)
         lines = [line.rstrip("\n") for line in errors if line.startswith("hpcule: ")]

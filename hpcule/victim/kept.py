@@ -81,11 +81,14 @@ class Kept(Generic[Result]):
         Raises:
             StoreError: a file is damaged, or cannot be written.
         """
-        found = {item: result for item, name in items.items() if (result := self.find(name)) is not None}
+        found = {name: result for name in items.values() if (result := self.find(name)) is not None}
         # What one rank sees, all leave out, or they would not share the rest evenly.
-        seen = {item for part in world.gather(list(found)) for item in part}
-        mine = [item for item in items if item not in seen][world.rank :: world.size]
+        seen = {name for part in world.gather(list(found)) for name in part}
+        mine = [item for item, name in items.items() if name not in seen][world.rank :: world.size]
         for number, item in enumerate(mine):
-            found[item] = do(item, number, len(mine))
-            self.keep(items[item], found[item])
-        return {item: result for part in world.gather(found) for item, result in part.items()}
+            found[items[item]] = do(item, number, len(mine))
+            self.keep(items[item], found[items[item]])
+        # As documents: results are of many types, and ranks send each other plain values alone.
+        documents = world.gather({name: self.write(result) for name, result in found.items()})
+        everyone = {name: document for part in documents for name, document in part.items()}
+        return {item: found[name] if name in found else self.read(everyone[name]) for item, name in items.items()}

@@ -8,24 +8,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
 
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.launcher import Place, environment_threads
+from hpcule.world.meeting import meet, prove
 from hpcule.world.node import NodeSum, share_memory
+from hpcule.world.plain_values import dumps, loads
 
 T = TypeVar("T")
 
 TREE_BYTES = 2**20
 """Up to this size gloo's all-reduce, a ring in many small parts, is mostly waiting. Measured with two processes on two
 cores, 120 kB: 0.4 to 0.7 ms by the ring, 0.2 to 0.3 ms by a tree; with three processes 2.3 to 2.9 against 0.5 ms."""
-MEETING = timedelta(minutes=5)
-"""How long ranks wait for each other at the start: a wrong address must not cost the time-out of a long step."""
 
 
 @dataclass
@@ -115,12 +116,16 @@ class World:
         return [float(value) for value in tensor.tolist()]
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's (small, picklable) value, in rank order, on every rank."""
+        """Every rank's small value, in rank order, on every rank: plain values and arrays, see `plain_values`."""
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
+        own = torch.frombuffer(bytearray(dumps(value)), dtype=torch.uint8)
+        sizes = [int(size) for size in self.maximum([len(own) * (rank == self.rank) for rank in range(self.size)])]
+        received = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
         with self._peers("a gather"):
-            dist.all_gather_object(values, value, group=self.group)
+            padded = functional.pad(own, (0, max(sizes) - len(own)))
+            dist.all_gather(received, padded, group=self.group)
+        values: list[T] = [loads(part[:size].numpy().tobytes()) for part, size in zip(received, sizes, strict=True)]
         return values
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
@@ -150,6 +155,8 @@ class World:
             created = dist.new_group(ranks, timeout=self.timeout)  # every rank must create every group
             if number == mine and len(ranks) > 1:
                 process_group = created
+                with self._peers("the meeting of a group"):
+                    prove(self.place, created)
         rank, size = members[mine].index(self.rank), len(members[mine])
         return mine, World(self.place, rank, size, self.device, self.timeout, process_group, spent=self.spent)
 
@@ -177,8 +184,8 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     timeout = timedelta(seconds=config.timeout_seconds)
     world = World(place, place.rank, place.size, device, timeout)
     if place.size > 1:
-        with world._peers(f"the first meeting at {place.address}:{place.port}"):
-            _meet(place, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout)
+        with world._peers(f"the first meeting at {place.meeting}"):
+            meet(place, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout)
         if device.type == "cpu":
             world = replace(world, memory=share_memory(place.rank, place.size, timeout, world.gather))
     yield world
@@ -186,28 +193,6 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     if place.size > 1:
         world.barrier()
         dist.destroy_process_group()
-
-
-def _meet(place: Place, backend: str, timeout: timedelta) -> None:
-    try:
-        _join(place, backend, timeout)
-    except RuntimeError as error:
-        if place.rank == 0 and "EADDRINUSE" in str(error):
-            raise PeerLostError(
-                f"cannot listen at {place.address}:{place.port}, where another program does: start the run again, "
-                "with another MASTER_PORT if you have set it"
-            ) from None
-        raise
-
-
-def _join(place: Place, backend: str, timeout: timedelta) -> None:
-    if place.launcher == "torchrun":  # whose agent already keeps a store at that address
-        dist.init_process_group(backend, "env://", timeout, place.size, place.rank)
-    else:
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            place.address, place.port, place.size, place.rank == 0, min(MEETING, timeout)
-        )
-        dist.init_process_group(backend, None, timeout, place.size, place.rank, store)
 
 
 def _device(place: Place, wanted: str) -> torch.device:

@@ -18,6 +18,8 @@ from hpcule.config.errors import UsageError
 TORCHRUN = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
 JSRUN = {"rank": "JSM_NAMESPACE_RANK", "size": "JSM_NAMESPACE_SIZE", "local_rank": "JSM_NAMESPACE_LOCAL_RANK"}
 SRUN = {"rank": "SLURM_PROCID", "size": "SLURM_NTASKS", "local_rank": "SLURM_LOCALID"}
+MEETING = "HPCULE_MEETING"
+"""Variable that names the folder where ranks meet that `--workers` has started; their numbers are as torchrun's."""
 MPI_MARKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_LOCAL_RANKID", "MPI_LOCALNRANKS")
 """Open MPI, MPICH and Intel MPI, Cray PALS, Intel MPI: any of them says that an MPI launcher started us."""
 SLURM_PMI = {"PMI_RANK": "SLURM_PROCID", "PMI_SIZE": "SLURM_NTASKS"}
@@ -29,26 +31,38 @@ class Place:
     """Where this process stands in a run."""
 
     launcher: str
-    """"single", "torchrun", "jsrun", "srun" or "mpi"."""
+    """"single", "workers" (our own, of `--workers`), "torchrun", "jsrun", "srun" or "mpi"."""
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
     """Workers on this node."""
     address: str = ""
-    """Host of rank 0, empty for a single process."""
+    """Host of rank 0, empty for a single process and where the ranks meet in a folder."""
     port: int = 0
     error_file: str = ""
-    """Where torch's elastic agent wants this worker's own error, empty elsewhere."""
+    """Where `--workers` or torch's elastic agent wants this worker's own error, empty elsewhere."""
+    folder: str = ""
+    """Private folder in which the ranks meet, empty where they meet at an address."""
 
     @property
     def host(self) -> str:
         """This machine's name, for messages."""
         return socket.gethostname()
 
+    @property
+    def meeting(self) -> str:
+        """Where the ranks meet, for messages."""
+        return self.folder or f"{self.address}:{self.port}"
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether all ranks are on this machine."""
+        return self.local_size == self.size
+
 
 def detect(environ: Mapping[str, str] = os.environ) -> Place:
-    """Find our place. Order: torchrun, jsrun, srun, MPI, single process.
+    """Find our place. Order: `--workers`, torchrun, jsrun, srun, MPI, single process.
 
     Expected variables: torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
     (deepspeed's launcher the same, but LOCAL_SIZE); jsrun JSM_NAMESPACE_* with LSB_DJOB_RANKFILE and LSB_JOBID; srun
@@ -58,6 +72,8 @@ def detect(environ: Mapping[str, str] = os.environ) -> Place:
         UsageError: a launcher is present but incomplete, or two launchers contradict each other. There is no silent
             fallback to a world of one: every rank would believe to be rank 0 and write the same files.
     """
+    if MEETING in environ:
+        return _workers(environ)
     if TORCHRUN["rank"] in environ or TORCHRUN["size"] in environ:
         return _torchrun(environ)
     if JSRUN["rank"] in environ:
@@ -83,6 +99,16 @@ def environment_threads(environ: Mapping[str, str] = os.environ) -> int | None:
 def _is_of_srun(mark: str, environ: Mapping[str, str]) -> bool:
     """Whether srun's own PMI plugin has set this mark: its rank and size are then those of the task."""
     return mark == "PMI_SIZE" and all(environ.get(pmi, "?") == environ.get(own) for pmi, own in SLURM_PMI.items())
+
+
+def _workers(environ: Mapping[str, str]) -> Place:
+    numbers, folder = _numbers("--workers", TORCHRUN, environ), Path(environ[MEETING])
+    return _place("workers", numbers, folder=str(folder), error_file=str(error_file(folder, numbers["rank"])))
+
+
+def error_file(folder: Path, rank: int) -> Path:
+    """The file in the ranks' meeting folder in which a rank leaves its error."""
+    return folder / f"error-{rank}.json"
 
 
 def _torchrun(environ: Mapping[str, str]) -> Place:

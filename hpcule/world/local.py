@@ -1,27 +1,44 @@
-"""`--workers N`: N local processes, started and watched by torch's elastic launch."""
+"""`--workers N`: N processes on this machine, which meet in a private folder and end with the one that started them."""
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpcule.config.errors import HpculeError, PeerLostError, StoppedError, UsageError, WorkerError
-from hpcule.world.launcher import Place
-
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from hpcule.world.launcher import MEETING, TORCHRUN, Place, error_file
+from hpcule.world.meeting import prepare
+from hpcule.world.signals import environment_of_child, forwarded, held_back, stopped_text, unhurried
 
 SHUTDOWN_SECONDS = 60
 """Seconds between forwarding a signal and killing; a checkpoint takes less."""
+GRACE_SECONDS = 3
+"""Seconds that the other ranks get when one has failed, to notice it; and again when they are asked to stop."""
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A rank that has failed.
+
+    Attributes:
+        pid: its process.
+        exitcode: negative: the signal that killed it.
+        error_file: where it has left its own error, if it could.
+    """
+
+    pid: int
+    exitcode: int
+    error_file: Path
 
 
 def run_workers(arguments: Sequence[str], workers: int) -> None:
@@ -30,62 +47,109 @@ def run_workers(arguments: Sequence[str], workers: int) -> None:
     Raises:
         WorkerError: a worker died or failed; names the rank, the host, and its own error.
         StoppedError: the run was stopped by a signal.
-        UsageError: a worker refused the command as wrong use.
+        UsageError: a worker refused the command as wrong use, or the ranks cannot meet in TMPDIR.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with tempfile.TemporaryDirectory(prefix="hpcule-") as name, unhurried():
+        folder = Path(name)
+        prepare(folder)
+        ranks = _Ranks(folder)
+        with forwarded(ranks.send):
+            try:
+                ranks.start(arguments, workers)
+                failures = ranks.wait()
+            finally:
+                ranks.kill()
+        if failures:
+            raise _explain(failures, ranks.stopped_by)
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="hpcule-") as folder:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=workers,
-            run_id=f"hpcule-{workers}",
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            monitor_interval=0.1,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),
-            signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2",
-            shutdown_timeout=SHUTDOWN_SECONDS,
-        )
-        try:
-            elastic_launch(config, sys.executable)("-m", "hpcule", *arguments)
-        except ChildFailedError as error:
-            raise _explain(error.failures) from None
-        except SignalException as error:
-            name = signal.Signals(error.sigval).name
-            raise StoppedError(f"stopped by {name}: run the same command with --resume to continue") from None
+
+class _Ranks:
+    """The processes, by rank."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._kill_at = float("inf")
+        self.stopped_by = ""
+
+    def start(self, arguments: Sequence[str], workers: int) -> None:
+        """Start all; a signal that arrives meanwhile reaches every one of them."""
+        environ = {**environment_of_child(), MEETING: str(self._folder)}
+        command = [sys.executable, "-m", "hpcule", *arguments]
+        with held_back():
+            for rank in range(workers):
+                numbers = {"rank": rank, "size": workers, "local_rank": rank, "local_size": workers}
+                own = {TORCHRUN[name]: str(number) for name, number in numbers.items()}
+                # A session of its own: a terminal's Ctrl-C reaches them through us, once.
+                self._processes.append(subprocess.Popen(command, env={**environ, **own}, start_new_session=True))
+
+    def send(self, number: int) -> None:
+        """Pass a signal on, and kill later what it does not end."""
+        self.stopped_by = self.stopped_by or signal.Signals(number).name
+        self._kill_at = min(self._kill_at, time.monotonic() + SHUTDOWN_SECONDS)
+        self._signal(number)
+
+    def wait(self) -> dict[int, Failure]:
+        """Wait until all have ended, or one has failed and the others have had time to notice; the failed ones."""
+        failed_at, asked = float("inf"), False
+        while None in (codes := [process.poll() for process in self._processes]):
+            now = time.monotonic()
+            if any(codes):
+                failed_at = min(failed_at, now)
+            if now > failed_at + GRACE_SECONDS and not asked:
+                asked = True
+                self._signal(signal.SIGTERM)
+            if now > min(self._kill_at, failed_at + 3 * GRACE_SECONDS):
+                self.kill()
+            time.sleep(POLL_SECONDS)
+        return {
+            rank: Failure(process.pid, process.returncode, error_file(self._folder, rank))
+            for rank, process in enumerate(self._processes)
+            if process.returncode
+        }
+
+    def kill(self) -> None:
+        """End those that are left."""
+        self._signal(signal.SIGKILL)
+        for process in self._processes:
+            process.wait()
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
 
 
 def report_failure(place: Place, error: BaseException) -> None:
-    """Leave this worker's error where the elastic agent finds it."""
+    """Leave this rank's error where whoever started it finds it: `run_workers`, or torch's elastic agent."""
     if not place.error_file:
         return
-    text = str(error) if isinstance(error, HpculeError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, HpculeError | KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    kind = StoppedError if isinstance(error, KeyboardInterrupt) else type(error)
     record = {
         "message": {
             "message": text,
-            "class": type(error).__name__,
+            "class": kind.__name__,
             "extraInfo": {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))},
         }
     }
     Path(place.error_file).write_text(json.dumps(record))
 
 
-def _explain(failures: Mapping[int, ProcessFailure]) -> HpculeError:
-    """The culprit among the failed workers, whatever the clock says: the others are its victims."""
+def _explain(failures: dict[int, Failure], stopped_by: str = "") -> HpculeError:
+    """The culprit among the failed workers, whatever the clock says: the others are its victims.
+
+    A worker that leaves no error after the signal `stopped_by` had no time to.
+    """
     records = {rank: _record(failure.error_file) for rank, failure in failures.items()}
-    rank = min(failures, key=lambda rank: (_is_consequence(failures[rank], records[rank]), rank))
+    rank = min(failures, key=lambda rank: (_remoteness(failures[rank], records[rank], stopped_by), rank))
     failure, record = failures[rank], records[rank]
     for kind in (UsageError, StoppedError):
         if record.get("class") == kind.__name__:
             return kind(record["message"])
     host = socket.gethostname()
+    if stopped_by and not record:
+        return StoppedError(stopped_text(stopped_by))
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         hint = "; the kernel kills with SIGKILL when memory runs out" if name == "SIGKILL" else ""
@@ -94,15 +158,18 @@ def _explain(failures: Mapping[int, ProcessFailure]) -> HpculeError:
     return WorkerError(f"rank {rank} on {host} failed: {own}")
 
 
-def _is_consequence(failure: ProcessFailure, record: Mapping[str, object]) -> bool:
-    """Whether a rank failed only because it lost its peer, or because the agent stopped it after another's failure."""
-    lost = record.get("class") in (PeerLostError.__name__, StoppedError.__name__)
-    return lost or failure.exitcode == -signal.SIGTERM
+def _remoteness(failure: Failure, record: dict[str, object], stopped_by: str) -> int:
+    """How far a failure is from its cause: 0 for one of its own, 1 for a stop, 2 where a rank only lost another or was
+    ended by us."""
+    if record.get("class") == StoppedError.__name__:
+        return 1
+    lost = record.get("class") == PeerLostError.__name__
+    return 2 if lost or failure.exitcode == -signal.SIGTERM or (stopped_by and not record) else 0
 
 
-def _record(path: str) -> dict[str, object]:
+def _record(path: Path) -> dict[str, object]:
     try:
-        message = json.loads(Path(path).read_text())["message"]
+        message = json.loads(path.read_text())["message"]
     except (OSError, ValueError, KeyError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -3,14 +3,13 @@ import os
 import signal
 import socket
 import time
-from datetime import timedelta
 
 import pytest
 import torch
 
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
-from hpcule.world import group
+from hpcule.world import meeting
 from hpcule.world.group import connected
 from hpcule.world.launcher import Place, free_port
 
@@ -150,7 +149,7 @@ def test_threads(deterministic, monkeypatch):
 
 
 def test_ranks_that_do_not_come_are_an_error(monkeypatch):
-    monkeypatch.setattr(group, "MEETING", timedelta(seconds=1))
+    monkeypatch.setattr(meeting, "MEETING_SECONDS", 1)
     place = Place("mpi", rank=1, size=2, address="127.0.0.1", port=free_port())
     with (
         pytest.raises(PeerLostError, match=r"lost another rank during the first meeting at 127"),

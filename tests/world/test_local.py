@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +13,7 @@ import pytest
 
 from hpcule.config.errors import DataError, PeerLostError, StoppedError, UsageError, WorkerError
 from hpcule.world.launcher import Place
-from hpcule.world.local import _explain, report_failure
-
-
-@dataclass
-class Failure:
-    """What torch's elastic agent tells of a worker that failed."""
-
-    error_file: str
-    exitcode: int = 1
-    pid: int = 4711
+from hpcule.world.local import Failure, _explain, report_failure
 
 
 @pytest.fixture
@@ -34,8 +24,8 @@ def failed(tmp_path):
         path = tmp_path / f"error-{len(list(tmp_path.iterdir()))}.json"
         path.write_text("")
         if error is not None:
-            report_failure(Place("torchrun", error_file=str(path)), error)
-        return Failure(str(path), exitcode)
+            report_failure(Place("workers", error_file=str(path)), error)
+        return Failure(4711, exitcode, path)
 
     return make
 
@@ -68,6 +58,19 @@ def test_wrong_use_and_a_stop_keep_their_kind(failed):
     assert isinstance(_explain({1: failed(UsageError("no such device"))}), UsageError)
     assert isinstance(_explain({1: failed(StoppedError("stopped, saved"))}), StoppedError)
     assert str(_explain({1: failed(UsageError("no such device"))})) == "no such device"
+
+
+def test_a_rank_that_had_no_time_to_say_so_was_stopped_all_the_same(failed):
+    for exitcode in (-signal.SIGKILL, 75):
+        explained = _explain({0: failed(exitcode=exitcode)}, "SIGTERM")
+        assert isinstance(explained, StoppedError)
+        assert "stopped by SIGTERM" in str(explained)
+    assert "disk full" in str(_explain({0: failed(exitcode=75), 1: failed(DataError("disk full"))}, "SIGTERM"))
+
+
+def test_a_stopped_rank_explains_more_than_one_that_lost_it(failed):
+    lost, stopped = failed(PeerLostError("lost")), failed(StoppedError("stopped, saved"), 75)
+    assert str(_explain({0: lost, 1: stopped})) == "stopped, saved"
 
 
 def test_an_error_of_another_kind_and_no_error_at_all(failed):
@@ -162,6 +165,58 @@ def test_workers_die_with_a_killed_launcher(long_run):
     run, workers, _ = long_run
     run.kill()
     wait_for(lambda: all(map(gone, workers.values())), 20)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])
+def test_workers_that_still_start_die_with_a_killed_launcher(tmp_path, delay):
+    command = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+        wait_for(lambda: len(workers_of(run.pid)) == 2)
+        time.sleep(delay)
+        workers = workers_of(run.pid)
+        run.kill()
+    wait_for(lambda: all(map(gone, workers.values())), 20)
+
+
+def test_workers_that_still_start_are_stopped_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+        wait_for(lambda: len(workers_of(run.pid)) == 2)
+        workers = workers_of(run.pid)
+        run.send_signal(signal.SIGINT)
+        _, message = run.communicate(timeout=30)
+    assert run.returncode == 75
+    assert message.startswith("hpcule: stopped by SIGINT")
+    assert message.count("\n") == 1
+    assert all(map(gone, workers.values()))
+
+
+def listening(process):
+    """Addresses, in hexadecimal, at which a process listens."""
+    links = [str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir() if link.is_symlink()]
+    sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return [line[1].split(":")[0] for line in lines[1:] if line[3] == "0A" and line[9] in sockets]
+
+
+def test_workers_listen_on_the_loopback_interface_alone(long_run):
+    run, workers, _ = long_run
+    assert listening(run.pid) == []
+    found = [address for worker in workers.values() for address in listening(worker)]
+    assert found, "gloo keeps a socket open for every rank"
+    assert set(found) == {"0100007F"}  # 127.0.0.1
+
+
+def test_a_second_interrupt_ends_everything_at_once(long_run):
+    run, workers, _ = long_run
+    for worker in workers.values():
+        os.kill(worker, signal.SIGSTOP)  # it cannot heed the first
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    assert run.wait(10) == 130
+    wait_for(lambda: all(map(gone, workers.values())), 10)
 
 
 def test_wrong_use_that_only_a_worker_sees_is_wrong_use():
