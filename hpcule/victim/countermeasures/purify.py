@@ -20,6 +20,7 @@ from torch import Tensor
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.source import Ids, Samples
 from hpcule.publish.carry import Publish
+from hpcule.victim.countermeasures.exported import read_program
 from hpcule.victim.countermeasures.table import Applied
 from hpcule.world.keyed import key, normal
 from hpcule.world.torchvision_compat import declare_missing_operators
@@ -61,11 +62,7 @@ Purify = Callable[[Tensor, Ids], Tensor]
 
 
 def _program(path: Path, step: Applied, seed: int, device: torch.device) -> Purify:
-    try:
-        program: Any = torch.export.load(path).module().to(device)
-    except Exception as error:  # foreign bytes come out as whatever the parsers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a program that torch.export.save has written ({reason})") from None
+    program = read_program(path).to(device)
 
     def purify(images: Tensor, ids: Ids) -> Tensor:
         try:
@@ -134,7 +131,7 @@ def _load_diffusers(path: Path) -> tuple[Any, Tensor]:
         raise UsageError('diffusion needs a package that is not installed: pip install "hpcule[diffusion]"') from None
     folders = {name: path / name if (path / name).is_dir() else path for name in ("unet", "scheduler")}
     try:
-        network = diffusers.UNet2DModel.from_pretrained(folders["unet"], local_files_only=True)
+        network = diffusers.UNet2DModel.from_pretrained(folders["unet"], local_files_only=True, use_safetensors=True)
         scheduler = diffusers.DDPMScheduler.from_pretrained(folders["scheduler"], local_files_only=True)
     except Exception as error:  # the library's own errors have no common ancestor
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
