@@ -107,7 +107,7 @@ def long_run(tmp_path):
         run.communicate()
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
