@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -71,6 +73,7 @@ def run() -> NoReturn:
     while the interpreter goes down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
     die_with_parent()
+    _keep_cache_private()
     if isinstance(sys.stdout, TextIOWrapper):
         # Names of files need not be UTF-8; to fail in the last line would lose the rest of it.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -87,6 +90,14 @@ def run() -> NoReturn:
     except KeyboardInterrupt as error:
         code = _interrupted(error)
     os._exit(code)
+
+
+def _keep_cache_private() -> None:
+    """Give torch's compiler a cache below the home folder: its own has a name in TMPDIR that anybody can take first."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hpcule" / "torch"
+    with contextlib.suppress(OSError, RuntimeError):
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
 
 
 def _interrupted(error: KeyboardInterrupt) -> int:

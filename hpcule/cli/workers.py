@@ -77,5 +77,6 @@ def _leave(place: Place, error: BaseException) -> NoReturn:
         print(f"hpcule: rank {place.rank} on {place.host}: {error}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    kind = StoppedError if isinstance(error, KeyboardInterrupt) else error
-    os._exit(kind.exit_code if isinstance(error, HpculeError | KeyboardInterrupt) else 1)
+    if isinstance(error, KeyboardInterrupt):
+        os._exit(StoppedError.exit_code)
+    os._exit(error.exit_code if isinstance(error, HpculeError) else 1)

@@ -89,6 +89,7 @@ class Kept(Generic[Result]):
             found[items[item]] = do(item, number, len(mine))
             self.keep(items[item], found[items[item]])
         # As documents: results are of many types, and ranks send each other plain values alone.
-        documents = world.gather({name: self.write(result) for name, result in found.items()})
+        written: dict[str, Tree] = {name: dict(self.write(result)) for name, result in found.items()}
+        documents = world.gather(written)
         everyone = {name: document for part in documents for name, document in part.items()}
         return {item: found[name] if name in found else self.read(everyone[name]) for item, name in items.items()}

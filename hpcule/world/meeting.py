@@ -15,6 +15,7 @@ import socket
 import stat
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -102,7 +103,7 @@ def _join(place: Place, backend: str, timeout: timedelta) -> None:
     if place.launcher == "torchrun":  # whose agent already keeps a store at that address
         dist.init_process_group(backend, "env://", timeout, place.size, place.rank)
         return
-    store: dist.Store
+    store: Any
     patience = min(timedelta(seconds=MEETING_SECONDS), timeout)
     if place.folder:
         file = _checked(Path(place.folder)) / MEETING_FILE

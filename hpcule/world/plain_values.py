@@ -21,7 +21,7 @@ _NAMES = {
 _OF_NUMPY = {"_reconstruct", "scalar"}
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """Bytes of a value: numbers, strings, bytes, None, arrays of numpy, and lists, tuples, sets and dicts of them."""
     return pickle.dumps(value, _PROTOCOL)
 

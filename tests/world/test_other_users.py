@@ -34,6 +34,7 @@ class Payload:
 
 def as_nobody(function, *arguments):
     """What a function returns in a process of another user; plain values."""
+    "localhost".encode("idna")  # sockets import this codec, from a folder that the other user may not enter
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -101,9 +101,9 @@ def _checked_copy(path: Path) -> io.BytesIO:
 def _checked(name: str, data: bytes) -> bytes:
     """The member as it is passed on."""
     if _GRAPHS.fullmatch(name):
-        return json.dumps(_checked_graph(json.loads(data))).encode()
+        return _checked_graph(data)
     if _CONFIGURATIONS.fullmatch(name):
-        _check_configuration(name, json.loads(data))
+        _check_configuration(name, data)
     elif _PICKLED.fullmatch(name):
         _check_tensors(name, data)
     elif not _PLAIN.fullmatch(name):
@@ -118,23 +118,24 @@ def _check_tensors(name: str, data: bytes) -> None:
         raise _RefusedError(f"{name} holds pickled objects") from None
 
 
-def _check_configuration(name: str, configuration: Any) -> None:
-    for weight, entry in configuration["config"].items():
+def _check_configuration(name: str, data: bytes) -> None:
+    for weight, entry in json.loads(data)["config"].items():
         if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
             raise _RefusedError(f"{weight} of {name} is a pickled object")
 
 
-def _checked_graph(graph: Any) -> Any:
+def _checked_graph(data: bytes) -> bytes:
     """The graph without what torch evaluates and the program does not need: checks of shapes, and notes on origin."""
+    graph = json.loads(data)
     graph["guards_code"] = []
     for node in graph["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
     for key, text in _texts(graph):
         _check_text(key, text)
-    return graph
+    return json.dumps(graph).encode()
 
 
-def _texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _texts(tree: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in a document, with the name of the entry that it is in; names are texts themselves."""
     if isinstance(tree, dict):
         for name, value in tree.items():
@@ -183,15 +184,15 @@ def _is_arithmetic(text: str) -> bool:
     return True
 
 
-def _is_specification(document: Any) -> bool:
+def _is_specification(document: object) -> bool:
     """Whether a specification of inputs or outputs, which torch builds, is of the format whose trees are known here."""
     return isinstance(document, list) and len(document) == 2 and document[0] == 1 and _is_of_containers(document[1])
 
 
-def _is_of_containers(tree: Any) -> bool:
+def _is_of_containers(tree: object) -> bool:
     """Whether it consists of tuples, lists and dicts alone; any other type could be one that torch imports."""
-    if set(tree) != {"type", "context", "children_spec"} or tree["type"] not in _CONTAINERS:
+    if not isinstance(tree, dict) or set(tree) != {"type", "context", "children_spec"}:
         return False
     keys = json.loads(tree["context"] or "null") or []
     named = isinstance(keys, list) and all(isinstance(key, str) and _WORD.fullmatch(key) for key in keys)
-    return named and all(_is_of_containers(child) for child in tree["children_spec"])
+    return named and tree["type"] in _CONTAINERS and all(map(_is_of_containers, tree["children_spec"]))
