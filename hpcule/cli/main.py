@@ -11,8 +11,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from hpcule.cli.options import Verbs
