@@ -193,7 +193,7 @@ class _Guard(threading.Thread):
                 self._hurry(time.monotonic() - begin)
 
     def _next(self, seconds: float | None) -> int | None:
-        """The next signal that arrives, or None after so many seconds."""
+        """The next signal that arrives, or None after that many seconds."""
         ready, _, _ = select.select([self._arrived], [], [], seconds)
         return os.read(self._arrived, 1)[0] if ready else None
 

@@ -25,7 +25,7 @@ _PLAIN = re.compile(
     r"archive_format|archive_version|version|byteorder|\.data/(version|serialization_id)|"
     r"data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
-"""Members without pickles: texts, and weights as raw numbers, where the configuration beside them says so."""
+"""Members without pickles: texts, and weights as raw numbers, where the configuration next to them says so."""
 _PICKLED = re.compile(r"data/sample_inputs/model\.pt|serialized_(state_dict|constants|example_inputs)\.pt")
 """Members that torch.save has written: tensors, which a reader that knows nothing else must be able to read."""
 _UNUSED = ("extra/", "extra_files/")
