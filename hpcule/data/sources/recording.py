@@ -27,6 +27,7 @@ _SUBTYPES = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
 _EXTENSIBLE = "unknown format: 65534"
 _HIGHEST_RATE = 1_000_000
 """Samples a second; of what claims more, the header is damaged."""
+_EXTENDED_FORMAT = 0xFFFE
 _BLOCK = 1 << 20
 _CONVERT = "convert it: `ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav`"
 
@@ -53,12 +54,13 @@ def opened(path: Path) -> Iterator[tuple[RecordingHead, Callable[[], npt.NDArray
         if not path.is_file():  # a named pipe would be waited for
             raise OSError("no regular file")
         with path.open("rb") as file:
+            valid = _valid_bits(file)
             if (recording := _by_wave(file)) is not None:
                 with recording:
                     channels, width, rate, length, *_ = recording.getparams()
                     yield (
                         _checked(path, RecordingHead("wav", rate, 8 * width, channels, length)),
-                        lambda: _frames(recording),
+                        lambda: _frames(recording) & valid,
                     )
             else:
                 with _soundfile().SoundFile(file) as sound:
@@ -66,7 +68,7 @@ def opened(path: Path) -> Iterator[tuple[RecordingHead, Callable[[], npt.NDArray
                     kind: Literal["wav", "flac"] = "flac" if sound.format == "FLAC" else "wav"
                     head = _checked(path, RecordingHead(kind, sound.samplerate, bits, sound.channels, sound.frames))
                     _find_last(sound)
-                    yield head, lambda: _blocks(sound)
+                    yield head, lambda: _blocks(sound) & valid
     except (wave.Error, EOFError, OSError, RuntimeError) as error:
         if str(error).startswith(("unknown format", "unknown extended format")):
             raise DataError(f"{path} is no plain PCM ({error}); {_CONVERT}") from None
@@ -129,6 +131,23 @@ def _checked(path: Path, head: RecordingHead) -> RecordingHead:
     if head.rate > _HIGHEST_RATE:
         raise OSError(f"its header promises {head.rate} samples a second")
     return head
+
+
+def _valid_bits(file: BinaryIO) -> int:
+    """Mask of those bits of a sample in 32 that count: a WAV file may store 12 or 20 in 16 or 24.
+
+    The others should be 0, so nobody hears them, and may hold anything. All bits of what is no WAV file count.
+    """
+    riff, valid = file.read(12)[:4] == b"RIFF", 32
+    while riff and len(start := file.read(8)) == 8:
+        size = int.from_bytes(start[4:], "little")
+        if start[:4] == b"fmt ":
+            values = np.frombuffer(file.read(min(size, 20)).ljust(20, b"\0"), "<u2").tolist()
+            valid = (values[9] if values[0] == _EXTENDED_FORMAT else 0) or values[7] or 32
+            break
+        file.seek(size + size % 2, io.SEEK_CUR)
+    file.seek(0)
+    return -(1 << max(0, 32 - valid))
 
 
 def _by_wave(file: BinaryIO) -> wave.Wave_read | None:

@@ -139,3 +139,27 @@ def test_a_header_that_promises_more_than_there_is_takes_no_memory(tmp_path, pro
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**25
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize(("bits", "valid"), [(16, 12), (16, 16), (24, 20), (8, 6)])
+def test_bits_that_do_not_count_are_cleared(tmp_path, extended, bits, valid):
+    """A format of 12 bits stores them in 16; the lowest four are 0, or a text."""
+    width, samples = bits // 8, noise(bits, 1)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, width, 8000, 0, "NONE", ""))
+        stored = samples[0].astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - width :]
+        out.writeframes((stored ^ 0x80 if width == 1 else stored).tobytes())
+    data = file.getvalue()
+    if extended:
+        guid = bytes.fromhex("0100000000001000800000aa00389b71")
+        head = b"\xfe\xff" + data[22:36] + (22).to_bytes(2, "little") + valid.to_bytes(2, "little") + bytes(4) + guid
+        data = data[:16] + len(head).to_bytes(4, "little") + head + data[36:]
+        data = data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
+    else:
+        data = data[:34] + valid.to_bytes(2, "little") + data[36:]
+    (tmp_path / "x.wav").write_bytes(data)
+    found = read(tmp_path / "x.wav").samples
+    assert np.array_equal(found, samples >> (32 - valid) << (32 - valid))
+    assert np.array_equal(found, samples) is (bits == valid)
