@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,24 @@ def test_a_copy_next_to_a_store(tmp_path):
     places = {"the store": tmp_path / "store", "the data": tmp_path / "data.npz", "what is gone": tmp_path / "x"}
     require_apart(tmp_path / "copy", places)
     require_apart(tmp_path / "store-copy" / "deep", places)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize("private", [True, False])
+def test_another_user_of_the_machine(private):
+    def as_nobody(*command: str | Path) -> bool:
+        done = subprocess.run(command, user=65534, group=65534, extra_groups=[], capture_output=True, cwd="/")
+        return done.returncode == 0
+
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o1777)
+        os.umask(0)
+        out = Path(shared, "copy")
+        with staged(out, private=private) as made:
+            write(made, folder=True)
+            assert not as_nobody("cat", made / "a" / "1")
+            assert not as_nobody("ls", made.parent)
+            assert not as_nobody("touch", made / "a" / "planted")
+            assert not as_nobody("mv", made.parent, Path(shared, "elsewhere"))
+        assert as_nobody("cat", out / "a" / "1") is not private
+        assert as_nobody("ls", out) is not private
