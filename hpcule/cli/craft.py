@@ -25,6 +25,13 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store, kept private")
     add_preset(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in STORE")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="files that are no samples, such as '*_mask.png': export copies them as they are; may be repeated",
+    )
     add_access(parser)
     add_run(parser)
     parser.set_defaults(run=run)
@@ -37,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.preparation import check
     from hpcule.data.left_out import left_out_notice
+    from hpcule.data.masks import mask_notice
     from hpcule.store.vault import Vault
 
     notice = privacy_notice([options.out], strict=options.strict)
@@ -53,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         config=config.world,
         deterministic=config.deterministic,
         check=lambda workers: check(config, source, vault, resume=options.resume, workers=workers),
-        notices=[notice, left_out_notice(source)],
+        notices=[notice, left_out_notice(source), mask_notice(source)],
     )
 
 

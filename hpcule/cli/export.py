@@ -100,6 +100,11 @@ def print_export(options: argparse.Namespace, summary: ExportSummary, digest: st
     # Only files of stored levels that were to be protected have a budget in them.
     if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):
         show(f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected.")
+    excluded = [record for record in summary.records if record.excluded or record.note.startswith("excluded")]
+    if excluded:
+        copied = sum(record.excluded for record in excluded)
+        gone = f", and {len(excluded) - copied:,} cannot be read and are left out" if copied < len(excluded) else ""
+        show(f"{copied:,} files that match exclude were copied without a perturbation: they are not protected{gone}.")
     show(f"The hash list of the copy is {options.store / EXPORTED}, its SHA-256 {digest}.")
     if summary.records:
         show(f"What became of every file stands in {options.store / RECORD}.")

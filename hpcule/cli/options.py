@@ -74,11 +74,16 @@ def configured(options: argparse.Namespace) -> tuple[CraftConfig, Source]:
     from hpcule.craft.strength import epsilon
     from hpcule.craft.table import configure
 
+    overrides = options.overrides
+
     def settled(file: Mapping[str, object]) -> CraftConfig:
-        return configure(options.method, options.data, preset=options.preset, file=file, overrides=options.overrides)
+        return configure(options.method, options.data, preset=options.preset, file=file, overrides=overrides)
 
     file = load_yaml(options.config) if options.config else {}
     config = settled(file)
+    if patterns := getattr(options, "exclude", ()):
+        overrides = [*overrides, f"exclude={json.dumps([*config.exclude, *patterns])}"]
+        config = settled(file)
     source = config.source(config.data)
     if options.strength:
         budget = epsilon(options.strength, options.method, source)

@@ -33,7 +33,8 @@ class Opening:
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files in a folder that are no samples, such as `*_mask.png` or `previews/*`; `*` matches any text."""
+    """Patterns of files in a folder that are no samples, such as `*_mask.png`; `*` matches any text. `export` copies
+    them without a perturbation, if it writes a folder of files."""
     subset: int | None = setting(None, at_least=2)
     """Number of images or recordings to take, spread evenly over the data; None: all. Test samples are all taken."""
 

@@ -30,7 +30,7 @@ class Resized(Source):
         self.shape, self.left_out = (source.shape[0], size, size), source.left_out
         self.ignored = source.ignored
         self.declared = source.declared
-        self.source = source
+        self.source, self.folder = source, source.folder
 
     def __len__(self) -> int:
         return len(self.source)

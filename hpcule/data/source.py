@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ class Source(ABC):
         rate: samples a second of recordings; None for images.
         left_out: files below the folder that are no samples.
         ignored: files below the folder that are of another kind.
+        folder: where the files of the split lie; None where samples are no files.
         declared: of each file, what of a patient it says that its pixels show, such as text that is burnt into them.
         decodes: whether `read` costs much more than copying: it decodes, or resizes.
     """
@@ -92,6 +94,7 @@ class Source(ABC):
     rate: int | None = None
     left_out: Sequence[LeftOut] = ()
     ignored: Sequence[str] = ()
+    folder: Path | None = None
     declared: Sequence[tuple[str, ...]] = ()
     decodes: bool = False
 

@@ -27,6 +27,7 @@ class Subset(Source):
         self.rate, self.decodes, self.left_out = source.rate, source.decodes, source.left_out
         self.ignored = source.ignored
         self.declared = source.declared
+        self.folder = source.folder
         self._ids = np.arange(count, dtype=np.int64) * len(source) // count
         self.labels = source.labels[self._ids] if source.labels is not None else None
         self.source = source

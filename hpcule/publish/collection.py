@@ -44,6 +44,7 @@ class Record:
         protected: whether it carries the perturbation.
         note: what else changed, or why it was left out.
         numbers: columns that `Compare` returned for it.
+        excluded: whether it is no sample, and was copied next to them.
     """
 
     split: str
@@ -52,6 +53,7 @@ class Record:
     protected: bool
     note: str
     numbers: Mapping[str, str]
+    excluded: bool = False
 
 
 WriteSplit = Callable[[Path, str, Source, PublishNative | None, Compare], Iterator[Record]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.subset import Subset
 from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
+from hpcule.publish.excluded import CopyFile, copy_image, copy_recording, write_excluded
 from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
 from hpcule.publish.webdataset import write_webdataset
 from hpcule.store.files import storage_error
@@ -149,7 +150,8 @@ def write_copy(
     size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
     if kind in ("dicom", "nifti") and not native:
         raise UsageError(f"{source.name}: a budget of a whole image, which {kind} cannot keep: choose npz or hdf5")
-    write_split = _own_sizes(kind, publisher, jpeg_quality, dicom_tags, shifts) if native else None
+    writers = _writers(kind, publisher, jpeg_quality, dicom_tags, shifts)
+    write_split = writers.write if native else None
     records: list[Record] = []
 
     def write_own_sizes(folder: Path, write_split: WriteSplit) -> None:
@@ -164,6 +166,9 @@ def write_copy(
             parts = [_part(split, one, publisher if one is source else None, native) for split, one in sources.items()]
             _write_parts(made, out, kind, parts, name)
             records.extend(record for part in parts for record in _records(part, protected=part.source is source))
+        if writers.copy is not None and source.folder is not None:
+            for split, one in sources.items():
+                records.extend(write_excluded(made, split, one, writers.copy, writers.neutral))
         publisher.confirm()
         if check is not None:
             check(made, sources, records)
@@ -176,21 +181,38 @@ def _records(part: SplitCopy, *, protected: bool) -> Iterator[Record]:
         yield Record(part.split, part.source.file_name(sample) or str(sample), place, protected, "", {})
 
 
-def _own_sizes(
+class _Writers(NamedTuple):
+    """What writes files one by one.
+
+    Attributes:
+        write: the files of a split at their own sizes; None where a format has one size, or none for files.
+        copy: a file that is excluded; None where a format has no files.
+        neutral: see `write_excluded`.
+    """
+
+    write: WriteSplit | None
+    copy: CopyFile | None = None
+    neutral: str | None = None
+
+
+def _writers(
     kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_tags: Policy, shifts: DateShifts | None
-) -> WriteSplit | None:
-    """What writes the files of a split at their own sizes; None where a format has one size, or none for files."""
+) -> _Writers:
     if kind == "dicom":
         try:
             from hpcule.publish.dicom import DicomWriter
         except ImportError:
             raise UsageError("DICOM files are written with the extra dicom: pip install 'hpcule[dicom]'") from None
-        return DicomWriter(dicom_tags, publisher.bound, shifts).write
+        dicom = DicomWriter(dicom_tags, publisher.bound, shifts)
+        return _Writers(dicom.write, dicom.copy, None if dicom_tags == "keep" else ".dcm")
     if kind == "nifti":
-        from hpcule.publish.nifti import NiftiWriter
+        from hpcule.publish.nifti import NiftiWriter, copy_volume
 
-        return NiftiWriter(dicom_tags == "keep", publisher.bound).write
-    return partial(write_collection, jpeg_quality=jpeg_quality) if kind == "folder" else None
+        keep = dicom_tags == "keep"
+        return _Writers(NiftiWriter(keep, publisher.bound).write, copy_volume, None if keep else ".nii")
+    if kind == "folder":
+        return _Writers(partial(write_collection, jpeg_quality=jpeg_quality), copy_image)
+    return _Writers(None, copy_recording if kind == "wav" else None)
 
 
 def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bool) -> SplitCopy:

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
-from hpcule.data.sources.dicom_file import little_endian, reading
+from hpcule.data.sources.dicom_file import little_endian, read_frame, read_head, read_patient, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.dates import DateShifts
@@ -73,23 +73,33 @@ class DicomWriter:
             place = folder / split / name
             pairs = published_frames(source, number, publish)
             frames = [published for _, published in pairs] or [source.native(frame) for frame in source.of_file(number)]
-            self._write(source, number, frames, place, protected=publish is not None)
+            path, seen = source.folder / file, source.seen[number]
+            self._write(path, seen, frames, place, protected=publish is not None)
             note = ", ".join([*frames[0].changes, *source.declared[number]])
             yield with_numbers(Record(split, file, name, bool(pairs), note, {}), pairs, compare, self.bound)
 
+    def copy(self, path: Path, place: Path) -> None:
+        """Write a file as it is, with the tags that the policy leaves.
+
+        Raises:
+            UnreadableError: it cannot be decoded.
+        """
+        head = read_head(path, decode=False)
+        frames = [read_frame(path, frame, head.seen) for frame in range(head.frames)]
+        self._write(path, head.seen, frames, place, protected=False)
+
     def _write(
-        self, source: DicomSource, number: int, frames: Sequence[Native], place: Path, *, protected: bool
+        self, path: Path, seen: tuple[int, int] | None, frames: Sequence[Native], place: Path, *, protected: bool
     ) -> None:
         """Write a file with these frames.
 
         They are written uncompressed even where they are only copied: a compressed frame holds comments, and bytes that
         no decoder reads, and so does a file behind its last pixel and above its highest bit.
         """
-        path = source.folder / source.files[number]
         with reading(path):
             dataset = little_endian(dcmread(path))
-            days = None if self.shifts is None else self.shifts.days[source.patient(number)]
-            _set_pixels(dataset, frames, source.seen[number])
+            days = None if self.shifts is None else self.shifts.days[read_patient(path)]
+            _set_pixels(dataset, frames, seen)
             dataset = apply_policy(dataset, self.policy, self.uids, days)
             if protected:
                 _say_derived(dataset)

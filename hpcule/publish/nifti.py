@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from nibabel.openers import Opener
 
 from hpcule.data.source import Native, Source
-from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Volume
+from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Stored, Volume, read_stored
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.frames import NativeBound, neutral_name, published_frames, with_numbers
 from hpcule.store.staged import create
@@ -55,10 +56,27 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
 
     Its bytes are written as they are: nibabel's own way from an array to a file scales values again.
     """
-    header = _plain(volume)
     values = volume.values
     if slices:
         values = np.stack([published.pixels[0].T for published in slices], axis=2)
+    _write_values(place, volume, volume.window, values)
+
+
+def copy_volume(path: Path, place: Path) -> None:
+    """Write a volume of numbers of any type again: the bytes of its values, and what its header says of them.
+
+    Raises:
+        UnreadableError: it is damaged.
+    """
+    stored = read_stored(path)
+    window = float(stored.header["cal_min"]), float(stored.header["cal_max"])
+    _write_values(place, stored, window, stored.values)
+
+
+def _write_values(
+    place: Path, stored: Stored | Volume, window: tuple[float, float], values: npt.NDArray[np.generic]
+) -> None:
+    header = _plain(stored, window)
     create(place).close()
     with Opener(str(place), "wb") as file:
         header.write_to(file)
@@ -66,9 +84,9 @@ def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
         file.write(values.reshape(header.get_data_shape()).astype(header.get_data_dtype()).tobytes(order="F"))
 
 
-def _plain(volume: Volume) -> Any:
+def _plain(stored: Stored | Volume, window: tuple[float, float]) -> Any:
     """A new header with what the image needs of the old one: no text, no extension, no unused number comes along."""
-    old = volume.header
+    old = stored.header
     new = type(old)(endianness=old.endianness)
     new.set_data_dtype(old.get_data_dtype())
     axes = int(old["dim"][0])
@@ -80,7 +98,7 @@ def _plain(volume: Volume) -> Any:
         if old[code]:
             for name in (code, *numbers):
                 new[name] = old[name]
-    new["cal_min"], new["cal_max"] = volume.window
+    new["cal_min"], new["cal_max"] = window
     new["vox_offset"] = new.single_vox_offset
-    new.set_slope_inter(volume.slope, volume.intercept)
+    new.set_slope_inter(stored.slope, stored.intercept)
     return new

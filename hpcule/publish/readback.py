@@ -17,7 +17,7 @@ from hpcule.data.sources.frames import FrameSource
 from hpcule.publish.collection import Record, planes
 from hpcule.publish.copy import Publisher
 from hpcule.publish.jpeg import JPEG
-from hpcule.publish.readers import Rows, Values, arrays, dicom, picture, sound, volume
+from hpcule.publish.readers import Rows, Values, arrays, dicom, picture, sound, upright, volume
 from hpcule.store.budget import Budget
 from hpcule.store.fingerprint import blocks
 
@@ -97,6 +97,11 @@ class ReadBack:
         """
         for split, source in sources.items():
             written = [record for record in records if record.split == split and record.published]
+            copied, written = ([one for one in written if one.excluded is which] for which in (True, False))
+            for record in copied:
+                with _reading(record.published):
+                    assert source.folder is not None
+                    self._check_copied(source.folder / record.file, made / split / record.published)
             if self.kind in ("npz", "hdf5"):
                 self._check_arrays(made if made.is_file() else next(made.iterdir()), split, source)
             elif self.kind == "webdataset":
@@ -211,6 +216,22 @@ class ReadBack:
         for sample, place in zip(samples, places, strict=True):
             clean, plane = (one.values[:, :, *place].T[None] for one in (before, found))
             self._check_native(source, sample, source.native(sample), clean, plane)
+
+    def _check_copied(self, before: Path, after: Path) -> None:
+        """A file that was excluded, and has the values that it had."""
+        if self.kind == "nifti":
+            same = np.array_equal(volume(before).values, volume(after).values, equal_nan=True)
+        elif self.kind == "wav":
+            same = np.array_equal(sound(before.read_bytes()).samples, sound(after.read_bytes()).samples)
+        elif self.kind == "dicom":
+            from hpcule.data.sources.dicom_file import read_frame, read_head
+
+            seen = read_head(before, decode=False).seen
+            frames = dicom(after)
+            same = all(np.array_equal(read_frame(before, k, seen).pixels, frame) for k, frame in enumerate(frames))
+        else:
+            same = np.array_equal(upright(before), upright(after))
+        _require(same, "it is not as it was")
 
     def _require_published(self, sample: int, values: Values) -> None:
         _require(self.witness.published(sample, values), f"sample {sample} is not what was to be published")

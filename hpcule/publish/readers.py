@@ -16,11 +16,11 @@ from typing import IO, Any, NamedTuple, Protocol
 import h5py
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 Values = npt.NDArray[Any]
 
-_NIFTI_TYPES = {2: "u1", 4: "i2", 256: "i1", 512: "u2"}
+_NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
 class Rows(Protocol):
@@ -81,6 +81,12 @@ def picture(data: bytes) -> Values:
             raise ValueError(f"{images} images in one file")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def upright(path: Path) -> Values:
+    """The numbers that an image file stores, indices of a palette included, turned as its EXIF data say."""
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image))
 
 
 class Sound(NamedTuple):

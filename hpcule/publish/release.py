@@ -14,6 +14,7 @@ import torch
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.find import data_path
 from hpcule.data.left_out import declared_notice, left_out_notice, subset_notice, why_left_out
+from hpcule.data.masks import mask_notice
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.measure.visibility import linf, psnr, ssim
@@ -105,8 +106,9 @@ def release(
         shifts=shifts,
         check=check,
     )
-    absent = filter(None, (left_out_notice(source, *others.values()), subset_notice(source)))
-    records = [*summary.records, *left_out(source, others)] if summary.records else []
+    everything = (source, *others.values())
+    absent = filter(None, (left_out_notice(*everything), mask_notice(source), subset_notice(source)))
+    records = [*summary.records, *left_out(source, others, summary.records)] if summary.records else []
     policy = {
         "format": summary.format,
         "jpeg_quality": jpeg_quality,
@@ -151,8 +153,9 @@ def native_figures(clean: Native, published: Native) -> dict[str, str]:
     }
 
 
-def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
-    """Records of the files that cannot be decoded, are excluded, or are of another kind."""
+def left_out(source: Source, others: Mapping[str, Source], records: Sequence[Record]) -> list[Record]:
+    """Records of the files that are no samples and have none among `records`."""
+    known = {(record.split, record.file) for record in records}
     everything = {"" if source.split == "all" else source.split: source, **others}
     everything = {split: files_of(one) for split, one in everything.items()}
     return [
@@ -162,4 +165,5 @@ def left_out(source: Source, others: Mapping[str, Source]) -> list[Record]:
             *((entry.file, why_left_out(entry)) for entry in one.left_out),
             *((file, "of another kind: left out") for file in one.ignored),
         )
+        if (split, file) not in known
     ]

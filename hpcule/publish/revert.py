@@ -15,6 +15,7 @@ from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.publish.carry import carried, carries
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
+from hpcule.publish.jpeg import JPEG
 from hpcule.publish.records import ExportRecord, last_export, read_records
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
@@ -247,6 +248,12 @@ def _ids(reader: StoreReader, copy: Source, export: ExportRecord) -> Ids:
     return np.array([numbers[file] for file in files])
 
 
+def _published_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns of excluded files in a copy, where JPEG files have become PNG."""
+    stems = [pattern.removesuffix(ending) for pattern in patterns for ending in JPEG if pattern.endswith(ending)]
+    return (*patterns, *(f"{stem}.png" for stem in stems))
+
+
 def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
     """A split of a published copy, images in folders with their own sizes behind the store's working size.
 
@@ -256,7 +263,7 @@ def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
     opening = Opening()
     if copy.is_dir() and manifest.source.kind == "wav":
         # All recordings had one length, whatever the longest one of a copy is.
-        opening = Opening(clip_length=manifest.sample_shape[2])
+        opening = Opening(clip_length=manifest.sample_shape[2], exclude=manifest.opening.exclude)
     elif copy.is_dir():
-        opening = Opening(image_size=manifest.working_size)
+        opening = Opening(image_size=manifest.working_size, exclude=_published_patterns(manifest.opening.exclude))
     return opening.source(str(copy), split)

@@ -74,9 +74,9 @@ def test_a_verb_opens_data_as_the_store_says(run, store, folder, tmp_path, verb)
 
 def test_the_copy_lists_what_it_leaves_out(run, store, folder, tmp_path):
     assert run("export", store, "--data", folder, "--out", tmp_path / "copy")[0] == 0
-    assert len(list((tmp_path / "copy" / "train").rglob("*.png"))) == 22
+    assert len(list((tmp_path / "copy" / "train").rglob("*.png"))) == 23
     record = (store / "run" / "export.csv").read_text()
-    assert "train,b/00_mask.png,,no,excluded: left out" in record
+    assert "train,b/00_mask.png,b/00_mask.png,no,excluded: copied without a perturbation" in record
     assert "train,a/00.png,,no,cannot be decoded: left out" in record
 
 

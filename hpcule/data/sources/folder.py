@@ -50,6 +50,7 @@ class FolderSource(Source):
     """
 
     kind = "folder"
+    folder: Path
     levels = 255
     decodes = True
 
@@ -77,10 +78,10 @@ class FolderSource(Source):
         """
         self.name, self.split = one_line(root.resolve().name), split
         layout = Layout(root, ENDINGS, "images", exclude)
-        self._folder = layout.folder(split)
+        self.folder = layout.folder(split)
         self._size = image_size
         files = layout.scan(split)
-        heads = each(lambda file: _head(self._folder, file, skip_unreadable), files)
+        heads = each(lambda file: _head(self.folder, file, skip_unreadable), files)
         readable = [(file, head) for file, head in zip(files, heads, strict=True) if isinstance(head, tuple)]
         self._files = [file for file, _ in readable]
         unreadable = [
@@ -91,10 +92,10 @@ class FolderSource(Source):
         self.left_out = [*unreadable, *(LeftOut(file, "", excluded=True) for file in layout.excluded(split))]
         self.ignored = layout.ignored(split, files)
         if not readable:
-            raise DataError(f"{self._folder}: none of the {len(files)} images can be decoded")
+            raise DataError(f"{self.folder}: none of the {len(files)} images can be decoded")
         self._sizes = [(height, width) for _, (_, (width, height)) in readable]
         self._grey = all(mode == "L" for _, (mode, _) in readable)
-        height, width = _one_size(self._folder, readable) if image_size is None else (image_size, image_size)
+        height, width = _one_size(self.folder, readable) if image_size is None else (image_size, image_size)
         self.shape = (1 if self._grey else 3, height, width)
         self.labels, self.class_names = layout.classes(self._files, split)
 
@@ -116,7 +117,7 @@ class FolderSource(Source):
         """See `Source.native`."""
         if self._size is None:
             return None
-        with _opened(self._folder, self._files[sample]) as image:
+        with _opened(self.folder, self._files[sample]) as image:
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             alpha = np.array(ImageOps.exif_transpose(image).convert("RGBA"))[..., 3] if transparent else None
             changes = [] if image.mode in ("L", "LA", "RGB", "RGBA") else [f"{image.mode} became RGB"]
@@ -138,11 +139,11 @@ class FolderSource(Source):
         return turned.convert("L" if self._grey else "RGB")
 
     def _decode(self, file: str) -> Samples:
-        with _opened(self._folder, file) as image:
+        with _opened(self.folder, file) as image:
             converted = self._upright(image)
         pixels = to_planes(converted if self._size is None else resize_image(converted, self._size))
         if pixels.shape != self.shape:
-            raise DataError(f"{self._folder / file} changed while it was in use: start again")
+            raise DataError(f"{self.folder / file} changed while it was in use: start again")
         return pixels
 
 

@@ -28,6 +28,16 @@ _NOUN = f"NIfTI volumes; valid are names that end in {' or '.join(ENDINGS)}"
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a file stores: nibabel's header, values of any type and number of axes, and their scale."""
+
+    header: Any
+    values: npt.NDArray[Any]
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
 class Volume:
     """A volume as it is stored.
 
@@ -67,21 +77,33 @@ def read_volume(path: Path) -> Volume:
     Raises:
         UnreadableError: it is damaged, or stores other than whole numbers of 8 or 16 bits.
     """
+    stored = read_stored(path)
+    try:
+        kind, slope, intercept = stored.values.dtype, stored.slope, stored.intercept
+        if kind.kind not in "iu" or kind.itemsize > 2:
+            raise ValueError(f"it stores {kind.newbyteorder('=')}; convert it to whole numbers of 16 bits with a scale")
+        values = stored.values.reshape(*stored.values.shape[:2], -1)
+        window = _window(stored.header, values, slope, intercept)
+        ends = ((window[0] - intercept) / slope, (window[1] - intercept) / slope)
+        limits = np.iinfo(kind)
+        return Volume(stored.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
+    except Exception as error:  # foreign bytes make readers raise what they like
+        raise UnreadableError.of(path, first_line(error), "a NIfTI volume") from None
+
+
+def read_stored(path: Path) -> Stored:
+    """Read what a volume stores, of any type.
+
+    Raises:
+        UnreadableError: it is damaged.
+    """
     import nibabel
 
     try:
         image: Any = nibabel.load(path)
-        stored = image.get_data_dtype()
-        if stored.kind not in "iu" or stored.itemsize > 2:
-            raise ValueError(f"it stores {stored}; convert it to whole numbers of 16 bits with a scale")
-        _check_extent(path, image.shape, stored, image.dataobj.offset)
+        _check_extent(path, image.shape, image.get_data_dtype(), image.dataobj.offset)
         values = np.asanyarray(image.dataobj.get_unscaled())
-        values = values.reshape(*values.shape[:2], -1)
-        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-        window = _window(image.header, values, slope, intercept)
-        ends = ((window[0] - intercept) / slope, (window[1] - intercept) / slope)
-        limits = np.iinfo(stored)
-        return Volume(image.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
+        return Stored(image.header, values, float(image.dataobj.slope), float(image.dataobj.inter))
     except Exception as error:  # foreign bytes make readers raise what they like
         raise UnreadableError.of(path, first_line(error), "a NIfTI volume") from None
 

@@ -85,6 +85,7 @@ class WavSource(Source):
         layout = _layout(root, exclude)
         files, self.labels, self.class_names = _listed(layout, split)
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
+        self.folder = folder
         paths = [folder / file for file in files]
         heads = each(lambda path: _head(path, skip_unreadable), paths)
         readable = np.array([isinstance(head, RecordingHead) for head in heads])
