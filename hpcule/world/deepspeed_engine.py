@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from hpcule.config.errors import UsageError
 from hpcule.world.group import World
 from hpcule.world.launcher import free_port
+from hpcule.world.meeting import stay_on_loopback
 
 
 class DeepSpeedEngine:
@@ -81,7 +82,10 @@ class DeepSpeedEngine:
             # On a CPU it would compile an operator for sums through shared memory first; gloo does without.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
             if not dist.is_initialized():
-                dist.init_process_group("cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo")
+                stay_on_loopback()
+                backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+                # A store in memory: torch's own would listen on all interfaces, for a group of one.
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
                 atexit.register(dist.destroy_process_group)
             self._engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=config)
         self.network = self._engine

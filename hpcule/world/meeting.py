@@ -38,7 +38,7 @@ def meet(place: Place, backend: str, timeout: timedelta) -> None:
         RuntimeError: a rank did not come, or somebody else came in its place.
     """
     if place.on_one_machine:
-        _stay_on_loopback(at_any_rate=bool(place.folder))
+        stay_on_loopback(at_any_rate=bool(place.folder))
     try:
         _join(place, backend, timeout)
     except RuntimeError as error:
@@ -94,6 +94,15 @@ def prepare(folder: Path) -> None:
         ) from None
 
 
+def stay_on_loopback(*, at_any_rate: bool = False) -> None:
+    """Let gloo and NCCL listen on the loopback interface, at any rate or unless the environment names another."""
+    names = {name for _, name in socket.if_nameindex()}
+    own = next((name for name in ("lo", "lo0") if name in names), None)
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        if own and (at_any_rate or not os.environ.get(variable)):
+            os.environ[variable] = own
+
+
 def _proof(secret: bytes, sender: int, receiver: int) -> torch.Tensor:
     digest = hashlib.blake2b(f"{sender} {receiver}".encode(), key=secret, digest_size=PROOF_BYTES).digest()
     return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
@@ -114,15 +123,6 @@ def _join(place: Place, backend: str, timeout: timedelta) -> None:
             place.address, place.port, place.size, place.rank == 0, patience
         )
     dist.init_process_group(backend, None, timeout, place.size, place.rank, store)
-
-
-def _stay_on_loopback(*, at_any_rate: bool) -> None:
-    """Let gloo and NCCL listen on the loopback interface, at any rate or unless the environment names another."""
-    names = {name for _, name in socket.if_nameindex()}
-    own = next((name for name in ("lo", "lo0") if name in names), None)
-    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        if own and (at_any_rate or not os.environ.get(variable)):
-            os.environ[variable] = own
 
 
 def _checked(folder: Path) -> Path:
