@@ -38,6 +38,7 @@ class DoctorDocument(TypedDict):
     python: str
     packages: dict[str, str]
     extras: dict[str, bool]
+    codecs: dict[str, bool]
     launcher: str
     address: str | None
     ranks: list[RankDocument]
@@ -81,6 +82,7 @@ def _examine(options: argparse.Namespace, world: World) -> None:
 
     import torch
 
+    from hpcule.data.codecs import codecs
     from hpcule.world.precision import has_fast_bf16
 
     mine: RankDocument = {
@@ -98,6 +100,7 @@ def _examine(options: argparse.Namespace, world: World) -> None:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "extras": {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()},
+        "codecs": codecs(),
         "launcher": world.place.launcher,
         "address": world.place.meeting if world.size > 1 else None,
         "ranks": ranks,
@@ -108,6 +111,8 @@ def _examine(options: argparse.Namespace, world: World) -> None:
         return
     print(f"python {found['python']}, " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
     print("extras: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found["extras"].items()))
+    works, fails = ([name for name, there in found["codecs"].items() if there is which] for which in (True, False))
+    print(f"codecs: {', '.join(works)}" + (f"; missing: {', '.join(fails)}" if fails else ""))
     print(f"launcher: {found['launcher']}" + (f", met at {found['address']}" if found["address"] else ""))
     for rank in ranks:
         bf16 = "fast bf16" if rank["fast_bf16"] else "no fast bf16"
