@@ -31,6 +31,6 @@ def codecs() -> dict[str, bool]:
 
 def _dicom_codecs() -> dict[str, bool]:
     from pydicom import uid
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     return {f"DICOM {name}": get_decoder(getattr(uid, name)).is_available for name in _DICOM}

@@ -170,7 +170,7 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
                 raise Image.DecompressionBombError
             _check_extent(image, within.size)
             if (several := _images(image)) > 1:
-                reason = f"{several} images in one file, of which only the first would be read"
+                reason = f"{several} pages or frames, of which only the first would be read"
                 raise UnreadableError(f"{path} has {reason}", reason, "save each as a file of its own")
             yield image
     except DataError:

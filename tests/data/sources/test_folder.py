@@ -342,10 +342,10 @@ def test_several_images_in_one_file_are_refused_or_left_out(tmp_path, ending):
     pages = [Image.fromarray(np.full((8, 8, 3), 60 * number, np.uint8)) for number in range(3)]
     pages[0].save(tmp_path / f"one{ending}", **SEVERAL[ending])
     pages[0].save(tmp_path / f"three{ending}", save_all=True, append_images=pages[1:], **SEVERAL[ending])
-    assert f"three{ending} has 3 images in one file, of which only the first would be read; save" in refusal(tmp_path)
+    assert f"three{ending} has 3 pages or frames, of which only the first would be read; save" in refusal(tmp_path)
     source = opened(tmp_path, skip_unreadable=True)
     assert [source.file_name(sample) for sample in range(len(source))] == [f"one{ending}"]
-    assert [(entry.file, entry.reason[:8]) for entry in source.left_out] == [(f"three{ending}", "3 images")]
+    assert [(entry.file, entry.reason[:7]) for entry in source.left_out] == [(f"three{ending}", "3 pages")]
 
 
 def test_a_camera_s_thumbnail_is_no_second_image(tmp_path):
@@ -355,7 +355,7 @@ def test_a_camera_s_thumbnail_is_no_second_image(tmp_path):
     pages[0].save(file, format="MPO", save_all=True, append_images=pages[1:])
     views = file.getvalue()
     (tmp_path / "a.jpg").write_bytes(views)
-    assert "a.jpg has 2 images in one file" in refusal(tmp_path)
+    assert "a.jpg has 2 pages or frames" in refusal(tmp_path)
     entries = views.index(struct.pack("<HHI", 0xB002, 7, 32)) + 8
     second = views.index(b"MPF") + 4 + struct.unpack_from("<I", views, entries)[0] + 16
     (tmp_path / "a.jpg").write_bytes(views[:second] + struct.pack("<I", 0x010001) + views[second + 4 :])
