@@ -31,6 +31,8 @@ _FORMS = {
 }
 _TABLES = ("PixelData", "LUTData")
 """Binary values that are kept, because the image is in them."""
+_DESCRIPTOR = "PaletteColorLookupTableDescriptor"
+"""What describes a palette, which is among the binary values that go."""
 _RESCALE_TYPES = frozenset(["OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"])
 _TERMS: Mapping[str, tuple[frozenset[str], str]] = {
     "RescaleType": (_RESCALE_TYPES, "US"),
@@ -72,7 +74,7 @@ def tidy(dataset: Dataset, element: DataElement) -> bool:
     Returns:
         Whether it may stay.
     """
-    if not _is_as_declared(element):
+    if not _is_as_declared(element) or element.keyword.endswith(_DESCRIPTOR):
         return False
     if element.is_empty:
         return True

@@ -128,6 +128,7 @@ def test_no_element_of_the_dictionary_holds_a_text_of_the_site(policy, kind):
         ("Modality", "ERIKA", False),
         ("ManufacturerModelName", "ERIKA", False),
         ("ICCProfile", b"desc", False),
+        ("RedPaletteColorLookupTableDescriptor", [256, 0, 16], False),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
