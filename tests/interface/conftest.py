@@ -14,17 +14,24 @@ QUICK = {"world.threads": 1}
 """Settings of every craft here."""
 
 
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[str]:
+    """A temporary folder that lasts as long as the process: multiprocessing keeps the one that it used first."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
 @pytest.fixture(autouse=True)
-def private_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def private_temporary_folder(short_folder: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """TMPDIR of each test, to see what is left there.
 
     Its path is short, unlike `tmp_path`: the workers of a DataLoader meet at a socket in it, whose path may have 107
     bytes, and the loader waits for ever where it has more.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        monkeypatch.setattr("tempfile.tempdir", None)
-        yield Path(folder)
+    folder = tempfile.mkdtemp(dir=short_folder)
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
