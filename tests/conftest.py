@@ -1,6 +1,7 @@
 """What the tests of all rooms share."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ pytest_plugins = ["results", "stores"]
 def pytest_configure(config):
     # torch.fx's fusion of convolution and BatchNorm imports a module of torch that warns of itself.
     config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+    # A shell in the background ignores SIGINT, and so would all commands that are started and interrupted here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,14 +65,15 @@ class StopFlag:
             StoppedError: the flag was set for seconds by an urgent signal, and nobody has looked at it.
         """
         owner = os.getpid()
+        # An exception that a library has swallowed does not make the request undone.
+        self.name = self.name or _asked()
 
         def note(number: int, frame: FrameType | None) -> None:
             # Batch systems signal forked helpers too, which inherit this handler.
             if os.getpid() != owner:
                 return
-            asked = _guard.asked if _guard is not None and _guard.step_expired else None
-            self.name = self.name or signal.Signals(asked or number).name
-            if asked:
+            self.name = self.name or _asked() or signal.Signals(number).name
+            if _guard is not None and _guard.step_expired:
                 raise StoppedError(
                     f"stopped by {self.name} within a step: run the same command with --resume to continue from the "
                     "last checkpoint"
@@ -104,6 +105,8 @@ def stop_on_signals(*, quietly: bool) -> None:
             raise Interrupted(number)
 
     _guard = _Guard(quietly)
+    # The guard's thread inherits this mask. Without it the kernel hands it what `held_back` keeps from the main thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     _guard.start()
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     for number in _heard(STOPPING):
@@ -211,6 +214,11 @@ class _Guard(threading.Thread):
 
 
 _guard: _Guard | None = None
+
+
+def _asked() -> str:
+    """The urgent signal that has asked this process to stop, or ""."""
+    return signal.Signals(_guard.asked).name if _guard is not None and _guard.asked else ""
 
 
 @contextmanager

@@ -98,15 +98,26 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once():
     assert done.stdout == b""
 
 
-def started(work, **more):
-    command = [sys.executable, "-c", STOPPABLE.format(work=work)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-    assert process.stdout.readline() == "ready\n"
-    return process
+@pytest.fixture
+def started():
+    """Starts what a test gives it, and kills what is left of it afterwards."""
+    processes = []
+
+    def start(work, **more):
+        command = [sys.executable, "-c", STOPPABLE.format(work=work)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
-def test_a_signal_is_raised_where_nobody_watches_for_it(number):
+def test_a_signal_is_raised_where_nobody_watches_for_it(started, number):
     process = started("ready(); time.sleep(60)")
     process.send_signal(number)
     said, errors = process.communicate(timeout=30)
@@ -115,7 +126,7 @@ def test_a_signal_is_raised_where_nobody_watches_for_it(number):
     assert errors == ""
 
 
-def test_a_second_signal_does_not_disturb_the_end_after_the_first():
+def test_a_second_signal_does_not_disturb_the_end_after_the_first(started):
     process = started(
         """
     try:
@@ -131,8 +142,9 @@ def test_a_second_signal_does_not_disturb_the_end_after_the_first():
     assert (process.returncode, errors) == (9, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_call_that_cannot_be_interrupted_is_given_up_within_seconds(number, code):
+def test_a_call_that_cannot_be_interrupted_is_given_up_within_seconds(started, number, code):
     process = started(IN_C)
     time.sleep(0.5)
     process.send_signal(number)
@@ -141,7 +153,7 @@ def test_a_call_that_cannot_be_interrupted_is_given_up_within_seconds(number, co
     assert errors.startswith(f"hpcule: stopped by {number.name}: run the same command again")
 
 
-def test_a_second_interrupt_is_final():
+def test_a_second_interrupt_is_final(started):
     process = started(IN_C)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -151,7 +163,7 @@ def test_a_second_interrupt_is_final():
     assert process.returncode == 130
 
 
-def test_a_step_that_does_not_end_is_given_up():
+def test_a_step_that_does_not_end_is_given_up(started):
     work = """
     flag = StopFlag()
     with flag.watched():
@@ -164,7 +176,7 @@ def test_a_step_that_does_not_end_is_given_up():
     assert "StoppedError: stopped by SIGTERM within a step" in errors
 
 
-def test_what_is_unhurried_may_finish():
+def test_what_is_unhurried_may_finish(started):
     work = """
     flag = StopFlag()
     with flag.watched(), unhurried():
@@ -180,14 +192,14 @@ def test_what_is_unhurried_may_finish():
     assert (process.returncode, said) == (3, "SIGTERM\n")
 
 
-def test_what_nohup_ignores_stays_ignored():
+def test_what_nohup_ignores_stays_ignored(started):
     process = started("ready(); time.sleep(1)", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=30)
     assert process.returncode == 0
 
 
-def test_a_forked_helper_dies_of_a_signal_and_its_parent_does_not():
+def test_a_forked_helper_dies_of_a_signal_and_its_parent_does_not(started):
     work = """
     helper = os.fork()
     if helper == 0:
