@@ -7,10 +7,10 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from hpcule.config.errors import first_line
 from hpcule.data.source import LeftOut, Recording, Source
+from hpcule.data.sources.folder import opened_image
 from hpcule.data.sources.layout import UnreadableError
 from hpcule.data.sources.recording import encode, opened
 from hpcule.publish.collection import LOSSLESS, Record
@@ -48,20 +48,15 @@ def write_excluded(folder: Path, split: str, source: Source, copy: CopyFile, neu
 
 def copy_image(path: Path, place: Path) -> None:
     """Write an image again, without loss and in its own mode: the numbers of a palette or of 16 bits stay."""
-    try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError("it holds several images")
-            if any(str(tile.args).startswith(_DEEP_COLOURS) for tile in image.tile):
-                raise ValueError("it has colours of more than 8 bits")
-            upright = ImageOps.exif_transpose(image)
+    with opened_image(path.parent, path.name) as image:
+        if any(str(tile.args).startswith(_DEEP_COLOURS) for tile in image.tile):
+            raise ValueError("it has colours of more than 8 bits")
+        upright = ImageOps.exif_transpose(image)
         plain = upright.copy()
         plain.info = {name: value for name, value in upright.info.items() if name == "transparency"}
         kind, settings = LOSSLESS[place.suffix.lower()]
         data = io.BytesIO()
         plain.save(data, format=kind, **settings)
-    except Exception as error:  # foreign bytes make decoders raise what they like
-        raise UnreadableError.of(path, first_line(error)) from None
     with create(place) as file:
         file.write(data.getvalue())
 

@@ -117,7 +117,7 @@ class FolderSource(Source):
         """See `Source.native`."""
         if self._size is None:
             return None
-        with _opened(self.folder, self._files[sample]) as image:
+        with opened_image(self.folder, self._files[sample]) as image:
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             alpha = np.array(ImageOps.exif_transpose(image).convert("RGBA"))[..., 3] if transparent else None
             changes = [] if image.mode in ("L", "LA", "RGB", "RGBA") else [f"{image.mode} became RGB"]
@@ -139,7 +139,7 @@ class FolderSource(Source):
         return turned.convert("L" if self._grey else "RGB")
 
     def _decode(self, file: str) -> Samples:
-        with _opened(self.folder, file) as image:
+        with opened_image(self.folder, file) as image:
             converted = self._upright(image)
         pixels = to_planes(converted if self._size is None else resize_image(converted, self._size))
         if pixels.shape != self.shape:
@@ -159,7 +159,7 @@ class _WithinFile(io.BufferedReader):
 
 
 @contextmanager
-def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
+def opened_image(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
     """Open an image; whatever goes wrong with it inside the block is an `UnreadableError` that names the file."""
     path = folder / file
     try:
@@ -187,7 +187,7 @@ def _opened(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
 def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[int, int]] | UnreadableError:
     """Mode and (width, height) of a file, or, where unreadable files are to be skipped, what is wrong with it."""
     try:
-        with _opened(folder, file) as image:
+        with opened_image(folder, file) as image:
             # Pillow gives 16-bit colour as mode RGB and drops the lower byte: only the raw mode shows it.
             if image.mode in ("I", "F") or _DEEP.search(" ".join([image.mode, *(str(tile[3]) for tile in image.tile)])):
                 raise DataError(f"{folder / file} has more than 8 bits a channel; convert it to 8 bit")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from contextlib import contextmanager
 
 import numpy as np
@@ -356,8 +357,10 @@ def begin_on(world, settings, store, stop_after):
         craft(method, stop_after=stop_after)
     state = method.state()
     states = {"shared": state.shared, **state.parts} if world.leads else state.parts
-    written = {name: checkpoint.save_part(Vault(store), 1, name, part) for name, part in states.items()}
-    parts = {name: part for rank in world.gather(written) for name, part in rank.items()}
+    written = {
+        name: dataclasses.astuple(checkpoint.save_part(Vault(store), 1, name, part)) for name, part in states.items()
+    }
+    parts = {name: checkpoint.CheckpointPart(*part) for rank in world.gather(written) for name, part in rank.items()}
     if world.leads:
         checkpoint.commit(Vault(store), 1, "toy run", parts)
 
