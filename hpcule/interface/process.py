@@ -62,15 +62,14 @@ def one_worker(config: WorldConfig, *, deterministic: bool = False) -> Iterator[
     threads = torch.get_num_threads()
     device = torch.cuda.current_device() if torch.cuda.is_available() else None
     tf32, cudnn_tf32, benchmark = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-    strict = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     try:
         with connected(Place("single"), config, deterministic=deterministic) as world:
             yield world
     finally:
         torch.set_num_threads(threads)
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = tf32, cudnn_tf32, benchmark
-        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         if device is not None:
             torch.cuda.set_device(device)
 

@@ -217,4 +217,5 @@ def _set_threads(place: Place, threads: int | None, deterministic: bool) -> None
     torch.backends.cuda.matmul.allow_tf32 = not deterministic
     torch.backends.cudnn.allow_tf32 = not deterministic
     torch.backends.cudnn.benchmark = not deterministic
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # `use_deterministic_algorithms` does the same and imports torch's compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")

@@ -23,7 +23,7 @@ def unchanged_process() -> Iterator[None]:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 @pytest.fixture

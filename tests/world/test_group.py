@@ -129,10 +129,10 @@ def test_a_device_that_is_not_there_is_refused():
 @pytest.fixture
 def torch_settings():
     """What `connected` changes in this process, put back."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    torch.set_deterministic_debug_mode(mode)
 
 
 @pytest.mark.usefixtures("torch_settings")
