@@ -67,7 +67,7 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
         return bool(ranks)
 
     try:
-        wait_until(lambda: lose_a_node() or states(out) == {"done"}, "a craft on n4")
+        wait_until(lambda: lose_a_node() or states(out) == {"done"}, "a craft on n4", 300)
 
         def ended():
             release()
