@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         config=config.world,
         deterministic=config.deterministic,
         check=lambda workers: check(config, source, vault, resume=options.resume, workers=workers),
-        notices=[notice, left_out_notice(source), mask_notice(source)],
+        notices=lambda: [notice, left_out_notice(source), mask_notice(source)],
     )
 
 

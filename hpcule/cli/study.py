@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
         config=config.world,
         deterministic=any(craft.config.deterministic for craft in grid.crafts.values()),
-        notices=[notice],
+        notices=lambda: [notice],
     )
 
 

@@ -63,7 +63,9 @@ def run_or_submit(
             with setting_in(IN_STORE if stores else IN_SET):
                 work(world)
 
-        on_all_ranks(placed, given=options.given, workers=options.workers, config=config, notices=[privacy, notice])
+        on_all_ranks(
+            placed, given=options.given, workers=options.workers, config=config, notices=lambda: [privacy, notice]
+        )
 
 
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:

@@ -23,7 +23,7 @@ def on_all_ranks(
     config: WorldConfig,
     deterministic: bool = False,
     check: Callable[[int], None] = lambda workers: None,
-    notices: Sequence[str | None] = (),
+    notices: Callable[[], Sequence[str | None]] = tuple,
 ) -> None:
     """Run `work` on every rank of the run.
 
@@ -37,7 +37,8 @@ def on_all_ranks(
         config: threads, device, time-outs.
         deterministic: one thread, and no operators that are not reproducible.
         check: gets the number of workers, and refuses what can be refused before any process starts.
-        notices: what rank 0 has to say first, on standard error.
+        notices: called on rank 0 alone, for what it has to say first on standard error: to find that out may take
+            reading samples.
 
     Raises:
         UsageError: --workers contradicts the launcher.
@@ -54,7 +55,7 @@ def on_all_ranks(
         run_workers(given, workers or 1)
         return
     if place.rank == 0:
-        say(*notices)
+        say(*notices())
     try:
         if place.size == 1:
             check(1)

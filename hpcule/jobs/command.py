@@ -13,9 +13,8 @@ from typing import Any
 
 from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
 from hpcule.world.launcher import slurm_job
-from hpcule.world.signals import environment_of_child
+from hpcule.world.signals import OF_BATCH_SYSTEMS, environment_of_child
 
-TOLD_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 MOST_RESTARTS = 3
 """Number of times that a job that lost a rank goes back into the queue: the command itself may be wrong."""
 
@@ -38,10 +37,10 @@ class Command:
             if child.poll() is None:
                 child.send_signal(number)
 
-        for number in TOLD_TO_STOP:
+        for number in OF_BATCH_SYSTEMS:
             signal.signal(number, forward)
         code = child.wait()
-        if code == StoppedError.exit_code or -code in TOLD_TO_STOP:
+        if code == StoppedError.exit_code or -code in OF_BATCH_SYSTEMS:
             if os.environ.get("SLURM_PROCID", "0") == "0":
                 requeue(os.environ)
         elif code == PeerLostError.exit_code and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MOST_RESTARTS:

@@ -166,10 +166,10 @@ def _shown(character: str) -> str:
 
 
 def _exports(store: Path) -> list[ExportRecord]:
-    """All that the store knows of; the last one comes once more, since earlier versions kept no other."""
+    """All that the store knows of; where earlier versions wrote the only one, the last."""
     kept = [ExportRecord(path, path.with_suffix(RECORDS)) for path in sorted((store / EXPORTS).glob(f"*{HASHES}"))]
     last = last_export(store)
-    return [*kept, last] if last.hashes.exists() and not kept else kept
+    return kept or ([last] if last.hashes.exists() else [])
 
 
 def _keep_earlier(store: Path) -> None:

@@ -7,16 +7,15 @@ shards, which are checked themselves.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hpcule.config.errors import StoreError
 from hpcule.config.plain_yaml import YamlError, parse_yaml
-from hpcule.store.files import read_json
+from hpcule.config.tree import Tree, flat
+from hpcule.store.files import read_json, sha256_file
 from hpcule.store.manifest import Manifest
 from hpcule.store.vault import Vault
 
@@ -55,11 +54,12 @@ def _settings_problems(vault: Vault, manifest: Manifest) -> Iterator[Problem]:
         found = parse_yaml(vault.read(SETTINGS).decode())
         if not isinstance(found, dict):
             raise ValueError("no mapping")
-    except (OSError, ValueError, YamlError, StoreError) as error:
+        found = _plain(found)
+    except (OSError, TypeError, ValueError, YamlError, StoreError) as error:  # TypeError: a date is no name
         yield "settings", SETTINGS, f"unreadable ({error}): the manifest holds the settings, too"
         return
-    stated = _flat({name: value for name, value in found.items() if name not in _OF_THE_PLACE})
-    made_with = _flat(manifest.config)
+    stated = flat({name: value for name, value in found.items() if name not in _OF_THE_PLACE})
+    made_with = flat(_plain(manifest.config))
     for name in sorted({*stated, *made_with}):
         before, now = made_with.get(name), stated.get(name)
         # The manifest has what these came to on the machine.
@@ -75,7 +75,7 @@ def _export_problems(folder: Path) -> Iterator[Problem]:
         name, known = f"{EXPORTS}/{path.name}", _EXPORT.fullmatch(path.name)
         if known is None:
             yield "extra", name, "nothing of the store: move it elsewhere"
-        elif path.suffix == HASHES and _sha256(path) != known[1]:
+        elif path.suffix == HASHES and sha256_file(path) != known[1]:
             yield "export", name, "SHA-256 differs from its name: bytes have changed since it was written"
         elif path.suffix == FACTS:
             yield from _record_problems(path)
@@ -92,7 +92,7 @@ def _record_problems(facts: Path) -> Iterator[Problem]:
         return
     if not facts.with_suffix(HASHES).exists():
         yield "export", f"{EXPORTS}/{facts.stem}{HASHES}", "missing: restore it from a copy, or export again"
-    if expected != (_sha256(records) if records.exists() else None):
+    if expected != (sha256_file(records) if records.exists() else None):
         change = "bytes have changed since it was written" if records.exists() else "missing"
         yield "export", f"{EXPORTS}/{records.name}", f"{change}: restore it from a copy, or export again"
 
@@ -102,26 +102,19 @@ def _last_export_problems(store: Path) -> Iterator[Problem]:
     hashes, records = store / "run" / "export.sha256", store / "run" / "export.csv"
     if not (store / EXPORTS).is_dir():  # of an earlier version
         return
-    digest = _sha256(hashes) if hashes.exists() else ""
+    digest = sha256_file(hashes) if hashes.exists() else ""
     kept = store / EXPORTS / f"{digest}{HASHES}"
     if hashes.exists() and not kept.exists():
         yield "export", "run/export.sha256", f"its SHA-256 names no export in {EXPORTS}: bytes have changed"
     elif (
         records.exists()
         and kept.with_suffix(RECORDS).exists()
-        and _sha256(records) != _sha256(kept.with_suffix(RECORDS))
+        and sha256_file(records) != sha256_file(kept.with_suffix(RECORDS))
     ):
         yield "export", "run/export.csv", f"differs from {EXPORTS}/{digest}{RECORDS}: bytes have changed"
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        # Tuples are lists in both files.
-        plain = value if isinstance(value, dict) else json.loads(json.dumps(value, default=str))
-        flat |= _flat(plain, f"{prefix}{name}.") if isinstance(plain, dict) else {f"{prefix}{name}": plain}
-    return flat
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _plain(tree: Tree) -> Tree:
+    """The tree as JSON would give it back, so that tuples are lists."""
+    plain: Tree = json.loads(json.dumps(tree, default=str))
+    return plain

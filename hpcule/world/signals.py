@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -128,13 +128,13 @@ def unhurried() -> Iterator[None]:
 
 
 @contextmanager
-def forwarded(send: Callable[[int], None], signals: Sequence[signal.Signals] = STOPPING) -> Iterator[None]:
+def forwarded(send: Callable[[int], None]) -> Iterator[None]:
     """Call `send` with each signal that arrives, as long as the context lasts."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         send(number)
 
-    with _handled(signals, forward):
+    with _handled(STOPPING, forward):
         yield
 
 
@@ -148,9 +148,9 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def environment_of_child(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment_of_child() -> dict[str, str]:
     """The environment of a process that must not outlive this one, where it calls `die_with_parent` first of all."""
-    return {**environ, PARENT: str(os.getpid())}
+    return {**os.environ, PARENT: str(os.getpid())}
 
 
 def die_with_parent() -> None:
