@@ -20,6 +20,9 @@ from hpcule.store.vault import Vault
 SIZES = {"x/big one.png": (3000, 2000), "x/small.png": (20, 31)}
 GREY, COLOUR = "L", "RGB"
 
+# The folder is crafted and published in processes of their own, which takes half a minute.
+pytestmark = pytest.mark.slow
+
 
 def picture(seed, size=(61, 47), mode=COLOUR):
     """Smooth colours, as photographs have them."""

@@ -33,6 +33,7 @@ def digits_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+@pytest.mark.slow
 def test_protection_is_measured_against_its_controls(digits_store, tmp_path, run):
     out = tmp_path / "report"
     settings = ["--set", "victim.epochs=6", "--set", "victim.learning_rate=0.05", "--set", "recipes=[plain]", *QUICK]

@@ -20,6 +20,7 @@ from dicom_plants import FILES, TAGS
 from leaks import leaks
 from PIL import Image, PngImagePlugin
 from plants import IMAGES, PATIENT, RECORDINGS, VOLUMES, Planter
+from slowly import slow_but
 
 from hpcule.data.opening import Opening
 from hpcule.evaluation.pictures import choose_samples, delta_picture
@@ -130,7 +131,7 @@ SOURCES = {
 """What writes the source, a method without a surrogate, whose seed is a key, its settings, options of its exports."""
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module", params=slow_but(["npz", "hdf5", "wav", "images"], SOURCES))
 def crafted(request, tmp_path_factory):
     """(name in SOURCES, data, store, what was planted); what leads there is called after the patient, too."""
     from hpcule.cli.main import main

@@ -9,6 +9,7 @@ import pytest
 from hpcule.cli.main import VERBS
 
 
+@pytest.mark.slow
 def test_a_process_ends_tidily_but_without_taking_the_interpreter_down():
     code = (
         "import atexit, ctypes, sys\n"
@@ -28,6 +29,7 @@ def test_a_process_ends_tidily_but_without_taking_the_interpreter_down():
     assert failed.stderr.startswith("hpcule: no store in /nowhere")
 
 
+@pytest.mark.slow
 def test_an_export_is_whole_though_nobody_reads_what_it_says(run, tmp_path):
     """As with `hpcule export ... | head -1`: its records are written before anything is printed."""
     store, copy = tmp_path / "store", tmp_path / "copy"

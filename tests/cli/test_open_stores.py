@@ -54,6 +54,7 @@ def test_a_warning_and_the_work_is_done(open_store, small_npz, tmp_path, run, ve
     assert "others may read" not in told
 
 
+@pytest.mark.slow
 def test_a_craft_warns_once_and_closes_the_folder(open_store, small_npz, command):
     again = ["craft", "classwise", "--data", small_npz, "--out", open_store, "--resume", "--workers", "2"]
     refused = command(*again, "--strict")

@@ -105,6 +105,7 @@ def test_a_calibration_of_another_method_is_refused(run, measured, small_npz):
     assert "was measured with method.name pil, not em" in err
 
 
+@pytest.mark.slow
 def test_a_method_without_a_cost_model_is_timed(run, small_npz, tmp_path):
     words = [
         "plan",

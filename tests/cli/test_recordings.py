@@ -24,6 +24,7 @@ def store(small_wavs, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_evaluate_tells_how_far_recordings_are_and_shows_their_spectrograms(run, small_wavs, store, tmp_path):
     code, out, errors = run(
         "evaluate", store, "--data", small_wavs, "--suite", "quick", "--out", tmp_path / "report", *TINY

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from slowly import slow_but
 
 from hpcule.data.opening import Opening
 
@@ -109,7 +110,7 @@ def revert(run, tmp_path):
     return back
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(["npz by sample", "own sizes", "wav"], CASES))
 def test_back_from_every_format(request, tmp_path, run, export, revert, case):
     fixture, method, settings, format, uncertain, identical = CASES[case]
     data = request.getfixturevalue(fixture)

@@ -154,6 +154,7 @@ def slow_but(quick: list[tuple[str, object]], runs: list[tuple[str, object]]) ->
     return [pytest.param(*run, marks=[] if run in quick else pytest.mark.slow) for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "workers"), slow_but([("em sample-wise", 2), ("pil", 2)], WORKERS))
 def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_of, tmp_path, command):
     if name == "uc":
@@ -183,6 +184,7 @@ KILLS = [(name, victims) for name in LEARNT for victims in ("one rank", "all ran
 KILLS += [(name, "all ranks") for name in (*DISTURBED_ONCE, *WITHOUT_SURROGATE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "victims"), slow_but([("pil", "one rank")], KILLS))
 def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, worker, data_of, tmp_path, command):
     if name == "uc":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slowly import slow_but
 
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
@@ -76,6 +77,7 @@ def test_the_documented_package_runs_through_all_commands(site, tmp_path):
     assert results["protection"]["facts"]["claimed"] == "nothing: it is an example"
 
 
+@pytest.mark.slow
 def test_its_settings_are_checked_as_those_of_a_built_in_method(site, tmp_path):
     words = ["craft", "stripes", "--data", "digits", "--out", tmp_path / "store", "--set"]
     refused = run(site, *words, "method.period=1")
@@ -107,7 +109,7 @@ def test_broken_packages_are_named_and_harm_no_other_method(site_with_broken):
     assert not names & set(BROKEN)
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", slow_but(["ops"], BROKEN))
 def test_a_broken_method_says_so_when_it_is_used(site_with_broken, tmp_path, name):
     used = run(site_with_broken, "craft", name, "--data", "digits", "--out", tmp_path / "store")
     assert used.returncode == 1

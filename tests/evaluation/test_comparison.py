@@ -98,6 +98,7 @@ def test_the_page_and_the_table_name_every_store(three, tmp_path, capsys):
     assert page.count('class="worst"') == 1
 
 
+@pytest.mark.slow
 def test_stores_share_their_clean_controls(alone, tmp_path):
     source = ToySource(120)
     stores = {name: make_store(tmp_path / name, source, alone, f"method.epsilon={name[1:]}") for name in ("e4", "e96")}

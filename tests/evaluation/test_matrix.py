@@ -93,6 +93,7 @@ def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
     assert found[cells[0]] == found[cells[1]]
 
 
+@pytest.mark.slow
 def test_what_a_victim_depends_on_names_its_file(store, tmp_path, alone):
     folder = tmp_path / "cells"
     train(make_task(store), folder, alone)
@@ -129,6 +130,7 @@ def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_pat
     assert [len(told) for _, told in ranks] == [2, 1]
 
 
+@pytest.mark.slow
 def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
     recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
     config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
@@ -156,6 +158,7 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     assert [mismatches(json.loads(file.read_text()), CellResultDocument) for file in files] == [[]] * len(files)
 
 
+@pytest.mark.slow
 def test_a_mixture_without_a_protected_sample_gains_nothing(store, tmp_path, alone):
     config = EvaluateConfig(victim=VICTIM, recipes=tuple(map(Recipe.parse, ("plain", "mix-0.001"))), seeds=(0, 1))
     results, _ = evaluate(config, toy_bench(store, tmp_path))

@@ -164,6 +164,7 @@ def test_two_workers_give_the_same_bytes(
     assert not list(private_temporary_folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_failing_worker_is_named(colours: tuple[np.ndarray, np.ndarray]) -> None:
     settings = {"settings": {"store.shards": 2, "world.device": "cuda"}}
     with pytest.raises(UsageError, match=r"world\.device=cuda, but torch sees no CUDA device"):

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 NAMED = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
 
 
+@pytest.mark.slow
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)

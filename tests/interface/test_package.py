@@ -9,6 +9,7 @@ import sys
 from itertools import permutations
 
 import pytest
+from slowly import slow_but
 
 import hpcule
 from hpcule.config.errors import UsageError
@@ -35,7 +36,7 @@ def refused(call: str) -> str:
     return f"\ntry:\n    {call}\nexcept hpcule.UsageError as error:\n    print(error)\n"
 
 
-@pytest.mark.parametrize("order", [IMPORTS, IMPORTS[::-1], [*IMPORTS[3:], *IMPORTS[:3]]])
+@pytest.mark.parametrize("order", slow_but([IMPORTS], [IMPORTS, IMPORTS[::-1], [*IMPORTS[3:], *IMPORTS[:3]]]))
 def test_the_function_and_the_package_of_one_name(order: list[str]) -> None:
     """In processes of their own, since modules are loaded once."""
     code = "\n".join([*order, "import hpcule, hpcule.craft.strength"]) + refused(CALL)
@@ -52,6 +53,7 @@ def test_light_imports_in_all_orders() -> None:
         assert run("\n".join([*pair, code])).split() == ["CraftPackage", "True"], pair
 
 
+@pytest.mark.slow
 def test_a_reload_keeps_the_function() -> None:
     code = "import importlib, hpcule\nimportlib.reload(hpcule.craft)\nimportlib.reload(hpcule)" + refused(CALL)
     assert EXPECTED in run(code)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from interface_data import PILLOW, Items, make_images
 from PIL import Image
+from slowly import slow_but
 from torch.utils.data import DataLoader
 
 import hpcule
@@ -122,7 +123,7 @@ def test_the_data_set_has_the_bytes_of_an_export(case: str, tmp_path: Path) -> N
     assert labels == store.published(data).labels.tolist()
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", slow_but(["fork"], ["fork", "spawn"]))
 def test_workers_see_what_is_exported(context: str, colour_npz: Path, colour_store: Path, tmp_path: Path) -> None:
     hpcule.export(colour_store, data=colour_npz, out=tmp_path / "copy.npz")
     dataset = hpcule.open_store(colour_store).published(colour_npz)
@@ -132,6 +133,7 @@ def test_workers_see_what_is_exported(context: str, colour_npz: Path, colour_sto
         assert labels == arrays["train_labels"].tolist()
 
 
+@pytest.mark.slow
 def test_arrays_for_spawned_workers(
     colours: tuple[np.ndarray, np.ndarray], colour_store: Path, private_temporary_folder: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ def gaussians(distance, n=2000, dimensions=1, classes=2):
     return values, labels, NormalDist().cdf(-distance / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [1.0, 2.0, 4.0])
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_the_error_of_two_gaussians_is_found(distance, dimensions):

@@ -58,6 +58,7 @@ def slowly(lpips, network, clean, published):
     return total
 
 
+@pytest.mark.slow
 def test_distances_are_those_of_the_definition(lpips, alexnet):
     path, network = alexnet
     clean, published = pair()

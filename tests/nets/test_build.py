@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from slowly import slow_but
 from torch import nn
 
 from hpcule.config.errors import UsageError
@@ -12,7 +13,7 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(NETS))
+@pytest.mark.parametrize("name", slow_but(["resnet-tiny", "resnet18", "convnet", "vit"], sorted(NETS)))
 @pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (32, 32)), (1, (8, 8)), (3, (45, 67))])
 def test_every_net_learns_from_every_size(name: str, channels: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from torch import nn
 
 from hpcule.config.errors import DataError, UsageError
@@ -235,7 +236,7 @@ def as_openai_names_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return renamed
 
 
-@pytest.mark.parametrize(("names", "size"), [("timm", 224), ("openai", 64)])
+@pytest.mark.parametrize(("names", "size"), slow_but([("openai", 64)], [("timm", 224), ("openai", 64)]))
 def test_clip_gives_what_its_attention_pool_puts_out(clip: nn.Module, tmp_path: Path, names: str, size: int) -> None:
     state = clip.state_dict()
     torch.save(state if names == "timm" else as_openai_names_it(state), tmp_path / "clip.pt")
@@ -261,6 +262,7 @@ def test_a_clip_of_other_layers_is_refused(clip: nn.Module, tmp_path: Path) -> N
         load_encoder("clip-resnet50", tmp_path / "clip.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.exists(), reason=f"needs {CIFAR10.name} (set HPCULE_TEST_DATA)")
 def test_lite0_features_tell_real_classes_apart(lite0: Encoder) -> None:
     with np.load(CIFAR10, allow_pickle=False) as data:

@@ -143,6 +143,7 @@ def test_networks_of_libraries(name: str, channels: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_an_entry_point_gives_a_short_name(folder: Path) -> None:
     """In a process of its own, which finds the installed package's metadata on its path."""
     metadata = folder / "own_nets-1.0.dist-info"

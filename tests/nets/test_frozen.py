@@ -1,4 +1,5 @@
 import copy
+import functools
 
 import pytest
 import torch
@@ -53,20 +54,25 @@ class Depthwise(nn.Module):
         return self.layers(self.first(images))
 
 
+def named(name, channels):
+    """A function that builds the network: at import it would cost every run its time."""
+    return functools.partial(build, name, channels=channels, classes=4, size=(16, 16), seed=0)
+
+
 @pytest.mark.parametrize(
-    ("network", "shape", "left"),
+    ("make", "shape", "left"),
     [
-        (build("resnet-tiny", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
-        (build("convnet", channels=1, classes=4, size=(16, 16), seed=0), (1, 16, 16), 0),
-        (build("senet18", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
-        (build("mobilenet-v2", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 0),
+        (named("resnet-tiny", channels=3), (3, 16, 16), 0),
+        (named("convnet", channels=1), (1, 16, 16), 0),
+        (named("senet18", channels=3), (3, 16, 16), 0),
+        (named("mobilenet-v2", channels=3), (3, 16, 16), 0),
         # Half of its BatchNorms come before their convolutions.
-        (build("densenet121", channels=3, classes=4, size=(16, 16), seed=0), (3, 16, 16), 62),
-        (Depthwise(), (4, 25, 30), 2),
+        (named("densenet121", channels=3), (3, 16, 16), 62),
+        (Depthwise, (4, 25, 30), 2),
     ],
 )
-def test_folded_batch_norms_leave_the_function_as_it_was(network, shape, left):
-    network, images = settled(network, shape)
+def test_folded_batch_norms_leave_the_function_as_it_was(make, shape, left):
+    network, images = settled(make(), shape)
     expected = outputs(copy.deepcopy(network), images)
     fold_batch_norms(network, images[:1])
     check_same(outputs(network, images), expected)

@@ -90,6 +90,7 @@ def test_the_results_are_what_the_draws_certify(undisturbed):
     assert undisturbed["protected"]["mean"] < undisturbed["clean"]["mean"]
 
 
+@pytest.mark.slow
 def test_a_network_that_bears_noise_keeps_more_of_its_accuracy(alone, store, undisturbed, tmp_path):
     plain = dataclasses.replace(CONFIG, victim=dataclasses.replace(VICTIM, weight_noise=0.0), deviation=0.1)
     borne = dataclasses.replace(plain, victim=dataclasses.replace(VICTIM, weight_noise=0.1, epochs=20))

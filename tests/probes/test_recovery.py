@@ -69,6 +69,7 @@ def test_two_ranks_recover_what_one_does(pool, store, undisturbed, tmp_path):
     assert pool.run(run_on_ranks, store.path, tmp_path / "two") == [undisturbed] * 2
 
 
+@pytest.mark.slow
 def test_a_stopped_attack_goes_on_where_it_was(alone, store, undisturbed, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(alone, store, tmp_path / "out", stop=lambda label, done: label == "recovery" and done == 2)

@@ -14,6 +14,7 @@ import pytest
 from dicoms import BIRTH, NAME, PLACE, item, noise, write_dicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from slowly import slow_but
 
 from hpcule.config.errors import UsageError
 from hpcule.data.sources.dicom import DicomSource, is_dicom
@@ -250,7 +251,7 @@ def errors_of(path: Path) -> set[str]:
     return {line.partition("<2.25")[0].partition("<1.")[0] for line in lines if line.startswith("Error")}
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", slow_but(["basic-deidentify"], POLICIES))
 @pytest.mark.parametrize("most", [SMALL, pytest.param(1 << 30, marks=pytest.mark.slow)])
 def test_all_sample_files_come_back_valid(tmp_path, make_store, policy, most):
     data = samples(tmp_path / "data", most)

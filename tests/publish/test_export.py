@@ -305,6 +305,7 @@ def test_a_full_disk(make_source, make_store, small_disk, format, left):
         assert tree(small_disk) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["npz", "hdf5"])
 def test_memory_does_not_grow_with_the_number(make_source, make_store, tmp_path, monkeypatch, format):
     monkeypatch.setattr(fingerprint_module, "_BLOCK_BYTES", 1 << 16)

@@ -103,6 +103,7 @@ def test_other_splits_are_copied_bit_for_bit(mixed, make_store, tmp_path):
         np.testing.assert_array_equal(levels(tmp_path / "copy" / "test" / name), levels(tmp_path / "clean" / name))
 
 
+@pytest.mark.slow
 def test_real_recordings_as_24_bit_stereo_flac(real_data, tmp_path):
     for path in sorted(real_data("fsdd/recordings").glob("*_jackson_[0-5].wav")):
         signal, rate = soundfile.read(path, dtype="int32")

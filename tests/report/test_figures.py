@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
+from slowly import slow_but
 
 from hpcule.measure.accuracy import summarise
 from hpcule.report.canvas import FIGURE_FORMATS, write_figures
@@ -62,7 +63,7 @@ def lines_of(plot):
     return found
 
 
-@pytest.mark.parametrize("file_format", FIGURE_FORMATS)
+@pytest.mark.parametrize("file_format", slow_but(["svg"], FIGURE_FORMATS))
 def test_files_are_whole_private_and_the_same_every_time(results, tmp_path, file_format):
     figures = [*evaluation_figures(results), *comparison_figures(COMPARISON)]
     figures += study_figures(ROWS, ["craft.method.batch"], [NOISE])

@@ -61,6 +61,7 @@ def test_batch_sizes_weigh_as_many_seeds_as_they_have():
     assert found != pytest.approx(fit_critical_batch(data, resamples=20).critical_batch, rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(seeds):
     found = [fit_critical_batch(replicates(100 + run, seeds=seeds), resamples=80) for run in range(60)]

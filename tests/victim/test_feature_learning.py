@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from toys import ToySource
 
 from hpcule.config.errors import HpculeError, UsageError
@@ -47,7 +48,7 @@ def step_on(world, name):
     return (weights_of(learning) - before).numpy(), queue.numpy()
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", slow_but(["simclr", "byol"], PRESETS))
 def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
     told = []
     config = config_of(f"{name}-10")

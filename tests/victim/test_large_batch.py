@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from torch import nn
 from torch.nn import functional
 from toys import ToySource
@@ -148,6 +149,7 @@ def watched_on(world, settings):
     return result.curve, result.steps_to_target
 
 
+@pytest.mark.slow
 def test_looking_more_often_changes_nothing_else(pool, alone):
     plain = {"epochs": 6, "target": 0.8}
     often = {**plain, "evaluate_every": 3}
@@ -160,7 +162,7 @@ def test_looking_more_often_changes_nothing_else(pool, alone):
     assert first == second
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lars", "lamb"])
+@pytest.mark.parametrize("optimizer", slow_but(["lars"], ["adam", "lars", "lamb"]))
 def test_every_optimizer_learns(alone, optimizer):
     rate = {"adam": 0.003, "lars": 5.0, "lamb": 0.01}[optimizer]
     settings = {"optimizer": optimizer, "learning_rate": rate, "epochs": 12}

@@ -58,6 +58,7 @@ def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
     assert again.curve == result.curve  # nothing of it is random
 
 
+@pytest.mark.slow
 def test_all_of_a_trained_network_learns_on(alone, checkpoint):
     config = VictimConfig(
         **SMALL, checkpoint=str(checkpoint), learning_rate=0.01, countermeasures=Countermeasures.parse("fine-tune")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slowly import slow_but
 
 from hpcule.config.errors import DataError, PeerLostError, StoppedError, UsageError, WorkerError
 from hpcule.world.launcher import Place
@@ -134,6 +135,7 @@ def gone(pid):
     return state in "ZX"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_within_seconds(long_run):
     run, workers, store = long_run
     os.kill(workers[1], signal.SIGKILL)
@@ -167,7 +169,7 @@ def test_workers_die_with_a_killed_launcher(long_run):
     wait_for(lambda: all(map(gone, workers.values())), 20)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("delay", slow_but([0.3], [0.0, 0.3, 1.0]))
 def test_workers_that_still_start_die_with_a_killed_launcher(tmp_path, delay):
     command = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
@@ -207,6 +209,7 @@ def test_workers_listen_on_the_loopback_interface_alone(long_run):
     assert set(found) == {"0100007F"}  # 127.0.0.1
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_everything_at_once(long_run):
     run, workers, _ = long_run
     for worker in workers.values():

@@ -42,6 +42,7 @@ def sum_a_column(world):
     return matrix.tolist()
 
 
+@pytest.mark.slow
 def test_thousands_of_sums_at_uneven_speed(trio):
     """No rank overwrites what another has still to read, however the scheduler mixes them."""
     first, second, third = trio.run(sum_unevenly, 3000)
@@ -88,6 +89,7 @@ def die_before_a_sum(world):
     world.add(torch.ones(1))
 
 
+@pytest.mark.slow
 def test_a_rank_that_never_comes_is_given_up(pool):
     first, second = pool.run(wait_in_vain)
     assert "did not come within 0.1 seconds" in first

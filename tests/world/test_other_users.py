@@ -140,6 +140,7 @@ def knock(numbers, marker):
     return taken
 
 
+@pytest.mark.slow
 def test_nothing_of_a_run_is_open_to_another_user(run, place):
     process, shared = run
     temporary = list((place / "tmp").iterdir())
@@ -148,6 +149,7 @@ def test_nothing_of_a_run_is_open_to_another_user(run, place):
     assert as_nobody(opened, [str(path) for path in [*files, *shared]], processes(process.pid)) == []
 
 
+@pytest.mark.slow
 def test_what_another_user_sends_changes_nothing(run, place):
     process, _ = run
     pids = processes(process.pid)

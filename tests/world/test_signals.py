@@ -163,6 +163,7 @@ def test_a_second_interrupt_is_final(started):
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_end_is_given_up(started):
     work = """
     flag = StopFlag()
@@ -176,6 +177,7 @@ def test_a_step_that_does_not_end_is_given_up(started):
     assert "StoppedError: stopped by SIGTERM within a step" in errors
 
 
+@pytest.mark.slow
 def test_what_is_unhurried_may_finish(started):
     work = """
     flag = StopFlag()
@@ -199,6 +201,7 @@ def test_what_nohup_ignores_stays_ignored(started):
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_forked_helper_dies_of_a_signal_and_its_parent_does_not(started):
     work = """
     helper = os.fork()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code: str) -> str:
     """Run code in a fresh interpreter: operators, once declared, stay for the life of a process."""
@@ -11,6 +13,7 @@ def run(code: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_torchvision_imports_and_builds_a_model_after_two_calls() -> None:
     output = run(
         "from hpcule.world.torchvision_compat import declare_missing_operators as declare\n"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from slow_posterior import estimate_and_gradients, slow_errors
+from slowly import slow_but
 from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import HpculeError, UsageError
@@ -203,7 +204,7 @@ def craft_on(world, n, shards):
     return craft(make_method(ToySource(n, classes=CLASSES), world, shards=shards))
 
 
-@pytest.mark.parametrize(("n", "shards"), [(61, 3), (90, 4)])
+@pytest.mark.parametrize(("n", "shards"), slow_but([(61, 3)], [(61, 3), (90, 4)]))
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
     expected = craft_on(alone, n, shards).delta
     np.testing.assert_array_equal(joined(pool.run(craft_on, n, shards)).delta, expected)

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import UsageError
@@ -173,7 +174,7 @@ def test_deltas_start_uniform_in_the_budget_and_by_id():
     assert start.mean().abs() < 0.5
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", slow_but(["byol"], LEARNERS))
 def test_steps_lower_the_learners_loss(learner):
     source = ToySource(60, classes=CLASSES)
     method, frozen = trained(learner, "sample", source, "method.noise_steps=15", "method.step_size=0.8")
@@ -224,6 +225,7 @@ def test_class_separation_is_added_to_the_mean_loss():
     torch.testing.assert_close(found, leaf.grad, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_wise_needs_no_labels():
     needs = find("cp").needs_labels
     assert not needs(settings_of())
@@ -314,7 +316,7 @@ def test_a_frozen_learner_equals_evaluation(learner):
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", slow_but(["simclr"], LEARNERS))
 def test_bf16_runs(learner):
     outcome = craft(make_method(learner, "sample", ToySource(40, classes=CLASSES), autocast=True))
     assert 1 < np.abs(outcome.delta).max() <= 8

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import UsageError
@@ -133,14 +134,14 @@ def craft_on(world, n, shards):
     return craft(make_method(ToySource(n, classes=CLASSES), world, shards=shards))
 
 
-@pytest.mark.parametrize(("n", "shards"), [(61, 3), (90, 4)])
+@pytest.mark.parametrize(("n", "shards"), slow_but([(61, 3)], [(61, 3), (90, 4)]))
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
     expected = craft_on(alone, n, shards).delta
     np.testing.assert_array_equal(joined(pool.run(craft_on, n, shards)).delta, expected)
     assert 1 <= np.abs(expected).max() <= 8
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("steps", slow_but([3], [1, 3, 5]))
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, steps):
     source = ToySource(40, classes=CLASSES)
     expected = craft(make_method(source)).delta

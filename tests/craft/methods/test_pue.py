@@ -72,6 +72,7 @@ def test_a_step_a_level_follows_the_mean_gradient_around_the_weights():
     assert ((found - delta).abs() < 1e-6).float().mean() > 0.98
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss_around_the_weights_more_than_ems_does():
     """Where EM looks at the weights alone; both have made the same step at level 0 before."""
     settings = ["method.weight_noise=0.04", "method.weight_noise_step=0.04", "method.noise_draws=8"]

@@ -343,6 +343,7 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, settings):
     check_same(pool.run(craft_on, settings), craft_on(alone, settings))
 
 
+@pytest.mark.slow
 def test_ranks_that_share_a_cluster_craft_the_same_bits(trio, alone):
     # Two clusters on three ranks: ranks 0 and 2 sum their gradients, rank 1 works alone.
     settings = {"clusters": 2, "steps": 2, "augment": True}

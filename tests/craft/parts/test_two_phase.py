@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from torch.nn import functional
 from toys import ToySource, craft, joined, make_problem, restore, save
 
@@ -251,7 +252,7 @@ def test_two_ranks_and_one_craft_the_same_bits(pool, alone, unit, n, shards):
         np.testing.assert_array_equal(together.group, expected.group)
 
 
-@pytest.mark.parametrize("unit", ["sample", "class"])
+@pytest.mark.parametrize("unit", slow_but(["sample"], ["sample", "class"]))
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, unit):
     source = ToySource(41, classes=CLASSES)
     settings = {"unit": unit, "noise_steps": 2, "subset": 1.0, "shards": 3}
