@@ -104,6 +104,15 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_refresh_code(parser: argparse.ArgumentParser) -> None:
+    """Add the option --refresh-code."""
+    parser.add_argument(
+        "--refresh-code",
+        action="store_true",
+        help="let jobs run a new copy of hpcule, instead of that of an earlier submission of the same version",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Add the option --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

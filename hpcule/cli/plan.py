@@ -122,12 +122,13 @@ def _machines(options: argparse.Namespace) -> list[Machine]:
         machines.append(Machine(name=f"{nodes} node(s)", nodes=nodes, workers_per_node=local, **given))
     for name in options.site:
         site = load_site(name)
+        wanted = site.resources("craft")
         machines.append(
             Machine(
                 name=one_line(Path(name).stem),
-                nodes=site.nodes,
-                workers_per_node=site.tasks_per_node,
-                limit_minutes=site.minutes,
+                nodes=wanted.nodes,
+                workers_per_node=wanted.tasks_per_node,
+                limit_minutes=wanted.minutes,
                 **given,
             )
         )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcule.cli.options import Verbs, add_figures, add_json, check_figures, positive
+from hpcule.cli.options import Verbs, add_figures, add_json, add_refresh_code, check_figures, positive
 
 if TYPE_CHECKING:
+    from hpcule.jobs.submit import CommandBatch, Submission
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
@@ -30,6 +33,7 @@ def add_to(verbs: Verbs) -> None:
     _add_file(submit_part)
     submit_part.add_argument("--site", default="local", metavar="SITE", help="a name, or a YAML file (default: local)")
     submit_part.add_argument("--dry-run", action="store_true", help="print the scripts, submit nothing")
+    add_refresh_code(submit_part)
     submit_part.set_defaults(run=submit_items)
     for name, function, what in (
         ("status", status, "show how far each cell is"),
@@ -43,10 +47,10 @@ def add_to(verbs: Verbs) -> None:
         if name == "report":
             add_figures(part)
         part.set_defaults(run=function)
-    item = parts.add_parser("item", help="do one craft or victim: what a job of `submit` runs")
+    item = parts.add_parser("item", help="do one craft, or victims: what a job of `submit` runs")
     item.add_argument("folder", type=Path, metavar="DIR")
-    item.add_argument("key", metavar="KEY")
-    item.set_defaults(run=do_item)
+    item.add_argument("keys", metavar="KEY", nargs="+")
+    item.set_defaults(run=do_items)
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -80,47 +84,119 @@ def run(options: argparse.Namespace) -> None:
 
 
 def submit_items(options: argparse.Namespace) -> None:
-    """Submit all items that are not done."""
+    """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
+    from hpcule.jobs.scheduler import Limits, check_site, is_here, limits
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.submit import CommandBatch, submit_batches
+    from hpcule.jobs.study_batches import StudyBatches
+    from hpcule.jobs.submit import Submission, scripts
 
     site = load_site(options.site)
+    if not options.dry_run:
+        check_site(site)
     folder, _, grid, notice = _begin(options, begin=not options.dry_run)
     say(notice)
-    path = str(folder.path.resolve())
-    crafts = [key for key in grid.crafts if folder.result(key) is None]
-    victims = [key for key in grid.victims if folder.result(key) is None]
-    batches = [
-        CommandBatch("craft", [["study", "item", path, key] for key in crafts], joint=True),
-        CommandBatch("victim", [["study", "item", path, key] for key in victims], joint=False),
-        CommandBatch("report", [["study", "report", path]], joint=False),
-    ]
-    lines = submit_batches(batches, site, folder.path, dry_run=options.dry_run)
-    print("\n".join(lines))
+    queued = _queued(folder) if is_here() else {}
+    missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]
+    submission = Submission(site, folder.path, options.refresh_code)
+    plan = StudyBatches(
+        grid,
+        missing,
+        queued,
+        path=str(folder.path.resolve()),
+        per_job=site.dealt_victims,
+        limits=limits() if is_here() else Limits(),
+    )
+    if queued:
+        say(f"{len(queued)} item(s) are in the queue already and are left out")
+    if plan.left_out:
+        say(f"{plan.left_out} item(s) are beyond Slurm's limit of jobs: submit again when others have ended")
+    if options.dry_run:
+        print("\n".join(scripts(plan.batches, submission)))
+        return
+    _submit(folder, plan.batches, submission)
 
 
-def do_item(options: argparse.Namespace) -> None:
-    """Do one craft or victim on all ranks that a launcher started."""
+def _submit(folder: StudyFolder, batches: Sequence[CommandBatch], submission: Submission) -> None:
+    """Submit the batches of a study, and write down which job does which item."""
+    from hpcule.cli.opened import show
+    from hpcule.jobs.submit import submit_batches
+    from hpcule.study.submitted import SubmittedJobs
+
+    jobs, code = SubmittedJobs(folder.path), submission.code
+
+    def note(batch: CommandBatch, job: str) -> None:
+        jobs.note(
+            {
+                "job": job,
+                "batch": batch.name,
+                "stage": batch.stage,
+                "tasks": batch.tasks,
+                "items": [list(keys) for keys in batch.items],
+                "code": str(code),
+                "logs": str(submission.logs),
+                "time": time.time(),
+                "cancelled": False,
+            }
+        )
+
+    if not batches:
+        print("nothing to submit: every item is done or in the queue")
+    for line in submit_batches(batches, submission, note):
+        show(line)
+
+
+def _queued(folder: StudyFolder) -> dict[str, str]:
+    """Names of the jobs of a study that wait or run, by item."""
+    from hpcule.jobs.scheduler import queue
+    from hpcule.study.submitted import SubmittedJobs, alive
+
+    jobs = SubmittedJobs(folder.path).by_item()
+    return alive(jobs, queue()) if jobs else {}
+
+
+def do_items(options: argparse.Namespace) -> None:
+    """Do one craft on all ranks that a launcher started, or victims: one on all ranks, several dealt out to them."""
+    from hpcule.cli.opened import say
     from hpcule.cli.progress import Progress
     from hpcule.cli.workers import on_all_ranks
-    from hpcule.study.grid import Craft, find_item
-    from hpcule.study.items import do_craft, do_victim, require_unchanged
+    from hpcule.config.errors import UsageError
+    from hpcule.study.grid import Craft, StudyVictim, find_item
+    from hpcule.study.items import do_craft, do_victim, do_victims, require_unchanged
 
     folder, config, grid = _open(options.folder)
-    item = find_item(grid, options.key)
+    items = [find_item(grid, key) for key in options.keys]
+    crafts = [item for item in items if isinstance(item, Craft)]
+    victims = [item for item in items if isinstance(item, StudyVictim)]
+    if crafts and len(items) > 1:
+        raise UsageError("a craft takes all ranks: give one KEY of a craft, or several of victims")
+    waiting = {victim.key for victim in victims if victim.crafts and not any(map(folder.craft_result, victim.crafts))}
+    skipped = [f"{victim.title}: skipped, its craft is not finished" for victim in victims if victim.key in waiting]
+    missing = [victim for victim in victims if victim.key not in waiting and folder.result(victim.key) is None]
 
     def work(world: World) -> None:
         with Progress(shown=world.leads) as progress:
-            if isinstance(item, Craft):
-                do_craft(folder, config, item, world, progress.update)
+            for craft in crafts:
+                do_craft(folder, config, craft, world, progress.update)
+            if len(victims) == 1:
+                for victim in missing:
+                    do_victim(folder, config, victim, world, progress.update)
             else:
-                do_victim(folder, config, item, world, progress.update)
+                do_victims(folder, config, missing, world, progress.update)
 
-    if folder.result(item.key) is None:
+    if missing or any(folder.result(craft.key) is None for craft in crafts):
         require_unchanged(folder, config)
-        deterministic = isinstance(item, Craft) and item.config.deterministic
-        on_all_ranks(work, given=options.given, workers=None, config=config.world, deterministic=deterministic)
+        deterministic = any(craft.config.deterministic for craft in crafts)
+        on_all_ranks(
+            work,
+            given=options.given,
+            workers=None,
+            config=config.world,
+            deterministic=deterministic,
+            notices=lambda: skipped,
+        )
+    else:
+        say(*skipped)
 
 
 def status(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ def ranks(options: argparse.Namespace) -> int:
     from hpcule.jobs.site import load_site
 
     site = load_site(options.submit)
-    count = site.nodes * site.tasks_per_node
+    count = site.resources("craft").ranks
     if options.workers not in (None, count):
         raise UsageError(f"--workers {options.workers}, but {options.submit} starts {count} ranks: leave --workers out")
     return count
@@ -71,17 +71,22 @@ def run_or_submit(
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     """Submit the command that was given, with `more` arguments, and say what became of it."""
     from hpcule.cli.opened import show
+    from hpcule.jobs.scheduler import check_site
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.submit import CommandBatch, submit_batches
+    from hpcule.jobs.submit import CommandBatch, Submission, scripts, submit_batches
 
-    folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     given = [argument for argument in options.given if argument != "--dry-run"]
     arguments = _without(given, "--submit") + [argument for argument in more if argument not in given]
     site = load_site(options.submit)
-    lines = submit_batches([CommandBatch(name, [arguments], joint=True)], site, folder, dry_run=options.dry_run)
-    print("\n".join(lines))
-    if not options.dry_run:
-        show(f"Logs: {folder / 'logs'}")
+    batches = [CommandBatch(name, "craft", [arguments])]
+    submission = Submission(site, JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
+    if options.dry_run:
+        print("\n".join(scripts(batches, submission)))
+        return
+    check_site(site)
+    for line in submit_batches(batches, submission, lambda batch, job: None):
+        show(line)
+    show(f"Logs: {submission.logs}")
 
 
 def _without(given: list[str], option: str) -> list[str]:

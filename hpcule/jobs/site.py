@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Literal
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, setting
@@ -14,35 +13,173 @@ from hpcule.config.tree import Tree, build_config, load_yaml, unknown
 
 SITES = files(__package__) / "sites"
 """Folder of the site files that come with the package."""
+Stage = Literal["craft", "victim", "report"]
+"""The kind of work of a job; a single command that is submitted counts as a craft."""
+DEFAULT_MINUTES = 60
+OWNED_OPTIONS = {
+    **{name: f"write the site's own setting `{name}:`" for name in ("partition", "account", "qos")},
+    **{name: f"write the site's own setting `{name}:`" for name in ("reservation", "constraint", "nodes")},
+    "ntasks-per-node": "write `tasks_per_node:`",
+    "ntasks": "write `nodes:` and `tasks_per_node:`",
+    "cpus-per-task": "write `cpus_per_task:`",
+    "gpus-per-node": "write `gpus_per_node:`",
+    "gpus-per-task": "write `gpus_per_node:`; every task sees all GPUs of its node",
+    "time": "write `minutes:`",
+    "mem": "write `memory_gigabytes:`",
+    "signal": "write `signal_seconds:`",
+    "output": "write `log_folder:`",
+    "error": "write `log_folder:`",
+    **dict.fromkeys(
+        ("array", "chdir", "dependency", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode", "requeue"),
+        "hpcule sets it, and relies on it; leave it out",
+    ),
+}
+"""Options of sbatch that are not for `sbatch:`, with the remedy."""
+
+
+def check_options(options: Tree) -> None:
+    """Raise ValueError where an option of sbatch is one that hpcule sets itself."""
+    for name in options:
+        if remedy := OWNED_OPTIONS.get(name.replace("_", "-")):
+            raise ValueError(f"sbatch.{name}: {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Resources of the jobs of one stage; what is not given is as in the site's common settings."""
+
+    partition: str | None = None
+    """Partition of the jobs."""
+    nodes: int | None = setting(None, at_least=1)
+    """Number of nodes of a job."""
+    tasks_per_node: int | None = setting(None, at_least=1)
+    """Number of ranks on each node."""
+    cpus_per_task: int | None = setting(None, at_least=1)
+    """Number of cores of a rank."""
+    gpus_per_node: int | None = setting(None, at_least=0)
+    """Number of GPUs of a node."""
+    memory_gigabytes: int | None = setting(None, at_least=1)
+    """Memory of a node."""
+    minutes: int | None = setting(None, at_least=1)
+    """Time limit of a job."""
+    sbatch: Tree = field(default_factory=dict)
+    """Further options of sbatch, on top of the common ones."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and options."""
+        check_ranges(self)
+        check_options(self.sbatch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerConfig:
+    """The container that ranks run in; its Python has the packages that hpcule needs, submitit among them."""
+
+    image: str
+    """A file for Apptainer, or whatever `srun --container-image` of Pyxis takes."""
+    runtime: Literal["apptainer", "pyxis"] = "apptainer"
+    """`apptainer exec` inside of each task, or the options of Pyxis for srun."""
+    binds: tuple[str, ...] = ()
+    """Folders that the container sees besides the working folder, the code and the logs: where the data are."""
+    python: str = "python3"
+    """Python of the container."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job asks for; `minutes` may come from a plan."""
+
+    partition: str | None
+    nodes: int
+    tasks_per_node: int
+    cpus_per_task: int
+    gpus_per_node: int
+    memory_gigabytes: int | None
+    minutes: int | None
+    sbatch: Tree
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks of the job."""
+        return self.nodes * self.tasks_per_node
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteConfig:
-    """One site. A joint job (a craft) takes `nodes` x `tasks_per_node` ranks, any other takes one."""
+    """One site. A craft takes `nodes` x `tasks_per_node` ranks; a victim or a report takes one, unless their own
+    sections say otherwise."""
 
     partition: str | None = None
+    """Partition of the jobs; without it, the default of Slurm."""
     account: str | None = None
+    """Account that the jobs are charged to."""
+    qos: str | None = None
+    """Quality of service of the jobs."""
+    reservation: str | None = None
+    """Reservation that the jobs use."""
+    constraint: str | None = None
+    """Features that nodes must have, for example `a100`."""
     nodes: int = setting(1, at_least=1)
+    """Number of nodes of a craft."""
     tasks_per_node: int = setting(1, at_least=1)
+    """Number of ranks on each node; with GPUs, at most as many."""
     cpus_per_task: int = setting(1, at_least=1)
+    """Number of cores of a rank."""
     gpus_per_node: int = setting(0, at_least=0)
-    memory_gigabytes: int | None = None
-    minutes: int = setting(60, at_least=1)
-    """Time limit of a job; what is not finished then is saved, requeued and goes on."""
+    """Number of GPUs of a node; a job of a single rank asks for one of them."""
+    memory_gigabytes: int | None = setting(None, at_least=1)
+    """Memory of a node; without it, the default of Slurm."""
+    minutes: int | None = setting(None, at_least=1)
+    """Time limit of a job (default: 60). A craft that is not finished then is saved, requeued and goes on."""
+    craft: StageConfig = field(default_factory=StageConfig)
+    """Resources of crafts and of single commands, where they differ from the common ones."""
+    victim: StageConfig = field(default_factory=StageConfig)
+    """Resources of victims."""
+    report: StageConfig = field(default_factory=StageConfig)
+    """Resources of the report at the end."""
+    victims_per_job: int | None = setting(None, at_least=1)
+    """Number of victims of a job, dealt out to its ranks (default: one for each rank)."""
     at_once: int = setting(16, at_least=1)
-    """Jobs of an array that may run at the same time."""
-    signal_seconds: int = 90
+    """Number of jobs of an array that may run at the same time."""
+    signal_seconds: int = setting(90, at_least=1)
     """Seconds before the time limit at which a job is asked to save."""
     network_interface: str | None = None
-    """Where nodes have several: the one that they reach each other by, for gloo and NCCL."""
+    """Where nodes have several: the one by which they reach each other, for gloo and NCCL."""
+    gloo_interface: str | None = None
+    """Interface for gloo alone, if it differs."""
+    nccl_interface: str | None = None
+    """Interface for NCCL alone, if it differs."""
+    login_shell: bool = False
+    """Whether the script reads the profile of a login shell (`bash -l`), which defines `module` at many sites."""
     setup: tuple[str, ...] = ()
     """Shell lines before the start, for example `module load python`."""
+    srun_args: tuple[str, ...] = ()
+    """Further options of srun, for example `--mpi=none`."""
     sbatch: Tree = field(default_factory=dict)
-    """Further options of sbatch, for example `constraint: gpu`."""
+    """Further options of sbatch, for example `exclusive: true`."""
+    container: ContainerConfig | None = None
+    """Container that ranks run in."""
+    log_folder: str | None = None
+    """Folder of logs and scripts (default: `logs` in the folder of the study or job)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges and options."""
         check_ranges(self)
+        check_options(self.sbatch)
+
+    def resources(self, stage: Stage) -> Resources:
+        """What a job of a stage asks for."""
+        common = {name: getattr(self, name) for name in (declared.name for declared in fields(Resources))}
+        if stage != "craft":
+            common |= {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
+        own: StageConfig = getattr(self, stage)
+        given = {name: value for name in common if (value := getattr(own, name)) is not None}
+        return Resources(**{**common, **given, "sbatch": {**self.sbatch, **own.sbatch}})
+
+    @property
+    def dealt_victims(self) -> int:
+        """Number of victims of a job."""
+        return self.victims_per_job or self.resources("victim").ranks
 
 
 def load_site(name: str) -> SiteConfig:
@@ -69,19 +206,3 @@ def site_names() -> list[str]:
 
 def _read(path: Path) -> SiteConfig:
     return build_config(SiteConfig, load_yaml(path), f"{path.name}: ")
-
-
-def check_partition(site: SiteConfig) -> None:
-    """Ask Slurm, before anything is submitted, whether it is there and has the partition.
-
-    Raises:
-        UsageError: it does not answer, or does not know the partition.
-    """
-    if shutil.which("sbatch") is None:
-        raise UsageError("there is no sbatch on this machine: submit from a login node of the cluster")
-    asked = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=60)
-    if asked.returncode:
-        raise UsageError(f"Slurm does not answer: {(asked.stderr.strip() or 'sinfo failed').splitlines()[0]}")
-    partitions = sorted(set(asked.stdout.split()))
-    if site.partition is not None and site.partition not in partitions:
-        raise UsageError(unknown("partition", site.partition, partitions))

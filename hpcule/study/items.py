@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
@@ -67,7 +67,18 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: Wo
         report(f"craft {number + 1}/{len(crafts)}", 0, 1)
         do_craft(folder, config, craft, world, report)
     missing = [victim for victim in grid.victims.values() if folder.result(victim.key) is None]
-    mine = missing[world.rank :: world.size]
+    do_victims(folder, config, missing, world, report)
+
+
+def do_victims(
+    folder: StudyFolder, config: StudyConfig, victims: Sequence[StudyVictim], world: World, report: Report
+) -> None:
+    """Train victims, dealt out to the ranks.
+
+    Raises:
+        WorkerError: victims failed; the others were done all the same.
+    """
+    mine = victims[world.rank :: world.size]
     failures = []
     for number, victim in enumerate(mine):
 
@@ -80,7 +91,7 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: Wo
             failures.append(f"{victim.title}: {error}")
     failed = [line for part in world.gather(failures) for line in part]
     if failed:
-        raise WorkerError(f"{len(failed)} of {len(missing)} victims failed, the first: {failed[0]}")
+        raise WorkerError(f"{len(failed)} of {len(victims)} victims failed, the first: {failed[0]}")
 
 
 def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: World, report: Report) -> None:

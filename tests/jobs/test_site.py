@@ -8,7 +8,8 @@ import pytest
 
 import hpcule
 from hpcule.config.errors import UsageError
-from hpcule.jobs.site import check_partition, load_site, site_names
+from hpcule.jobs.scheduler import check_site
+from hpcule.jobs.site import load_site, site_names
 
 PACKAGE = Path(hpcule.__file__).parent
 SITES = sorted((PACKAGE / "jobs" / "sites").iterdir())
@@ -49,6 +50,11 @@ def test_a_site_is_found_where_only_the_package_is(tmp_path):
         ("nodes: 0", r"site.yaml: nodes=0: valid are whole numbers from 1"),
         ("nodes: many", r"site.yaml: nodes=many: expected a whole number"),
         ("setup: module load python", r"site.yaml: setup=module load python: expected a list"),
+        ("victim: {nodes: 0}", r"site.yaml: victim.nodes=0: valid are whole numbers from 1"),
+        ("sbatch: {requeue: false}", r"site.yaml: sbatch.requeue: hpcule sets it, and relies on it; leave it out"),
+        ("sbatch: {no_requeue: true}", r"site.yaml: sbatch.no_requeue: hpcule sets it"),
+        ("craft: {sbatch: {array: 0-3}}", r"site.yaml: craft.sbatch.array: hpcule sets it"),
+        ("sbatch: {signal: TERM}", r"site.yaml: sbatch.signal: write `signal_seconds:`"),
     ],
 )
 def test_a_typo_in_a_site_file_is_refused(tmp_path, text, message):
@@ -65,4 +71,4 @@ def test_an_unknown_site_is_refused_with_the_nearest():
 def test_without_slurm_nothing_is_submitted(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="there is no sbatch on this machine"):
-        check_partition(load_site("local"))
+        check_site(load_site("local"))
