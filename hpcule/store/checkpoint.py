@@ -16,6 +16,7 @@ import torch
 from hpcule.config.errors import StoreError
 from hpcule.store.files import private_directory, sha256_file, to_json, writing
 from hpcule.store.vault import Vault
+from hpcule.world.progress import note_saved
 
 PartState = dict[str, Any]
 """What a part of a checkpoint keeps, by name: tensors, numbers, texts, and lists and dicts of them."""
@@ -119,6 +120,7 @@ def commit(vault: Vault, step: int, run_key: str, parts: Mapping[str, Checkpoint
     }
     document: CommitDocument = {"run_key": run_key, "parts": facts}
     vault.write(f"{_name(step)}/{COMMIT}", to_json(document))
+    note_saved()
     kept = [checkpoint.step for checkpoint in _committed(vault, run_key) if checkpoint.step <= step][:_KEPT]
     for other, path in _folders(vault.path):
         if other < step and other not in kept:

@@ -22,6 +22,7 @@ from hpcule.store.image import Image
 from hpcule.store.index import INDEX, build_index
 from hpcule.store.manifest import SHARED, Manifest, read_manifest, write_manifest
 from hpcule.store.vault import MANIFEST, Vault
+from hpcule.world.progress import note_saved
 
 RUN = "run"
 SHARDS = "shards"
@@ -128,6 +129,7 @@ def put(vault: Vault, manifest: Manifest, prepared: Prepared) -> None:
         write_atomically(vault.path / prepared.file, data)
     note = _SideCar(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
     vault.write(prepared.note, to_json(vars(note)))
+    note_saved()
 
 
 def finished_shards(vault: Vault, manifest: Manifest) -> set[int]:

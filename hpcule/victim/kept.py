@@ -11,6 +11,7 @@ from hpcule.config.errors import HpculeError, StoreError
 from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.world.group import World
+from hpcule.world.progress import note_saved
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -63,6 +64,7 @@ class Kept(Generic[Result]):
         """
         private_directory(self.folder)
         write_atomically(self.path(name), to_json(self.write(result)))
+        note_saved()
 
     def path(self, name: str) -> Path:
         """The file of the result of this name."""

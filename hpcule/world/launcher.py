@@ -20,8 +20,15 @@ JSRUN = {"rank": "JSM_NAMESPACE_RANK", "size": "JSM_NAMESPACE_SIZE", "local_rank
 SRUN = {"rank": "SLURM_PROCID", "size": "SLURM_NTASKS", "local_rank": "SLURM_LOCALID"}
 MEETING = "HPCULE_MEETING"
 """Variable that names the folder where ranks meet that `--workers` has started; their numbers are as torchrun's."""
-MPI_MARKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_LOCAL_RANKID", "MPI_LOCALNRANKS")
-"""Open MPI, MPICH and Intel MPI, Cray PALS, Intel MPI: any of them says that an MPI launcher started us."""
+MPI_MARKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_LOCAL_RANKID", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE")
+"""Open MPI, MPICH and Intel MPI, Cray PALS, Intel MPI, MVAPICH: any of them says that an MPI launcher started us."""
+MPI_SIZES = (
+    *("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"),
+    *("JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE"),
+)
+"""Variables in which launchers say how many tasks they have started."""
+FLUX = "FLUX_JOB_SIZE"
+"""Variable of Flux, which sets those of MPI, too, unless an option says otherwise."""
 SLURM_PMI = {"PMI_RANK": "SLURM_PROCID", "PMI_SIZE": "SLURM_NTASKS"}
 """What `srun --mpi=pmi2` sets for its tasks, and what it then equals."""
 
@@ -84,6 +91,11 @@ def detect(environ: Mapping[str, str] = os.environ) -> Place:
         return _srun(environ)
     if mpi:
         return _mpi(environ)
+    if environ.get(FLUX, "1") != "1":
+        raise UsageError(
+            f"Flux started {environ[FLUX]} tasks without MPI's variables, so they cannot find each other: start them "
+            "with Flux's PMI and mpi4py, or torchrun on each node"
+        )
     return Place("single")
 
 
@@ -166,7 +178,7 @@ def _mpi(environ: Mapping[str, str]) -> Place:
 
 def _check_mpi_size(size: int, environ: Mapping[str, str]) -> None:
     """Refuse MPI singletons: under the wrong process manager, MPI makes each task rank 0 of 1."""
-    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "JSM_NAMESPACE_SIZE"):
+    for variable in MPI_SIZES:
         expected = environ.get(variable, "")
         if expected.isdigit() and int(expected) != size:
             raise UsageError(

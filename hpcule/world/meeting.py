@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import stat
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hpcule.world.launcher import Place
 
 SECRET, MEETING_FILE = "secret", "meeting"
 PROOF_BYTES = 32
+OTHER_INTERFACE = "name the one by which nodes reach each other (in a site file: network_interface)"
 MEETING_SECONDS = 300
 """How long ranks wait for each other at the start: a wrong address must not cost the time-out of a long step."""
 
@@ -33,12 +35,14 @@ def meet(place: Place, backend: str, timeout: timedelta) -> None:
     """Join the other ranks in torch's default process group.
 
     Raises:
-        UsageError: the folder of the ranks is open to others.
+        UsageError: the folder of the ranks is open to others, or the network interface that they are to use is not
+            there.
         PeerLostError: another program listens at rank 0's port.
         RuntimeError: a rank did not come, or somebody else came in its place.
     """
     if place.on_one_machine:
         stay_on_loopback(at_any_rate=bool(place.folder))
+    require_interfaces(place.host, os.environ, [name for _, name in socket.if_nameindex()], nccl="nccl" in backend)
     try:
         _join(place, backend, timeout)
     except RuntimeError as error:
@@ -46,6 +50,11 @@ def meet(place: Place, backend: str, timeout: timedelta) -> None:
             raise PeerLostError(
                 f"cannot listen at {place.meeting}, where another program does: start the run again, "
                 "with another MASTER_PORT if you have set it"
+            ) from None
+        if "Unable to find address for" in str(error):
+            raise UsageError(
+                f"GLOO_SOCKET_IFNAME={os.environ.get('GLOO_SOCKET_IFNAME', '')}: this interface of {place.host} has no "
+                f"address; {OTHER_INTERFACE}"
             ) from None
         raise
     prove(place, None)
@@ -101,6 +110,27 @@ def stay_on_loopback(*, at_any_rate: bool = False) -> None:
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if own and (at_any_rate or not os.environ.get(variable)):
             os.environ[variable] = own
+
+
+def require_interfaces(host: str, environ: Mapping[str, str], names: Sequence[str], *, nccl: bool) -> None:
+    """Make sure that the network interfaces exist which the environment names for gloo and NCCL.
+
+    gloo takes names, NCCL beginnings of names, or what is not to be used after "^", or whole names after "=".
+
+    Raises:
+        UsageError: one of them does not.
+    """
+    wanted = [("GLOO_SOCKET_IFNAME", name, name in names) for name in environ.get("GLOO_SOCKET_IFNAME", "").split(",")]
+    listed = environ.get("NCCL_SOCKET_IFNAME", "")
+    if nccl and not listed.startswith("^"):
+        exact, beginnings = listed.startswith("="), tuple(listed.removeprefix("=").split(","))
+        found = any(name in beginnings if exact else name.startswith(beginnings) for name in names)
+        wanted.append(("NCCL_SOCKET_IFNAME", listed, found))
+    for variable, name, there in wanted:
+        if name and not there:
+            raise UsageError(
+                f"{variable}={name}: {host} has no such network interface, but {', '.join(names)}; {OTHER_INTERFACE}"
+            )
 
 
 def _proof(secret: bytes, sender: int, receiver: int) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +36,7 @@ def call(*words: object, timeout: float = 120, **more: str) -> subprocess.Comple
     return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout)
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = 120) -> None:
+def wait_until(true: Callable[[], object], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} seconds"
@@ -62,6 +64,15 @@ def tasks(**variables: str) -> list[int]:
         except OSError:
             continue
     return sorted(found)
+
+
+def lose_node(node: str) -> None:
+    """Kill a node's daemon, and with it the tasks that run there and what watches them."""
+    ranks = tasks(SLURM_PROCID="1", SLURMD_NODENAME=node)
+    daemon = int((CLUSTER / f"slurmd.{node}.pid").read_text())
+    for process in (daemon, parent(ranks[0]), *ranks):
+        with contextlib.suppress(ProcessLookupError):  # a task's own command dies with it
+            os.kill(process, signal.SIGKILL)
 
 
 def parent(process: int) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
 
 import pytest
-from cluster import CLUSTER, ROOT, call, contents, parent, saved, tasks, wait_until
+from cluster import ROOT, call, contents, lose_node, saved, tasks, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
 LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
@@ -56,18 +54,16 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     stopped = jobs("RUNNING")[0]
     assert call("scancel", "--signal=USR2", stopped).returncode == 0
 
-    def lose_a_node():
+    def lost_a_node():
         # Where the others are done before they come to n4, the one that was told to stop will.
         release()
-        ranks = tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4")
-        if ranks and jobs("RUNNING"):
-            daemon = int((CLUSTER / "slurmd.n4.pid").read_text())
-            for process in (daemon, parent(ranks[0]), *ranks):
-                os.kill(process, signal.SIGKILL)
-        return bool(ranks)
+        found = bool(tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4"))
+        if found and jobs("RUNNING"):
+            lose_node("n4")
+        return found
 
     try:
-        wait_until(lambda: lose_a_node() or states(out) == {"done"}, "a craft on n4", 300)
+        wait_until(lambda: lost_a_node() or states(out) == {"done"}, "a craft on n4", 300)
 
         def ended():
             release()

@@ -1,5 +1,6 @@
 """A task of a job is a real hpcule process; only Slurm itself is not here."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcule.config.errors import WorkerError
-from hpcule.jobs.command import Command
+from hpcule.config.errors import StoppedError, WorkerError
+from hpcule.jobs.attempt import Attempt
+from hpcule.jobs.command import Command, run_task
 
 
 def test_a_command_that_succeeds_returns():
@@ -22,21 +24,31 @@ def test_a_command_that_fails_is_an_error(tmp_path):
         Command(["verify", str(tmp_path)])()
 
 
+def test_a_task_of_a_script_ends_with_one_line(tmp_path, capfd):
+    assert run_task(["verify", str(tmp_path)]) == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith("hpcule: hpcule verify ")
+
+
 def run_with_scontrol(command, folder):
     """In a process of its own: signal handlers and PATH are its own. scontrol notes what it was asked."""
     script = folder / "scontrol"
-    script.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\necho JobState=RUNNING Restarts=0\n')
     script.chmod(0o755)
     os.environ |= {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "OMP_NUM_THREADS": "1"}
-    command()
+    os.environ["SUBMITIT_FOLDER"] = str(folder)
+    with contextlib.suppress(StoppedError):
+        command()
 
 
 @pytest.mark.parametrize(
-    ("number", "task", "asked"),
-    [(signal.SIGUSR2, "0", True), (signal.SIGTERM, "0", True), (signal.SIGUSR2, "1", False)],
+    ("number", "outcome", "claimed"),
+    [
+        (signal.SIGUSR2, "time limit", False),
+        (signal.SIGTERM, "stopped", False),
+        (signal.SIGUSR2, "time limit", True),
+    ],
 )
-def test_a_stopped_command_is_saved_and_requeued_once(tmp_path, monkeypatch, number, task, asked):
-    monkeypatch.setenv("SLURM_PROCID", task)
+def test_a_stopped_command_is_saved_and_requeued_by_one_task_before_its_limit(tmp_path, number, outcome, claimed):
     store = tmp_path / "store"
     settings = ["--set", "method.epochs=100000", "--set", "world.threads=1"]
     command = Command(["craft", "pil", "--data", "digits", "--out", str(store), *settings])
@@ -44,12 +56,18 @@ def test_a_stopped_command_is_saved_and_requeued_once(tmp_path, monkeypatch, num
     process.start()
     log = store / "run" / "log-00000.jsonl"
     wait_for(lambda: log.exists() and log.read_text().count("\n") > 3, process)
+    attempt = Attempt(tmp_path / "77_attempts", 0)
+    assert not attempt.progress.exists()
+    assert not claimed or attempt.claim("time limit")
     os.kill(process.pid, number)
     process.join(60)
     assert process.exitcode == 0
-    assert (tmp_path / "asked").exists() == asked
-    if asked:
-        assert (tmp_path / "asked").read_text().split() == ["requeue", "77"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == "--oneliner show job 77"
+    requeued = outcome == "time limit" and not claimed
+    assert asked[1:] == (["requeue incomplete 77"] if requeued else [])
+    assert (attempt.folder / "0-outcome").read_text() == outcome
+    assert attempt.progress.exists()
     assert list((store / "run").glob("checkpoint-*/COMMIT"))
     assert not json.loads((store / "manifest.json").read_text())["complete"]
 

@@ -80,6 +80,7 @@ def test_nothing_set_is_a_single_process():
         (without(SRUN, "SLURM_STEP_ID"), Place("single")),
         ({**SRUN, "SLURM_STEP_ID": "4294967290"}, Place("single")),  # an interactive shell of salloc
         ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, Place("single")),
+        ({"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "1"}, Place("single")),
     ],
 )
 def test_where_each_launcher_puts_us(environ, place):
@@ -128,6 +129,7 @@ def test_jsrun_reads_the_rank_file_and_skips_the_launch_node(tmp_path):
         (JSRUN, "LSB_DJOB_RANKFILE must name a file"),
         ({**JSRUN, "LSB_DJOB_RANKFILE": "/nowhere"}, "LSB_DJOB_RANKFILE must name a file"),
         (without(JSRUN, "JSM_NAMESPACE_SIZE"), "JSM_NAMESPACE_SIZE must be a number"),
+        ({"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "2"}, "Flux started 2 tasks without MPI's variables"),
     ],
 )
 def test_half_a_launcher_is_an_error(environ, message):
@@ -223,7 +225,7 @@ def test_workers_have_the_threads_of_the_environment():
     assert [rank["threads"] for rank in json.loads(done.stdout)["ranks"]] == [3, 3]
 
 
-@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE"])
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "FLUX_JOB_SIZE"])
 def test_an_mpi_of_one_under_a_launcher_of_two_is_refused(variable):
     pytest.importorskip("mpi4py")
     environ = {"PALS_LOCAL_RANKID": "0", variable: "2"}

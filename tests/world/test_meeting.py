@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.world.meeting import prepare, prove
+from hpcule.world.meeting import prepare, prove, require_interfaces
 
 
 def prove_by(world, folders):
@@ -64,3 +64,38 @@ def test_a_folder_that_others_may_enter_is_refused(pool, folders, tmp_path):
 def test_a_folder_that_takes_no_files_is_named(tmp_path):
     with pytest.raises(UsageError, match="set TMPDIR to a folder on a local disk"):
         prepare(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"GLOO_SOCKET_IFNAME": ""},
+        {"GLOO_SOCKET_IFNAME": "lo,hsn0"},
+        {"NCCL_SOCKET_IFNAME": "hsn"},
+        {"NCCL_SOCKET_IFNAME": "ib,hsn"},
+        {"NCCL_SOCKET_IFNAME": "=hsn0"},
+        {"NCCL_SOCKET_IFNAME": "^docker"},
+    ],
+)
+def test_interfaces_that_exist_are_taken(environ):
+    require_interfaces("node7", environ, ["lo", "hsn0"], nccl=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("GLOO_SOCKET_IFNAME", "hsn9", "hsn9"),
+        ("GLOO_SOCKET_IFNAME", "lo,hsn", "hsn"),
+        ("NCCL_SOCKET_IFNAME", "ib", "ib"),
+        ("NCCL_SOCKET_IFNAME", "=hsn", "=hsn"),
+    ],
+)
+def test_an_interface_that_is_not_there_is_named_with_its_variable(variable, value, named):
+    expected = rf"{variable}={named}: node7 has no such network interface, but lo, hsn0; .* network_interface"
+    with pytest.raises(UsageError, match=expected):
+        require_interfaces("node7", {variable: value}, ["lo", "hsn0"], nccl=True)
+
+
+def test_nccls_interface_is_of_no_interest_without_nccl():
+    require_interfaces("node7", {"NCCL_SOCKET_IFNAME": "hsn9"}, ["lo"], nccl=False)
