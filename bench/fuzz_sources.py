@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import tempfile
 import wave
@@ -14,24 +15,39 @@ from typing import Any
 import h5py
 import nibabel
 import numpy as np
+import soundfile
 from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import set_pixel_data
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    generate_uid,
+)
 
 from hpcule.data.opening import Opening
 from hpcule.publish.dicom import DicomWriter
+from hpcule.publish.excluded import CopyFile, copy_image, copy_recording
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(12) % 3
 
 
+Make = Callable[[Path], Path]
+"""A function that writes a valid input into a folder and returns the file to be changed."""
+
+
 @dataclass(frozen=True)
 class Parser:
-    """What writes a valid input into a folder and returns the file to be changed, and what reads the folder whole."""
+    """What writes a valid input, and what reads its folder whole."""
 
-    make: Callable[[Path], Path]
+    make: Make
     read: Callable[[Path], object]
     text: bool = False
 
@@ -47,7 +63,7 @@ def read_source(folder: Path) -> None:
     assert source.labels is None or (source.labels.min() >= 0 and source.labels.max() < source.class_count)
 
 
-def make_npz(compressed: bool) -> Callable[[Path], Path]:
+def make_npz(compressed: bool) -> Make:
     def make(folder: Path) -> Path:
         save = np.savez_compressed if compressed else np.savez
         save(folder / "data.npz", images=IMAGES, labels=LABELS)
@@ -56,7 +72,7 @@ def make_npz(compressed: bool) -> Callable[[Path], Path]:
     return make
 
 
-def make_hdf5(**settings: object) -> Callable[[Path], Path]:
+def make_hdf5(**settings: object) -> Make:
     def make(folder: Path) -> Path:
         with h5py.File(folder / "data.h5", "w") as file:
             file.create_dataset("images", data=IMAGES, **settings).attrs["layout"] = "NHWC"
@@ -66,7 +82,7 @@ def make_hdf5(**settings: object) -> Callable[[Path], Path]:
     return make
 
 
-def make_idx(ending: str) -> Callable[[Path], Path]:
+def make_idx(ending: str) -> Make:
     def make(folder: Path) -> Path:
         images = b"\0\0\x08\x03" + struct.pack(">3I", 12, 8, 8) + IMAGES[..., 0].tobytes()
         path = folder / f"train-images-idx3-ubyte{ending}"
@@ -76,7 +92,7 @@ def make_idx(ending: str) -> Callable[[Path], Path]:
     return make
 
 
-def make_images(ending: str, **settings: Any) -> Callable[[Path], Path]:
+def make_images(ending: str, **settings: Any) -> Make:
     def make(folder: Path) -> Path:
         for number in range(3):
             exif = Image.Exif()
@@ -95,7 +111,36 @@ def make_wav(folder: Path) -> Path:
     return folder / "1.wav"
 
 
-def make_dicom(syntax: str, frames: int = 1, **tags: object) -> Callable[[Path], Path]:
+def make_recordings(kind: str, subtype: str) -> Make:
+    """Stereo recordings as libsndfile writes them."""
+
+    def make(folder: Path) -> Path:
+        ending = ".flac" if kind == "FLAC" else ".wav"
+        for number in range(3):
+            samples = IMAGES[number].astype(np.int16).reshape(-1, 2) << 6
+            soundfile.write(folder / f"{number}{ending}", samples, 8000, format=kind, subtype=subtype)
+        return folder / f"1{ending}"
+
+    return make
+
+
+def make_palette(folder: Path) -> Path:
+    """A mask: class numbers with colours to show them in."""
+    Image.fromarray(IMAGES[0]).quantize(8).save(folder / "mask.png")
+    return folder / "mask.png"
+
+
+def copied(file: str, copy: CopyFile) -> Callable[[Path], None]:
+    """What copies an excluded file into a published collection."""
+
+    def read(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as out:
+            copy(folder / file, Path(out) / file)
+
+    return read
+
+
+def make_dicom(syntax: str, frames: int = 1, **tags: object) -> Make:
     """An image or a film of 16 bits, with a window and a palette of a patient's tags."""
 
     def make(folder: Path) -> Path:
@@ -111,12 +156,29 @@ def make_dicom(syntax: str, frames: int = 1, **tags: object) -> Callable[[Path],
         dataset.RescaleSlope, dataset.RescaleIntercept = 2, -1024
         for name, value in tags.items():
             setattr(dataset, name, value)
-        if syntax != ExplicitVRLittleEndian:
+        if syntax == JPEGBaseline8Bit:
+            encapsulated(dataset, "JPEG", syntax)
+        elif syntax == JPEG2000Lossless:
+            encapsulated(dataset, "JPEG2000", syntax, no_jp2=True)
+        elif syntax != ExplicitVRLittleEndian:
             dataset.compress(syntax)
         dataset.save_as(folder / "1.dcm", enforce_file_format=True)
         return folder / "1.dcm"
 
     return make
+
+
+def encapsulated(dataset: Dataset, kind: str, syntax: str, **settings: Any) -> None:
+    """Put two images of 8 bits in place of the pixels, each compressed by Pillow."""
+    frames = []
+    for pixels in IMAGES[:2, ..., 0]:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, kind, **settings)
+        frames.append(file.getvalue() + b"\0" * (file.tell() % 2))
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.NumberOfFrames, dataset.PixelData = len(frames), encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
 
 
 def read_dicom(folder: Path) -> None:
@@ -128,11 +190,9 @@ def read_dicom(folder: Path) -> None:
         list(writer.write(Path(copy), "", source, lambda sample, native: native, lambda before, after: {}))
 
 
-def make_nifti(ending: str) -> Callable[[Path], Path]:
+def make_nifti(ending: str, kind: Any = nibabel.Nifti1Image) -> Make:
     def make(folder: Path) -> Path:
-        image: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
-            IMAGES[:4, ..., 0].transpose(2, 1, 0).astype(np.int16), np.eye(4)
-        )
+        image: Any = kind(IMAGES[:4, ..., 0].transpose(2, 1, 0).astype(np.int16), np.eye(4))
         image.header.set_slope_inter(2.0, -10.0)
         nibabel.save(image, folder / f"1{ending}")
         return folder / f"1{ending}"
@@ -152,10 +212,17 @@ SOURCES: dict[str, Parser] = {
     "TIFF": Parser(make_images(".tif", compression="tiff_lzw"), read_source),
     "WebP": Parser(make_images(".webp"), read_source),
     "BMP": Parser(make_images(".bmp"), read_source),
+    "PNG, excluded": Parser(make_palette, copied("mask.png", copy_image)),
     "WAV": Parser(make_wav, read_source),
+    "WAV, 24 bits": Parser(make_recordings("WAVEX", "PCM_24"), read_source),
+    "WAV, excluded": Parser(make_wav, copied("1.wav", copy_recording)),
+    "FLAC": Parser(make_recordings("FLAC", "PCM_16"), read_source),
     "DICOM": Parser(make_dicom(ExplicitVRLittleEndian, WindowCenter=40, WindowWidth=400), read_dicom),
     "DICOM, several frames": Parser(make_dicom(ExplicitVRLittleEndian, 3), read_dicom),
     "DICOM, RLE": Parser(make_dicom(RLELossless, 3), read_dicom),
+    "DICOM, JPEG": Parser(make_dicom(JPEGBaseline8Bit), read_dicom),
+    "DICOM, JPEG 2000": Parser(make_dicom(JPEG2000Lossless), read_dicom),
     "NIfTI": Parser(make_nifti(".nii"), read_source),
+    "NIfTI-2": Parser(make_nifti(".nii", nibabel.Nifti2Image), read_source),
     "NIfTI, gzip": Parser(make_nifti(".nii.gz"), read_source),
 }

@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +34,9 @@ TARGETS = {
     "other": r".*",
 }
 """What is changed, by its path in the store; the first that fits."""
-OPERATIONS = [f"{kind} {target}" for kind in KINDS for target in TARGETS]
+LATER = "after the first event"
+"""All operations from the one on that notes or writes the first result of the method."""
+OPERATIONS = [*(f"{kind} {target}" for kind in KINDS for target in TARGETS), LATER]
 WRITES = ("write", "pwrite")
 RENAMES = ("replace",)
 HOURS = 3600.0
@@ -97,6 +100,7 @@ class Injector:
     notes: Notes
     fault: Fault | None
     _after: int | None = None
+    _begun: bool = False
 
     def arm(self) -> None:
         """Take the place of the functions in `os`."""
@@ -116,12 +120,15 @@ class Injector:
         if not target:
             return operation()
         fault, name = self.fault, f"{kind} {target}"
-        number = self.notes.count(name)
+        numbers = {name: self.notes.count(name)}
+        self._begun = self._begun or target in ("shard", "checkpoint") or name == "write log"
+        if self._begun:
+            numbers[LATER] = self.notes.count(LATER)
         if fault is None:
             return operation()
         if self._after is not None:
             self._after += 1
-        elif (name, number) == (fault.operation, fault.at):
+        elif numbers.get(fault.operation) == fault.at:
             self._after = 0
             self.notes.strike()
         else:
@@ -190,6 +197,14 @@ def _kill(moment: Moment) -> None:
 
 def _kill_all(moment: Moment) -> None:
     os.killpg(0, signal.SIGKILL)
+
+
+def _kill_soon(moment: Moment) -> Any:
+    """All ranks at once, at most a tenth of a second from now: in the middle of whatever they do then."""
+    if not moment.after:
+        delay = random.Random(moment.fault.seed).uniform(0, 0.1)
+        threading.Timer(delay, os.killpg, (0, signal.SIGKILL)).start()
+    return moment.operation()
 
 
 def _torn(moment: Moment) -> None:
@@ -264,6 +279,7 @@ def _clock(moment: Moment) -> Any:
 ACTIONS: dict[str, Action] = {
     "kill": _kill,
     "kill all": _kill_all,
+    "kill all soon": _kill_soon,
     "torn": _torn,
     "stop": partial(_signalled, signal.SIGSTOP),
     "TERM": partial(_signalled, signal.SIGTERM),

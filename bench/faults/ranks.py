@@ -19,7 +19,7 @@ from inject import Fault, Injector, Notes
 from hpcule.cli.main import run
 from hpcule.world.launcher import free_port
 
-LIMIT = 60.0
+LIMIT = 600.0
 """Seconds after which a run counts as hung."""
 PR_SET_CHILD_SUBREAPER = 36
 

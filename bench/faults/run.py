@@ -18,14 +18,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch._dynamo
-from inject import KINDS, RENAMES, WRITES, Fault
+from cases import CASES, MORE_CASES, Case, Samples, contents
+from inject import KINDS, LATER, RENAMES, WRITES, Fault
 from ranks import Ended, Run, adopt_orphans
 
 # What a craft and verify import late, here once for all forks.
@@ -35,18 +36,9 @@ import hpcule.craft.run
 import hpcule.store.verify  # noqa: F401
 from hpcule.config.errors import HpculeError
 from hpcule.store.read import StoreReader
+from hpcule.store.seal import Key
 from hpcule.store.vault import Vault
 
-SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=24", "method.model_steps=2"]
-ROUNDS = ["method.max_rounds=2", "method.stop_error=0"]
-CASES = {
-    "em by sample": ["em", *SMALL, *ROUNDS, "method.noise_steps=2"],
-    "em by class": ["em", "method.unit=class", *SMALL, *ROUNDS, "method.subset=0.7"],
-    "pil": ["pil", "method.ghost=10", "method.batch=24", "method.epochs=2", "method.steps=3"],
-    "lsp": ["lsp", "method.cell=4"],
-}
-"""With the settings below a checkpoint follows every event, and nothing divides anything."""
-COMMON = ["seed=1", "deterministic=true", "store.shards=5", "world.checkpoint_seconds=0", "world.timeout_seconds=30"]
 CLEAR = (0, 1, 69, 75, -signal.SIGKILL)
 """Exit codes of a disturbed run: done, failed, lost a peer, stopped and saved, killed."""
 CLONE_NEWNS = 0x00020000
@@ -71,15 +63,19 @@ class Trial:
         self.store = self.folder / "disk" / "store"
         self.store.parent.mkdir()
 
+    @property
+    def key(self) -> Key | None:
+        """The key of the store."""
+        return self.bench.samples.key(self.bench.cases[self.case])
+
     def fault(self, action: str, kinds: tuple[str, ...] = KINDS) -> Fault:
         """That action at an operation of a rank: drawn are what it does, so that rare ones have their share, and when.
 
         A rank that has no such operation leaves the fault to rank 0.
         """
-        ranks = [
-            {name: count for name, count in counts.items() if name.split()[0] in kinds}
-            for counts in self.bench.operations(self.case, self.workers)
-        ]
+        counted = self.bench.operations(self.case, self.workers)
+        kept = (LATER,) if self.bench.in_the_middle else kinds
+        ranks = [{name: count for name, count in counts.items() if name.startswith(kept)} for counts in counted]
         drawn = self.draw.randrange(self.workers)
         rank = drawn if ranks[drawn] else 0
         operation = self.draw.choice(list(ranks[rank]))
@@ -89,7 +85,7 @@ class Trial:
 
     def start(self, name: str, workers: int, fault: Fault | None = None, starter: str = "torchrun") -> Run:
         """Start the craft, which goes on where an earlier one ended."""
-        words = self.bench.words(self.case, self.store)
+        words = self.bench.samples.words(self.bench.cases[self.case], self.store)
         return Run(words, workers, self.store, self.folder / name, fault, starter)
 
     def disturbed(self, action: str, kinds: tuple[str, ...] = KINDS) -> None:
@@ -121,7 +117,7 @@ class Trial:
     def looks_whole(self) -> bool:
         """Whether a reader takes the store."""
         try:
-            with StoreReader(Vault(self.store)) as reader:
+            with StoreReader(Vault(self.store, self.key)) as reader:
                 reader.delta(np.arange(reader.manifest.n))
         except HpculeError:
             return False
@@ -138,13 +134,14 @@ class Trial:
             return REFUSED
         if damages := self.damages():
             raise WrongError(f"verify says {damages}")
-        if contents(self.store) != self.bench.expected(self.case):
+        if contents(self.store, self.key) != self.bench.expected(self.case):
             raise WrongError("other bytes than the undisturbed run")
         return SAME
 
     def damages(self) -> str:
         """What `hpcule verify` says."""
-        run = Run(["verify", str(self.store)], 1, self.store, self.folder / f"verify-{time.monotonic()}")
+        words = ["verify", str(self.store), *self.bench.samples.access(self.bench.cases[self.case])]
+        run = Run(words, 1, self.store, self.folder / f"verify-{time.monotonic()}")
         ended = run.end()
         if ended.hung or ended.codes[0] not in (0, 1) or "Traceback" in ended.errors:
             raise WrongError(f"verify: exit code {ended.codes[0]}, {ended.errors[-300:]}")
@@ -291,28 +288,31 @@ FAULTS: dict[str, tuple[int, Callable[[Trial], str]]] = {
     "SIGUSR1": (4, killed("USR1")),
 }
 """How many of 200 runs each takes, and how it goes."""
+KILLS: dict[str, tuple[int, Callable[[Trial], str]]] = {
+    "one rank killed": (1, killed("kill")),
+    "all ranks killed": (1, killed("kill all")),
+    "all ranks killed some time later": (2, killed("kill all soon")),
+}
+"""Kills in the middle of work, and how often of four runs each happens."""
 MOUNTED = ("full file system", "read-only file system")
 
 
 class Bench:
-    """Data, undisturbed runs, and a folder for everything."""
+    """Data, undisturbed runs, and a folder for everything.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data.npz"
-        draw = np.random.default_rng(0)
-        images = draw.integers(0, 256, (52, 12, 12, 3), dtype=np.uint8)
-        np.savez(self.data, images=images, labels=np.arange(52) % 4)
+    Args:
+        folder: for everything.
+        cases: what is crafted.
+        in_the_middle: whether faults happen after the first event alone.
+    """
+
+    def __init__(self, folder: Path, cases: Mapping[str, Case], in_the_middle: bool) -> None:
+        self.folder, self.cases, self.in_the_middle = folder, cases, in_the_middle
+        self.samples = Samples(folder)
         self.messages: collections.Counter[str] = collections.Counter()
         self.struck: collections.Counter[str] = collections.Counter()
         self._expected: dict[str, dict[str, bytes]] = {}
         self._operations: dict[tuple[str, int], list[dict[str, int]]] = {}
-
-    def words(self, case: str, store: Path) -> list[str]:
-        """The command; the same for the first start and for a resume."""
-        method, *settings = CASES[case]
-        overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
-        return ["craft", method, "--data", str(self.data), "--out", str(store), "--resume", *overrides]
 
     def expected(self, case: str) -> dict[str, bytes]:
         """Bytes of an undisturbed store."""
@@ -323,19 +323,14 @@ class Bench:
         """Operations of each kind by rank, counted in an undisturbed run."""
         if (case, workers) not in self._operations:
             place = self.folder / f"undisturbed-{len(self._operations)}"
-            run = Run(self.words(case, place / "store"), workers, place / "store", place)
+            words = self.samples.words(self.cases[case], place / "store")
+            run = Run(words, workers, place / "store", place)
             ended = run.end()
             assert not any(ended.codes), ended.errors
-            found = contents(place / "store")
+            found = contents(place / "store", self.samples.key(self.cases[case]))
             assert self._expected.setdefault(case, found) == found, f"{case} depends on the workers"
             self._operations[case, workers] = [notes.counted() for notes in run.notes]
         return self._operations[case, workers]
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    """All files of a store but those in run/."""
-    files = [path for path in sorted(store.rglob("*")) if path.is_file() and path.relative_to(store).parts[0] != "run"]
-    return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 
 def mount(*words: str) -> None:
@@ -363,6 +358,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200, help="of the whole matrix (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="decides where each fault happens (default: 0)")
+    parser.add_argument("--kills", action="store_true", help="kills after the first event, of all kinds of crafts")
     parser.add_argument("--only", help="faults whose name holds this text")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that ended wrong")
     options = parser.parse_args()
@@ -370,17 +366,19 @@ def main() -> int:
     adopt_orphans()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="hpcule-faults-"))
-    table = {name: entry for name, entry in FAULTS.items() if not options.only or options.only in name}
-    if reason := may_mount(folder):
+    faults = KILLS if options.kills else FAULTS
+    table = {name: entry for name, entry in faults.items() if not options.only or options.only in name}
+    if not options.kills and (reason := may_mount(folder)):
         print(f"left out, since nothing can be mounted here ({reason}): {', '.join(MOUNTED)}")
         table = {name: entry for name, entry in table.items() if name not in MOUNTED}
-    bench = Bench(folder)
+    bench = Bench(folder, MORE_CASES if options.kills else CASES, options.kills)
     order = [name for name, (count, _) in table.items() for _ in range(count)]
     random.Random(options.seed).shuffle(order)
     counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in table}
+    by_case: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in bench.cases}
     for number, name in enumerate(itertools.islice(itertools.cycle(order), options.runs)):
         draw = random.Random(f"{options.seed} {number} {name}")
-        trial = Trial(bench, number, draw.choice(list(CASES)), draw.choice((1, 2, 2)), draw.choice((1, 2, 3)), draw)
+        trial = drawn_trial(bench, number, draw)
         try:
             verdict = table[name][1](trial)
         except WrongError as wrong:
@@ -389,27 +387,39 @@ def main() -> int:
                 f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}", flush=True
             )
         counts[name][verdict] += 1
+        by_case[trial.case][verdict] += 1
         if not (options.keep and verdict == WRONG):
             shutil.rmtree(trial.folder)
-    report(counts, bench, time.monotonic() - began)
+    report("fault", counts)
+    report("craft", by_case)
+    there = {name for ranks in bench._operations.values() for found in ranks for name in found}
+    print(f"{len(bench.struck)} of {len(there)} operations struck: {', '.join(sorted(bench.struck))}")
+    for message, times in bench.messages.most_common():
+        print(f"{times} x {message}")
+    print(f"{time.monotonic() - began:.0f} s")
     if not options.keep:
         shutil.rmtree(folder)
     return 1 if any(count[WRONG] for count in counts.values()) else 0
 
 
-def report(counts: dict[str, collections.Counter[str]], bench: Bench, seconds: float) -> None:
-    """Print the tables."""
+def drawn_trial(bench: Bench, number: int, draw: random.Random) -> Trial:
+    """What is crafted by how many workers, then by how many others."""
+    if not bench.in_the_middle:
+        return Trial(
+            bench, number, draw.choice(list(bench.cases)), draw.choice((1, 2, 2)), draw.choice((1, 2, 3)), draw
+        )
+    workers, again = draw.sample((1, 2, 3), 2)
+    return Trial(bench, number, list(bench.cases)[number % len(bench.cases)], workers, again, draw)
+
+
+def report(what: str, counts: Mapping[str, collections.Counter[str]]) -> None:
+    """Print a table."""
     verdicts = (SAME, REFUSED, WRONG)
-    print(f"| fault | runs | {' | '.join(verdicts)} |\n| --- | --- | --- | --- | --- |")
+    print(f"| {what} | runs | {' | '.join(verdicts)} |\n| --- | --- | --- | --- | --- |")
     total: collections.Counter[str] = sum(counts.values(), collections.Counter())
     for name, count in [*counts.items(), ("all", total)]:
         if count:
             print(f"| {name} | {count.total()} | {' | '.join(str(count[verdict]) for verdict in verdicts)} |")
-    there = {name for ranks in bench._operations.values() for counts in ranks for name in counts}
-    print(f"{len(bench.struck)} of {len(there)} operations struck: {', '.join(sorted(bench.struck))}")
-    for message, times in bench.messages.most_common():
-        print(f"{times} x {message}")
-    print(f"{seconds:.0f} s")
 
 
 if __name__ == "__main__":

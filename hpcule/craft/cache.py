@@ -34,9 +34,10 @@ class Cache:
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         path = self._folder / f"{name}.npy"
         try:
-            kept: Array = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                kept: Array = np.lib.format.read_array(file, allow_pickle=False)
             return kept
-        except (OSError, ValueError):  # not there, or torn by a disk that was full
+        except Exception:  # not there, or damaged, of which numpy raises whatever its parsers do
             array = compute()
         private_directory(self._folder)
         buffer = io.BytesIO()

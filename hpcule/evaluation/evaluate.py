@@ -153,7 +153,7 @@ def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataDocume
 def _protection(store: StoreReader) -> PerturbationDocument:
     manifest = store.manifest
     facts = find(manifest.method).facts
-    settings = {name: value for name, value in manifest.config["method"].items() if name != "checkpoint"}
+    settings = {name: value for name, value in manifest.config.get("method", {}).items() if name != "checkpoint"}
     return {
         "method": manifest.method,
         "title": facts.title,
@@ -163,7 +163,7 @@ def _protection(store: StoreReader) -> PerturbationDocument:
         "norm": manifest.norm,
         "free_pixels": manifest.free_pixels,
         "levels": manifest.levels,
-        "preset": manifest.config["preset"],
+        "preset": str(manifest.config.get("preset", "unknown")),
         "n": manifest.n,
         "settings": settings,
         "facts": {

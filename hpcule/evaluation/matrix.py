@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 
+from hpcule.config.documents import checked
 from hpcule.config.tree import Tree
 from hpcule.data.source import Source
 from hpcule.measure.linearity import Linearity, linearity
@@ -82,9 +82,9 @@ class CellResult:
         """Read what `document` wrote.
 
         Raises:
-            KeyError, TypeError: an entry is missing, or is not what it should be.
+            ValueError: an entry is missing, or is not what it should be.
         """
-        document = cast("CellResultDocument", tree)
+        document: CellResultDocument = checked(tree, CellResultDocument)
         victim = VictimResult.of(document)
         return cls(document["recipe"], document["set"], victim, document["ranking"], document["linearity"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from hpcule.config.digest import digest
-from hpcule.config.errors import DataError, StoreError, UsageError
+from hpcule.config.errors import DataError, StoreError, UsageError, first_line
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import Tree, to_tree
@@ -170,8 +169,10 @@ class Networks:
         path = self._weights(basis, epoch)
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-        except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise StoreError(f"{path}: {error}; delete the folder {path.parent} to train it again") from None
+        except Exception as error:  # torch raises whatever its zip reader and its unpickler do
+            raise StoreError(
+                f"{path}: {first_line(error)}; delete the folder {path.parent} to train it again"
+            ) from None
         return network.eval()
 
     def _job(self, basis: Basis) -> VictimJob:

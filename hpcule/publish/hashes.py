@@ -35,13 +35,13 @@ def hash_list(hashes: list[FileHash]) -> bytes:
 
 
 def read_hash_list(text: bytes) -> dict[str, str]:
-    """SHA-256 by path, of a list that `hash_list` made."""
+    """SHA-256 by path, of a list that `hash_list` made; a damaged line has the hash of no file."""
     found = {}
     for line in text.split(b"\n")[:-1]:
         digest, _, name = line.removeprefix(b"\\").partition(b"  ")
         if line.startswith(b"\\"):
             name = b"\\".join(part.replace(b"\\n", b"\n").replace(b"\\r", b"\r") for part in name.split(b"\\\\"))
-        found[name.decode(errors="surrogateescape")] = digest.decode()
+        found[name.decode(errors="surrogateescape")] = digest.decode(errors="replace")
     return found
 
 

@@ -137,7 +137,7 @@ def read_records(path: Path) -> list[Record]:
     except FileNotFoundError:
         message = "is no record of an export as a folder, so nobody knows which file is which sample: export again"
         raise StoreError(f"{path} is absent: there {message}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:  # a short row has None in it
         raise StoreError(f"{path} cannot be read ({error}): export again") from None
 
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast, get_args
+from typing import Literal, NotRequired, TypedDict, get_args
 
 import yaml
 from markupsafe import Markup
 
+from hpcule.config.documents import checked
 from hpcule.config.errors import UsageError
 from hpcule.evaluation.results import percent
 from hpcule.probes.documents import (
@@ -102,7 +103,13 @@ def _read(folder: Path, store: str) -> ProbeDocument:
         raise UsageError(f"--with {folder}: holds results of kind {results.get('kind')!r}; {valid}")
     if results.get("store") != store:
         raise UsageError(f"--with {folder}: was measured on another store, or on this one before it changed")
-    return cast("ProbeDocument", results)
+    try:
+        found: ProbeDocument = checked(results, ProbeDocument)
+    except ValueError as error:
+        raise UsageError(
+            f"--with {folder}: {path} is damaged, or of another version ({error}); measure again"
+        ) from None
+    return found
 
 
 def _context(results: ProbeDocument) -> PanelContext:

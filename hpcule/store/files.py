@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -126,7 +127,8 @@ def read_json(path: Path) -> Tree:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: too large for what it should be, not JSON, not an object, or with NaN or infinity in it.
+        ValueError: too large for what it should be, not JSON, not an object, or with NaN, infinity or a whole number
+            of more than 64 bits in it.
     """
     check_json_size(path)
     return parse_json(path.read_bytes())
@@ -141,7 +143,7 @@ def check_json_size(path: Path) -> None:
 def parse_json(data: bytes) -> Tree:
     """Parse a JSON object; raises ValueError as `read_json`."""
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_of_64_bits)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):
@@ -151,6 +153,20 @@ def parse_json(data: bytes) -> Tree:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+def _finite(text: str) -> float:
+    """The number, unless it is beyond what a float holds: 1e999 would be read as infinity."""
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
+def _of_64_bits(text: str) -> int:
+    """The whole number, unless it is beyond what arrays and floats hold."""
+    if len(text) > 20 or abs(number := int(text)) >= 1 << 64:
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
 
 
 def sync_folder(folder: Path) -> None:

@@ -264,6 +264,8 @@ def _check(manifest: Manifest) -> None:
     """Raise ValueError where fields contradict each other or a file lies outside the store."""
     if manifest.schema != SCHEMA:
         raise ValueError(f"schema is {manifest.schema}, not {SCHEMA}")
+    if not isinstance(manifest.config.get("method", {}), dict):
+        raise ValueError("config.method is no section")
     for name, valid in _CHOICES.items():
         if getattr(manifest, name) not in valid:
             raise ValueError(f"{name} is {getattr(manifest, name)!r}, not one of {valid}")

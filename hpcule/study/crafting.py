@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hpcule.store.files import parse_json
 from hpcule.study.documents import CraftingDocument, NoiseScaleDocument
+from hpcule.study.folder import damage_named
 from hpcule.study.noise_scale import NoiseSums
 from hpcule.world.gradient_norms import GradientNorms
 
@@ -55,9 +56,9 @@ def read_journal(store: Path) -> list[Entry]:
     and went on, have noted it more than once."""
     entries: dict[tuple[str, int, int], Entry] = {}
     for path in sorted((store / "run").glob("log-*.jsonl")):
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
             except ValueError:  # cut off in the middle of a line
                 continue
             if "step" in entry:
@@ -111,7 +112,16 @@ def _noise_scale(norms: Sequence[tuple[int, GradientNorms]], first: int, after: 
 
 
 def crafting_facts(store: Path, figure: str | None, target: float | None) -> CraftingDocument:
-    """Return facts of a craft: first and last loss, steps to `target` (a share of the first), noise scales."""
+    """Return facts of a craft: first and last loss, steps to `target` (a share of the first), noise scales.
+
+    Raises:
+        StoreError: the journal holds what no craft has noted.
+    """
+    with damage_named(store / "run", "remove its log-*.jsonl, which nothing else needs"):
+        return _facts(store, figure, target)
+
+
+def _facts(store: Path, figure: str | None, target: float | None) -> CraftingDocument:
     entries = read_journal(store)
     curve = loss_curve(entries, figure) if figure else None
     saturated, norms = loss_curve(entries, "saturated"), norms_of(entries)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+from hpcule.config.documents import checked
 from hpcule.config.errors import DataError, StoreError, UsageError
-from hpcule.config.tree import Tree, build_config, dump_yaml, load_yaml, to_tree
+from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.config import StudyConfig
 from hpcule.study.documents import (
@@ -88,7 +89,8 @@ class StudyFolder:
         with damage_named(path, "restore it"):
             facts = read_json(path)
             if "training" in facts:
-                return StudySamples(int(facts["samples"]), str(facts["training"]), str(facts["test"]))
+                found: SamplesDocument = checked(facts, SamplesDocument)
+                return StudySamples(found["samples"], found["training"], found["test"])
             int(facts["samples"])
         raise UsageError(
             f"{self.path} was begun by an earlier version, whose results do not say which samples they are of: its "
@@ -105,15 +107,15 @@ class StudyFolder:
 
     def result(self, key: str) -> ItemDocument | None:
         """What a finished item found, or None."""
-        return self._done.find(key)
+        return self._find(key, ItemDocument)
 
     def craft_result(self, key: str) -> CraftItemDocument | None:
         """What a finished craft found, or None."""
-        return cast("CraftItemDocument | None", self.result(key))
+        return cast("CraftItemDocument | None", self._find(key, CraftItemDocument))
 
     def victim_result(self, key: str) -> VictimItemDocument | None:
         """What a finished victim found, or None."""
-        return cast("VictimItemDocument | None", self.result(key))
+        return cast("VictimItemDocument | None", self._find(key, VictimItemDocument))
 
     def best(self, crafts: Sequence[str]) -> str:
         """The craft whose loss ended lowest; crafts that failed are no candidates.
@@ -135,7 +137,7 @@ class StudyFolder:
 
     def finish(self, key: str, result: ItemDocument) -> None:
         """Note an item's result."""
-        self._done.keep(key, result)
+        self._done(ItemDocument).keep(key, result)
         self._file("running", key).unlink(missing_ok=True)
         self._file("failed", key).unlink(missing_ok=True)
 
@@ -150,10 +152,9 @@ class StudyFolder:
         """How an item stands, from its files alone."""
         if self._file("done", key).exists():
             return ItemStatus("done", 1.0)
-        failed = cast("FailureDocument | None", self._read("failed", key))
-        running = cast("ProgressDocument | None", self._read("running", key))
-        with damage_named(self._file("failed" if failed else "running", key), AGAIN):
-            return self._unfinished(failed, running)
+        failed = cast("FailureDocument | None", self._read("failed", key, FailureDocument))
+        running = cast("ProgressDocument | None", self._read("running", key, ProgressDocument))
+        return self._unfinished(failed, running)
 
     def _unfinished(self, failed: FailureDocument | None, running: ProgressDocument | None) -> ItemStatus:
         if failed is not None:
@@ -166,18 +167,20 @@ class StudyFolder:
         left = elapsed * (1 - share) / share if share else None
         return ItemStatus("running", share, left, f"{running['stage']} on {running['host']}")
 
-    @property
-    def _done(self) -> Kept[ItemDocument]:
-        return Kept(self.path / "done", lambda found: found, lambda tree: cast(ItemDocument, tree))
+    def _done(self, expected: object) -> Kept[ItemDocument]:
+        return Kept(self.path / "done", lambda found: found, lambda tree: checked(tree, expected))
+
+    def _find(self, key: str, expected: object) -> ItemDocument | None:
+        return self._done(expected).find(key)
 
     def _file(self, state: str, key: str) -> Path:
         return self.path / state / f"{key}.json"
 
-    def _read(self, state: str, key: str) -> Tree | None:
+    def _read(self, state: str, key: str, expected: object) -> Any:
         path = self._file(state, key)
         with damage_named(path, AGAIN):
             try:
-                return read_json(path)
+                return checked(read_json(path), expected)
             except FileNotFoundError:
                 return None
 
@@ -187,7 +190,7 @@ def damage_named(path: Path, remedy: str) -> Iterator[None]:
     """Turn what damaged JSON leads to into a StoreError that names its file."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from None
 
 

@@ -63,13 +63,16 @@ class NoiseSums:
         """Take in one step.
 
         A step with a single group, or with a number that is not finite, shows nothing: it is counted in `skipped`.
+
+        Raises:
+            ValueError: the norm of the whole is not that of a mean, as in a journal that somebody changed.
         """
         if step.groups < 2 or not math.isfinite(step.weighted_squares + step.squared_norm):
             self.skipped += 1
             return
         # The mean of squares is never below the square of the mean: a sum in place of a mean shows here.
-        small = step.samples * step.squared_norm <= 1.001 * step.weighted_squares
-        assert small, f"|g|^2 = {step.squared_norm:g} is not that of the groups' mean"
+        if step.samples * step.squared_norm > 1.001 * step.weighted_squares:
+            raise ValueError(f"|g|^2 = {step.squared_norm:g} is not that of the groups' mean")
         trace = (step.weighted_squares - step.samples * step.squared_norm) / (step.groups - 1)
         self._append(trace, step.squared_norm - trace / step.samples)
 

@@ -35,11 +35,22 @@ def test_without_a_folder_nothing_is_kept(calls):
     assert calls == [1, 1]
 
 
-def test_a_torn_file_is_made_anew(tmp_path, calls):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:90],
+        lambda data: b"",
+        lambda data: data.replace(b"(3,)", b"(9999999999999,)").replace(b" " * 12 + b"\n", b"\n"),
+        lambda data: data.replace(b"{", b"("),
+        lambda data: b"PK\5\6" + bytes(18),
+    ],
+    ids=["cut off", "empty", "a shape beyond memory", "no header", "a zip file"],
+)
+def test_a_damaged_file_is_made_again(tmp_path, calls, damage):
     cache = Cache(tmp_path)
     cache.get(("a",), counted(calls, 1))
     (file,) = tmp_path.glob("*.npy")
-    file.write_bytes(file.read_bytes()[:90])
+    file.write_bytes(damage(file.read_bytes()))
     assert cache.get(("a",), counted(calls, 2)).tolist() == [2] * 3
 
 

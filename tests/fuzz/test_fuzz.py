@@ -15,9 +15,9 @@ from fuzz_sources import Parser
 
 @pytest.mark.parametrize("name", fuzz.PARSERS)
 def test_each_input_is_taken_or_refused_in_one_line(name):
-    counts, wrong = fuzz.fuzz(name, 25, seed=1)
+    counts, wrong = fuzz.fuzz(name, 15, seed=1)
     assert wrong == []
-    assert counts.accepted + counts.refused == 25
+    assert counts.accepted + counts.refused == 15
     assert counts.refused > 0
 
 
@@ -36,7 +36,7 @@ def test_what_goes_wrong_is_counted(monkeypatch):
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ("import time; time.sleep(60)", "more than 1 s"),
+        ("while True: pass", "more than 1 s"),
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
         ("[0] * 10**10", "Memory"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcule.config.errors import StoreError
 from hpcule.publish.collection import Record
 from hpcule.publish.hashes import FileHash
 from hpcule.publish.records import EXPORTED, RECORD, find_export, from_cell, keep_records, read_records, table, to_cell
@@ -118,3 +119,29 @@ def test_what_an_earlier_version_left_is_kept(tmp_path):
 
 def test_no_export(tmp_path: Path):
     assert find_export(tmp_path, copy_of(["a"], "1")) is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"split,file,published,protected,note\ntrain,a.png\n",
+        b"split,file,published,protected\ntrain,a.png,a.png,yes\n",
+        b"split,file,published,protected,note\n" + b"a" * 200_000,
+        b"split,file\xff",
+    ],
+    ids=["a short row", "a column less", "a cell of 200,000 letters", "no UTF-8"],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, damaged: bytes):
+    (tmp_path / "export.csv").write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"export\.csv cannot be read .*: export again"):
+        read_records(tmp_path / "export.csv")
+
+
+def test_a_damaged_hash_list_fits_no_copy(tmp_path: Path):
+    hashes = copy_of(["a.png", "b.png"], "1")
+    keep_records(tmp_path, hashes, [], {})
+    found = find_export(tmp_path, hashes)
+    assert found is not None
+    found.hashes.write_bytes(found.hashes.read_bytes().replace(b"1", b"\xff", 1))
+    assert find_export(tmp_path, hashes) == found
+    assert found.altered(hashes) == ["a.png"]

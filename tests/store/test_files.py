@@ -94,7 +94,9 @@ def test_sha256_of_a_file(tmp_path):
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"a": NaN}', "\xff", "[" * 100_000, '{"a": 1'])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"a": NaN}', "\xff", "[" * 100_000, '{"a": 1', '{"a": 1e999}', '{"a": 1' + "0" * 400 + "}"]
+)
 def test_hostile_json(tmp_path, text):
     (tmp_path / "file").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError):  # noqa: PT011

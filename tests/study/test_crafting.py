@@ -1,5 +1,6 @@
 """A journal as crafting writes it, read back."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from toys import alone
 
+from hpcule.config.errors import StoreError
 from hpcule.craft.journal import Clock, Journal
 from hpcule.craft.method import Step
 from hpcule.study.crafting import PERIODS, LossCurve, crafting_facts, noise_scales, read_journal
@@ -90,3 +92,21 @@ def test_what_is_not_identifiable_says_why_and_holds_no_infinity():
     assert lost["noise_scale"] is None
     assert lost["high"] is None
     assert "cannot be distinguished from zero" in lost["reason"]
+
+
+@pytest.mark.parametrize("line", ["[1]", '"step"', '{"step": NaN}', '{"step": 1e999}', "\xff"])
+def test_what_is_no_entry_is_passed_over(tmp_path, line):
+    write(tmp_path, steps_of(0, [4.0, 3.0]))
+    with (tmp_path / "run" / "log-00000.jsonl").open("ab") as log:
+        log.write(f"{line}\n".encode("latin-1"))
+    assert len(read_journal(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("change", [{"step": "a"}, {"stage": []}, {"divergence": "low"}, {"squared_norm": 9.0}])
+def test_an_entry_that_no_craft_has_noted_is_named(tmp_path, change):
+    write(tmp_path, steps_of(0, [4.0, 3.0]))
+    path = tmp_path / "run" / "log-00000.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps({**json.loads(second), **change})}\n")
+    with pytest.raises(StoreError, match=r"run is damaged .*; remove its log-\*\.jsonl"):
+        crafting_facts(tmp_path, "divergence", None)

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,9 @@ from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import StudySamples, expand
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+from study_items import craft_item, victim_item
+
 SAMPLES = StudySamples(100, training="a", test="b")
 
 
@@ -17,8 +22,8 @@ SAMPLES = StudySamples(100, training="a", test="b")
 def study(tmp_path):
     folder = StudyFolder(tmp_path / "study")
     folder.begin(build_config(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"}), SAMPLES)
-    folder.finish("one", {"loss_last": 0.5})
-    folder.finish("two", {"loss_last": 0.25})
+    folder.finish("one", {**craft_item(), "loss_last": 0.5})
+    folder.finish("two", {**craft_item(), "loss_last": 0.25})
     folder.fail("three", ValueError("too hot"))
     return folder
 
@@ -35,8 +40,12 @@ def test_what_was_noted_is_read(study):
     [
         ("facts.json", {}, lambda study: study.samples()),
         ("facts.json", {"samples": []}, lambda study: study.samples()),
+        ("facts.json", {"samples": 100, "training": 1, "test": "b"}, lambda study: study.samples()),
         ("done/one.json", {"loss": 1}, lambda study: study.best(["one", "two"])),
-        ("done/one.json", {"loss_last": "low"}, lambda study: study.best(["one", "two"])),
+        ("done/one.json", {**craft_item(), "loss_last": "low"}, lambda study: study.best(["one", "two"])),
+        ("done/one.json", {**craft_item(), "loss_last": None}, lambda study: study.best(["one", "two"])),
+        ("done/one.json", {**craft_item(), "settings": []}, lambda study: study.craft_result("one")),
+        ("done/one.json", craft_item(), lambda study: study.victim_result("one")),
         ("failed/three.json", {"error": "a"}, lambda study: study.status("three")),
         ("running/four.json", {"done": "a", "total": None}, lambda study: study.status("four")),
     ],
@@ -49,8 +58,11 @@ def test_a_damaged_note_is_named(study, file, content, read):
 
 def test_results_of_a_cell_that_lack_a_number_are_named(study):
     grid = expand(study.config(), dataclasses.replace(SAMPLES, n=100_000))
-    for key in grid.victims:
-        study.finish(key, {"craft": next(iter(grid.crafts))})
-    study.finish(next(iter(grid.crafts)), {"loss_last": 0.5})
+    craft = grid.cells[0].crafts[0]
+    study.finish(craft, craft_item())
+    for role, key in grid.cells[0].victims.items():
+        study.finish(key, victim_item(role, craft if role == "protected" else None, 0.5))
+    assert [row["cell"] for row in rows(study, grid)] == [0]
+    study.finish(key, {**victim_item(role, None, 0.5), "curve": []})
     with pytest.raises(HpculeError, match=r"done is damaged .*; delete the results of cell 0 to do them again"):
         rows(study, grid)

@@ -124,7 +124,7 @@ def test_steps_that_tell_nothing_are_counted():
 
 
 def test_a_sum_in_place_of_the_mean_is_noticed():
-    with pytest.raises(AssertionError, match="not that of the groups' mean"):
+    with pytest.raises(ValueError, match="not that of the groups' mean"):
         NoiseSums().add(GradientNorms.of([8, 8], [1.0, 1.0], 4.0))
 
 

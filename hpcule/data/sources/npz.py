@@ -26,7 +26,8 @@ def npz_splits(path: Path) -> tuple[str, ...]:
         DataError: not an npz file, or one without images.
     """
     with _opened(path) as archive:
-        return splits_of((name.removesuffix(".npy") for name in archive.namelist()), str(path))
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        return splits_of(names, str(path))
 
 
 def open_npz(path: Path, split: str, name: str | None = None) -> Source:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcule.config.errors import DataError, UsageError
+from hpcule.config.errors import DataError, UsageError, first_line
 from hpcule.data.source import Ids, Samples
 from hpcule.publish.carry import Publish
 from hpcule.victim.countermeasures.exported import read_program
@@ -67,9 +67,9 @@ def _program(path: Path, step: Applied, seed: int, device: torch.device) -> Puri
     def purify(images: Tensor, ids: Ids) -> Tensor:
         try:
             result: Tensor = program(images)
-        except (RuntimeError, AssertionError, TypeError) as error:
+        except Exception as error:  # whatever the operators raise that its author wrote down
             raise DataError(
-                f"{path}: takes no images {list(images.shape)} ({str(error).splitlines()[0]}); export it for batches "
+                f"{path}: takes no images {list(images.shape)} ({first_line(error)}); export it for batches "
                 "of any size, with torch.export.Dim"
             ) from None
         return result
@@ -93,7 +93,10 @@ def _diffusion(path: Path, step: Applied, seed: int, device: torch.device) -> Pu
             drawn = normal(key(seed, "purification", number), ids, images[0].numel())
             return torch.from_numpy(drawn.astype(np.float32)).view_as(images).to(device)
 
-        pure = diffused(lambda x, t: denoiser(x, t).sample, kept, steps, 2 * images - 1, noise)
+        try:
+            pure = diffused(lambda x, t: denoiser(x, t).sample, kept, steps, 2 * images - 1, noise)
+        except Exception as error:  # whatever the layers raise that its author has put together
+            raise DataError(f"{path}: cannot denoise images {list(images.shape)} ({first_line(error)})") from None
         return (pure + 1) / 2
 
     return purify

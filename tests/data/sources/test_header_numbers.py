@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import resource
 import struct
+import sys
 import tracemalloc
 import warnings
 import wave
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -24,25 +25,13 @@ from PIL import Image
 from hpcule.config.errors import DataError
 from hpcule.data.opening import Opening
 
-VALUES = {"negative": -1, "zero": 0, "2^20": 1 << 20, "2^31-1": (1 << 31) - 1, "2^63": 1 << 63}
+sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
+import header_fields
+from header_fields import VALUES, Field, Find
+
 MEMORY = 64 << 20
 """Largest number of bytes that Python and NumPy may hold, for files of some kilobytes."""
 PIXELS = noise(24, 16, 3)
-
-
-@dataclass(frozen=True)
-class Field:
-    """A number in a file: where it is, and how it is packed; 2^20 in 16 bits is their largest number."""
-
-    offset: int
-    code: str
-
-    def set(self, data: bytes, value: int) -> bytes:
-        bits = 8 * struct.calcsize(self.code)
-        if value >= 1 << bits:
-            value = (1 << bits - 1) - 1 if value % 2 else 1 << bits - 1
-        packed = (value % (1 << bits)).to_bytes(bits // 8, "big" if self.code[0] == ">" else "little")
-        return data[: self.offset] + packed + data[self.offset + bits // 8 :]
 
 
 def picture(kind: str, **settings: object) -> bytes:
@@ -51,93 +40,43 @@ def picture(kind: str, **settings: object) -> bytes:
     return file.getvalue()
 
 
-def tiff() -> tuple[bytes, dict[str, Field]]:
-    data = picture("TIFF")
-    (first,) = struct.unpack_from("<I", data, 4)
-    (count,) = struct.unpack_from("<H", data, first)
-    fields = {"first directory": Field(4, "<I"), "entries": Field(first, "<H")}
-    names = {256: "width", 257: "height", 258: "bits", 277: "samples", 278: "rows a strip", 273: "place", 279: "bytes"}
-    for entry in range(first + 2, first + 2 + 12 * count, 12):
-        tag, kind = struct.unpack_from("<HH", data, entry)
-        if tag in names:
-            fields[f"count of {names[tag]}"] = Field(entry + 4, "<I")
-            fields[names[tag]] = Field(entry + 8, "<H" if kind == 3 else "<I")
-    return data, fields
+def apng() -> bytes:
+    return picture("PNG", save_all=True, append_images=[Image.fromarray(255 - PIXELS)])
 
 
-def jpeg() -> tuple[bytes, dict[str, Field]]:
-    data = picture("JPEG")
-    frame = data.index(b"\xff\xc0")
-    return data, {
-        "length": Field(frame + 2, ">H"),
-        "bits": Field(frame + 4, "B"),
-        "height": Field(frame + 5, ">H"),
-        "width": Field(frame + 7, ">H"),
-        "channels": Field(frame + 9, "B"),
-    }
-
-
-def png() -> tuple[bytes, dict[str, Field]]:
-    places = {"length": (8, ">I"), "width": (16, ">I"), "height": (20, ">I"), "bits": (24, "B"), "IDAT": (33, ">I")}
-    return picture("PNG"), {name: Field(*place) for name, place in places.items()}
-
-
-def apng() -> tuple[bytes, dict[str, Field]]:
-    data = picture("PNG", save_all=True, append_images=[Image.fromarray(255 - PIXELS)])
-    return data, {"frames": Field(data.index(b"acTL") + 4, ">I")}
-
-
-def bmp() -> tuple[bytes, dict[str, Field]]:
-    places = {"offset": 10, "header": 14, "width": 18, "rows": 22, "bytes": 34, "colours": 46}
-    return picture("BMP"), {"bits": Field(28, "<H"), **{name: Field(place, "<I") for name, place in places.items()}}
-
-
-def webp() -> tuple[bytes, dict[str, Field]]:
-    return picture("WEBP", lossless=True), {"bytes": Field(4, "<I"), "chunk": Field(16, "<I"), "sizes": Field(21, "<I")}
-
-
-def wav() -> tuple[bytes, dict[str, Field]]:
+def wav() -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setparams((2, 2, 8000, 0, "NONE", ""))
         out.writeframes(PIXELS.tobytes())
-    places = {"RIFF": (4, "<I"), "format chunk": (16, "<I"), "channels": (22, "<H"), "rate": (24, "<I")}
-    places |= {"block": (32, "<H"), "bits": (34, "<H"), "data": (40, "<I")}
-    return file.getvalue(), {name: Field(*place) for name, place in places.items()}
+    return file.getvalue()
 
 
-def flac() -> tuple[bytes, dict[str, Field]]:
+def flac() -> bytes:
     soundfile = pytest.importorskip("soundfile")
     file = io.BytesIO()
     soundfile.write(file, PIXELS.astype(np.int16).reshape(-1, 2) << 6, 8000, format="FLAC")
-    return file.getvalue(), {"block": Field(8, ">H"), "samples": Field(22, ">I")}
+    return file.getvalue()
 
 
-def nifti(version: int) -> Callable[[], tuple[bytes, dict[str, Field]]]:
-    def make() -> tuple[bytes, dict[str, Field]]:
-        nibabel = pytest.importorskip("nibabel")
-        image = (nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image)(PIXELS.astype(np.int16), np.eye(4))
-        dim, code, kind, offset = (40, "<h", 70, (108, "<I")) if version == 1 else (16, "<q", 12, (168, "<q"))
-        step = struct.calcsize(code)
-        fields = {f"dim[{axis}]": Field(dim + step * axis, code) for axis in range(6)}
-        fields |= {"type": Field(kind, "<h"), "bits": Field(kind + 2, "<h"), "at": Field(*offset)}
-        return image.to_bytes(), fields
-
-    return make
+def nifti(version: int) -> bytes:
+    nibabel = pytest.importorskip("nibabel")
+    kind = nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image
+    return kind(PIXELS.astype(np.int16), np.eye(4)).to_bytes()
 
 
-FILES: dict[str, Callable[[], tuple[bytes, dict[str, Field]]]] = {
-    ".tif": tiff,
-    ".jpg": jpeg,
-    ".png": png,
-    ".2.png": apng,
-    ".bmp": bmp,
-    ".webp": webp,
-    ".wav": wav,
-    ".flac": flac,
-    ".nii": nifti(1),
-    ".2.nii": nifti(2),
-    ".nii.gz": nifti(1),
+FILES: dict[str, tuple[Callable[[], bytes], Find]] = {
+    ".tif": (lambda: picture("TIFF"), header_fields.tiff_fields),
+    ".jpg": (lambda: picture("JPEG"), header_fields.jpeg_fields),
+    ".png": (lambda: picture("PNG"), header_fields.png_fields),
+    ".2.png": (apng, header_fields.apng_fields),
+    ".bmp": (lambda: picture("BMP"), header_fields.bmp_fields),
+    ".webp": (lambda: picture("WEBP", lossless=True), header_fields.webp_fields),
+    ".wav": (wav, header_fields.wav_fields),
+    ".flac": (flac, header_fields.flac_fields),
+    ".nii": (lambda: nifti(1), header_fields.nifti_fields(1)),
+    ".2.nii": (lambda: nifti(2), header_fields.nifti_fields(2)),
+    ".nii.gz": (lambda: nifti(1), header_fields.nifti_fields(1)),
 }
 ARE_SIZES = ("width", "height", "dim[1]", "dim[2]", "dim[3]", "samples", "channels", "frames", "data")
 
@@ -166,7 +105,9 @@ def outcome(data: Path, **opening: object) -> str:
 def check(folder: Path, bad: Path, field: str, value: int, **opening: object) -> None:
     said = outcome(folder, **opening)
     assert not said or bad.name in said, said
-    if said and "convert it" not in said:  # what is whole but of another kind is not left out
+    if said and not re.search(
+        "convert it|give all one rate", said
+    ):  # what is whole but of another kind is not left out
         kept = Opening(**opening, skip_unreadable=True).source(str(folder))
         assert [entry.file for entry in kept.left_out] == [bad.name]
         assert outcome(folder, **opening, skip_unreadable=True) == ""
@@ -176,9 +117,10 @@ def check(folder: Path, bad: Path, field: str, value: int, **opening: object) ->
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("ending", FILES)
 def test_numbers_of_files(tmp_path, ending, value):
-    data, fields = FILES[ending]()
+    make, find = FILES[ending]
+    data = make()
     packed = gzip.compress if ending.endswith(".gz") else bytes
-    for number, (name, field) in enumerate(fields.items()):
+    for number, (name, field) in enumerate(find(data).items()):
         folder = tmp_path / str(number)
         folder.mkdir()
         good, bad = folder / f"good{ending}", folder / f"bad{ending}"
@@ -259,13 +201,7 @@ def test_numbers_of_npz_files(tmp_path, value):
     """Of the zip file: sizes and places of its members, in both of its directories."""
     np.savez(tmp_path / "good.npz", images=noise(3, 16, 24))
     data = (tmp_path / "good.npz").read_bytes()
-    central, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
-    places = {"packed": (18, "<I"), "size": (22, "<I"), "name": (26, "<H"), "extra": (28, "<H")}
-    fields = {f"local {name}": Field(*place) for name, place in places.items()}
-    places = {"packed": (20, "<I"), "size": (24, "<I"), "name": (28, "<H"), "place": (42, "<I")}
-    fields |= {f"central {name}": Field(central + at, code) for name, (at, code) in places.items()}
-    fields |= {"entries": Field(end + 10, "<H"), "length": Field(end + 12, "<I"), "directory": Field(end + 16, "<I")}
-    for name, field in fields.items():
+    for name, field in header_fields.zip_fields(data).items():
         path = tmp_path / f"{name}.npz"
         path.write_bytes(field.set(data, VALUES[value]))
         said = outcome(path)

@@ -212,3 +212,11 @@ def test_member_that_is_no_array(tmp_path, payload):
         archive.writestr("images.npy", payload)
     with pytest.raises(DataError, match=r"x\.npz: images"):
         Opening().source(str(tmp_path / "x.npz"))
+
+
+def test_an_array_without_its_ending_is_none(tmp_path, make_images):
+    np.savez(tmp_path / "good.npz", images=make_images(9, 4, 4, 3))
+    with zipfile.ZipFile(tmp_path / "good.npz") as good, zipfile.ZipFile(tmp_path / "set.npz", "w") as out:
+        out.writestr("images", good.read("images.npy"))
+    with pytest.raises(DataError, match=r"set\.npz holds nothing; valid are images and labels"):
+        Opening().source(str(tmp_path / "set.npz"))
