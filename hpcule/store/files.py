@@ -163,8 +163,8 @@ def _finite(text: str) -> float:
 
 
 def _of_64_bits(text: str) -> int:
-    """The whole number, unless it is beyond what arrays and floats hold."""
-    if len(text) > 20 or abs(number := int(text)) >= 1 << 64:
+    """The whole number, unless it is beyond what an array holds."""
+    if len(text) > 20 or not -(1 << 63) <= (number := int(text)) < 1 << 63:
         raise ValueError(f"{text[:40]} is too large a number")
     return number
 

@@ -95,7 +95,7 @@ def test_sha256_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", '{"a": NaN}', "\xff", "[" * 100_000, '{"a": 1', '{"a": 1e999}', '{"a": 1' + "0" * 400 + "}"]
+    "text", ["", "[1]", '{"a": NaN}', "\xff", "[" * 100_000, '{"a": 1', '{"a": 1e999}', '{"a": 9223372036854775808}']
 )
 def test_hostile_json(tmp_path, text):
     (tmp_path / "file").write_text(text, encoding="latin-1")
