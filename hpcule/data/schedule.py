@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids
 from hpcule.world.keyed import key, order
 
@@ -17,6 +18,16 @@ class Ghost:
 
     shard: int
     ids: Ids
+
+
+def check_batch(name: str, batch: int, samples: int) -> None:
+    """Whether there are samples for a batch, of which an epoch has at least one.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if batch > samples:
+        raise UsageError(f"{name}={batch} is more than the {samples} samples: set it, as in --set {name}={samples}")
 
 
 def ghosts_in_shard(samples: int, ghost: int) -> int:

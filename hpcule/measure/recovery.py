@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from hpcule.nets.running_statistics import running_statistics
 
 Batch = tuple[Tensor, Tensor]
 """Images [b, C, H, W] in [0, 1] and labels [b]."""
@@ -64,7 +67,9 @@ def recover(
     for epoch in range(epochs):
         for images, labels in batches(epoch):
             optimizer.zero_grad()
-            torch.autograd.backward(functional.cross_entropy(network(images), labels))
+            with running_statistics(network) if len(images) == 1 else nullcontext():
+                loss = functional.cross_entropy(network(images), labels)
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters, clip_norm)
             optimizer.step()
             schedule.step()

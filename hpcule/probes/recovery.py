@@ -12,6 +12,7 @@ import torch
 
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
+from hpcule.data.schedule import check_batch
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.recovery import Batch, recover
 from hpcule.probes.documents import AttackDocument, Basis, RecoveredDocument, RecoveryDocument, RecoverySettings
@@ -74,6 +75,7 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
         UsageError: settings that the samples do not allow.
     """
     networks = Networks(config, 1, bench, withhold=config.share)
+    check_batch("batch", config.batch, len(networks.withheld))
     trained = networks.train()
     settings = digest({name: getattr(config, name) for name in SETTINGS})
     attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]
@@ -113,9 +115,10 @@ def _document(eta: float, found: Recovered) -> AttackDocument:
 
 
 def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published) -> Recovered:
-    """A new network by the victim's recipe, for as many steps as the others took."""
+    """A new network by the victim's recipe, for as many steps as the others took, in batches no larger than what the
+    attacker has."""
     steps = TrainingSchedule.of(config.victim, len(networks.data.ids)).total
-    victim = dataclasses.replace(config.victim, steps=steps)
+    victim = dataclasses.replace(config.victim, steps=steps, batch=min(config.victim.batch, len(samples)))
     own = dataclasses.replace(networks.data, ids=samples.ids)
     result = VictimJob(victim, "clean", config.seed).train(own, None, networks.test, networks.bench.world.alone())[1]
     return Recovered(result.last.test)
@@ -123,12 +126,11 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
 
 def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float) -> Recovered:
     network, device = networks.load(basis, networks.epochs[-1]), networks.bench.world.device
-    steps = max(1, round(len(samples) / config.batch))
 
     def batches(epoch: int) -> Iterator[Batch]:
         numbers = order(key(config.seed, "recovery", epoch), np.arange(len(samples), dtype=np.int64))
-        for batch in np.array_split(numbers, steps):
-            images, labels = samples.images(batch, device)
+        for start in range(0, len(samples), config.batch):
+            images, labels = samples.images(numbers[start : start + config.batch], device)
             yield images.contiguous(memory_format=torch.channels_last), labels
 
     moved = recover(
@@ -136,7 +138,7 @@ def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basi
         batches,
         radius=eta,
         epochs=config.epochs,
-        steps_an_epoch=steps,
+        steps_an_epoch=-(-len(samples) // config.batch),
         learning_rate=config.learning_rate,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,

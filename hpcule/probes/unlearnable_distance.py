@@ -14,6 +14,7 @@ import torch
 from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.config.tree import to_tree
+from hpcule.data.schedule import check_batch
 from hpcule.data.source import Ids, Labels
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.sharpness import Search, Values, layers, learnable, sharpness, threshold, unlearnable_distance
@@ -77,6 +78,7 @@ def measure_distance(config: DistanceConfig, bench: Bench) -> DistanceDocument:
         UsageError: settings that the samples do not allow.
     """
     networks = Networks(config, config.probes, bench)
+    check_batch("batch", config.batch, min(config.probe_samples, len(networks.data.ids)))
     trained = networks.train()
     network = networks.load("clean", networks.epochs[0])
     names = layers(network)

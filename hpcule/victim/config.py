@@ -35,7 +35,7 @@ class VictimConfig:
     steps: int | None = setting(None, at_least=1)
     """Optimizer steps of the whole run, whatever the batch; then `epochs` does not count."""
     batch: int = setting(128, at_least=1)
-    """Global; the last batches of an epoch differ by one sample instead of leaving a small rest."""
+    """Samples of a training step, over all workers; the last step of an epoch takes what is left."""
     micro_batch: int | None = setting(None, at_least=SMALLEST_MICRO_BATCH)
     """Samples that a worker takes at a time; a larger share of a batch is cut, and its gradients add up."""
     optimizer: OptimizerName = "sgd"

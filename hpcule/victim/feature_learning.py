@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,14 @@ from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
 from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, uniformity
+from hpcule.nets.running_statistics import running_statistics
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.linear_layer import gathered, probed
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
+from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.engine import DdpEngine, average_buffers
@@ -89,7 +92,7 @@ def train_contrastive(
     """
     learning = _Learning(config, train, world, seed)
     schedule, result = learning.schedule, VictimResult(seed)
-    if len(train) // schedule.steps_an_epoch < 2 * world.size:
+    if is_small(schedule.batch, world):
         raise UsageError(f"{len(train)} samples are too few for {world.size} workers")
     test.load()
     start = time.perf_counter()
@@ -99,7 +102,8 @@ def train_contrastive(
         if epoch + 1 in looks:
             result.curve.append(EpochResult(epoch + 1, *learning.probe(test)))
         report(epoch + 1, schedule.epochs)
-    result.steps, result.seconds = learning.step, time.perf_counter() - start
+    result.steps, result.samples, result.batch = learning.step, learning.samples, learning.usual
+    result.seconds = time.perf_counter() - start
     result.alignment, result.uniformity = learning.geometry(test)
     return result
 
@@ -124,17 +128,20 @@ class _Learning:
             self.learner.parameters(), lr=self.schedule.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
         self.engine = DdpEngine(self.learner, self.optimizer, world)
-        self.step = 0
+        self.step = self.samples = self.usual = 0
+        """Steps taken, samples that they have taken, and samples of one but an epoch's last."""
 
     def epoch(self, number: int) -> None:
         """One pass over the training set."""
         self.learner.train()
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
-        for batch in np.array_split(numbers, self.schedule.steps_an_epoch):
+        for batch in self.schedule.batches(numbers):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(self.step)
             self._learn(batch, number)
             self.step += 1
+            self.samples += len(batch)
+            self.usual = max(self.usual, len(batch))
 
     def probe(self, test: Published) -> tuple[float, float]:
         """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set."""
@@ -152,15 +159,21 @@ class _Learning:
 
     def _learn(self, batch: Ids, epoch: int) -> None:
         """One step; the loss is that of the whole batch, on every rank, with a gradient through its own samples."""
-        parts = np.array_split(batch, self.world.size)
-        mine = parts[self.world.rank]
-        with self.engine.part(last=True), autocast(self.world.device, self.fast):
+        shares = rank_shares(batch, self.world)
+        mine = shares[self.world.rank]
+        with (
+            self.engine.part(last=True),
+            autocast(self.world.device, self.fast),
+            running_statistics(self.learner) if len(mine) == 1 else nullcontext(),
+        ):
             queries, keys = self.engine.network(*self._views(self.train, mine, epoch))
-        queries, keys = (gathered(rows, parts, self.world) for rows in (queries, keys))
+        whole = len(mine) == len(batch)
+        if not whole:
+            queries, keys = (gathered(rows, shares, self.world) for rows in (queries, keys))
         loss = self._loss(queries, keys, self.train.labels[torch.from_numpy(batch)])
         if not bool(torch.isfinite(loss)):
             raise HpculeError(f"the features of {self.name} diverged")
-        self.engine.backward(loss * self.world.size / len(batch))
+        self.engine.backward(loss * (1 if whole else self.world.size) / len(batch))
         self.engine.step()
         self.learner.follow()
         if isinstance(self.learner, MoCo):
@@ -199,6 +212,6 @@ class _Learning:
 
 def _schedule(rate: float, epochs: int, samples: int) -> TrainingSchedule:
     """Batches of 512, or half of the samples, whose rate is smaller by as much."""
-    batch = min(BATCH, samples // 2)
-    steps = max(1, round(samples / batch))
-    return TrainingSchedule(rate * batch / BATCH, steps, epochs * steps, min(WARMUP, epochs / 10) * steps)
+    batch = min(BATCH, -(-samples // 2))
+    steps = -(-samples // batch)
+    return TrainingSchedule(rate * batch / BATCH, batch, steps, epochs * steps, min(WARMUP, epochs / 10) * steps)

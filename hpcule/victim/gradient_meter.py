@@ -32,9 +32,10 @@ class GradientMeter:
         if isinstance(network, DistributedDataParallel):
             network.register_comm_hook(self, _measured)
 
-    def before_step(self, step: int) -> None:
-        """Prepare the meter before the first part of a step."""
-        self._step, self._due = step, step % self._every == 0
+    def before_step(self, step: int, *, comparable: bool) -> None:
+        """Prepare the meter before the first part of a step; one whose workers all take the same samples shows nothing,
+        and is left out."""
+        self._step, self._due = step, comparable and step % self._every == 0
         self._sizes, self._squares, self._before = [], [], []
 
     def after_part(self, samples: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from hpcule.config.errors import HpculeError, UsageError
 from hpcule.data.source import Ids
+from hpcule.nets.running_statistics import running_statistics
 from hpcule.nets.synchronised import synchronise
 from hpcule.nets.weight_noise import Place, here, places
 from hpcule.victim.batches import Batches
@@ -22,6 +24,7 @@ from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
+from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import answers
 from hpcule.victim.training_schedule import TrainingSchedule
@@ -52,15 +55,17 @@ def train_network(
         after_epoch: called with the number of epochs done and the network, which it leaves as it is.
 
     Raises:
-        UsageError: a batch too small for the number of ranks or for the noise scale, the engine cannot be had, or the
-            recipe is one of those that learn features first.
+        UsageError: a batch too small for the number of ranks or for the noise scale, or larger than the training set,
+            the engine cannot be had, or the recipe is one of those that learn features first.
         HpculeError: the network diverged.
     """
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, result = TrainingSchedule.of(config, len(train)), VictimResult(seed)
-    if len(train) // schedule.steps_an_epoch < 2 * world.size:
-        raise UsageError(f"a batch of {config.batch} of {len(train)} samples is too small for {world.size} workers")
+    if is_small(config.batch, world):
+        raise UsageError(
+            f"victim.batch={config.batch} is too small for {world.size} workers: at least {2 * world.size}"
+        )
     trainer = _Trainer(config, train, world, seed)
     # Reading is no training: neither a victim's seconds nor a calibration from them have it.
     test.load()
@@ -83,7 +88,7 @@ def train_network(
         result.curve.append(EpochResult(epoch + 1, accuracy, look()))
         after_epoch(epoch + 1, trainer.network)
         report(epoch + 1, schedule.epochs)
-    result.steps = trainer.step
+    result.steps, result.samples, result.batch = trainer.step, trainer.samples, trainer.usual
     result.gradient_norms = trainer.meter.log if trainer.meter else []
     result.seconds = time.perf_counter() - start
     return trainer.network, result
@@ -101,19 +106,22 @@ class _Trainer:
         self.fast = is_fast(config, world.device)
         self.autocast = autocast(world.device, self.fast)
         self.engine = self._build_engine(self.fast)
-        self.step = 0
+        self.step = self.samples = self.usual = 0
+        """Steps taken, samples that they have taken, and samples of one but an epoch's last."""
         self.meter = self._build_meter()
         self.adversary = build_adversary(config, seed)
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
         """One pass over the training set, or what is left of the run; returns the accuracy on its batches."""
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
-        batches = np.array_split(numbers, self.schedule.steps_an_epoch)[: self.schedule.total - self.step]
+        batches = self.schedule.batches(numbers)[: self.schedule.total - self.step]
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
         for batch in batches:
             self.network.train()
             correct += self._learn(batch, number)
             self.step += 1
+            self.samples += len(batch)
+            self.usual = max(self.usual, len(batch))
             after_step()
         return int(self.world.add(correct)) / sum(len(batch) for batch in batches)
 
@@ -133,14 +141,15 @@ class _Trainer:
         """One step; returns how many of our samples were recognised."""
         self._set_rate()
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
-        mine = np.array_split(batch, self.world.size)[self.world.rank]
-        parts, around = np.array_split(mine, self._parts(len(batch))), self._places()
+        shares = rank_shares(batch, self.world)
+        mine, times = shares[self.world.rank], sum(map(len, shares)) // len(batch)
+        parts, around = np.array_split(mine, self._parts(max(map(len, shares)))), self._places()
         if self.meter:
-            self.meter.before_step(self.step)
+            self.meter.before_step(self.step, comparable=times == 1)
         for number, (part, move) in enumerate(itertools.product(parts, around), 1):
             with self.engine.part(last=number == len(parts) * len(around)), move(self.network):
-                recognised = self._accumulate(part, len(batch) * len(around), epoch)
-            if move is around[0]:
+                recognised = self._accumulate(part, times * len(batch) * len(around), epoch)
+            if move is around[0] and (times == 1 or self.world.leads):
                 correct += recognised
             if self.meter:
                 self.meter.after_part(len(part))
@@ -168,13 +177,13 @@ class _Trainer:
             return [here]
         return places(deviation, config.weight_noise_draws, self.seed, "victim weights", self.step)
 
-    def _parts(self, batch_size: int) -> int:
-        """Parts of a step: the same number on all ranks, which meet in every part."""
-        share = -(-batch_size // self.world.size)
+    def _parts(self, share: int) -> int:
+        """Parts of a step whose largest share has this number of samples: equally many on all ranks, which meet in
+        every part."""
         return -(-share // (self.config.micro_batch or share))
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        with self.autocast:
+        with self.autocast, running_statistics(network) if len(images) == 1 else nullcontext():
             logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
@@ -190,8 +199,8 @@ class _Trainer:
             return DdpEngine(self.network, self.optimizer, self.world)
         from hpcule.world.deepspeed_engine import DeepSpeedEngine
 
-        largest = -(-len(self.train) // self.schedule.steps_an_epoch)
-        share, parts = -(-largest // self.world.size), self._parts(largest)
+        share = -(-self.config.batch // self.world.size)
+        parts = self._parts(share)
         return DeepSpeedEngine(
             self.network,
             self.optimizer,

@@ -56,16 +56,17 @@ def train_victim(
     return network, result
 
 
-def work(config: VictimConfig, samples: int, tests: int) -> tuple[float, int]:
+def work(config: VictimConfig, samples: int, tests: int) -> tuple[int, int]:
     """How many samples a victim trains on and tests in all, of training and test sets of these sizes."""
     if learner := config.countermeasures.features:
         if learner.strength is None:
-            return 0.0, samples + tests
+            return 0, samples + tests
         epochs = int(learner.strength)
-        return float(epochs * samples), len(look_epochs(epochs)) * (samples + tests)
+        return epochs * samples, len(look_epochs(epochs)) * (samples + tests)
     schedule = TrainingSchedule.of(config, samples)
     looks = schedule.epochs + (schedule.total // config.evaluate_every if config.evaluate_every else 0)
-    return schedule.total * samples / schedule.steps_an_epoch, looks * tests
+    epochs, rest = divmod(schedule.total, schedule.steps_an_epoch)
+    return epochs * samples + rest * schedule.batch, looks * tests
 
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:

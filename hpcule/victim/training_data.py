@@ -95,9 +95,11 @@ class TrainingData:
         return Published(self.source, ids=ids, resident=self.resident)
 
     def clean_part(self, config: VictimConfig, seed: int) -> tuple[VictimConfig, Published]:
-        """The attacker's clean samples alone, for a victim that takes as many steps as on all."""
-        steps = TrainingSchedule.of(config, len(self.ids)).total
-        return dataclasses.replace(config.without("after"), steps=steps), self.owned(config.countermeasures, seed)
+        """The attacker's clean samples alone, for a victim that takes as many steps as on all; its batch is no larger
+        than they are."""
+        steps, owned = TrainingSchedule.of(config, len(self.ids)).total, self.owned(config.countermeasures, seed)
+        shorter = dataclasses.replace(config.without("after"), steps=steps, batch=min(config.batch, len(owned)))
+        return shorter, owned
 
     def _protected(self, share: float, seed: int) -> Ids:
         assert self.source.labels is not None

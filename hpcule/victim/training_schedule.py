@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hpcule.data.schedule import check_batch
+from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """Steps of a run: linear warm-up, and a cosine to 0 over the whole run."""
+    """Steps of a run: linear warm-up, and a cosine to 0 over the whole run.
+
+    Every step takes `batch` samples, but the last of an epoch, which takes what is left.
+    """
 
     learning_rate: float
+    batch: int
     steps_an_epoch: int
     total: int
     warmup: float
@@ -20,17 +26,26 @@ class TrainingSchedule:
 
     @classmethod
     def of(cls, config: VictimConfig, samples: int) -> TrainingSchedule:
-        """The schedule of a recipe on a training set of `samples` samples."""
-        steps_an_epoch = max(1, round(samples / config.batch))
+        """The schedule of a recipe on a training set of `samples` samples.
+
+        Raises:
+            UsageError: a batch is larger than the training set.
+        """
+        check_batch("victim.batch", config.batch, samples)
+        steps_an_epoch = -(-samples // config.batch)
         total = config.epochs * steps_an_epoch if config.steps is None else config.steps
         warmup = config.warmup_epochs * steps_an_epoch
         # A run of a single epoch is too short for a warm-up of one.
-        return cls(config.learning_rate, steps_an_epoch, total, warmup if warmup < total else 0.0)
+        return cls(config.learning_rate, config.batch, steps_an_epoch, total, warmup if warmup < total else 0.0)
 
     @property
     def epochs(self) -> int:
         """Passes over the training set, the last one perhaps cut short."""
         return math.ceil(self.total / self.steps_an_epoch)
+
+    def batches(self, numbers: Ids) -> list[Ids]:
+        """The batches of an epoch in this order."""
+        return [numbers[start : start + self.batch] for start in range(0, len(numbers), self.batch)]
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch or the run ends after `step` steps."""

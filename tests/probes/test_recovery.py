@@ -24,7 +24,7 @@ CONFIG = RecoveryConfig(victim=VICTIM, etas=(0.01, 1.0), epochs=10, batch=12, sh
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("recover") / "store", ToySource(120), toys.alone(), "method.epsilon=96")
+    return make_store(tmp_path_factory.mktemp("recover") / "store", ToySource(120), toys.alone(), "method.epsilon=127")
 
 
 def run(world, store, out, config=CONFIG, stop=None):

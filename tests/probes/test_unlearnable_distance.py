@@ -19,7 +19,7 @@ from hpcule.report.probes import distance_claims, distance_warnings, print_dista
 from hpcule.victim.config import VictimConfig
 
 VICTIM = VictimConfig(network="convnet", epochs=10, batch=30, learning_rate=0.05, precision="fp32")
-CONFIG = DistanceConfig(victim=VICTIM, probes=2, probe_samples=30, iterations=2)
+CONFIG = DistanceConfig(victim=VICTIM, probes=2, probe_samples=30, batch=30, iterations=2)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ STRIPPING = "Stripping with known originals"
 VICTIM = VictimConfig(network="convnet", epochs=6, batch=24, learning_rate=0.05, precision="fp32")
 MEASURES = {
     "certify": (certify, CertifyConfig(victim=VICTIM, draws=40, etas=(0.01,), quantile=0.5)),
-    "distance": (measure_distance, DistanceConfig(victim=VICTIM, probes=1, probe_samples=24, iterations=2)),
+    "distance": (measure_distance, DistanceConfig(victim=VICTIM, probes=1, probe_samples=24, batch=24, iterations=2)),
     "recover": (measure_recovery, RecoveryConfig(victim=VICTIM, etas=(0.1,), epochs=2, batch=12, share=0.25)),
     "strip": (measure_strip, StripConfig(victim=VICTIM)),
 }

@@ -37,13 +37,13 @@ def weights_of(learning):
     return torch.cat([parameter.detach().flatten() for parameter in learning.learner.parameters()])
 
 
-def step_on(world, name):
+def step_on(world, name, samples=29):
     """How a step moves the weights, with BatchNorm over both ranks."""
     config = config_of(f"{name}-2", batch_norm="synchronised")
     learning = _Learning(config, make_sets()[0], world, 0)
     learning.learner.train()
     before = weights_of(learning)
-    learning._learn(np.arange(29), 0)
+    learning._learn(np.arange(samples), 0)
     queue = getattr(learning.learner, "queue", torch.zeros(1))
     return (weights_of(learning) - before).numpy(), queue.numpy()
 
@@ -144,6 +144,17 @@ def test_rates_warm_up_and_are_smaller_for_smaller_batches(alone):
     assert learning.schedule.learning_rate == pytest.approx(0.5 * 45 / 512)
     assert learning.schedule.warmup == pytest.approx(4)
     assert feature_learning._schedule(0.5, 1000, 50_000).steps_an_epoch == 98
+    assert feature_learning._schedule(0.5, 10, 91).steps_an_epoch == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("rest", [1, 2, 3])
+def test_two_ranks_learn_from_a_small_rest_what_one_does(pool, alone, name, rest):
+    expected, queue = step_on(alone, name, rest)
+    assert np.isfinite(expected).all()
+    for found, other in pool.run(step_on, name, rest):
+        assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+        np.testing.assert_allclose(other, queue, atol=1e-4)
 
 
 def test_features_that_diverge_are_no_protection(alone, monkeypatch):

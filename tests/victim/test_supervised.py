@@ -45,8 +45,8 @@ def test_a_victim_learns_a_separable_task(alone, steps):
     assert result.last.test > 0.95
     assert result.last.train > 0.9
     assert result.curve[0].test < result.last.test
-    # 230 samples in round(230 / 50) = 5 batches of 46.
-    assert result.steps == 5 * 10
+    # 230 samples in 4 batches of 50 and one of 30.
+    assert (result.steps, result.samples, result.batch) == (5 * 10, 230 * 10, 50)
     assert [point.epoch for point in result.curve] == list(range(1, 11))
     assert told == [(epoch, 10) for epoch in range(1, 11)]
     assert result.seconds > 0
@@ -153,14 +153,16 @@ def walk_on(world, epochs):
     return spy.asked
 
 
-def test_an_epoch_shows_every_sample_once_in_batches_of_nearly_one_size(pool, alone):
+def test_an_epoch_shows_every_sample_once_in_batches_as_asked_for_and_a_rest(pool, alone):
     asked = walk_on(alone, 2)
-    assert [len(batch) for batch in asked] == [5, 5, 5, 4, 4] * 2
+    assert [len(batch) for batch in asked] == [5, 5, 5, 5, 3] * 2
     for epoch in (asked[:5], asked[5:]):
         assert sorted(number for batch in epoch for number in batch) == list(range(23))
     assert asked[:5] != asked[5:]
-    ranks = pool.run(walk_on, 2)
-    assert [first + second for first, second in zip(*ranks, strict=True)] == asked
+    first, second = pool.run(walk_on, 2)
+    for step, (one, other, both) in enumerate(zip(first, second, asked, strict=True)):
+        # The rest of 3 would leave a rank a single sample, and both take it whole.
+        assert (one if step % 5 == 4 else one + other) == both == (other if step % 5 == 4 else one + other)
 
 
 def test_two_ranks_train_one_victim_together(pool, alone):
@@ -173,24 +175,25 @@ def test_two_ranks_train_one_victim_together(pool, alone):
     assert abs(curve[-1].train - alone_curve[-1].train) < 0.08
 
 
-def weights_on(world):
-    """Two epochs in batches of 4 or 5 with a network without BatchNorm, whose gradient is that of the whole batch."""
+def weights_on(world, n):
+    """Two epochs in batches of 5 and a rest; without BatchNorm the gradient is that of the whole batch."""
     torch.manual_seed(0)
     original = supervised.build_network
     supervised.build_network = lambda *arguments: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     try:
-        samples = Published(ToySource(23), resident=RESIDENT)
+        samples = Published(ToySource(n), resident=RESIDENT)
         trainer = _Trainer(VictimConfig(**{**SETTINGS, "batch": 5}), samples, world, 0)
     finally:
         supervised.build_network = original
-    for epoch in range(2):
-        trainer.epoch(epoch)
-    return [parameter.detach().numpy() for parameter in trainer.network.parameters()]
+    accuracies = [trainer.epoch(epoch) for epoch in range(2)]
+    assert max(accuracies) <= 1, "a batch that both take whole is counted once"
+    return [parameter.detach().numpy() for parameter in trainer.network.parameters()] + [np.array(accuracies)]
 
 
-def test_two_ranks_take_the_steps_of_one(pool, alone):
-    expected = weights_on(alone)
-    for found in pool.run(weights_on):
+@pytest.mark.parametrize("n", [21, 23, 24])
+def test_two_ranks_take_the_steps_of_one(pool, alone, n):
+    expected = weights_on(alone, n)
+    for found in pool.run(weights_on, n):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
@@ -220,12 +223,40 @@ def test_the_ranks_test_with_the_same_statistics(pool):
 def test_a_source_of_16_bits_is_scaled_by_its_own_grid(alone):
     shades = {}
     for dtype in (np.uint8, np.uint16):
-        samples, _ = make_sets(n=20, dtype=dtype)
+        samples, _ = make_sets(n=50, dtype=dtype)
         trainer = _Trainer(VictimConfig(**SETTINGS), samples, alone, 0)
         trainer.network.eval()
         with torch.no_grad():
             shades[dtype] = trainer._logits(trainer.network, trainer.batches.take(np.arange(20), 0, 0, 0.0).images)
     torch.testing.assert_close(shades[np.uint8], shades[np.uint16], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(("network", "settings"), [("resnet-tiny", {}), ("convnet", {"batch_norm": "synchronised"})])
+def test_an_epoch_may_end_with_a_single_sample(pool, alone, network, settings):
+    """At 8 pixels the last layers of a ResNet have one value a channel, of which there is no variance."""
+    settings = {**SETTINGS, **settings, "network": network, "batch": 10, "epochs": 2}
+    (curve, steps), again = lone_on(alone, settings), lone_on(alone, settings)
+    assert steps == 6
+    assert again == (curve, steps)
+    first, second = pool.run(lone_on, settings)
+    assert first == second
+
+
+def lone_on(world, settings):
+    train, test = make_sets(n=21)
+    _, result = train_victim(VictimConfig(**settings), train, test, world, 0)
+    return result.curve, result.steps
+
+
+def test_a_single_sample_leaves_the_statistics_as_they_are(alone):
+    trainer = _Trainer(VictimConfig(**SETTINGS), make_sets()[0], alone, 0)
+    trainer._learn(np.arange(50), 0)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer._learn(np.arange(1), 0)
+    after = trainer.network.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {name for name, _ in trainer.network.named_parameters()}
+    assert all(module.training for module in trainer.network.modules())
 
 
 def refused_on(world, batch):
@@ -237,10 +268,15 @@ def refused_on(world, batch):
 
 
 def test_a_batch_that_leaves_a_rank_a_single_sample_is_refused(pool, alone):
-    assert refused_on(alone, 1) == "a batch of 1 of 20 samples is too small for 1 workers"
-    assert pool.run(refused_on, 3) == ["a batch of 3 of 20 samples is too small for 2 workers"] * 2
+    assert refused_on(alone, 1) == "victim.batch=1 is too small for 1 workers: at least 2"
+    assert pool.run(refused_on, 3) == ["victim.batch=3 is too small for 2 workers: at least 4"] * 2
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(alone):
+    assert refused_on(alone, 20) == "taken"
+    assert refused_on(alone, 21) == "victim.batch=21 is more than the 20 samples: set it, as in --set victim.batch=20"
 
 
 def test_an_unknown_network_is_refused(alone):
     with pytest.raises(UsageError, match="unknown network 'resnet-smal': did you mean 'resnet-small'"):
-        train_victim(VictimConfig(network="resnet-smal"), *make_sets(n=20), alone, 0)
+        train_victim(VictimConfig(network="resnet-smal"), *make_sets(), alone, 0)

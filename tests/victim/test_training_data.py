@@ -53,7 +53,7 @@ def test_a_larger_share_protects_more_of_the_same_and_seeds_differ():
 
 def test_a_mixture_without_clean_samples_has_no_clean_part():
     with pytest.raises(UsageError, match="of 80 samples 0 stay clean"):
-        make_data().clean_part(VictimConfig(countermeasures=Countermeasures.parse("mix-0.999")), 0)
+        make_data().clean_part(VictimConfig(batch=20, countermeasures=Countermeasures.parse("mix-0.999")), 0)
 
 
 def test_without_a_mixture_all_is_published():

@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 
+from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.training_schedule import TrainingSchedule
 
@@ -38,12 +40,29 @@ def test_a_run_as_short_as_its_warm_up_has_none():
     assert rates(make(steps=6))[0] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("batch", [10, 50, 230, 1000])
+@pytest.mark.parametrize("batch", [10, 50, 229, 230])
 def test_a_budget_of_steps_holds_for_every_batch(batch):
     schedule = make(steps=7, batch=batch)
     assert schedule.total == 7
-    assert schedule.epochs == math.ceil(7 / max(1, round(230 / batch)))
+    assert schedule.epochs == math.ceil(7 / math.ceil(230 / batch))
     assert schedule.rate(6) == pytest.approx(cosine(7)[6] * min(1.0, 7 / max(1, schedule.warmup)))
+
+
+@pytest.mark.parametrize("samples", [3680, 4708, 546])
+@pytest.mark.parametrize("batch", [1, 32, 100, 128, 512, 546])
+def test_every_step_but_an_epochs_last_takes_the_batch_asked_for(samples, batch):
+    schedule, numbers = make(samples, batch=batch), np.arange(samples)[::-1]
+    batches = schedule.batches(numbers)
+    sizes = [len(one) for one in batches]
+    assert len(sizes) == schedule.steps_an_epoch
+    assert set(sizes[:-1]) <= {batch}
+    assert 0 < sizes[-1] <= batch
+    assert np.array_equal(np.concatenate(batches), numbers)
+
+
+def test_a_batch_larger_than_the_data_names_the_data_and_the_remedy():
+    with pytest.raises(UsageError, match=r"victim.batch=231 is more than the 230 samples: .* --set victim.batch=230"):
+        make(batch=231)
 
 
 def test_epochs_and_the_run_end_somewhere():
