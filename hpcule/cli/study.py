@@ -1,12 +1,13 @@
-"""`hpcule study run|submit|status|collect|report`: a grid of crafts and victims, with controls in every cell."""
+"""`hpcule study PART`: a grid of crafts and victims, with controls in every cell."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hpcule.study.folder import StudyFolder
     from hpcule.study.grid import StudyGrid
     from hpcule.world.group import World
+
+WATCH_SECONDS = 15
+"""Time between two questions to Slurm, which asks users not to ask all the time."""
 
 
 def add_to(verbs: Verbs) -> None:
@@ -37,12 +41,15 @@ def add_to(verbs: Verbs) -> None:
     submit_part.set_defaults(run=submit_items)
     for name, function, what in (
         ("status", status, "show how far each cell is"),
+        ("cancel", cancel_jobs, "take the jobs of `submit` out of the queue"),
+        ("clean", clean_up, "remove checkpoints, logs and code copies of what is finished"),
         ("collect", collect, "write cells.csv and cells.parquet, a row a cell"),
         ("report", report_study, "write report.html"),
     ):
         part = parts.add_parser(name, help=what)
         part.add_argument("folder", type=Path, metavar="DIR")
         if name == "status":
+            part.add_argument("--watch", action="store_true", help="show it again until nothing is queued or running")
             add_json(part)
         if name == "report":
             add_figures(part)
@@ -202,17 +209,68 @@ def do_items(options: argparse.Namespace) -> None:
 def status(options: argparse.Namespace) -> None:
     """Print a line a cell, and the counts."""
     from hpcule.cli.opened import show
-    from hpcule.study.status import cell_status
+    from hpcule.study.status import cell_status, item_statuses
 
     folder, _, grid = _open(options.folder)
-    found = [cell_status(folder, grid, cell) for cell in grid.cells]
-    if options.json:
-        print(json.dumps([status.document() for status in found]))
-        return
-    for entry in found:
-        show(entry.line())
-    counts = Counter(entry.state for entry in found)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    while True:
+        items = item_statuses(folder, grid, _known_queue(folder))
+        cells = [cell_status(folder, grid, cell, items) for cell in grid.cells]
+        if options.json:
+            print(json.dumps([cell.document() for cell in cells]), flush=True)
+        else:
+            if options.watch and sys.stdout.isatty():
+                print("\033[H\033[2J", end="")
+            for cell in cells:
+                show(cell.line())
+            print(f"{len(cells)} cells: {_counts(cell.state for cell in cells)}")
+            print(f"{len(items)} crafts and victims: {_counts(item.state for item in items.values())}", flush=True)
+        if not options.watch or not {"queued", "running"} & {item.state for item in items.values()}:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def _counts(states: Iterable[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+
+
+def _known_queue(folder: StudyFolder) -> dict[str, str] | None:
+    """States of the jobs in the queue; None, with a line that says why, if jobs were submitted that cannot be seen."""
+    from hpcule.cli.opened import say
+    from hpcule.config.errors import UsageError
+    from hpcule.jobs.scheduler import queue
+    from hpcule.study.submitted import SubmittedJobs
+
+    if not SubmittedJobs(folder.path).arrays():
+        return {}
+    try:
+        return queue()
+    except UsageError as error:
+        say(f"{error}; the states are those of the study's files alone")
+        return None
+
+
+def cancel_jobs(options: argparse.Namespace) -> None:
+    """Take the study's jobs out of the queue."""
+    from hpcule.jobs.scheduler import cancel, queue
+    from hpcule.study.submitted import SubmittedJobs
+
+    folder, _, _ = _open(options.folder)
+    jobs, waiting = SubmittedJobs(folder.path), Counter(name.split("_")[0] for name in queue())
+    arrays = [array for array in jobs.arrays() if array["job"] in waiting]
+    cancel([array["job"] for array in arrays])
+    jobs.mark_cancelled(arrays)
+    print(f"cancelled {sum(waiting[array['job']] for array in arrays)} job(s) of {len(arrays)} array(s)")
+
+
+def clean_up(options: argparse.Namespace) -> None:
+    """Remove what can be made again."""
+    from hpcule.jobs.scheduler import is_here, queue
+    from hpcule.study.clean import clean
+
+    folder, _, grid = _open(options.folder)
+    queued = {name.split("_")[0] for name in queue()} if is_here() else set()
+    removed = clean(folder, grid, queued)
+    print("removed: " + ", ".join(f"{what} {size / 2**20:.1f} MiB" for what, size in removed.items()))
 
 
 def collect(options: argparse.Namespace) -> None:

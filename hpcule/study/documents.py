@@ -68,7 +68,7 @@ ItemDocument = CraftItemDocument | VictimItemDocument
 
 
 class ProgressDocument(TypedDict):
-    """running/KEY.json: how far an item is; `started` and `time` are seconds of the clock."""
+    """running/KEY.json: how far an item is; `started` and `time` are seconds of the clock, `job` is Slurm's, if any."""
 
     stage: str
     done: int
@@ -76,6 +76,7 @@ class ProgressDocument(TypedDict):
     started: float
     time: float
     host: str
+    job: str
 
 
 class FailureDocument(TypedDict):

@@ -27,7 +27,8 @@ from hpcule.study.grid import StudySamples
 from hpcule.victim.kept import AGAIN, Kept
 from hpcule.world.launcher import slurm_job
 
-State = Literal["waiting", "running", "done", "failed"]
+State = Literal["waiting", "queued", "running", "done", "failed", "lost", "skipped"]
+"""State of a craft or a victim: `lost` if its job has ended without a word, `skipped` if its craft is not to be had."""
 BEAT_SECONDS = 2.0
 """Least time between two notes of an item's progress."""
 FOLDERS = ("crafts", "done", "running", "failed", "logs")
@@ -35,12 +36,13 @@ FOLDERS = ("crafts", "done", "running", "failed", "logs")
 
 @dataclass(frozen=True)
 class ItemStatus:
-    """One craft or victim: its state, how far it is (0 to 1), when it should end, and what went wrong."""
+    """One craft or victim: its state, how far it is (0 to 1), when it should end, what went wrong, and in which job."""
 
     state: State
     share: float = 0.0
     seconds_left: float | None = None
     message: str = ""
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,10 @@ class StudyFolder:
         write_atomically(self._file("failed", key), to_json(record))
         self._file("running", key).unlink(missing_ok=True)
 
+    def forget_failure(self, key: str) -> None:
+        """Remove the note on why an item failed, because it is done again."""
+        self._file("failed", key).unlink(missing_ok=True)
+
     def status(self, key: str) -> ItemStatus:
         """How an item stands, from its files alone."""
         if self._file("done", key).exists():
@@ -158,14 +164,15 @@ class StudyFolder:
 
     def _unfinished(self, failed: FailureDocument | None, running: ProgressDocument | None) -> ItemStatus:
         if failed is not None:
-            log = f", log: {self.path / 'logs'}/{failed['job']}*" if failed["job"] else ""
-            return ItemStatus("failed", message=f"{failed['error']} (on {failed['host']}{log})")
+            message = f"{failed['error']} (on {failed['host']})"
+            return ItemStatus("failed", message=message, job=failed["job"] or "")
         if running is None:
             return ItemStatus("waiting")
         share = running["done"] / max(1, running["total"])
         elapsed = running["time"] - running["started"]
         left = elapsed * (1 - share) / share if share else None
-        return ItemStatus("running", share, left, f"{running['stage']} on {running['host']}")
+        message = f"{running['stage']} on {running['host']}"
+        return ItemStatus("running", share, left, message, running.get("job", ""))
 
     def _done(self, expected: object) -> Kept[ItemDocument]:
         return Kept(self.path / "done", lambda found: found, lambda tree: checked(tree, expected))
@@ -203,6 +210,10 @@ class Beat:
     started: float = field(default_factory=time.time)
     _last: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Forget why the item failed the last time."""
+        self.folder.forget_failure(self.key)
+
     def note(self, stage: str, done: int, total: int) -> None:
         """Write how far it is, unless that was written a moment ago."""
         now = time.time()
@@ -216,6 +227,7 @@ class Beat:
             "started": self.started,
             "time": now,
             "host": socket.gethostname(),
+            "job": slurm_job(),
         }
         path = self.folder.path / "running" / f"{self.key}.json"
         # A lost note costs nothing, and a shared file system would take long to make it durable.

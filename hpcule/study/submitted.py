@@ -48,7 +48,7 @@ class SubmittedJobs:
                 found.append((float(array["time"]), array))
         return [array for _, array in sorted(found, key=lambda pair: pair[0])]
 
-    def cancelled(self, arrays: Sequence[ArrayDocument]) -> None:
+    def mark_cancelled(self, arrays: Sequence[ArrayDocument]) -> None:
         """Write down that these arrays were cancelled."""
         for array in arrays:
             self.note({**array, "cancelled": True})
