@@ -11,7 +11,7 @@ from hpcule.study.folder import ItemStatus, StudyFolder
 from hpcule.study.grid import Cell, Factors, StudyGrid, find_item, name_of
 from hpcule.study.submitted import ItemJob, SubmittedJobs
 
-TOLD = ("running", "failed", "lost", "skipped")
+EXPLAINED = ("running", "failed", "lost", "skipped")
 """States of items that a cell's line explains."""
 STARTING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 """Slurm's states of jobs that do not run yet, or not any more, and will."""
@@ -110,7 +110,7 @@ def cell_status(folder: StudyFolder, grid: StudyGrid, cell: Cell, items: Mapping
     share = sum(status.share for status in found.values()) / len(found)
     notes = []
     for key, status in found.items():
-        if status.state in TOLD:
+        if status.state in EXPLAINED:
             left = f", {status.seconds_left / 60:.1f} min left" if status.seconds_left is not None else ""
             notes.append(f"{find_item(grid, key).title} {status.state}: {status.message}{left}")
     states = {status.state for status in found.values()}
