@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
-    from hpcule.jobs.scheduler import Limits, check_site, is_here, limits
+    from hpcule.jobs.scheduler import Limits, check_site, is_here, job_limits
     from hpcule.jobs.site import load_site
     from hpcule.jobs.study_batches import StudyBatches
     from hpcule.jobs.submit import Submission, scripts
@@ -112,7 +112,7 @@ def submit_items(options: argparse.Namespace) -> None:
         queued,
         path=str(folder.path.resolve()),
         per_job=site.dealt_victims,
-        limits=limits() if is_here() else Limits(),
+        limits=job_limits() if is_here() else Limits(),
     )
     if queued:
         say(f"{len(queued)} item(s) are in the queue already and are left out")
@@ -265,11 +265,11 @@ def cancel_jobs(options: argparse.Namespace) -> None:
 def clean_up(options: argparse.Namespace) -> None:
     """Remove what can be made again."""
     from hpcule.jobs.scheduler import is_here, queue
-    from hpcule.study.clean import clean
+    from hpcule.study.clean import clean_folder
 
     folder, _, grid = _open(options.folder)
     queued = {name.split("_")[0] for name in queue()} if is_here() else set()
-    removed = clean(folder, grid, queued)
+    removed = clean_folder(folder, grid, queued)
     print("removed: " + ", ".join(f"{what} {size / 2**20:.1f} MiB" for what, size in removed.items()))
 
 

@@ -33,7 +33,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Partition:
+class SlurmPartition:
     """One partition; None is no limit.
 
     Attributes:
@@ -105,7 +105,7 @@ def cancel(jobs: Sequence[str]) -> None:
         ask("scancel", *jobs)
 
 
-def limits() -> Limits:
+def job_limits() -> Limits:
     """Limits of this cluster and, where Slurm keeps accounts, of this user."""
     config = ask("scontrol", "show", "config")
     found = {name: int(value) for name, value in re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", config, re.M)}
@@ -128,7 +128,7 @@ def _submit_limits() -> list[int]:
     return [max(value for value in found if value is not None)] if found and None not in found else []
 
 
-def partitions() -> list[Partition]:
+def partitions() -> list[SlurmPartition]:
     """All partitions, in the order of Slurm."""
     nodes = _nodes_of_partitions()
     found = []
@@ -149,10 +149,10 @@ def _nodes_of_partitions() -> dict[str, list[list[str]]]:
     return found
 
 
-def _partition(facts: dict[str, str], nodes: list[list[str]]) -> Partition:
+def _partition(facts: dict[str, str], nodes: list[list[str]]) -> SlurmPartition:
     most, total = facts.get("MaxNodes", ""), int(facts.get("TotalNodes", "0"))
     features = {name for _, _, _, names in nodes for name in names.split(",") if name != "(null)"}
-    return Partition(
+    return SlurmPartition(
         facts["PartitionName"],
         is_default=facts.get("Default") == "YES",
         is_up=facts.get("State", "UP") == "UP",
@@ -203,7 +203,7 @@ def check_site(site: SiteConfig) -> None:
             _check_stage(site, stage, chosen)
 
 
-def _check_stage(site: SiteConfig, stage: Stage, partition: Partition) -> None:
+def _check_stage(site: SiteConfig, stage: Stage, partition: SlurmPartition) -> None:
     wanted = site.resources(stage)
     megabytes = 1024 * wanted.memory_gigabytes if wanted.memory_gigabytes else None
     if not partition.is_up:

@@ -12,7 +12,7 @@ from hpcule.study.grid import StudyGrid
 from hpcule.study.submitted import ArrayDocument, SubmittedJobs
 
 
-def clean(folder: StudyFolder, grid: StudyGrid, queued: Collection[str]) -> dict[str, int]:
+def clean_folder(folder: StudyFolder, grid: StudyGrid, queued: Collection[str]) -> dict[str, int]:
     """Remove checkpoints, logs and code copies of finished items, and the cache where all crafts are finished.
 
     Args:

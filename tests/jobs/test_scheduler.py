@@ -4,7 +4,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
-from hpcule.jobs.scheduler import check_site, limits, minutes_of, partitions, queue
+from hpcule.jobs.scheduler import check_site, job_limits, minutes_of, partitions, queue
 from hpcule.jobs.site import SiteConfig
 
 PARTITIONS = (
@@ -91,12 +91,12 @@ def test_limits_of_jobs(slurm, associations, jobs):
         sacctmgr=associations,
         squeue="12_3|PENDING\n9|RUNNING\n",
     )
-    assert (limits().array, limits().jobs) == (4001, jobs)
+    assert (job_limits().array, job_limits().jobs) == (4001, jobs)
 
 
 def test_without_accounting_there_is_no_limit_of_a_user(slurm, tmp_path):
     slurm(scontrol="MaxJobCount = 7\n")
     (tmp_path / "sacctmgr").write_text("#!/bin/sh\necho accounting storage is disabled >&2; exit 1\n")
-    assert limits().jobs == 7
+    assert job_limits().jobs == 7
     (tmp_path / "sacctmgr").unlink()
-    assert limits().jobs == 7
+    assert job_limits().jobs == 7

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from hpcule.config.tree import build_config
-from hpcule.study.clean import clean
+from hpcule.study.clean import clean_folder
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import StudySamples, expand
@@ -123,13 +123,13 @@ def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
     (study.logs / ".submission_file_a.sh").symlink_to(study.logs / "10_submission.sh")
     study.folder.finish(study.craft, {"loss_last": 0.5})
     for queued, kinds in (({"10", "11"}, {"checkpoints"}), ({"11"}, {"logs", "copies of the code"})):
-        removed = clean(study.folder, study.grid, queued)
+        removed = clean_folder(study.folder, study.grid, queued)
         assert {what for what, size in removed.items() if size} == kinds
     left = {str(path.relative_to(study.folder.path)) for path in paths if path.exists()}
     assert left == {f"crafts/{study.craft}/index.h5", "code/11/hpcule/a.py", "logs/11_0_log.out", "cache/a"}
     assert not list(study.logs.glob(".submission*"))
     for key in study.grid.victims:
         study.folder.finish(key, {"last": 0.5})
-    clean(study.folder, study.grid, set())
+    clean_folder(study.folder, study.grid, set())
     assert [path for path in paths if path.exists()] == [study.folder.store(study.craft) / "index.h5"]
     assert study.folder.result(study.craft) == {"loss_last": 0.5}
