@@ -20,7 +20,7 @@ from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import StudyGrid, StudySamples, expand
-from hpcule.study.status import cell_status
+from hpcule.study.status import cell_status, item_statuses
 
 SAMPLES = StudySamples(10_000, training="a", test="b")
 
@@ -65,8 +65,9 @@ def read_study(folder: Path) -> None:
     """As `hpcule study status` does."""
     study = StudyFolder(folder / "study")
     grid = expand(study.config(), study.samples())
+    items = item_statuses(study, grid, None)
     for cell in grid.cells:
-        cell_status(study, grid, cell).document()
+        cell_status(study, grid, cell, items).document()
 
 
 def read_results(folder: Path) -> None:
