@@ -302,3 +302,12 @@ def test_python_in_the_pages_reads_a_store(tmp_path, monkeypatch):
         exec(program, names)
         assert names["delta"].shape == (4, 1, 8, 8)
         assert names["delta"].any()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/launchers.md", "launch/torchrun.sh"])
+def test_torchrun_is_shown_only_with_its_static_rendezvous(name):
+    """The other one, which it takes where it is given no port, unpickles what anybody sends there."""
+    found = re.findall(r"\btorchrun (?:\S+ )*?--nproc-per-node[^`]*?-m hpcule", (ROOT / name).read_text())
+    assert found
+    assert all("--master-port" in start for start in found)
+    assert not any(other in start for start in found for other in ("--standalone", "c10d"))

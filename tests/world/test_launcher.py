@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcule.config.errors import UsageError
-from hpcule.world.launcher import Place, detect, job_port, slurm_job
+from hpcule.world.launcher import Place, detect, free_port, job_port, slurm_job
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "OMPI_", "PMI", "JSM_", "LSB_", "PALS_")
 TORCHRUN = {
@@ -246,7 +246,8 @@ def test_mpiexec():
 
 @pytest.mark.slow
 def test_torchrun():
-    found = doctor(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    port = ("--master-port", str(free_port()))
+    found = doctor(sys.executable, "-m", "torch.distributed.run", *port, "--nproc-per-node", "2")
     assert found["launcher"] == "torchrun"
 
 
