@@ -21,6 +21,7 @@ from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.recording import perturbed_recording, working
 from hpcule.data.tiles import Tiles
+from hpcule.store.grey import is_grey, mean_of_channels
 from hpcule.store.read import StoreReader
 
 CORRECTION_STEPS = 8
@@ -34,6 +35,15 @@ def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: floa
     """A perturbation [C, h, w] at another size [C, H, W], in whole levels of at most `epsilon`."""
     moved: npt.NDArray[np.int32] = np.rint(_carried(delta, size, int(epsilon))).astype(np.int32)
     return moved
+
+
+def carried_onto(pixels: Samples, delta: npt.NDArray[np.integer], epsilon: float) -> npt.NDArray[np.int32]:
+    """A perturbation [C, h, w] at the size of an image [C, H, W], in whole levels; one channel for a grey image."""
+    return carried(_grey_on_grey(pixels, delta), (pixels.shape[1], pixels.shape[2]), epsilon)
+
+
+def _grey_on_grey(pixels: Samples, delta: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return mean_of_channels(delta) if is_grey(pixels) else delta
 
 
 def _carried(delta: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[Any]:
@@ -67,7 +77,7 @@ def files_of(source: Source) -> Source:
 
 
 def published_native(store: StoreReader, source: Source, image: int, native: Native) -> Native:
-    """An image of its own size with the store's perturbation; transparency stays as it is.
+    """An image of its own size with the store's perturbation; transparency stays as it is, and grey stays grey.
 
     Args:
         store: complete.
@@ -81,12 +91,9 @@ def published_native(store: StoreReader, source: Source, image: int, native: Nat
     else:
         delta = store.delta(np.array([image]))[0]
     if (grid := budget_grid(store, native)) is not None:
-        if len(delta) > len(native.pixels):
-            # Grey among colours: of all that can be added to grey, the mean is nearest to what was crafted.
-            delta = delta.mean(axis=0, keepdims=True)
-        levels = _carried(delta, native.pixels.shape[1:], manifest.epsilon)
+        levels = _carried(_grey_on_grey(native.pixels, delta), native.pixels.shape[1:], manifest.epsilon)
         return native._replace(pixels=grid.moved(native.pixels, levels, manifest.epsilon))
-    total = native.pixels + carried(delta, (native.pixels.shape[1], native.pixels.shape[2]), manifest.epsilon)
+    total = native.pixels + carried_onto(native.pixels, delta, manifest.epsilon)
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
-from hpcule.publish.carry import carried, carries
+from hpcule.publish.carry import carried_onto, carries
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
 from hpcule.publish.jpeg import JPEG
@@ -140,7 +140,7 @@ class _Reverter:
         of_store, manifest = self.ids[ids], self._reader.manifest
         # By sample it is stored as it was after the cut.
         cut = manifest.unit != "sample"
-        restored, *doubts = take_off(clean, self._reader.delta(of_store), manifest.levels, cut=cut)
+        restored, *doubts = take_off(clean, self._reader.delta_on(of_store, clean), manifest.levels, cut=cut)
         self._count(*doubts)
         if self._originals is not None:
             self._differ += int((restored != self._originals.read(of_store)).any((1, 2, 3)).sum())
@@ -150,7 +150,7 @@ class _Reverter:
         """See `Publisher.publish_native`; here the other way round."""
         of_store, manifest = int(self.ids[sample]), self._reader.manifest
         size = clean.pixels.shape[1], clean.pixels.shape[2]
-        delta = carried(self._reader.delta(np.array([of_store]))[0], size, manifest.epsilon)
+        delta = carried_onto(clean.pixels, self._reader.delta(np.array([of_store]))[0], manifest.epsilon)
         cut = manifest.unit != "sample" or size != manifest.sample_shape[1:]
         restored, *doubts = take_off(clean.pixels, delta, manifest.levels, cut=cut)
         self._count(*(doubt[None] for doubt in doubts))

@@ -40,6 +40,10 @@ class Budget:
         largest = self.epsilon if self.norm == "linf" and not self.free_pixels else levels
         return next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if largest <= np.iinfo(t).max)
 
+    def rounded(self, delta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Fractions of levels as whole ones: the nearest, but towards zero where lengths of whole samples count."""
+        return np.trunc(delta) if self.norm == "l2" else np.rint(delta)
+
     def spent(self, delta: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """What of the budget each perturbation [n, C, H, W] takes [n], in the units of epsilon."""
         if not self.free_pixels:

@@ -17,6 +17,7 @@ from hpcule.config.errors import StoreError
 from hpcule.data.source import Ids
 from hpcule.data.sources.array import Array
 from hpcule.store.files import sha256_file
+from hpcule.store.grey import is_grey, mean_of_channels
 from hpcule.store.hdf5 import DamageError, as_damage, dataset, open_file
 from hpcule.store.manifest import Manifest, ShardEntry, read_manifest
 from hpcule.store.rows import MappedRows
@@ -175,8 +176,20 @@ class StoreReader:
         """Return the group int64 [n] of each id, or None where perturbations are not shared."""
         return self._groups[ids] if self.manifest.unit != "sample" else None
 
+    def delta_on(self, ids: Ids, samples: Array) -> Array:
+        """Return the perturbations [n, C, H, W] as they are added to samples: to grey ones, in levels, a grey one.
+
+        Args:
+            ids: int64 [n].
+            samples: [n, C, H, W], clean or published; what is added to grey ones leaves them grey.
+        """
+        delta = self.delta(ids)
+        if delta.shape[1] > 1 and (grey := is_grey(samples)).any():
+            delta[grey] = self.manifest.budget.rounded(mean_of_channels(delta[grey]))
+        return delta
+
     def published(self, ids: Ids, clean: Array) -> Array:
-        """Return clip(clean + delta) on the grid.
+        """Return clip(clean + delta) on the grid; see `delta_on` for grey samples.
 
         Args:
             ids: int64 [n].
@@ -184,7 +197,7 @@ class StoreReader:
         """
         assert clean.shape == (len(ids), *self.manifest.sample_shape), clean.shape
         assert clean.dtype in (np.uint8, np.uint16), clean.dtype
-        total = np.add(clean, self.delta(ids), dtype=np.int32)
+        total = np.add(clean, self.delta_on(ids, clean), dtype=np.int32)
         return np.clip(total, 0, self.manifest.levels, out=total).astype(clean.dtype)
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.publish.carry import Publish, publishing
 from hpcule.store.budget import Budget, magnitude
+from hpcule.store.grey import is_grey
 from hpcule.store.read import StoreReader
 from hpcule.world.keyed import bits, key
 
@@ -49,8 +50,9 @@ def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool
     against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
     each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
     bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, as many random pixels get
-    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. What was padded
-    in `source`, whose store this is, stays as it is.
+    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. Grey samples
+    stay grey: all their channels get the noise of the first. What was padded in `source`, whose store this is, stays as
+    it is.
     """
     manifest = store.manifest
     if manifest.norm == "l0":
@@ -95,12 +97,13 @@ def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: boo
         strength = np.int32(level)
         own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
-            delta = store.delta(ids)
+            delta = store.delta_on(ids, samples)
             if manifest.free_pixels:
                 delta = np.clip(delta, -int(level), int(level))
             root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
         noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
+        noise = np.where(is_grey(samples)[:, None, None, None], noise[:, :1], noise)
         noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
         return noisy
 
@@ -117,6 +120,7 @@ def _random_pixels(store: StoreReader, count: int, seed: int) -> Publish:
         words = bits(purpose, ids if group is None else group, 2 * count)
         places = (words[:, :count] % np.uint64(height * width)).astype(np.int64)
         corners = (words[:, count:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
+        corners = np.where(is_grey(samples)[:, None, None], corners[:, :, :1], corners)
         noisy: Samples = samples.copy()
         rows = np.arange(len(samples))[:, None]
         # A view of the copy, channels last: [n, H * W, C].

@@ -65,6 +65,30 @@ def many_classes(tmp_path_factory):
     return path
 
 
+def half_grey(count, *shape):
+    """Images far from black and white, every second one grey in three channels."""
+    images = np.random.default_rng(0).integers(60, 190, (count, *shape, 3), dtype=np.uint8)
+    images[::2] = images[::2, ..., :1]
+    return images
+
+
+@pytest.fixture(scope="module")
+def grey_npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("grey") / "grey.npz"
+    np.savez(path, images=half_grey(12, 16, 16), labels=np.arange(12) % 2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def grey_files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("grey") / "pictures"
+    for number, pixels in enumerate(half_grey(8, 40, 36)):
+        path = root / "xy"[number // 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
 CASES = {
     # fixture, method, settings, format; whether values are uncertain, and the answer without the originals
     "npz by sample": ("small_npz", "ar", [], "npz", False, True),
@@ -78,6 +102,9 @@ CASES = {
     "own sizes": ("mixed", "classwise", ["--set", "image_size=32"], "folder", True, False),
     "own sizes, black and white as such": ("bordered", "classwise", ["--set", "image_size=32"], "folder", True, None),
     "own sizes as npz": ("mixed", "ar", ["--set", "image_size=32"], "npz", False, True),
+    "grey by sample": ("grey_npz", "ar", [], "npz", False, True),
+    "grey, shared": ("grey_npz", "classwise", [], "npz", False, True),
+    "own sizes, grey": ("grey_files", "classwise", ["--set", "image_size=32"], "folder", False, True),
     "wav": ("small_wavs", "poscuda", ["--set", "method.region=600"], "wav", False, True),
     "wav as hdf5": ("small_wavs", "poscuda", ["--set", "method.region=600"], "hdf5", False, True),
 }

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from dicoms import noise, write_dicom
+from PIL import Image
 from torch.nn import functional
 
+from hpcule.data.opening import Opening
 from hpcule.data.resize import resize_planes
-from hpcule.publish.carry import carried
+from hpcule.interface.stores import open_store
+from hpcule.publish.carry import carried, carried_onto, publishing
+from hpcule.publish.export import export
+from hpcule.store.grey import is_grey
+from hpcule.store.read import StoreReader
+from hpcule.store.vault import Vault
 
 EPSILON = 8
 
@@ -49,3 +57,37 @@ def test_a_victims_resize_gives_it_back(size, smooth, least):
 
 def test_a_fraction_of_a_level_is_no_budget():
     assert np.abs(carried(crafted(), (50, 50), 7.9)).max() <= 7
+
+
+def test_a_grey_image_gets_the_mean_of_the_channels():
+    delta, coloured = crafted(), noise(40, 50, 3).transpose(2, 0, 1)
+    mean = carried(delta.mean(axis=0, keepdims=True), (40, 50), EPSILON)
+    assert np.array_equal(carried_onto(np.repeat(coloured[:1], 3, axis=0), delta, EPSILON), mean)
+    assert np.array_equal(carried_onto(coloured, delta, EPSILON), carried(delta, (40, 50), EPSILON))
+
+
+@pytest.mark.parametrize("opening", [{"image_size": 16}, {"tile_size": 16}])
+@pytest.mark.parametrize("kind", ["png", "dicom"])
+def test_grey_stays_grey_for_whoever_asks(tmp_path, make_store, kind, opening):
+    for number in range(6):
+        pixels = noise(40, 36, 3, low=30, high=220, seed=number)
+        pixels = pixels if number % 2 else np.repeat(pixels[..., :1], 3, axis=2)
+        path = tmp_path / "data" / "ab"[number // 3] / f"{number}.{kind[:3]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "png":
+            Image.fromarray(pixels).save(path)
+        else:
+            write_dicom(path.with_suffix(".dcm"), pixels, stored_as="RGB")
+    data = str(tmp_path / "data")
+    source = Opening(**opening).source(data)
+    store, *_ = make_store(source, working_size=16, applied_at="working", config=dict(opening), unit="class", groups=2)
+    export(Vault(store), source, tmp_path / "copy")
+    exported, before = (Opening(**opening).source(str(tmp_path / name)) for name in ("copy", "data"))
+    files = exported if "image_size" in opening else exported.images
+    greys = [bool(is_grey(files.native(number).shown())) for number in range(6)]
+    assert greys == [number % 2 == 0 for number in range(6)]
+    ids = np.arange(len(source))
+    with StoreReader(Vault(store)) as reader:
+        assert np.array_equal(publishing(reader, source)(ids, before.read(ids)), exported.read(ids))
+    for number, (image, _) in enumerate(open_store(store).published(data)):
+        assert np.array_equal(image, files.native(number).shown())

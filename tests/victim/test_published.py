@@ -70,6 +70,29 @@ def everyone(source):
     return np.arange(len(source))
 
 
+@pytest.mark.parametrize(
+    "budget", [{}, {"norm": "l2", "epsilon": 50.0}, {"norm": "l0", "epsilon": 7.0}, {"free_pixels": 2}]
+)
+@pytest.mark.parametrize("matched", [False, True])
+def test_noise_leaves_grey_samples_grey(make_store, budget, matched):
+    source = ToySource(12, (3, 7, 5), contrast=0.0)
+    source.samples[::2] = source.samples[::2, :1]
+    deltas = np.random.default_rng(0).integers(-4, 5, (12, 3, 7, 5))
+    if budget.get("norm") == "l0":
+        deltas[..., 1:] = 0
+    store = make_store(source, deltas=deltas, **budget)
+    noise = (
+        random_noise(store, 0, source, matched=matched)(everyone(source), source.samples).astype(int) - source.samples
+    )
+    assert (noise[::2] == noise[::2, :1]).all()
+    assert (noise.reshape(12, -1) != 0).any(axis=1).all()
+    assert (noise[1::2] != noise[1::2, :1]).any(axis=(1, 2, 3)).all()
+    if matched and not budget:
+        mean = np.rint(deltas[::2].mean(axis=1))
+        strength = np.rint(np.sqrt((mean**2).mean(axis=(1, 2))))
+        assert (np.abs(noise[::2, 0]).max(axis=(1, 2)) == strength).all()
+
+
 @pytest.mark.parametrize("groups", [0, 3])
 def test_matched_noise_is_as_strong_as_the_delta_in_its_place(make_store, groups):
     source = ToySource(12, (3, 7, 5), contrast=0.0)
