@@ -226,9 +226,9 @@ class ReadBack:
         elif self.kind == "dicom":
             from hpcule.data.sources.dicom_file import read_frame, read_head
 
-            seen = read_head(before, decode=False).seen
-            frames = dicom(after)
-            same = all(np.array_equal(read_frame(before, k, seen).pixels, frame) for k, frame in enumerate(frames))
+            head, frames = read_head(before, decode=False), dicom(after)
+            _require(len(frames) == head.frames, f"it holds {len(frames)} frames, not {head.frames}")
+            same = all(np.array_equal(read_frame(before, k, head.seen).pixels, frame) for k, frame in enumerate(frames))
         else:
             same = np.array_equal(upright(before), upright(after))
         _require(same, "it is not as it was")

@@ -106,6 +106,24 @@ def test_dicom_files_follow_the_policy(tmp_path, make_store):
     assert NAME not in str(found)
 
 
+def test_a_copy_that_lacks_a_frame_ends_the_export(tmp_path, make_store, monkeypatch):
+    for label in "ab":
+        write_dicom(tmp_path / "data" / label / "1.dcm", noise(9, 9))
+    write_dicom(tmp_path / "data" / "a" / "1_mask.dcm", noise(3, 9, 9), NumberOfFrames=3)
+    real = ReadBack.check
+
+    def check(self, made, sources, records):
+        path = made / "a" / "excluded-000000.dcm"
+        found = pydicom.dcmread(path)
+        found.PixelData, found.NumberOfFrames = found.pixel_array[:2].tobytes(), 2
+        found.save_as(path)
+        real(self, made, sources, records)
+
+    monkeypatch.setattr(ReadBack, "check", check)
+    with pytest.raises(StoreError, match=r"excluded-000000\.dcm, read again, .* \(it holds 2 frames, not 3\)"):
+        published(tmp_path, make_store)
+
+
 def test_recordings(tmp_path, make_store):
     for name in ("a/1.wav", "b/1.wav", "b/1_mask.wav"):
         path = tmp_path / "data" / name
