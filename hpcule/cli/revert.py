@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.left_out import left_out_notice
     from hpcule.data.opening import Opening
     from hpcule.publish.hashes import file_hashes
-    from hpcule.publish.records import find_export
+    from hpcule.publish.records import find_export, last_export
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
     from hpcule.store.staged import require_apart
@@ -49,14 +49,15 @@ def run(options: argparse.Namespace) -> None:
     data = single_file(options.data)
     splits = Opening().splits(str(data))
     split = manifest.source.split if splits != ("all",) else "all"
-    copies = {name: open_copy(manifest, data, name) for name in splits}
+    hashes = file_hashes(options.data)
+    export = find_export(options.store, hashes)
+    altered = export.altered(hashes) if export else None
+    export = export or last_export(options.store)
+    copies = {name: open_copy(manifest, data, name, export) for name in splits}
     originals = manifest.opening.source(options.originals) if options.originals else None
     if originals is not None:
         say(left_out_notice(originals))
     protected = copies.pop(split)
-    hashes = file_hashes(options.data)
-    export = find_export(options.store, hashes)
-    altered = export.altered(hashes) if export else None
     summary = revert(vault, protected, options.out, other_splits=copies, originals=originals, export=export)
     if options.json:
         print(json.dumps({**vars(summary), "path": str(summary.path), "altered": altered}))

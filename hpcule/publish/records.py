@@ -19,6 +19,7 @@ from typing import Any
 
 from hpcule.config.errors import StoreError
 from hpcule.publish.collection import Record
+from hpcule.publish.excluded import NOTE
 from hpcule.publish.hashes import FileHash, hash_list, read_hash_list
 from hpcule.store.files import private_directory, to_json, write_atomically, writing
 from hpcule.store.run_files import EXPORTS, FACTS, HASHES, RECORDS
@@ -131,6 +132,7 @@ def read_records(path: Path) -> list[Record]:
                 row["protected"] == "yes",
                 from_cell(row["note"]),
                 {},
+                excluded=from_cell(row["note"]) == NOTE,
             )
             for row in rows
         ]

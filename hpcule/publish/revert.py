@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy.typing as npt
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.sources.layout import is_excluded
 from hpcule.publish.carry import carried_onto, carries
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
-from hpcule.publish.jpeg import JPEG
 from hpcule.publish.records import ExportRecord, last_export, read_records
 from hpcule.store.fingerprint import has_same_samples, require_same_samples
 from hpcule.store.manifest import Manifest
@@ -82,7 +83,7 @@ def revert(
         require_unaltered(vault, reader.manifest)
         if originals is not None:
             require_same_samples(reader.manifest, originals)
-        reverter = _Reverter(reader, copy, _ids(reader, copy, export or last_export(vault.path)), originals)
+        reverter = _Reverter(reader, copy, export or last_export(vault.path), originals)
         name = safe_name(copy.name).removesuffix("-protected")
         write_copy(out, kind, copy, others, reverter, name, native=reverter.native, private=True)
         return RevertSummary(
@@ -129,10 +130,10 @@ class _Reverter:
         foreign: see `RevertSummary`.
     """
 
-    def __init__(self, reader: StoreReader, copy: Source, ids: Ids, originals: Source | None) -> None:
-        self.ids, self.native = ids, carries(reader, copy)
+    def __init__(self, reader: StoreReader, copy: Source, export: ExportRecord, originals: Source | None) -> None:
+        self.ids, self.native = _ids(reader, copy, export), carries(reader, copy)
         self.uncertain = self.uncertain_samples = self.foreign = 0
-        self._reader, self._copy, self._originals = reader, copy, originals
+        self._reader, self._copy, self._export, self._originals = reader, copy, export, originals
         self._differ = 0
 
     def publish(self, ids: Ids, clean: Samples) -> Samples:
@@ -188,7 +189,7 @@ class _Reverter:
             return None
         written = out if kind not in ("npz", "hdf5") or out.is_file() else next(out.iterdir())
         split = self._copy.split if others else "all"
-        found = _Ordered(open_copy(manifest, written, split), self._reader, self.ids)
+        found = _Ordered(open_copy(manifest, written, split, self._export), self._reader, self.ids)
         if not has_same_samples(manifest, found):
             return False
         # The fingerprint is of the samples at the working size.
@@ -248,22 +249,38 @@ def _ids(reader: StoreReader, copy: Source, export: ExportRecord) -> Ids:
     return np.array([numbers[file] for file in files])
 
 
-def _published_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Patterns of excluded files in a copy, where JPEG files have become PNG."""
-    stems = [pattern.removesuffix(ending) for pattern in patterns for ending in JPEG if pattern.endswith(ending)]
-    return (*patterns, *(f"{stem}.png" for stem in stems))
-
-
-def open_copy(manifest: Manifest, copy: Path, split: str) -> Source:
+def open_copy(manifest: Manifest, copy: Path, split: str, export: ExportRecord) -> Source:
     """A split of a published copy, images in folders with their own sizes behind the store's working size.
+
+    Args:
+        manifest: of the store.
+        copy: its folder or file, or what was reverted from it.
+        split: see `Opening.source`.
+        export: the export that it is of.
 
     Raises:
         HpculeError: see `Opening.source`.
     """
     opening = Opening()
-    if copy.is_dir() and manifest.source.kind == "wav":
-        # All recordings had one length, whatever the longest one of a copy is.
-        opening = Opening(clip_length=manifest.sample_shape[2], exclude=manifest.opening.exclude)
-    elif copy.is_dir():
-        opening = Opening(image_size=manifest.working_size, exclude=_published_patterns(manifest.opening.exclude))
+    if copy.is_dir():
+        exclude = _excluded_in(manifest.opening.exclude, export)
+        if manifest.source.kind == "wav":
+            # All recordings had one length, whatever the longest one of a copy is.
+            opening = Opening(clip_length=manifest.sample_shape[2], exclude=exclude)
+        else:
+            opening = Opening(image_size=manifest.working_size, exclude=exclude)
     return opening.source(str(copy), split)
+
+
+def _excluded_in(patterns: tuple[str, ...], export: ExportRecord) -> tuple[str, ...]:
+    """Patterns of the files of a copy that are no samples, some of which have got other names than in the data."""
+    if not patterns or not export.records.exists():
+        return patterns
+    records = [record for record in read_records(export.records) if record.published]
+    excluded, samples = (
+        [Path(one.split, one.published) for one in records if one.excluded is so] for so in (True, False)
+    )
+    # A pattern may match samples now: with *.jpg left out, a.jpg has become a-2.png next to the sample a.png.
+    still = tuple(one for one in patterns if not any(is_excluded(path, Path(), (one,)) for path in samples))
+    renamed = (path.as_posix() for path in excluded if not is_excluded(path, Path(), still))
+    return (*still, *map(escape, renamed))

@@ -210,6 +210,38 @@ def test_files_that_were_changed_or_are_gone(export, revert, run, small_npz, tmp
     assert "stranger.png among them" in err
 
 
+@pytest.mark.parametrize(
+    ("mask", "pattern", "published"),
+    [
+        ("1_mask.png", "*_mask.*", "1_mask.png"),
+        ("1_mask.jpg", "*_mask.jpg", "1_mask.png"),
+        ("1.jpg", "*.jpg", "1-2.png"),  # beside the sample 1.png
+        ("1[a].jpg", "*.jpg", "1[a].png"),
+    ],
+)
+@pytest.mark.parametrize("size", [[], ["--set", "image_size=16"]])
+def test_excluded_files_stay_as_they_are(export, revert, tmp_path, mask, pattern, published, size):
+    data = tmp_path / "data"
+    for split in ("train", "test"):
+        for number, pixels in enumerate(half_grey(4, 24, 24)):
+            path = data / split / "xy"[number // 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+        numbers = np.arange(24 * 24, dtype=np.uint8).reshape(24, 24) // 100
+        Image.fromarray(numbers).save(data / split / "x" / mask)
+    store, copy = export(data, "classwise", ["--exclude", pattern, *size], "folder")
+    summary = revert(store, copy, "--originals", data)
+    assert (summary["reverted"], summary["missing"], summary["identical"]) == (4, 0, True)
+    back = tmp_path / "back"
+    for split in ("train", "test"):
+        names = sorted(str(path.relative_to(back / split)) for path in (back / split).rglob("*.*"))
+        assert names == sorted(["x/0.png", "x/1.png", "y/2.png", "y/3.png", f"x/{published}"])
+        for name in names:
+            before = name if not name.endswith(published) else f"x/{mask}"
+            with Image.open(data / split / before) as one, Image.open(back / split / name) as other:
+                assert (one.mode, np.asarray(one).tobytes()) == (other.mode, np.asarray(other).tobytes())
+
+
 def test_another_store_takes_nothing_off(export, revert, small_npz, run, tmp_path):
     _, copy = export(small_npz, "ar", [], "npz")
     assert run("craft", "ar", "--data", small_npz, "--out", tmp_path / "other")[0] == 0
