@@ -28,7 +28,8 @@ _SHOWN = 3
 
 
 def mask_notice(*sources: Source) -> str | None:
-    """Which files look like masks or maps of labels, by their names or the values of some; None if there are none."""
+    """Which files look like masks or maps of labels, by their names, their headers or the values of some; None if there
+    are none."""
     found = {file: why for source in sources for file, why in _suspects(source)}
     if not found:
         return None
@@ -43,6 +44,10 @@ def _suspects(source: Source) -> Iterator[tuple[str, str]]:
     images = source.images if isinstance(source, Tiles) else source
     if images.rate is not None or images.file_name(0) is None:
         return
+    if isinstance(images, FrameSource):
+        yield from (
+            (file, f"its {part} says so") for file, part in zip(images.files, images.label_maps, strict=True) if part
+        )
     files: dict[str, list[int]] = {}
     for sample in range(len(images)):
         files.setdefault(images.file_name(sample) or "", []).append(sample)

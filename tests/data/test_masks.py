@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
-from dicoms import noise
+from dicoms import noise, write_dicom
 from PIL import Image
 
 from hpcule.data.masks import mask_notice
@@ -55,6 +55,22 @@ def test_volumes(tmp_path):
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}.nii")
     assert "1 file(s) look like" in notice(tmp_path)
     assert "x.nii (5 distinct values)" in notice(tmp_path)
+
+
+def test_headers_that_tell(tmp_path):
+    (tmp_path / "volumes").mkdir()
+    values = noise(16, 16, 3, high=900, dtype=np.int16)
+    for name, code in {"t1": "none", "t2": "z score", "parts": "label", "names": "neuroname"}.items():
+        image = nibabel.Nifti1Image(values, np.eye(4))
+        image.header.set_intent(code)
+        nibabel.save(image, tmp_path / "volumes" / f"{name}.nii")
+    for name, modality in {"1": "CT", "2": "SEG"}.items():
+        write_dicom(tmp_path / "films" / f"{name}.dcm", noise(16, 16), Modality=modality)
+    found = notice(tmp_path / "volumes")
+    assert "2 file(s) look like" in found
+    assert "names.nii (its intent code says so)" in found
+    assert "1 file(s) look like" in notice(tmp_path / "films")
+    assert "2.dcm (its modality says so)" in notice(tmp_path / "films")
 
 
 def test_arrays_have_no_files(tmp_path):

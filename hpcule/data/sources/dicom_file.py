@@ -107,7 +107,8 @@ def read_head(path: Path, *, decode: bool) -> DicomHead:
         names = {str(header.get(name) or "") for name in ("PatientID", "PatientName")}
         declared = tuple(_DECLARATIONS[name] for name in declarations(header))
         size = int(header.Rows), int(header.Columns)
-        return DicomHead(frames, size, grey, seen, frozenset(names - {""}), declared)
+        label_map = "modality" if header.get("Modality") == "SEG" else ""
+        return DicomHead(frames, size, grey, label_map, seen, frozenset(names - {""}), declared)
 
 
 def read_frame(path: Path, frame: int, seen: tuple[int, int] | None) -> Native:

@@ -26,11 +26,13 @@ class Head:
         frames: how many it has.
         size: their height and width.
         grey: whether they have one channel.
+        label_map: the part of it that says that its values are numbers of labels, or "".
     """
 
     frames: int
     size: tuple[int, int]
     grey: bool
+    label_map: str
 
 
 H = TypeVar("H", bound=Head)
@@ -47,6 +49,7 @@ class FrameSource(Source):
         folder: where they are.
         frames: int64, of each file, how many it has.
         left_out: files that cannot be decoded, and those that are excluded.
+        label_maps: of each file, `Head.label_map`.
     """
 
     levels = 255
@@ -54,6 +57,7 @@ class FrameSource(Source):
     files: list[str]
     folder: Path
     frames: npt.NDArray[np.int64]
+    label_maps: list[str]
 
     def _take(
         self, nested: Nested, split: str, image_size: int | None, read: Callable[[Path], H], skip: bool
@@ -75,7 +79,7 @@ class FrameSource(Source):
             raise DataError(f"{self.folder}: none of the {len(found)} files can be decoded")
         self.left_out, self.ignored = left_out, nested.ignored(split, found)
         self.frames = np.array([head.frames for head in heads], np.int64)
-        self._sizes = [head.size for head in heads]
+        self._sizes, self.label_maps = [head.size for head in heads], [head.label_map for head in heads]
         self._file_of = np.repeat(np.arange(len(heads)), self.frames)
         self._first = np.cumsum(self.frames) - self.frames
         height, width = _one_size(head.size for head in heads) if image_size is None else (image_size, image_size)

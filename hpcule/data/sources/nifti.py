@@ -24,6 +24,8 @@ from hpcule.data.sources.nested import Nested
 ENDINGS = (".nii", ".nii.gz")
 PERCENTILES = (0.5, 99.5)
 """Percentiles of a volume's stored values that are displayed as black and as white if its header has no window."""
+_LABEL_MAPS = (1002, 1003)
+"""Intents of numbers of labels: NIFTI_INTENT_LABEL and NIFTI_INTENT_NEURONAME."""
 _NOUN = f"NIfTI volumes; valid are names that end in {' or '.join(ENDINGS)}"
 
 
@@ -156,8 +158,10 @@ class NiftiSource(FrameSource):
 
 
 def _head(path: Path) -> Head:
-    width, height, slices = read_volume(path).values.shape
-    return Head(slices, (height, width), True)
+    volume = read_volume(path)
+    width, height, slices = volume.values.shape
+    label_map = "intent code" if int(volume.header["intent_code"]) in _LABEL_MAPS else ""
+    return Head(slices, (height, width), True, label_map)
 
 
 def _check_extent(path: Path, shape: Sequence[int], stored: np.dtype[np.generic], offset: int) -> None:
