@@ -74,8 +74,7 @@ def write_probe(results: ProbeDocument, path: Path) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    text = environment().get_template(f"{results['kind']}.html.j2").render(_context(results))
-    write_atomically(path, text.encode())
+    write_atomically(path, _page(results).encode())
 
 
 def panels(probes: Sequence[ProbeDocument]) -> list[ProbePanel]:
@@ -105,11 +104,16 @@ def _read(folder: Path, store: str) -> ProbeDocument:
         raise UsageError(f"--with {folder}: was measured on another store, or on this one before it changed")
     try:
         found: ProbeDocument = checked(results, ProbeDocument)
-    except ValueError as error:
+        _page(found)  # now: after hours of training it would be too late
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"--with {folder}: {path} is damaged, or of another version ({error}); measure again"
         ) from None
     return found
+
+
+def _page(results: ProbeDocument) -> str:
+    return environment().get_template(f"{results['kind']}.html.j2").render(_context(results))
 
 
 def _context(results: ProbeDocument) -> PanelContext:

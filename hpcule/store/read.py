@@ -160,11 +160,13 @@ class StoreReader:
         assert not len(ids) or (ids.min() >= 0 and ids.max() < self.manifest.n), (ids.min(), ids.max())
         if (groups := self.group(ids)) is not None:
             return self.shared_delta[groups]
+        owners = np.searchsorted(self._firsts, ids, side="right") - 1
+        if len(ids) and not self._resident:
+            self._delta_dataset(int(owners[0]))  # finds a shape that only the manifest claims before memory is taken
         out = np.empty((len(ids), *self.manifest.sample_shape), self.manifest.delta_dtype)
         if self.manifest.compression is None and self.vault.key is None:
             self._mapped.copy(ids, out)
             return out
-        owners = np.searchsorted(self._firsts, ids, side="right") - 1
         for index in np.unique(owners).tolist():
             where = np.flatnonzero(owners == index)
             rows = ids[where] - self._firsts[index]

@@ -197,3 +197,11 @@ def test_a_foreign_hdf5_file_cannot_lead_elsewhere(make_source, make_store, tmp_
         reader.delta(np.arange(3))
     with pytest.raises(StoreError, match=r"not stored in the file itself|is not fully there"):
         StoreReader(Vault(store), cache_bytes=0).delta(np.arange(3))
+
+
+@pytest.mark.parametrize("settings", [{}, {"compression": "gzip"}, {"unit": "class", "groups": 3}])
+def test_a_shape_that_only_the_manifest_claims_takes_no_memory(make_source, make_store, settings):
+    store, manifest, *_ = make_store(make_source(), **settings)
+    write_manifest(Vault(store), replace(manifest, sample_shape=(3, 1 << 31, 5)))
+    with StoreReader(Vault(store), cache_bytes=0) as reader, pytest.raises(StoreError, match="belongs to another run"):
+        reader.delta(np.arange(manifest.n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -68,7 +69,10 @@ def _map_member(path: Path, archive: zipfile.ZipFile, member: str) -> Array:
                 return _unpack(stream, dtype, shape, order, where)
         first = _data_offset(path, info) + header
         return np.memmap(path, dtype, "r", first, shape, order)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (
+        *(OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
+        *(SyntaxError, tokenize.TokenError),  # of NumPy's parser of headers
+    ) as error:
         # It may quote the file, and a name in it is up to 64 KiB long.
         raise DataError(f"{where} is damaged ({str(error)[:160]}); get or write the file again") from None
 

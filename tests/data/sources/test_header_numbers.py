@@ -230,3 +230,11 @@ def test_numbers_of_idx_files(tmp_path, value):
             path.parent.mkdir()
             path.write_bytes(pack(Field(4 + 4 * axis, ">I").set(data, VALUES[value])))
             assert path.name in outcome(path.parent)
+
+
+@pytest.mark.parametrize("header", ["{'shape': (12, 8", "{'descr': '|u1', 'fortran_order': False, 'shape': (3L, ("])
+def test_headers_of_npz_files_that_are_cut_off(tmp_path, header):
+    path = tmp_path / "bad.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+    assert "bad.npz" in outcome(path)
