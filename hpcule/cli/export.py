@@ -54,7 +54,9 @@ def run(options: argparse.Namespace) -> None:
     """Write the copy to publish, and into the store the records of what was published."""
     from hpcule.cli.opened import opened_vault, say
     from hpcule.publish.release import release
+    from hpcule.store.staged import left_behind
 
+    say(left_behind(options.out))
     written = release(
         opened_vault(options),
         options.data,

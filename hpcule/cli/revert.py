@@ -39,8 +39,9 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.publish.records import find_export, last_export
     from hpcule.publish.revert import open_copy, revert
     from hpcule.store.manifest import read_manifest
-    from hpcule.store.staged import require_apart
+    from hpcule.store.staged import left_behind, require_apart
 
+    say(left_behind(options.out))
     vault = opened_vault(options)
     originals_path = data_path(options.originals) if options.originals else None
     places = {"the store": options.store, "the copy": options.data, "the originals": originals_path}

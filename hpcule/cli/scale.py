@@ -44,8 +44,10 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.planning.scaling import measure
     from hpcule.planning.trial import check_alone
     from hpcule.report.scaling import print_scaling, write_scaling_report
+    from hpcule.store.files import require_own_results
 
     check_alone()
+    require_own_results(options.out)
     config, source = configured(options)
     say(left_out_notice(source))
     results = measure(config, source, options.workers, options.runs, options.out, _say)

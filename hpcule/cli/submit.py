@@ -48,11 +48,16 @@ def run_or_submit(
         config: threads, device, time-outs.
         stores: that the verb reads.
         notice: what rank 0 has to say first.
+
+    Raises:
+        UsageError: --out holds files of others that would be replaced.
     """
     from hpcule.cli.opened import privacy_notice
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.errors import IN_SET, IN_STORE, setting_in
+    from hpcule.store.files import require_own_results
 
+    require_own_results(options.out)
     privacy = privacy_notice(stores, strict=bool(stores) and options.strict)
     if options.submit:
         ranks(options)

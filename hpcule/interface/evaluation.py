@@ -127,6 +127,7 @@ def evaluate(
     from hpcule.interface.handover import handed_over
     from hpcule.interface.settings import nested
     from hpcule.interface.stores import Store, open_store
+    from hpcule.store.files import require_own_results
 
     if workers < 1:
         raise UsageError(f"workers={workers}: at least 1")
@@ -140,6 +141,7 @@ def evaluate(
     opened = store if isinstance(store, Store) else open_store(store, key=key)
     with ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory(prefix="hpcule-")))
+        require_own_results(folder)
         train = stack.enter_context(handed_over(data, labels))
         testing = None if test is None else stack.enter_context(handed_over(test, test_labels, "test"))
         if workers == 1:

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import StoreError, UsageError
 from hpcule.config.tree import Tree
 
 _PARTIAL = re.compile(r"\.(.+)\.[^.]+\.partial")
 
+RESULTS = ("results.json", "report.html", "config.yaml")
+"""Files that verbs write into --out, the one that says where it is from first."""
 _MIB = 1 << 20
 _LARGEST_JSON = 64 * _MIB
 
@@ -109,6 +111,21 @@ def private_directory(path: Path) -> None:
         raise StoreError(f"{path} is a file where a folder is needed: choose another name") from error
     except OSError as error:
         raise storage_error(error, path, 0) from error
+
+
+def require_own_results(out: Path) -> None:
+    """Check that a folder for results holds none, or those of an earlier run, which are replaced.
+
+    Raises:
+        UsageError: it holds files of the same names that hpcule did not write.
+    """
+    there = [name for name in RESULTS if os.path.lexists(out / name)]
+    try:
+        ours = not there or "hpcule" in read_json(out / RESULTS[0])
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise UsageError(f"{out} holds {there[0]} from elsewhere, which would be replaced: name another --out")
 
 
 def sha256_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.store.files import sync_folder
 
+_SUFFIX = ".partial"
 _MOST_OF_A_NAME = 40
 """Characters of a copy's name that its temporary folder repeats: a name may have 255 bytes."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -25,7 +26,7 @@ def staged(out: Path, *, private: bool) -> Iterator[Path]:
     """Yield the path at which a file or a folder is to be made; when the block ends, that becomes `out`.
 
     Until then it lies in a folder of mode 0700, whose name nobody can guess. A killed process leaves this folder
-    behind, `.NAME.RANDOM.partial`. Files are made by `create`.
+    behind, `.NAME.RANDOM.partial`, which `left_behind` finds. Files are made by `create`.
 
     Args:
         out: absent, or an empty folder; its parents are created.
@@ -36,7 +37,7 @@ def staged(out: Path, *, private: bool) -> Iterator[Path]:
         OSError: the copy cannot be written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{out.name[:_MOST_OF_A_NAME]}.", suffix=".partial", dir=out.parent))
+    stage = Path(tempfile.mkdtemp(prefix=_prefix(out), suffix=_SUFFIX, dir=out.parent))
     itself = stage.lstat()
     made = stage / "copy"
     try:
@@ -49,6 +50,20 @@ def staged(out: Path, *, private: bool) -> Iterator[Path]:
         # Whoever may rename folders here may have put another one in its place.
         if stage.exists() and os.path.samestat(itself, stage.lstat()):
             shutil.rmtree(stage)
+
+
+def left_behind(out: Path) -> str | None:
+    """What to say of the folders in which copies for `out` were not finished; None where there are none.
+
+    They are named, not removed: another process may be writing there.
+    """
+    folder, prefix = out.absolute().parent, _prefix(out)
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208
+    found = sorted(name for name in names if name.startswith(prefix) and name.endswith(_SUFFIX))
+    if not found:
+        return None
+    which = ", ".join(str(folder / name) for name in found[:3]) + (", ..." if len(found) > 3 else "")
+    return f"an earlier run that was killed, or one that still writes, has left a part of {out.name}: remove {which}"
 
 
 def create(path: Path) -> BinaryIO:
@@ -76,6 +91,11 @@ def require_apart(out: Path, places: Mapping[str, Path | None]) -> None:
     for name, place in places.items():
         if place is not None and place.exists() and any(path.samefile(place) for path in above):
             raise UsageError(f"{out} lies in {name} ({place}): name a folder outside of it")
+
+
+def _prefix(out: Path) -> str:
+    """The beginning of the names of temporary folders for a copy."""
+    return f".{out.name[:_MOST_OF_A_NAME]}."
 
 
 def _usual_mode(stage: Path) -> int:

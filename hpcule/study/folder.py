@@ -65,6 +65,10 @@ class StudyFolder:
             if self.samples() != samples:
                 self._note(samples)
             return
+        if foreign := [name for name in ("cells.csv", "report.html") if (self.path / name).exists()]:
+            raise UsageError(
+                f"{self.path} holds {foreign[0]} but no study, which would be replaced: name another --out"
+            )
         for folder in (self.path, *(self.path / name for name in FOLDERS)):
             private_directory(folder)
         self._note(samples)

@@ -85,3 +85,33 @@ def test_a_hash_list_overwrites_nothing(crafted, run, there):
     assert "is there already" in err
     assert target.exists() == (there == "link")
     assert there == "link to nothing" or path.read_text() == "mine"
+
+
+def test_the_rest_of_a_killed_export_is_named(folder, run):
+    left = folder / ".copy.abc123.partial"
+    left.mkdir()
+    (folder / ".copy.txt").touch()
+    words = ("--data", folder / "in", "--out", folder / "copy")
+    for verb in ("export", "revert"):
+        code, _, err = run(verb, folder / "store", *words)
+        assert (code, err.count("\n")) == (1, 2)
+        assert f"has left a part of copy: remove {left}\n" in err
+    assert left.exists()
+    left.rmdir()
+    assert "has left" not in run("export", folder / "store", *words)[2]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "train"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("results.json", '{"mine": 1}'), ("results.json", "["), ("config.yaml", "a: 1"), ("report.html", "")],
+)
+def test_results_of_others_are_not_replaced(crafted, run, verb, file, text):
+    (crafted / "out").mkdir()
+    (crafted / "out" / file).write_text(text)
+    store = [crafted / "store"] if verb == "evaluate" else []
+    words = ("--data", crafted / "in", "--test", f"{crafted / 'in'}:all", "--out", crafted / "out")
+    code, _, err = run(verb, *store, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"out holds {file} from elsewhere" in err
+    assert (crafted / "out" / file).read_text() == text

@@ -7,8 +7,14 @@ import sys
 
 import pytest
 
-from hpcule.config.errors import StoreError
-from hpcule.store.files import private_directory, read_json, sha256_file, write_atomically
+from hpcule.config.errors import StoreError, UsageError
+from hpcule.store.files import (
+    private_directory,
+    read_json,
+    require_own_results,
+    sha256_file,
+    write_atomically,
+)
 
 
 def mode(path):
@@ -108,3 +114,15 @@ def test_json_that_is_too_large_is_not_read(tmp_path):
         file.truncate(1 << 30)
     with pytest.raises(ValueError, match="larger than 64 MiB"):
         read_json(tmp_path / "file")
+
+
+def test_results_of_an_earlier_run_may_be_replaced(tmp_path):
+    require_own_results(tmp_path)
+    require_own_results(tmp_path / "absent")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "results.json").write_text('{"hpcule": "0"}')
+    (tmp_path / "report.html").touch()
+    require_own_results(tmp_path)
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(UsageError, match=r"holds report\.html from elsewhere"):
+        require_own_results(tmp_path)

@@ -66,3 +66,11 @@ def test_results_of_a_cell_that_lack_a_number_are_named(study):
     study.finish(key, {**victim_item(role, None, 0.5), "curve": []})
     with pytest.raises(HpculeError, match=r"done is damaged .*; delete the results of cell 0 to do them again"):
         rows(study, grid)
+
+
+def test_what_others_have_in_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "report.html").touch()
+    config = build_config(StudyConfig, {"name": "toy", "data": "digits", "method": "pil"})
+    with pytest.raises(HpculeError, match=r"holds report\.html but no study"):
+        StudyFolder(tmp_path).begin(config, SAMPLES)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
