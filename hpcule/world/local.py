@@ -124,13 +124,16 @@ def report_failure(place: Place, error: BaseException) -> None:
     """Leave this rank's error where whoever started it finds it: `run_workers`, or torch's elastic agent."""
     if not place.error_file:
         return
-    text = str(error) if isinstance(error, HpculeError | KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    foreseen = isinstance(error, HpculeError | KeyboardInterrupt)
+    text = str(error) if foreseen else f"{type(error).__name__}: {error}"
+    # The agent shows this instead of the message.
+    shown = f"hpcule: rank {place.rank} on {place.host}: {text}" if foreseen else traceback.format_exc()
     kind = StoppedError if isinstance(error, KeyboardInterrupt) else type(error)
     record = {
         "message": {
             "message": text,
             "class": kind.__name__,
-            "extraInfo": {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))},
+            "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))},
         }
     }
     Path(place.error_file).write_text(json.dumps(record))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,20 @@ def test_an_error_of_another_kind_and_no_error_at_all(failed):
 
 def test_a_failure_is_reported_only_where_somebody_listens():
     report_failure(Place("srun"), DataError("nobody listens"))
+
+
+def test_the_agent_of_torchrun_shows_a_users_error_as_one_line_without_a_traceback(tmp_path):
+    path = tmp_path / "error.json"
+    for error in (DataError("no such folder"), KeyError("label")):
+        try:
+            raise error
+        except Exception as caught:
+            report_failure(Place("torchrun", 1, 2, error_file=str(path)), caught)
+        shown = json.loads(path.read_text())["message"]["extraInfo"]["py_callstack"]
+        if isinstance(error, DataError):
+            assert re.fullmatch("hpcule: rank 1 on .+: no such folder", shown)
+        else:
+            assert shown.startswith("Traceback")
 
 
 # From here on, real runs: they start several processes each and take seconds.
