@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 CLUSTER = Path(os.environ.get("HPCULE_LOCAL_CLUSTER", "/var/lib/hpcule-local-cluster"))
 OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "SBATCH_", "SRUN_", "OMPI_", "PMI", "JSM_")
 
+CRAFT = ROOT / "slurm" / "craft.sbatch"
+LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
+
 SMOKE = ["--data", "digits", "--preset", "smoke", "--set", "deterministic=true", "--set", "world.threads=1"]
 LONG = [*SMOKE, "--set", "method.epochs=80"]
 """Long enough to be disturbed midway where OFTEN_SAVED goes with it: a hundred steps, a checkpoint each."""
@@ -51,6 +54,39 @@ def contents(store: Path) -> dict[str, bytes]:
     manifest = read_manifest(Vault(store))
     assert manifest.complete
     return {entry.file: (store / entry.file).read_bytes() for entry in manifest.files}
+
+
+def submit(folder: Path, *words: object) -> str:
+    """Submit a script with its output in `folder`; the job's id."""
+    done = call("sbatch", "--parsable", f"--chdir={folder}", "--output=log", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def shown(job: str, field: str) -> str:
+    """A field of `scontrol show job`, such as JobState or Restarts."""
+    text = call("scontrol", "--oneliner", "show", "job", job).stdout
+    return dict(word.split("=", 1) for word in text.split() if "=" in word).get(field, "")
+
+
+def jobs_named(beginning: str, state: str = "") -> list[str]:
+    """Jobs in the queue, elements of arrays one by one, whose names begin so, in a state or in any."""
+    lines = call("squeue", "--noheader", "--array", "--format=%i %T %j").stdout.splitlines()
+    found = [line.split() for line in lines]
+    return [job for job, its_state, name in found if name.startswith(beginning) and state in ("", its_state)]
+
+
+def wait_for_end(job: str, folder: Path, state: str = "COMPLETED") -> None:
+    """Wait until a job ends, which must be in this state."""
+    wait_until(lambda: shown(job, "JobState") not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), job)
+    assert shown(job, "JobState") == state, (folder / "log").read_text()
+
+
+def wait_for_restart(job: str, number: int = 1) -> None:
+    """Wait until a job has been requeued this many times, and let it start at once: Slurm holds it back for a while."""
+    wait_until(lambda: shown(job, "Restarts") == str(number), "the requeue")
+    wait_until(lambda: shown(job, "JobState") == "PENDING", "the end of the attempt")
+    call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
 def tasks(**variables: str) -> list[int]:

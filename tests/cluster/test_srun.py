@@ -1,4 +1,4 @@
-"""On a real Slurm: the bytes of one process, whatever happens to ranks, jobs and nodes."""
+"""On a real Slurm: ranks find each other, and write the bytes of one process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from cluster import (
+    CRAFT,
     LONG,
     OFTEN_SAVED,
     ROOT,
@@ -15,33 +16,14 @@ from cluster import (
     call,
     contents,
     environ,
-    lose_node,
     saved,
+    submit,
     tasks,
+    wait_for_end,
     wait_until,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
-CRAFT = ROOT / "slurm" / "craft.sbatch"
-LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
-
-
-def submit(folder, *words):
-    """Submit a script with its output in `folder`; the job's id."""
-    done = call("sbatch", "--parsable", f"--chdir={folder}", "--output=log", *words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def shown(job, field):
-    """A field of `scontrol show job`, such as JobState or Restarts."""
-    text = call("scontrol", "--oneliner", "show", "job", job).stdout
-    return dict(word.split("=", 1) for word in text.split() if "=" in word).get(field, "")
-
-
-def wait_for_end(job, folder, seconds=300):
-    wait_until(lambda: shown(job, "JobState") not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), job, seconds)
-    assert shown(job, "JobState") == "COMPLETED", (folder / "log").read_text()
 
 
 @pytest.mark.parametrize("plugin", ["none", "pmi2"])
@@ -82,36 +64,6 @@ def test_a_killed_rank_ends_the_step(tmp_path):
     assert step.returncode != 0
     assert "Killed" in errors
     assert not tasks(SLURMD_NODENAME="n1")
-
-
-def test_a_job_told_to_stop_is_requeued_and_finishes(one_process, tmp_path):
-    store = tmp_path / "store"
-    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
-    wait_until(lambda: saved(store), "a checkpoint")
-    assert call("scancel", "--signal=USR2", job).returncode == 0
-    wait_until(lambda: shown(job, "Restarts") == "1", "the requeue")
-    wait_for_end(job, tmp_path)
-    assert "was stopped (time limit): requeued, to continue with what is saved" in (tmp_path / "log").read_text()
-    assert contents(store) == one_process(LONG)
-
-
-def test_a_lost_node(one_process, tmp_path):
-    """The rank that is left requeues the job on other nodes; Slurm takes the node back when it is repaired."""
-    store = tmp_path / "store"
-    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
-    wait_until(lambda: saved(store), "a checkpoint")
-    assert shown(job, "NodeList") == "n[1-2]"
-    try:
-        lose_node("n2")
-        wait_until(lambda: shown(job, "Restarts") == "1", "the requeue")
-        wait_for_end(job, tmp_path)
-        assert shown(job, "NodeList") in ("n[1,3]", "n[1,4]", "n[3-4]")
-        assert contents(store) == one_process(LONG)
-    finally:
-        repaired = call(LOCAL_CLUSTER, "up")
-    assert repaired.returncode == 0, repaired.stderr
-    assert "started slurmd.n2" in repaired.stdout
-    assert call("srun", "--nodelist=n2", "true").returncode == 0
 
 
 def test_a_wrong_partition_is_refused_by_name(tmp_path):

@@ -7,10 +7,9 @@ import json
 import subprocess
 
 import pytest
-from cluster import ROOT, call, contents, lose_node, saved, tasks, wait_until
+from cluster import LOCAL_CLUSTER, call, contents, jobs_named, lose_node, saved, tasks, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
-LOCAL_CLUSTER = ROOT / "slurm" / "local-cluster"
 STUDY = """
 name: toy
 data: digits
@@ -25,19 +24,13 @@ world: {threads: 1}
 """
 
 
-def jobs(state):
-    """Ids of array elements in a state."""
-    shown = call("squeue", "--noheader", "--array", "--format=%i %T %j").stdout
-    return [line.split()[0] for line in shown.splitlines() if line.split()[1:] == [state, "hpcule-craft"]]
-
-
 def states(out):
     return {cell["state"] for cell in json.loads(call("hpcule", "study", "status", out, "--json").stdout)}
 
 
 def release():
     """A requeued job waits two minutes; not here."""
-    for job in jobs("PENDING"):
+    for job in jobs_named("hpcule-craft", "PENDING"):
         call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
@@ -51,14 +44,14 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     assert "craft: job" in done.stdout
 
     wait_until(lambda: any(saved(store) for store in (out / "crafts").iterdir()), "a checkpoint")
-    stopped = jobs("RUNNING")[0]
+    stopped = jobs_named("hpcule-craft", "RUNNING")[0]
     assert call("scancel", "--signal=USR2", stopped).returncode == 0
 
     def lost_a_node():
         # Where the others are done before they come to n4, the one that was told to stop will.
         release()
         found = bool(tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4"))
-        if found and jobs("RUNNING"):
+        if found and jobs_named("hpcule-craft", "RUNNING"):
             lose_node("n4")
         return found
 

@@ -1,0 +1,136 @@
+"""On a real Slurm: which jobs come back, and which do not."""
+
+from __future__ import annotations
+
+import pytest
+from cluster import (
+    CRAFT,
+    LOCAL_CLUSTER,
+    LONG,
+    OFTEN_SAVED,
+    ROOT,
+    call,
+    contents,
+    jobs_named,
+    lose_node,
+    saved,
+    shown,
+    submit,
+    tasks,
+    wait_for_end,
+    wait_for_restart,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
+EVALUATE = ROOT / "slurm" / "evaluate.sbatch"
+REQUEUED = "was stopped ({}): requeued, to continue with what is saved"
+STUDY = """
+name: toy
+data: digits
+method: pil
+preset: smoke
+craft: {deterministic: true, method: {epochs: EPOCHS}, world: {threads: 1, checkpoint_seconds: 0}}
+factors:
+  craft.method.batch: [64, 256]
+seeds: [0]
+victim: {network: convnet, steps: 1000000, batch: 32}
+world: {threads: 1}
+"""
+
+
+def cancel(job, folder):
+    assert call("scancel", job).returncode == 0
+    wait_for_end(job, folder, "CANCELLED")
+    assert shown(job, "Restarts") == "0"
+
+
+def submit_study(folder, epochs):
+    (folder / "study.yaml").write_text(STUDY.replace("EPOCHS", str(epochs)))
+    out = folder / "out"
+    done = call("hpcule", "study", "submit", folder / "study.yaml", "--out", out, "--site", "local")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_before_the_time_limit(one_process, tmp_path):
+    """Saved and requeued, but not a second time if nothing new was saved: it would never end."""
+    store = tmp_path / "store"
+    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    wait_until(lambda: saved(store), "a checkpoint")
+    assert call("scancel", "--signal=USR2", job).returncode == 0
+    wait_for_restart(job)
+    progress = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts" / "1-progress"
+    wait_until(lambda: len(tasks(HPCULE_PROGRESS=str(progress))) == 2, "the second start")
+    assert call("scancel", "--signal=USR2", job).returncode == 0
+    wait_for_end(job, tmp_path, "FAILED")
+    log = (tmp_path / "log").read_text()
+    assert log.count(REQUEUED.format("time limit")) == 1
+    assert log.count("has saved nothing new within its time limit and is not requeued") == 1
+    resumed = call("hpcule", "craft", "pil", *LONG, "--out", store, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert contents(store) == one_process(LONG)
+
+
+def test_a_preempted_job_of_a_partition_that_cancels(one_process, tmp_path):
+    store = tmp_path / "store"
+    where = ["--nodelist=n[3-4]", "--exclusive"]
+    job = submit(tmp_path, "--partition=cancelled", *where, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    wait_until(lambda: saved(store), "a checkpoint")
+    submit(tmp_path, "--partition=debug", *where, "--nodes=2", "--output=urgent", "--wrap=true")
+    wait_for_restart(job)
+    wait_for_end(job, tmp_path)
+    assert REQUEUED.format("preempted") in (tmp_path / "log").read_text()
+    assert contents(store) == one_process(LONG)
+
+
+def test_a_lost_node_after_four_requeues(one_process, tmp_path):
+    """A rank that is left requeues the job on other nodes; Slurm takes the node back when it is repaired."""
+    store = tmp_path / "store"
+    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    for number in range(4):
+        wait_until(lambda: shown(job, "JobState") == "RUNNING", "the start")
+        assert call("scontrol", "requeue", job).returncode == 0
+        wait_for_restart(job, number + 1)
+    wait_until(lambda: saved(store), "a checkpoint")
+    assert shown(job, "NodeList") == "n[1-2]"
+    try:
+        lose_node("n2")
+        wait_for_restart(job, 5)
+        wait_for_end(job, tmp_path)
+        assert shown(job, "NodeList") in ("n[1,3]", "n[1,4]", "n[3-4]")
+        assert REQUEUED.format("lost") in (tmp_path / "log").read_text()
+        assert contents(store) == one_process(LONG)
+    finally:
+        repaired = call(LOCAL_CLUSTER, "up")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "started slurmd.n2" in repaired.stdout
+    assert call("srun", "--nodelist=n2", "true").returncode == 0
+
+
+def test_a_cancelled_craft_and_its_evaluation(one_process, tmp_path):
+    store, report = tmp_path / "store", tmp_path / "report"
+    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
+    wait_until(lambda: saved(store), "a checkpoint")
+    cancel(job, tmp_path)
+    resumed = call("hpcule", "craft", "pil", *LONG, "--out", store, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert contents(store) == one_process(LONG)
+    job = submit(tmp_path, EVALUATE, store, "--data", "digits", "--suite", "quick", "--out", report)
+    attempts = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts"
+    wait_until(lambda: (attempts / "0-progress").exists(), "a victim")
+    cancel(job, tmp_path)
+    assert not (report / "results.json").exists()
+
+
+@pytest.mark.parametrize(("epochs", "stage"), [(100000, "craft"), (1, "victim")])
+def test_a_cancelled_study(epochs, stage, tmp_path):
+    out = submit_study(tmp_path, epochs)
+    wait_until(lambda: list((out / "running").glob("*.json")) and jobs_named(f"hpcule-{stage}", "RUNNING"), stage)
+    known = jobs_named("hpcule-")
+    assert call("scancel", "--user=root").returncode == 0
+    wait_until(lambda: not jobs_named("hpcule-"), "the end of all jobs")
+    assert {shown(job, "Restarts") for job in known} == {"0"}
+    assert {shown(job, "JobState") for job in known} <= {"CANCELLED", "COMPLETED"}
+    status = call("hpcule", "study", "status", out)
+    assert status.returncode == 0, status.stderr
