@@ -286,8 +286,24 @@ def collect(options: argparse.Namespace) -> None:
 def report_study(options: argparse.Namespace) -> None:
     """Write the table and the page, and figures if they are asked for."""
     check_figures(options)
-    _open(options.folder)
+    folder, _, _ = _open(options.folder)
     _write(options.folder, options.figures)
+    _print_usage(folder)
+
+
+def _print_usage(folder: StudyFolder) -> None:
+    """Print what the study's jobs asked for and what they used."""
+    from hpcule.cli.opened import say
+    from hpcule.config.errors import UsageError
+    from hpcule.jobs.usage import usage, usage_lines
+    from hpcule.study.submitted import SubmittedJobs
+
+    stages = {array["job"]: array["stage"] for array in SubmittedJobs(folder.path).arrays()}
+    if stages:
+        try:
+            print("\n".join(usage_lines(usage(stages))))
+        except UsageError as error:
+            say(f"what the jobs used is not known: {error}")
 
 
 def _begin(
