@@ -81,9 +81,9 @@ def usage(stages: Mapping[str, str]) -> dict[str, StageUsage]:
         else:
             jobs[job] = facts
     found: dict[str, StageUsage] = {}
-    for name, job in jobs.items():
-        if int(job["ElapsedRaw"] or 0) > 0:
-            found.setdefault(stages[name.split("_")[0]], StageUsage()).add(job, steps.get(name, []))
+    for name, facts in jobs.items():
+        if int(facts["ElapsedRaw"] or 0) > 0:
+            found.setdefault(stages[name.split("_")[0]], StageUsage()).add(facts, steps.get(name, []))
     return found
 
 
