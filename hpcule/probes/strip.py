@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -13,13 +14,16 @@ from hpcule.config.ranges import setting
 from hpcule.data.source import Ids, Labels, Samples
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.strip import WAYS, Strip, Way
-from hpcule.probes.documents import StripDocument, StripSettings
+from hpcule.probes.documents import StripDocument, StrippedDocument, StripSettings
 from hpcule.probes.networks import Networks, NetworksConfig
 from hpcule.publish.carry import Publish
 from hpcule.victim.kept import Kept
 from hpcule.victim.published import BLOCK, Published
 from hpcule.victim.training import train_victim
 from hpcule.world.keyed import key, order
+
+SAMPLES: Sequence[Literal["protected"] | Way] = ("protected", *WAYS)
+"""Published samples, as they are and as each way of stripping leaves them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +35,17 @@ class StripConfig(NetworksConfig):
 
 
 @dataclass(frozen=True)
-class Stripped:
-    """What one way of stripping leaves, and what a network learns from it.
+class Left:
+    """What is left of the perturbation, and what a network learns.
 
     Attributes:
         residual: mean absolute difference from the originals, in levels, over the samples that the attacker did not
             have.
-        last: accuracy in [0, 1] on clean test samples of a network trained on the stripped samples.
-        train: its accuracy in training.
+        last: accuracy in [0, 1] on clean test samples of a network trained on these samples.
     """
 
     residual: float
     last: float
-    train: float
 
 
 def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
@@ -65,31 +67,34 @@ def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
     known = known_originals(networks, config)
     trained = networks.train()
     names = [*networks.names.values(), config.originals]
+    items = {samples: digest(samples, names) for samples in SAMPLES}
 
-    def perform(way: Way, number: int, count: int) -> Stripped:
-        publish = stripped(networks, known, way)
+    def perform(samples: Literal["protected"] | Way, number: int, count: int) -> Left:
+        publish = networks.publish("protected") if samples == "protected" else stripped(networks, known, samples)
+        train = Published(bench.source, publish, ids=networks.data.ids, resident=networks.data.resident)
+        residual = mean_residual(train, known)
+        if samples == "protected":
+            return Left(residual, trained["protected"].last)
 
         def progress(done: int, total: int) -> None:
-            bench.report(f"network, stripped by {way}", number * total + done, count * total)
+            bench.report(f"network, stripped by {samples}", number * total + done, count * total)
 
-        residual = mean_residual(networks, publish, known)
-        train = Published(bench.source, publish, ids=networks.data.ids, resident=networks.data.resident)
-        last = train_victim(config.victim, train, networks.test, bench.world.alone(), config.seed, progress)[1].last
-        return Stripped(residual, last.test, last.train)
+        result = train_victim(config.victim, train, networks.test, bench.world.alone(), config.seed, progress)[1]
+        return Left(residual, result.last.test)
 
-    kept = Kept.of(bench.out / "stripped", Stripped)
-    found = kept.complete({way: digest(names, way) for way in WAYS}, bench.world, perform)
+    kept = Kept.of(bench.out / "stripped", Left)
+    found = kept.complete(items, bench.world, perform)
+    left: dict[Literal["protected"] | Way, StrippedDocument] = {
+        samples: {"last": one.last, "residual": one.residual} for samples, one in found.items()
+    }
     return {
         "kind": "strip",
         **networks.facts(trained),
         "settings": cast("StripSettings", networks.settings()),
         "known": len(known),
         "clean": {"last": trained["clean"].last},
-        "protected": {
-            "last": trained["protected"].last,
-            "residual": mean_residual(networks, networks.publish("protected"), known),
-        },
-        "stripped": {way: {"last": one.last, "residual": one.residual} for way, one in found.items()},
+        "protected": left["protected"],
+        "stripped": {way: left[way] for way in WAYS},
     }
 
 
@@ -132,16 +137,16 @@ def stripped(networks: Networks, known: Ids, way: Way) -> Publish:
     return strip
 
 
-def mean_residual(networks: Networks, publish: Publish, known: Ids) -> float:
-    """Mean absolute difference of published samples from their originals, in levels, without the known ones."""
-    ids = np.setdiff1d(networks.data.ids, known, assume_unique=True)
+def mean_residual(samples: Published, known: Ids) -> float:
+    """Mean absolute difference of samples from their originals, in levels, without the known ones."""
+    numbers = np.flatnonzero(~np.isin(samples.ids, known))
     total = 0.0
-    for start in range(0, len(ids), BLOCK):
-        block = ids[start : start + BLOCK]
-        clean = networks.bench.source.read(block)
-        change = publish(block, clean.copy()).astype(np.int32) - clean.astype(np.int32)
+    for start in range(0, len(numbers), BLOCK):
+        block = numbers[start : start + BLOCK]
+        changed, _ = samples.take(block)
+        change = changed.numpy().astype(np.int32) - samples.source.read(samples.ids[block])
         total += float(np.abs(change).mean(dtype=np.float64)) * len(block)
-    return total / len(ids)
+    return total / len(numbers)
 
 
 def _labels(networks: Networks) -> Labels:
