@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import mismatches
 
 from hpcule.craft.measured import measured_rows, measured_sentences
+from hpcule.craft.stripped import StrippedRow, stripped_rows, stripped_sentences
+from hpcule.craft.table import BUILT_IN
+from hpcule.report.methods import stripping_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,10 +33,10 @@ def test_measured_figures_are_those_of_the_record():
         sum(float(cell["protected_last"]) for cell in cells) / len(cells), abs=1e-4
     )
     assert (row["seeds"], row["samples"], row["record"]) == (2, 3000, "docs/studies/methods-small.csv")
-    assert measured_sentences("sem") == [
+    assert measured_sentences("sem")[0] == (
         "protected / random noise / clean: plain 29 / 49 / 50 %; 3,000 samples of cifar10, resnet-tiny, preset small, "
         "2 seeds (docs/studies/methods-small.csv)"
-    ]
+    )
 
 
 def test_records_that_vary_a_setting_say_nothing_of_a_method_as_it_comes():
@@ -40,6 +44,32 @@ def test_records_that_vary_a_setting_say_nothing_of_a_method_as_it_comes():
     assert measured_sentences("nothing of this name") == []
 
 
-def test_rows_stand_a_line_each():
-    lines = (ROOT / "hpcule/craft/measured.json").read_text().splitlines()[1:-1]
-    assert [json.loads(line.rstrip(",")) for line in lines] == list(measured_rows())
+@pytest.mark.parametrize(("name", "rows"), [("measured", measured_rows), ("stripped", stripped_rows)])
+def test_rows_stand_a_line_each(name, rows):
+    lines = (ROOT / f"hpcule/craft/{name}.json").read_text().splitlines()[1:-1]
+    assert [json.loads(line.rstrip(",")) for line in lines] == list(rows())
+
+
+def test_rows_of_stripping_are_what_their_type_says():
+    names = [(row["data"], row["method"], row["originals"]) for row in stripped_rows()]
+    assert len(set(names)) == len(names)
+    assert {method.partition(" by ")[0] for _, method, _ in names} <= BUILT_IN.keys()
+    for row in stripped_rows():
+        assert mismatches(row, StrippedRow) == []
+        assert row["levels"].keys() == {"protected", "pattern", "filter"}
+        assert row["accuracy"] is None or row["accuracy"].keys() == {"clean", *row["levels"]}
+
+
+def test_stripping_in_a_sentence_and_in_a_table():
+    (row,) = [
+        row
+        for row in stripped_rows()
+        if (row["method"], row["originals"], row["data"]) == ("classwise", 1, "cifar10_lossless_subset")
+    ]
+    (sentence, *_) = stripped_sentences("classwise")
+    assert "With one original of each class known" in sentence
+    assert f"{row['levels']['protected']:.1f} levels as published" in sentence
+    line = stripping_table([row]).splitlines()[-1]
+    assert line.startswith("| classwise | small | class | 1 | 0.33 % |")
+    # What was not trained leaves its cells empty.
+    assert stripping_table([{**row, "accuracy": None}]).endswith(" | | | | |\n")

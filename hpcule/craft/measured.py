@@ -9,6 +9,8 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TypedDict
 
+from hpcule.craft.stripped import stripped_sentences
+
 ROWS = "measured.json"
 
 
@@ -42,10 +44,10 @@ def measured_rows() -> Sequence[MeasuredRow]:
 
 
 def measured_sentences(method: str) -> list[str]:
-    """One sentence for each store and network that was measured; none where nothing was measured."""
+    """One sentence for each store and network that was measured, and for each stripping; none where there is none."""
     own = [row for row in measured_rows() if row["method"] == method]
     groups = groupby(own, key=lambda row: (row["record"], row["variant"], row["network"]))
-    return [_sentence(list(group)) for _, group in groups]
+    return [*(_sentence(list(group)) for _, group in groups), *stripped_sentences(method)]
 
 
 def cost_order(method: str) -> tuple[float, float]:

@@ -128,6 +128,12 @@ def claims(results: ProtectionDocument) -> list[str]:
         "then be removed. Networks learn from the clean part of a training set that mixes protected and clean "
         f"{samples}."
     )
+    if protection["unit"] != "sample":
+        holders += (
+            f" All {samples} of a {protection['unit']} have the same perturbation: one that is known clean and as "
+            f"published shows it, and it can be taken off all others of the {protection['unit']} (hpcule probe strip "
+            "measures what is left)."
+        )
     holders = " ".join([holders, *(_mixture(recipe, samples) for recipe in results["recipes"] if "gain" in recipe)])
     countermeasures = (
         "Countermeasures that are not among the recipes were not tried and are not covered. Protections of this kind "

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hpcule.craft.described import PRESETS, settings_of
 from hpcule.craft.measured import measured_rows
+from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.table import BUILT_IN, describe
 
 
@@ -38,6 +39,34 @@ def settings_table(method: str) -> str:
         (
             (f"`{setting.name}`", *_cells(setting.values), setting.valid, setting.description)
             for setting in settings_of(method)
+        ),
+    )
+
+
+def stripping_table(rows: Sequence[StrippedRow]) -> str:
+    """What stripping left of the methods' perturbations, in levels, and the accuracies in percent."""
+    ways = ("protected", "pattern", "filter")
+    return _table(
+        (
+            "method",
+            "preset",
+            "one for each",
+            "originals a class",
+            "of all",
+            *(f"levels: {way}" for way in ways),
+            *(f"accuracy: {name}" for name in ("clean", *ways)),
+        ),
+        (
+            (
+                row["method"],
+                row["preset"],
+                row["unit"],
+                str(row["originals"]),
+                f"{100 * row['known'] / row['samples']:.2g} %",
+                *(f"{row['levels'][way]:.2f}" for way in ways),
+                *(f"{100 * row['accuracy'][name]:.1f}" if row["accuracy"] else "" for name in ("clean", *ways)),
+            )
+            for row in rows
         ),
     )
 

@@ -170,7 +170,7 @@ def _facts(results: ProtectionDocument) -> list[Row]:
             "" if facts["bounded"] else "the perturbation is not bounded",
         ),
         Row("Withstands, as its authors claim", facts["claimed"]),
-        Row("Accuracy measured with hpcule", "; ".join(facts["measured"]) or "nothing measured yet"),
+        Row("Measured with hpcule", "; ".join(facts["measured"]) or "nothing measured yet"),
     ]
 
 

@@ -41,6 +41,6 @@ def strip_claims(results: StripDocument) -> list[str]:
         f"The attacker has {originals(results)} next to the published copies, and takes what they show of each class's "
         "perturbation off all published samples of the class: their mean difference (single pixels are filled from "
         f"around), or a filter fitted by least squares.{share}",
-        "Perturbations that a class shares come off in this way; keep every original of the published samples secret, "
-        "or use a method whose perturbation differs between samples. Other ways of stripping may bring back more.",
+        "Patterns that a class shares come off in this way; keep every original of the published samples secret, or "
+        "use a method whose perturbation differs between samples. Other ways of stripping may bring back more.",
     ]

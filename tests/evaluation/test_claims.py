@@ -144,6 +144,14 @@ def test_claims_draw_the_limits(results):
         assert limit in text
 
 
+@pytest.mark.parametrize(("unit", "count"), [("sample", 0), ("class", 1), ("cluster", 1)])
+def test_a_shared_perturbation_is_shown_by_one_original(make, unit, count):
+    results = make.results([make.plain()])
+    results["protection"]["unit"] = unit
+    shared = [text for text in claims(results) if f"All images of a {unit} have the same perturbation" in text]
+    assert len(shared) == count
+
+
 def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
     results = make.results([make.plain(protected=(0.5,), clean=(0.9,), noise=(0.9,))])
     results["data"]["test"] = 100
