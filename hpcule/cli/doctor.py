@@ -50,7 +50,9 @@ def add_to(verbs: Verbs) -> None:
     parser = verbs.add_parser("doctor", help="show versions, launcher, ranks and devices, and try one all-reduce")
     parser.add_argument("--workers", type=positive, metavar="N", help="start N local processes (default: 1)")
     add_set(parser, "how the machine is used, for example world.threads=1 or world.device=cpu; may be repeated")
-    add_json(parser)
+    output = parser.add_mutually_exclusive_group()
+    add_json(output)
+    output.add_argument("--site", action="store_true", help="print a site file for this cluster, by what Slurm says")
     parser.set_defaults(run=run)
 
 
@@ -58,10 +60,13 @@ def run(options: argparse.Namespace) -> None:
     """Examine the machine, on all ranks.
 
     Raises:
-        UsageError: --set names something else than a setting of `world`.
+        UsageError: --set names something else than a setting of `world`, or --site where Slurm is not.
     """
     from dataclasses import fields
 
+    if options.site:
+        _propose_site()
+        return
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.errors import UsageError
     from hpcule.config.run import WorldConfig
@@ -73,6 +78,13 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError(unknown("setting", name, [f"world.{field.name}" for field in fields(WorldConfig)]))
     config = build_config(WorldConfig, tree.get("world", {}), "world.")
     on_all_ranks(lambda world: _examine(options, world), given=options.given, workers=options.workers, config=config)
+
+
+def _propose_site() -> None:
+    from hpcule.jobs.proposal import proposed_site
+    from hpcule.jobs.scheduler import accounts, partitions
+
+    print(proposed_site(partitions(), accounts()), end="")
 
 
 def _examine(options: argparse.Namespace, world: World) -> None:

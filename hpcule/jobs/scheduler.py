@@ -39,6 +39,8 @@ class SlurmPartition:
     Attributes:
         name: of the partition.
         is_default: whether jobs that name no partition go there.
+        is_up: whether jobs start there.
+        is_exclusive: whether every job gets whole nodes.
         nodes: most nodes of a job.
         minutes: longest time limit.
         cpus: most cores of a node.
@@ -50,6 +52,7 @@ class SlurmPartition:
     name: str
     is_default: bool
     is_up: bool
+    is_exclusive: bool
     nodes: int
     minutes: int | None
     cpus: int
@@ -116,16 +119,25 @@ def job_limits() -> Limits:
 
 
 def _submit_limits() -> list[int]:
-    """MaxSubmitJobs of the user's associations; without accounting, there are none."""
+    """MaxSubmitJobs of the user's accounts; without accounting, there are none."""
+    # A user with several accounts: the widest, as the job may be charged to any.
+    found = [int(limit) if limit.isdigit() else None for _, limit in _associations()]
+    return [max(value for value in found if value is not None)] if found and None not in found else []
+
+
+def accounts() -> list[str]:
+    """Accounts that the user's jobs may be charged to, sorted; empty without accounting."""
+    return sorted({account for account, _ in _associations()})
+
+
+def _associations() -> list[list[str]]:
+    """Account and MaxSubmitJobs of each of the user's associations."""
     user = pwd.getpwuid(os.geteuid()).pw_name
-    words = ("--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=MaxSubmitJobs")
+    words = ("--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=Account,MaxSubmitJobs")
     try:
-        shown = ask("sacctmgr", *words)
+        return [line.split("|") for line in ask("sacctmgr", *words).splitlines() if line.count("|") == 1]
     except UsageError:
         return []
-    # A user with several accounts: the widest, as the job may be charged to any.
-    found = [int(line) if line.isdigit() else None for line in shown.splitlines()]
-    return [max(value for value in found if value is not None)] if found and None not in found else []
 
 
 def partitions() -> list[SlurmPartition]:
@@ -156,6 +168,7 @@ def _partition(facts: dict[str, str], nodes: list[list[str]]) -> SlurmPartition:
         facts["PartitionName"],
         is_default=facts.get("Default") == "YES",
         is_up=facts.get("State", "UP") == "UP",
+        is_exclusive=facts.get("OverSubscribe") == "EXCLUSIVE",
         nodes=min(total, int(most)) if most.isdigit() else total,
         minutes=minutes_of(facts.get("MaxTime", "UNLIMITED")),
         cpus=max((_number(cpus) for cpus, *_ in nodes), default=0),

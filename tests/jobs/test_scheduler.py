@@ -4,13 +4,15 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
+from hpcule.jobs.proposal import proposed_site
 from hpcule.jobs.scheduler import check_site, job_limits, minutes_of, partitions, queue
-from hpcule.jobs.site import SiteConfig
+from hpcule.jobs.site import SiteConfig, load_site
 
 PARTITIONS = (
     "PartitionName=cpu AllowGroups=ALL Default=YES MaxNodes=UNLIMITED MaxTime=7-00:00:00 Nodes=c[1-40] State=UP "
     "TotalCPUs=2560 TotalNodes=40\n"
-    "PartitionName=gpu AllowGroups=ALL Default=NO MaxNodes=4 MaxTime=12:00:00 Nodes=g[1-8] State=UP TotalNodes=8\n"
+    "PartitionName=gpu AllowGroups=ALL Default=NO MaxNodes=4 MaxTime=12:00:00 Nodes=g[1-8] OverSubscribe=EXCLUSIVE "
+    "State=UP TotalNodes=8\n"
     "PartitionName=old AllowGroups=ALL Default=NO MaxNodes=4 MaxTime=UNLIMITED Nodes=o1 State=DOWN TotalNodes=1\n"
 )
 NODES = "cpu|64+|256000+|(null)|(null)\ngpu|48|515000|gpu:a100:4(S:0-1),shard:8|a100,ib\ngpu|48|515000|gpu:2|v100\n"
@@ -44,6 +46,7 @@ def test_partitions_are_read(slurm):
     )
     assert (gpu.nodes, gpu.minutes, gpu.gpus, gpu.features) == (4, 720, 4, {"a100", "ib", "v100"})
     assert (old.is_up, old.minutes, old.gpus) == (False, None, 1)
+    assert [partition.is_exclusive for partition in partitions()] == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,32 @@ def test_jobs_that_fit_are_not(slurm):
     )
 
 
+def test_a_proposed_site_is_one_that_can_be_used(slurm, tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(proposed_site(partitions(), ["mine"]))
+    site = load_site(str(path))
+    check_site(site)
+    assert (site.partition, site.account, site.minutes) == ("gpu", "mine", 240)
+    assert (site.tasks_per_node, site.gpus_per_node, site.cpus_per_task) == (4, 4, 12)
+    assert site.resources("victim").ranks == site.dealt_victims == 4
+    assert (site.resources("report").partition, site.resources("report").gpus_per_node) == ("cpu", 0)
+
+
+def test_a_proposed_site_without_gpus_is_one_rank_a_node(slurm, tmp_path):
+    path = tmp_path / "site.yaml"
+    text = proposed_site([partition for partition in partitions() if partition.name == "cpu"], ["a", "b"])
+    assert "# account: a or b" in text
+    path.write_text(text)
+    site = load_site(str(path))
+    check_site(site)
+    assert (site.partition, site.account, site.tasks_per_node, site.cpus_per_task) == ("cpu", None, 1, 64)
+
+
+def test_without_a_partition_there_is_nothing_to_propose(slurm):
+    with pytest.raises(UsageError, match="no partition of this cluster is up"):
+        proposed_site([partition for partition in partitions() if partition.name == "old"], [])
+
+
 @pytest.mark.parametrize(
     ("text", "minutes"), [("30:00", 30), ("12:00:00", 720), ("7-00:00:00", 10080), ("UNLIMITED", None)]
 )
@@ -83,7 +112,8 @@ def test_the_queue_holds_what_waits_or_runs(slurm):
 
 
 @pytest.mark.parametrize(
-    ("associations", "jobs"), [("", 9998), ("100\n", 98), ("100\n500\n", 498), ("100\n\n", 9998), ("1\n", 0)]
+    ("associations", "jobs"),
+    [("", 9998), ("a|100\n", 98), ("a|100\nb|500\n", 498), ("a|100\nb|\n", 9998), ("a|1\n", 0)],
 )
 def test_limits_of_jobs(slurm, associations, jobs):
     slurm(
