@@ -38,6 +38,12 @@ def add_to(verbs: Verbs) -> None:
     submit_part.add_argument("--site", default="local", metavar="SITE", help="a name, or a YAML file (default: local)")
     submit_part.add_argument("--dry-run", action="store_true", help="print the scripts, submit nothing")
     add_refresh_code(submit_part)
+    submit_part.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of `hpcule plan FILE --site SITE`: time limits where the site has none (default: 60 minutes)",
+    )
     submit_part.set_defaults(run=submit_items)
     for name, function, what in (
         ("status", status, "show how far each cell is"),
@@ -93,6 +99,7 @@ def run(options: argparse.Namespace) -> None:
 def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
+    from hpcule.cli.submit import planned_site
     from hpcule.jobs.scheduler import Limits, check_site, is_here, job_limits
     from hpcule.jobs.site import load_site
     from hpcule.jobs.study_batches import StudyBatches
@@ -101,7 +108,8 @@ def submit_items(options: argparse.Namespace) -> None:
     site = load_site(options.site)
     if not options.dry_run:
         check_site(site)
-    folder, _, grid, notice = _begin(options, begin=not options.dry_run)
+    folder, config, grid, notice = _begin(options, begin=not options.dry_run)
+    site = planned_site(site, config, options.calibration)
     say(notice)
     queued = _queued(folder) if is_here() else {}
     missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]

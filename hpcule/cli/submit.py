@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hpcule.config.run import WorldConfig
+    from hpcule.jobs.site import SiteConfig, Stage
+    from hpcule.study.config import StudyConfig
     from hpcule.world.group import World
 
 JOBS = Path("hpcule-runs/jobs")
@@ -92,6 +95,28 @@ def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     for line in submit_batches(batches, submission, lambda batch, job: None):
         show(line)
     show(f"Logs: {submission.logs}")
+
+
+def planned_site(site: SiteConfig, config: StudyConfig, calibration: Path | None) -> SiteConfig:
+    """The site with time limits for a study where it has none, by what `hpcule plan --calibration` has measured.
+
+    Raises:
+        UsageError: the file is of another study or machine.
+    """
+    from hpcule.jobs.scheduler import is_here, longest_minutes
+    from hpcule.planning.machine import Machine
+    from hpcule.planning.measurements import Measurements
+    from hpcule.planning.plan import plan_study
+
+    if calibration is None:
+        return site
+    wanted = site.resources("craft")
+    machine = Machine(name="site", nodes=wanted.nodes, workers_per_node=wanted.tasks_per_node)
+    plan = plan_study(config, machine, Measurements.read(calibration, lambda what: None))
+    in_a_row = math.ceil(site.dealt_victims / site.resources("victim").ranks)
+    victim_seconds = plan.start_seconds + in_a_row * plan.longest_victim_seconds
+    predicted: dict[Stage, float] = {"craft": plan.longest_craft_seconds, "victim": victim_seconds}
+    return site.with_minutes(predicted, longest_minutes(site) if is_here() else {})
 
 
 def _without(given: list[str], option: str) -> list[str]:

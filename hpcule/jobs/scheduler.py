@@ -206,14 +206,26 @@ def check_site(site: SiteConfig) -> None:
     """
     if not is_here():
         raise UsageError("there is no sbatch on this machine: submit from a login node of the cluster")
-    known = {partition.name: partition for partition in partitions()}
+    known = partitions()
     for stage in STAGES:
-        name = site.resources(stage).partition
-        if name is not None and name not in known:
-            raise UsageError(unknown("partition", name, sorted(known)))
-        chosen = known[name] if name else next((found for found in known.values() if found.is_default), None)
+        name, chosen = site.resources(stage).partition, _chosen(site, stage, known)
+        if name is not None and chosen is None:
+            raise UsageError(unknown("partition", name, sorted(partition.name for partition in known)))
         if chosen is not None:
             _check_stage(site, stage, chosen)
+
+
+def longest_minutes(site: SiteConfig) -> dict[Stage, int | None]:
+    """Longest time limit of the jobs of each stage; None: no limit."""
+    known = partitions()
+    chosen = {stage: _chosen(site, stage, known) for stage in STAGES}
+    return {stage: partition.minutes if partition else None for stage, partition in chosen.items()}
+
+
+def _chosen(site: SiteConfig, stage: Stage, known: Sequence[SlurmPartition]) -> SlurmPartition | None:
+    """The partition of a stage's jobs; None if there is none of its name, or no default."""
+    name = site.resources(stage).partition
+    return next((found for found in known if (found.is_default if name is None else found.name == name)), None)
 
 
 def _check_stage(site: SiteConfig, stage: Stage, partition: SlurmPartition) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,9 @@ SITES = files(__package__) / "sites"
 Stage = Literal["craft", "victim", "report"]
 """The kind of work of a job; a single command that is submitted counts as a craft."""
 DEFAULT_MINUTES = 60
+"""Time limit of a job if neither the site nor a plan says anything."""
+MARGIN, START_MINUTES = 2.0, 5
+"""What a planned time is multiplied by, and what is added, for a time limit: plans are right within a factor of 2."""
 OWNED_OPTIONS = {
     **{name: f"write the site's own setting `{name}:`" for name in ("partition", "account", "qos")},
     **{name: f"write the site's own setting `{name}:`" for name in ("reservation", "constraint", "nodes")},
@@ -130,7 +135,8 @@ class SiteConfig:
     memory_gigabytes: int | None = setting(None, at_least=1)
     """Memory of a node; without it, the default of Slurm."""
     minutes: int | None = setting(None, at_least=1)
-    """Time limit of a job (default: 60). A craft that is not finished then is saved, requeued and goes on."""
+    """Time limit of a job (default: by the plan that `study submit --calibration` reads, else 60). What is not finished
+    then is saved, requeued and goes on."""
     craft: StageConfig = field(default_factory=StageConfig)
     """Resources of crafts and of single commands, where they differ from the common ones."""
     victim: StageConfig = field(default_factory=StageConfig)
@@ -175,6 +181,22 @@ class SiteConfig:
         own: StageConfig = getattr(self, stage)
         given = {name: value for name in common if (value := getattr(own, name)) is not None}
         return Resources(**{**common, **given, "sbatch": {**self.sbatch, **own.sbatch}})
+
+    def with_minutes(self, predicted: Mapping[Stage, float], longest: Mapping[Stage, int | None]) -> SiteConfig:
+        """The site with time limits for crafts and victims where it has none itself.
+
+        Args:
+            predicted: seconds that a job of each stage takes.
+            longest: minutes that the partition of each stage allows; None: no limit.
+        """
+        sections = {}
+        for stage, seconds in predicted.items():
+            own: StageConfig = getattr(self, stage)
+            if self.resources(stage).minutes is None:
+                minutes = START_MINUTES + math.ceil(MARGIN * seconds / 60)
+                own = replace(own, minutes=min(minutes, longest.get(stage) or minutes))
+            sections[stage] = own
+        return replace(self, craft=sections["craft"], victim=sections["victim"])
 
     @property
     def dealt_victims(self) -> int:

@@ -39,6 +39,10 @@ class StudyPlan:
     """Wall time of all crafts, without start-up."""
     victim_seconds: float
     """Wall time of the worker with most to train."""
+    longest_craft_seconds: float
+    """Wall time of the longest craft by itself, with its start-up."""
+    longest_victim_seconds: float
+    """Time of the longest victim, without start-up."""
     start_seconds: float
     wall_seconds: float
     node_hours: float
@@ -120,6 +124,8 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         victims=len(seconds),
         craft_seconds=crafting,
         victim_seconds=longest,
+        longest_craft_seconds=max(craft.wall_seconds for craft in crafts),
+        longest_victim_seconds=max(seconds),
         start_seconds=start,
         wall_seconds=wall,
         node_hours=wall * machine.nodes / 3600,

@@ -1,6 +1,8 @@
 """`hpcule plan` as its user types it: a real calibration of seconds, then plans from it."""
 
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -152,3 +154,15 @@ def test_a_study(run, tmp_path):
     assert "measuring" not in err
     (spread,) = json.loads(again)["plans"]
     assert spread["victim_seconds"] == pytest.approx(found["victim_seconds"] / 4)
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    (tmp_path / "site.yaml").write_text("report: {minutes: 7}\n")
+    words = ["study", "submit", tmp_path / "study.yaml", "--out", tmp_path / "out", "--site", tmp_path / "site.yaml"]
+    code, scripts, err = run(*words, "--dry-run", "--calibration", tmp_path / "calibration.json")
+    assert code == 0, err
+    minutes = {
+        stage: int(limit) for stage, limit in re.findall(r"--job-name=hpcule-([a-z]+)[^!]*--time=(\d+)", scripts)
+    }
+    assert minutes["report"] == 7
+    victim_seconds = found["start_seconds"] + found["longest_victim_seconds"]
+    for stage, seconds in (("craft", found["longest_craft_seconds"]), ("victim", victim_seconds)):
+        assert minutes[stage] == 5 + math.ceil(2 * seconds / 60)

@@ -8,8 +8,9 @@ import pytest
 
 import hpcule
 from hpcule.config.errors import UsageError
+from hpcule.config.tree import build_config
 from hpcule.jobs.scheduler import check_site
-from hpcule.jobs.site import load_site, site_names
+from hpcule.jobs.site import SiteConfig, load_site, site_names
 
 PACKAGE = Path(hpcule.__file__).parent
 SITES = sorted((PACKAGE / "jobs" / "sites").iterdir())
@@ -61,6 +62,14 @@ def test_a_typo_in_a_site_file_is_refused(tmp_path, text, message):
     (tmp_path / "site.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         load_site(str(tmp_path / "site.yaml"))
+
+
+def test_predicted_times_become_limits_where_the_site_has_none():
+    site = build_config(SiteConfig, {"victim": {"minutes": 9}})
+    planned = site.with_minutes({"craft": 601, "victim": 600}, {"victim": 5})
+    assert (planned.resources("craft").minutes, planned.resources("victim").minutes) == (26, 9)
+    assert planned.resources("report").minutes is None
+    assert site.with_minutes({"craft": 601, "victim": 1}, {"craft": 20}).resources("craft").minutes == 20
 
 
 def test_an_unknown_site_is_refused_with_the_nearest():
