@@ -17,6 +17,7 @@ from hpcule.measure.ranking import Ranking, ranking
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
@@ -109,14 +110,16 @@ class Task:
         """The victim of a cell."""
         return VictimJob.of(self.victim, cell.recipe, cell.kind, cell.seed)
 
-    def train(self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None]) -> CellResult:
+    def train(
+        self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None], keeper: Keeper
+    ) -> CellResult:
         """Train a cell's victim, and measure how its network, where it has one, ranks samples and how linear it is.
 
         Raises:
             UsageError: its mixture leaves hardly any clean sample.
         """
         job = self.job(cell)
-        network, result = job.train(self.data, self.store, test, world, report)
+        network, result = job.train(self.data, self.store, test, world, report, keeper=keeper)
         ranked, linear = None, None
         if network is not None:
             everything = np.arange(len(test), dtype=np.int64)
@@ -158,7 +161,8 @@ class Matrix:
                 label = f"{cell.recipe.name}, {cell.kind}, seed {cell.seed}"
                 report(label, number * total + done, count * total)
 
-            return self._task.train(cell, test, world.alone(), progress)
+            alone = world.alone()
+            return self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone))
 
         found = self._kept.complete({cell: name for name, cell in first.items()}, world, train)
         return {cell: found[first[names[cell]]] for cell in cells}

@@ -146,13 +146,13 @@ class Networks:
                     private_directory(self._folder)
                     write_atomically(self._weights(basis, epoch), buffer.getvalue())
 
-            job = self._job(basis)
-            result = job.train(self.data, store, self.test, world.alone(), progress, keep)[1]
+            job, alone = self._job(basis), world.alone()
+            keeper = kept.keeper(self.names[basis], alone)
+            result = job.train(self.data, store, self.test, alone, progress, keep, keeper)[1]
             return TrainedNetwork(result.last.test, result.last.train, result.seconds)
 
-        return Kept.of(self._folder, TrainedNetwork).complete(
-            {basis: self.names[basis] for basis in BASES}, world, train
-        )
+        kept = Kept.of(self._folder, TrainedNetwork)
+        return kept.complete({basis: self.names[basis] for basis in BASES}, world, train)
 
     def publish(self, basis: Basis) -> Publish:
         """What becomes of a clean sample there."""

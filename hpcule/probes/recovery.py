@@ -18,6 +18,7 @@ from hpcule.measure.recovery import Batch, recover
 from hpcule.probes.documents import AttackDocument, Basis, RecoveredDocument, RecoveryDocument, RecoverySettings
 from hpcule.probes.networks import BASES, Networks, NetworksConfig
 from hpcule.victim.job import VictimJob
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import Kept
 from hpcule.victim.published import Published
 from hpcule.victim.testing import recognised
@@ -86,13 +87,14 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
     def perform(attack: Attack, number: int, count: int) -> Recovered:
         bench.report("recovery", number, count)
         if attack == "scratch":
-            found = _from_scratch(config, networks, samples)
+            found = _from_scratch(config, networks, samples, kept.keeper(items[attack], bench.world.alone()))
         else:
             found = _attack(config, networks, samples, *attack)
         bench.report("recovery", number + 1, count)
         return found
 
-    found = Kept.of(bench.out / "recovered", Recovered).complete(items, bench.world, perform)
+    kept = Kept.of(bench.out / "recovered", Recovered)
+    found = kept.complete(items, bench.world, perform)
 
     def recovered(basis: Basis) -> RecoveredDocument:
         attacked = [_document(eta, found[basis, eta]) for eta in config.etas]
@@ -114,14 +116,14 @@ def _document(eta: float, found: Recovered) -> AttackDocument:
     return {"eta": eta, "accuracy": found.accuracy, "moved": found.moved}
 
 
-def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published) -> Recovered:
+def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published, keeper: Keeper) -> Recovered:
     """A new network by the victim's recipe, for as many steps as the others took, in batches no larger than what the
     attacker has."""
     steps = TrainingSchedule.of(config.victim, len(networks.data.ids)).total
     victim = dataclasses.replace(config.victim, steps=steps, batch=min(config.victim.batch, len(samples)))
     own = dataclasses.replace(networks.data, ids=samples.ids)
-    result = VictimJob(victim, "clean", config.seed).train(own, None, networks.test, networks.bench.world.alone())[1]
-    return Recovered(result.last.test)
+    job, alone = VictimJob(victim, "clean", config.seed), networks.bench.world.alone()
+    return Recovered(job.train(own, None, networks.test, alone, keeper=keeper)[1].last.test)
 
 
 def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float) -> Recovered:

@@ -79,7 +79,9 @@ def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
         def progress(done: int, total: int) -> None:
             bench.report(f"network, stripped by {samples}", number * total + done, count * total)
 
-        result = train_victim(config.victim, train, networks.test, bench.world.alone(), config.seed, progress)[1]
+        alone = bench.world.alone()
+        keeper = kept.keeper(items[samples], alone)
+        result = train_victim(config.victim, train, networks.test, alone, config.seed, progress, keeper=keeper)[1]
         return Left(residual, result.last.test)
 
     kept = Kept.of(bench.out / "stripped", Left)

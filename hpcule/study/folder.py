@@ -24,7 +24,9 @@ from hpcule.study.documents import (
     VictimItemDocument,
 )
 from hpcule.study.grid import StudySamples
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import AGAIN, Kept
+from hpcule.world.group import World
 from hpcule.world.launcher import slurm_job
 
 State = Literal["waiting", "queued", "running", "done", "failed", "lost", "skipped"]
@@ -157,6 +159,10 @@ class StudyFolder:
     def forget_failure(self, key: str) -> None:
         """Remove the note on why an item failed, because it is done again."""
         self._file("failed", key).unlink(missing_ok=True)
+
+    def keeper(self, key: str, world: World) -> Keeper:
+        """Where the training of a victim keeps its state until its result is there; see `Kept.keeper`."""
+        return self._done(VictimItemDocument).keeper(key, world)
 
     def status(self, key: str) -> ItemStatus:
         """How an item stands, from its files alone."""

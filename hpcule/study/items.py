@@ -87,6 +87,8 @@ def do_victims(
 
         try:
             do_victim(folder, config, victim, world.alone(), progress)
+        except StoppedError:
+            raise
         except HpculeError as error:
             failures.append(f"{victim.title}: {error}")
     failed = [line for part in world.gather(failures) for line in part]
@@ -138,6 +140,8 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, wor
     try:
         with setting_in(IN_STUDY):
             result = _train(folder, config, victim, world, note)
+    except StoppedError:
+        raise
     except HpculeError as error:
         folder.fail(victim.key, error)
         raise
@@ -156,7 +160,8 @@ def _train(
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
-    result = victim.job.train(data, reader, Published(test, resident=resident), world, report)[1]
+    tests, keeper = Published(test, resident=resident), folder.keeper(victim.key, world)
+    result = victim.job.train(data, reader, tests, world, report, keeper=keeper)[1]
     found = result.document()
     return {
         "kind": "victim",

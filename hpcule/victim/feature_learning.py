@@ -7,7 +7,6 @@ many, `simclr-200`. The layer is fitted to its optimum, where they take 100 epoc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,12 +24,14 @@ from hpcule.nets.running_statistics import running_statistics
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import gathered, probed
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_state import TrainingState
 from hpcule.world.engine import DdpEngine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
@@ -75,6 +76,7 @@ def train_contrastive(
     world: World,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    keeper: Keeper | None = None,
 ) -> VictimResult:
     """Learn features from `train`, and test a linear layer on them several times.
 
@@ -85,25 +87,36 @@ def train_contrastive(
         world: the ranks that learn together; a sample's negatives are in the whole batch.
         seed: of initial weights, order and views.
         report: called with epochs done and in all.
+        keeper: keeps the training's state, from which it goes on where it was; None: nothing is kept.
 
     Raises:
         UsageError: too few samples for the number of ranks.
         HpculeError: the features diverged.
+        StoppedError: a signal has asked to stop; the state is saved.
     """
     learning = _Learning(config, train, world, seed)
-    schedule, result = learning.schedule, VictimResult(seed)
+    schedule, keeper = learning.schedule, keeper or Keeper(world)
     if is_small(schedule.batch, world):
         raise UsageError(f"{len(train)} samples are too few for {world.size} workers")
     test.load()
-    start = time.perf_counter()
-    looks = look_epochs(schedule.epochs)
-    for epoch in range(schedule.epochs):
-        learning.epoch(epoch)
-        if epoch + 1 in looks:
-            result.curve.append(EpochResult(epoch + 1, *learning.probe(test)))
-        report(epoch + 1, schedule.epochs)
-    result.steps, result.samples, result.batch = learning.step, learning.samples, learning.usual
-    result.seconds = time.perf_counter() - start
+    state, looks = learning.state, look_epochs(schedule.epochs)
+    state.begin(keeper.saved())
+    result = state.result
+
+    def ask() -> None:
+        keeper.ask(state.document)
+
+    if state.epochs:
+        report(state.epochs, schedule.epochs)
+    with keeper.listening():
+        for epoch in range(state.epochs, schedule.epochs):
+            learning.epoch(epoch, ask)
+            if epoch + 1 in looks:
+                result.curve.append(EpochResult(epoch + 1, *learning.probe(test)))
+            state.epochs += 1
+            report(epoch + 1, schedule.epochs)
+            ask()
+    state.stop_clock()
     result.alignment, result.uniformity = learning.geometry(test)
     return result
 
@@ -128,20 +141,20 @@ class _Learning:
             self.learner.parameters(), lr=self.schedule.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
         self.engine = DdpEngine(self.learner, self.optimizer, world)
-        self.step = self.samples = self.usual = 0
-        """Steps taken, samples that they have taken, and samples of one but an epoch's last."""
+        self.state = TrainingState(self.engine, world, seed)
 
-    def epoch(self, number: int) -> None:
-        """One pass over the training set."""
+    def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> None:
+        """One pass over the training set, or what is left of it."""
         self.learner.train()
+        result = self.state.result
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
-        for batch in self.schedule.batches(numbers):
+        batches = self.schedule.batches(numbers)
+        for batch in batches[result.steps - number * len(batches) :]:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule.rate(self.step)
+                group["lr"] = self.schedule.rate(result.steps)
             self._learn(batch, number)
-            self.step += 1
-            self.samples += len(batch)
-            self.usual = max(self.usual, len(batch))
+            self.state.count(len(batch))
+            after_step()
 
     def probe(self, test: Published) -> tuple[float, float]:
         """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set."""
@@ -152,6 +165,7 @@ class _Learning:
     def geometry(self, test: Published) -> tuple[float, float]:
         """Alignment of two views of test samples, and uniformity of the first."""
         numbers = np.arange(min(len(test), MOST_TESTS), dtype=np.int64)
+        self.learner.eval()
         with torch.no_grad(), autocast(self.world.device, self.fast):
             first, second = (self.learner.online[0](view) for view in self._views(test, numbers, -1))
         first, second = normalized(first), normalized(second)

@@ -19,6 +19,7 @@ from hpcule.store.fingerprint import fingerprint
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.kinds import Kind, noise_basis
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
@@ -101,6 +102,7 @@ class VictimJob:
         world: World,
         report: Callable[[int, int], None] = lambda done, total: None,
         after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
+        keeper: Keeper | None = None,
     ) -> tuple[nn.Module | None, VictimResult]:
         """Train the victim; see `train_victim`.
 
@@ -111,13 +113,15 @@ class VictimJob:
             world: the ranks that train this one victim together.
             report: called with epochs done and in all.
             after_epoch: called with the number of epochs done and the network.
+            keeper: keeps the training's state; None: nothing is kept.
 
         Raises:
             UsageError: the samples do not allow these settings.
             HpculeError: the network diverged.
+            StoppedError: a signal has asked to stop; the state is saved.
         """
         config, train, owned = data.training_set(self.config, self.kind, store, self.seed)
-        return train_victim(config, train, test, world, self.seed, report, owned, after_epoch)
+        return train_victim(config, train, test, world, self.seed, report, owned, after_epoch, keeper)
 
 
 def _weights(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from hpcule.config.errors import HpculeError, StoreError
 from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.victim.keeper import Keeper
 from hpcule.world.group import World
 from hpcule.world.progress import note_saved
 
@@ -57,7 +58,7 @@ class Kept(Generic[Result]):
             raise StoreError(f"{path} is damaged ({type(error).__name__}: {error}); {AGAIN}") from None
 
     def keep(self, name: str, result: Result) -> None:
-        """Write a result.
+        """Write a result, and remove the checkpoint of the training that led to it.
 
         Raises:
             StoreError: it cannot be written.
@@ -65,10 +66,23 @@ class Kept(Generic[Result]):
         private_directory(self.folder)
         write_atomically(self.path(name), to_json(self.write(result)))
         note_saved()
+        self._checkpoint(name).unlink(missing_ok=True)
+
+    def keeper(self, name: str, world: World) -> Keeper:
+        """Where a training whose result will have this name keeps its state until then.
+
+        Args:
+            name: of the result.
+            world: the ranks that train together.
+        """
+        return Keeper(world, self._checkpoint(name))
 
     def path(self, name: str) -> Path:
         """The file of the result of this name."""
         return self.folder / f"{name}.json"
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / f"{name}.checkpoint"
 
     def complete(
         self, items: Mapping[Item, str], world: World, do: Callable[[Item, int, int], Result]

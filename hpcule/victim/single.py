@@ -17,7 +17,8 @@ from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.job import VictimJob
+from hpcule.victim.job import Fingerprints, VictimJob, fingerprint_of
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.published import Published
 from hpcule.victim.result import ResultDocument
 from hpcule.victim.training_data import TrainingData
@@ -72,6 +73,8 @@ def train(
 ) -> TrainDocument:
     """Train a victim on clean samples, or as `store` publishes them, and write results.json and config.yaml to `out`.
 
+    Until then `out` holds a checkpoint, named by all that the victim depends on.
+
     Raises:
         DataError: there are no labels.
         StoreError: the store was made for other samples.
@@ -84,13 +87,10 @@ def train(
     mixture = config.victim.countermeasures.at("mixture")
     if mixture and not store:
         raise UsageError(f"victim.countermeasures={mixture[0]}: mixes clean samples with protected ones: give --store")
-    _, result = VictimJob(config.victim, "protected" if store else "clean", config.seed).train(
-        TrainingData.of(source, None, resident),
-        store,
-        Published(test, resident=resident),
-        world,
-        lambda done, total: report("training", done, total),
-    )
+    job = VictimJob(config.victim, "protected" if store else "clean", config.seed)
+    data, tests = TrainingData.of(source, None, resident), Published(test, resident=resident)
+    keeper = Keeper(world, out / f"{_name(job, data, test, store, world)}.checkpoint")
+    _, result = job.train(data, store, tests, world, lambda done, total: report("training", done, total), keeper=keeper)
     results: TrainDocument = {
         "kind": "train",
         "hpcule": __version__,
@@ -106,4 +106,17 @@ def train(
         private_directory(out)
         write_atomically(out / "results.json", to_json(results))
         write_atomically(out / "config.yaml", dump_yaml(to_tree(config)).encode())
+        keeper.discard()
     return results
+
+
+def _name(job: VictimJob, data: TrainingData, test: Source, store: StoreReader | None, world: World) -> str:
+    """Name of the victim's checkpoint, for which rank 0 reads all samples that no store is a fingerprint of."""
+    name = ""
+    if world.leads:
+        if store is not None:
+            seen = Fingerprints.of(store, data, test)
+        else:
+            seen = Fingerprints(fingerprint_of(data.source), fingerprint_of(test))
+        name = job.key(seen)
+    return world.gather(name)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -21,6 +20,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.adversarial import attacked, build_adversary
 from hpcule.victim.countermeasures.mixing import Mixed
 from hpcule.victim.gradient_meter import GradientMeter
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
@@ -28,6 +28,7 @@ from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import answers
 from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_state import TrainingState
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
@@ -42,6 +43,7 @@ def train_network(
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
+    keeper: Keeper | None = None,
 ) -> tuple[nn.Module, VictimResult]:
     """Train on `train` and test on the clean `test` after every epoch; the network, and what it reached.
 
@@ -53,15 +55,17 @@ def train_network(
         seed: of initial weights, order and augmentation.
         report: called with epochs done and in all.
         after_epoch: called with the number of epochs done and the network, which it leaves as it is.
+        keeper: keeps the training's state, from which it goes on where it was; None: nothing is kept.
 
     Raises:
         UsageError: a batch too small for the number of ranks or for the noise scale, or larger than the training set,
             the engine cannot be had, or the recipe is one of those that learn features first.
         HpculeError: the network diverged.
+        StoppedError: a signal has asked to stop; the state is saved.
     """
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
-    schedule, result = TrainingSchedule.of(config, len(train)), VictimResult(seed)
+    schedule, keeper = TrainingSchedule.of(config, len(train)), keeper or Keeper(world)
     if is_small(config.batch, world):
         raise UsageError(
             f"victim.batch={config.batch} is too small for {world.size} workers: at least {2 * world.size}"
@@ -69,29 +73,34 @@ def train_network(
     trainer = _Trainer(config, train, world, seed)
     # Reading is no training: neither a victim's seconds nor a calibration from them have it.
     test.load()
-    start = time.perf_counter()
+    trainer.begin(keeper)
+    state, result = trainer.state, trainer.state.result
 
     def look() -> float:
         average_buffers(trainer.network, world)
         accuracy = trainer.test(test)
         if config.target is not None and result.steps_to_target is None and accuracy >= config.target:
-            result.steps_to_target = trainer.step
+            result.steps_to_target = result.steps
         return accuracy
 
-    def look_between_epochs() -> None:
-        due = config.evaluate_every is not None and trainer.step % config.evaluate_every == 0
-        if due and result.steps_to_target is None and not schedule.ends_epoch(trainer.step):
+    def after_step() -> None:
+        due = config.evaluate_every is not None and result.steps % config.evaluate_every == 0
+        if due and result.steps_to_target is None and not schedule.ends_epoch(result.steps):
             look()
+        keeper.ask(state.document)
 
-    for epoch in range(schedule.epochs):
-        accuracy = trainer.epoch(epoch, look_between_epochs)
-        result.curve.append(EpochResult(epoch + 1, accuracy, look()))
-        after_epoch(epoch + 1, trainer.network)
-        report(epoch + 1, schedule.epochs)
-    result.steps, result.samples, result.batch = trainer.step, trainer.samples, trainer.usual
-    result.gradient_norms = trainer.meter.log if trainer.meter else []
-    result.seconds = time.perf_counter() - start
-    return trainer.network, result
+    if state.epochs:
+        report(state.epochs, schedule.epochs)
+    with keeper.listening():
+        for epoch in range(state.epochs, schedule.epochs):
+            accuracy = trainer.epoch(epoch, after_step)
+            result.curve.append(EpochResult(epoch + 1, accuracy, look()))
+            state.epochs += 1
+            after_epoch(epoch + 1, trainer.network)
+            report(epoch + 1, schedule.epochs)
+            keeper.ask(state.document)
+    state.stop_clock()
+    return trainer.network.eval(), result
 
 
 class _Trainer:
@@ -106,24 +115,35 @@ class _Trainer:
         self.fast = is_fast(config, world.device)
         self.autocast = autocast(world.device, self.fast)
         self.engine = self._build_engine(self.fast)
-        self.step = self.samples = self.usual = 0
-        """Steps taken, samples that they have taken, and samples of one but an epoch's last."""
+        self.state = TrainingState(self.engine, world, seed)
         self.meter = self._build_meter()
         self.adversary = build_adversary(config, seed)
 
+    @property
+    def step(self) -> int:
+        """Number of steps that are done."""
+        return self.state.result.steps
+
+    def begin(self, keeper: Keeper) -> None:
+        """Start the clock, where the training was interrupted from there."""
+        self.state.begin(keeper.saved())
+        if self.meter:
+            self.meter.log = self.state.result.gradient_norms
+
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
-        """One pass over the training set, or what is left of the run; returns the accuracy on its batches."""
+        """One pass over the training set, or what is left of it or of the run; returns the accuracy on its batches."""
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
-        batches = self.schedule.batches(numbers)[: self.schedule.total - self.step]
-        correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
-        for batch in batches:
+        before = number * self.schedule.steps_an_epoch
+        batches = self.schedule.batches(numbers)[: self.schedule.total - before]
+        correct = self.state.correct
+        if self.step == before:
+            correct.zero_()
+        for batch in batches[self.step - before :]:
             self.network.train()
             correct += self._learn(batch, number)
-            self.step += 1
-            self.samples += len(batch)
-            self.usual = max(self.usual, len(batch))
+            self.state.count(len(batch))
             after_step()
-        return int(self.world.add(correct)) / sum(len(batch) for batch in batches)
+        return int(self.world.add(correct.clone())) / sum(len(batch) for batch in batches)
 
     def test(self, test: Published) -> float:
         """Accuracy on a set, counted over unpadded parts of it."""

@@ -11,6 +11,7 @@ from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import refit, train_probe
 from hpcule.victim.published import Published
 from hpcule.victim.result import VictimResult
@@ -28,6 +29,7 @@ def train_victim(
     report: Callable[[int, int], None] = lambda done, total: None,
     owned: Published | None = None,
     after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
+    keeper: Keeper | None = None,
 ) -> tuple[nn.Module | None, VictimResult]:
     """A victim's network, in evaluation mode, and what it reaches; see `train_network`.
 
@@ -36,21 +38,23 @@ def train_victim(
     Args:
         owned: clean samples that the attacker has, for recipes whose last layer is fitted to them, and for no others.
         after_epoch: called with the number of epochs done and the network, where a network is trained as a whole.
+        keeper: keeps the training's state, from which it goes on where it was; None: nothing is kept.
 
     Raises:
         UsageError: there are none for such a recipe, or features are to be learnt of recordings.
+        StoppedError: a signal has asked to stop; the state is saved.
     """
     if learner := config.countermeasures.features:
         if train.source.rate is not None:
             raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
         if learner.name != "linear-probe":
-            return None, train_contrastive(config, train, test, world, seed, report)
+            return None, train_contrastive(config, train, test, world, seed, report, keeper)
         result = train_probe(config, train, test, world, seed)
         report(1, 1)
         return None, result
     if config.countermeasures.refit and owned is None:
         raise UsageError(f"{config.countermeasures.refit} needs clean samples, and none are withheld here")
-    network, result = train_network(config, train, test, world, seed, report, after_epoch)
+    network, result = train_network(config, train, test, world, seed, report, after_epoch, keeper)
     if owned is not None:
         result = refit(network, result, config, owned, test, world)
     return network, result

@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,9 +21,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcule.config.errors import UsageError
+from hpcule.world.engine import EngineState, load_network, rank_buffers
 from hpcule.world.group import World
 from hpcule.world.launcher import free_port
 from hpcule.world.meeting import stay_on_loopback
+
+OptimizerState = Mapping[int, Mapping[str, object]]
+"""What an optimizer keeps of each of its parameters, by number and name."""
 
 
 class DeepSpeedEngine:
@@ -89,6 +93,7 @@ class DeepSpeedEngine:
                 atexit.register(dist.destroy_process_group)
             self._engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=config)
         self.network = self._engine
+        self._trained, self._optimizer, self._world, self._sliced = network, optimizer, world, zero > 0
 
     def part(self, last: bool) -> AbstractContextManager[object]:
         """See Engine."""
@@ -105,6 +110,47 @@ class DeepSpeedEngine:
             # torch 2.13 renames a function that DeepSpeed 0.19 calls.
             warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)
             self._engine.step()
+
+    def state(self) -> EngineState:
+        """See Engine. What ZeRO spreads is put together: one flat vector for each group of parameters."""
+        optimizer = self._optimizer.state_dict()
+        if self._sliced:
+            optimizer["state"] = self._mapped(optimizer["state"], self._put_together)
+        buffers = rank_buffers(self._trained, self._world)
+        return {"network": self._trained.state_dict(), "buffers": buffers, "optimizer": optimizer}
+
+    def load(self, state: EngineState) -> None:
+        """See Engine."""
+        load_network(self._trained, state, self._world)
+        optimizer = dict(state["optimizer"])
+        if self._sliced:
+            # The optimizer moves copies of the weights.
+            self._engine.optimizer.refresh_fp32_params()
+            optimizer["state"] = self._mapped(optimizer["state"], self._cut)
+        self._optimizer.load_state_dict(optimizer)
+
+    def _mapped(self, state: OptimizerState, change: Callable[[Tensor, int], Tensor]) -> OptimizerState:
+        """The optimizer's state, whose vectors are changed; `change` learns how long this rank's own slice is."""
+        lengths = [len(group["params"][0]) for group in self._optimizer.param_groups]
+        return {
+            number: {
+                name: change(value, lengths[number]) if isinstance(value, Tensor) and value.dim() else value
+                for name, value in values.items()
+            }
+            for number, values in state.items()
+        }
+
+    def _put_together(self, own: Tensor, length: int) -> Tensor:
+        whole = torch.zeros(self._world.size * length, dtype=own.dtype, device=own.device)
+        whole[self._world.rank * length :][:length] = own
+        return self._world.add(whole)
+
+    def _cut(self, whole: Tensor, length: int) -> Tensor:
+        """This rank's slice of a flat vector, whose padding at its end depends on the number of ranks."""
+        padded = torch.zeros(self._world.size * length, dtype=whole.dtype)
+        shared = min(len(whole), len(padded))
+        padded[:shared] = whole[:shared]
+        return padded[self._world.rank * length :][:length]
 
 
 def _import() -> Any:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.optimizer import StateDict
 
 from hpcule.world.group import World
+
+
+class EngineState(TypedDict):
+    """What a network needs to go on learning; any number of ranks can load it.
+
+    `buffers` has a row a rank, see `rank_buffers`; `optimizer` is what the optimizer of a single rank would save.
+    """
+
+    network: Mapping[str, Tensor]
+    buffers: Tensor
+    optimizer: StateDict
 
 
 class Engine(Protocol):
@@ -36,13 +49,21 @@ class Engine(Protocol):
         """Move the weights, and forget the gradient."""
         ...
 
+    def state(self) -> EngineState:
+        """Return, between two steps, what `load` needs to go on from there; a collective."""
+        ...
+
+    def load(self, state: EngineState) -> None:
+        """Go on where `state` was, before the first step of this process."""
+        ...
+
 
 class DdpEngine:
     """torch's DistributedDataParallel; a world of one needs none."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
         self.network = distributed(network, world)
-        self._optimizer = optimizer
+        self._trained, self._optimizer, self._world = network, optimizer, world
 
     def part(self, last: bool) -> AbstractContextManager[object]:
         """See Engine."""
@@ -58,6 +79,19 @@ class DdpEngine:
         """See Engine."""
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+    def state(self) -> EngineState:
+        """See Engine."""
+        return {
+            "network": self._trained.state_dict(),
+            "buffers": rank_buffers(self._trained, self._world),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load(self, state: EngineState) -> None:
+        """See Engine."""
+        load_network(self._trained, state, self._world)
+        self._optimizer.load_state_dict(state["optimizer"])
 
 
 def distributed(network: nn.Module, world: World) -> nn.Module:
@@ -78,9 +112,38 @@ def distributed(network: nn.Module, world: World) -> nn.Module:
 
 def average_buffers(network: nn.Module, world: World) -> None:
     """Give all ranks the mean of the ranks' floating-point buffers (BatchNorm's running statistics), in place."""
-    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-    if world.size == 1 or not buffers:
-        return
-    flat = world.add(torch.cat([buffer.reshape(-1) for buffer in buffers])) / world.size
-    for buffer, mean in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
-        buffer.copy_(mean.view_as(buffer))
+    if world.size > 1 and _own_buffers(network):
+        _set_buffers(network, world.add(_flat_buffers(network)) / world.size)
+
+
+def rank_buffers(network: nn.Module, world: World) -> Tensor:
+    """All floating-point buffers of all ranks [ranks, values], on every rank.
+
+    Their own BatchNorm statistics decide nothing but what `average_buffers` makes of them, to the last bit.
+    """
+    own = _flat_buffers(network)
+    rows = torch.zeros(world.size, len(own), dtype=own.dtype, device=own.device)
+    rows[world.rank] = own
+    return world.add(rows) if len(own) else rows
+
+
+def load_network(network: nn.Module, state: EngineState, world: World) -> None:
+    """Load weights and buffers, in place; ranks of another number than saved them take the mean of their buffers."""
+    network.load_state_dict(state["network"])
+    rows = state["buffers"]
+    _set_buffers(network, rows[world.rank] if len(rows) == world.size else rows.mean(0))
+
+
+def _own_buffers(network: nn.Module) -> list[Tensor]:
+    return [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+
+
+def _flat_buffers(network: nn.Module) -> Tensor:
+    flat = [buffer.reshape(-1) for buffer in _own_buffers(network)]
+    return torch.cat(flat) if flat else torch.zeros(0)
+
+
+def _set_buffers(network: nn.Module, values: Tensor) -> None:
+    buffers = _own_buffers(network)
+    for buffer, own in zip(buffers, torch.split(values, [buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(own.view_as(buffer))

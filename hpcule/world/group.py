@@ -72,6 +72,8 @@ class World:
     memory: NodeSum | None = None
     """Where all ranks are on one machine and compute on its processors."""
     spent: Spent = field(default_factory=Spent)
+    checkpoint_seconds: float = WorldConfig().checkpoint_seconds
+    """Least time between two checkpoints of what the ranks do."""
 
     @property
     def leads(self) -> bool:
@@ -158,7 +160,7 @@ class World:
                 with self._peers("the meeting of a group"):
                     prove(self.place, created)
         rank, size = members[mine].index(self.rank), len(members[mine])
-        return mine, World(self.place, rank, size, self.device, self.timeout, process_group, spent=self.spent)
+        return mine, replace(self, rank=rank, size=size, group=process_group, memory=None)
 
     @contextmanager
     def _peers(self, what: str, size: int = 0) -> Iterator[None]:
@@ -182,7 +184,7 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     device = _device(place, config.device)
     _set_threads(place, config.threads, deterministic)
     timeout = timedelta(seconds=config.timeout_seconds)
-    world = World(place, place.rank, place.size, device, timeout)
+    world = World(place, place.rank, place.size, device, timeout, checkpoint_seconds=config.checkpoint_seconds)
     if place.size > 1:
         with world._peers(f"the first meeting at {place.meeting}"):
             meet(place, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout)

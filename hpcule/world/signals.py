@@ -75,12 +75,17 @@ class StopFlag:
             self.name = self.name or _asked() or signal.Signals(number).name
             if _guard is not None and _guard.step_expired:
                 raise StoppedError(
-                    f"stopped by {self.name} within a step: run the same command with --resume to continue from the "
-                    "last checkpoint"
+                    f"stopped by {self.name} within a step: run the same command again, craft with --resume, to "
+                    "continue from the last checkpoint"
                 )
 
         with _handled(self._signals, note):
             yield
+
+
+def stop_flag() -> StopFlag:
+    """A flag for signals to a command of ours; in another program, such as a notebook, signals belong to that."""
+    return StopFlag(STOPPING if _guard is not None else ())
 
 
 def stop_on_signals(*, quietly: bool) -> None:

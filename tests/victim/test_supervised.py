@@ -103,7 +103,7 @@ def test_every_step_has_its_rate(alone):
     trainer = _Trainer(config, make_sets()[0], alone, 0)
     rates = []
     for step in range(20):
-        trainer.step = step
+        trainer.state.result.steps = step
         trainer._set_rate()
         rates.append(trainer.optimizer.param_groups[1]["lr"])
     cosine = [0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
