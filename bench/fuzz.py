@@ -179,7 +179,7 @@ def _child(name: str, first: int, inputs: int | None, seed: int, folder: Path, l
     whole = path.read_bytes()
     numbers = numbers_of(name, parser, whole) if inputs is None else []
     verdict, message = _verdict(parser, place)
-    assert verdict != "wrong", message
+    assert verdict == ("accepted" if parser.valid else "refused"), message
     others = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)

@@ -21,6 +21,7 @@ from hpcule.study.crafting import crafting_facts
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import StudyGrid, StudySamples, expand
 from hpcule.study.status import cell_status, item_statuses
+from hpcule.study.submitted import SubmittedJobs
 
 SAMPLES = StudySamples(10_000, training="a", test="b")
 
@@ -46,9 +47,22 @@ def make_study(file: str) -> Make:
         for number, (role, key) in enumerate(cell.victims.items()):
             study.finish(key, victim_item(role, cell.crafts[0] if role == "protected" else None, 0.9 - 0.2 * number))
         running, failed = unfinished(grid)
-        beat = {"stage": "a", "done": 1, "total": 2, "started": 1.5, "time": 2.5, "host": "b"}
+        beat = {"stage": "a", "done": 1, "total": 2, "started": 1.5, "time": 2.5, "host": "b", "job": "7_1"}
         (study.path / "running" / f"{running}.json").write_text(json.dumps(beat))
         (study.path / "failed" / f"{failed}.json").write_text('{"error": "a", "host": "b", "job": ""}')
+        SubmittedJobs(study.path).note(
+            {
+                "job": "7",
+                "batch": "a",
+                "stage": "victim",
+                "tasks": 2,
+                "items": [[failed], [running]],
+                "code": "b",
+                "logs": "c",
+                "time": 1.5,
+                "cancelled": False,
+            }
+        )
         keys = {"victim": cell.victims["protected"], "craft": cell.crafts[0], "running": running, "failed": failed}
         return study.path / file.format(**keys)
 
@@ -65,9 +79,10 @@ def read_study(folder: Path) -> None:
     """As `hpcule study status` does."""
     study = StudyFolder(folder / "study")
     grid = expand(study.config(), study.samples())
-    items = item_statuses(study, grid, None)
-    for cell in grid.cells:
-        cell_status(study, grid, cell, items).document()
+    for queue in (None, {"7_0": "PENDING", "7_1": "RUNNING"}):
+        items = item_statuses(study, grid, queue)
+        for cell in grid.cells:
+            cell_status(study, grid, cell, items).document()
 
 
 def read_results(folder: Path) -> None:
@@ -94,7 +109,7 @@ STUDY = (
 )
 CRAFT = "preset: smoke\nseed: 3\ndeterministic: true\nstore: {shards: 2}\nmethod: {name: pil, epsilon: 8, epochs: 1}\n"
 EVALUATION = "recipes: [plain, jpeg-10, mix-0.5]\nseeds: [0, 1]\nvictim: {epochs: 3, batch: 64, learning_rate: 0.1}\n"
-SITE = "partition: a\nnodes: 2\nminutes: 60\nsetup: [module load b]\nsbatch: {constraint: gpu}\n"
+SITE = "partition: a\nnodes: 2\nminutes: 60\nsetup: [module load b]\nsbatch: {exclusive: true}\n"
 SETTINGS: dict[str, Parser] = {
     "settings": Parser(
         make_text(CRAFT),
@@ -113,6 +128,7 @@ SETTINGS: dict[str, Parser] = {
     "study.yaml": Parser(make_study("study.yaml"), read_study, text=True),
     "facts.json": Parser(make_study("facts.json"), read_study, text=True),
     "progress of an item": Parser(make_study("running/{running}.json"), read_study, text=True),
+    "jobs of a study": Parser(make_study("jobs/7.json"), read_study, text=True),
     "failure of an item": Parser(make_study("failed/{failed}.json"), read_study, text=True),
     "result of an item": Parser(make_study("done/{victim}.json"), read_results, text=True),
     "result of a craft": Parser(make_study("done/{craft}.json"), read_results, text=True),

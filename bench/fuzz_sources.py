@@ -45,11 +45,12 @@ Make = Callable[[Path], Path]
 
 @dataclass(frozen=True)
 class Parser:
-    """What writes a valid input, and what reads its folder whole."""
+    """What writes an input that is valid, or is refused for what it holds, and what reads its folder whole."""
 
     make: Make
     read: Callable[[Path], object]
     text: bool = False
+    valid: bool = True
 
 
 def read_source(folder: Path) -> None:

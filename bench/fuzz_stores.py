@@ -208,7 +208,7 @@ STORES: dict[str, Parser] = {
     "checkpoint": Parser(make_checkpoint("shared.pt"), read_checkpoint),
     "checkpoint, signed": Parser(make_checkpoint("shared.pt"), read_signed_checkpoint),
     "COMMIT": Parser(make_checkpoint("COMMIT"), read_checkpoint, text=True),
-    "lock": Parser(make_lock, read_lock),
+    "lock": Parser(make_lock, read_lock, valid=False),
     "hash list of an export": Parser(make_exports(HASHES), read_exports),
     "records of an export": Parser(make_exports(RECORDS), read_exports),
     "facts of an export": Parser(make_exports(FACTS), read_exports, text=True),

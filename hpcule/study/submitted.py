@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
+from hpcule.config.documents import checked
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.folder import damage_named
 
@@ -44,8 +45,8 @@ class SubmittedJobs:
         found = []
         for path in (self.path / "jobs").glob("*.json"):
             with damage_named(path, "delete it; its jobs are then unknown to the study"):
-                array = cast(ArrayDocument, read_json(path))
-                found.append((float(array["time"]), array))
+                array: ArrayDocument = checked(read_json(path), ArrayDocument)
+                found.append((array["time"], array))
         return [array for _, array in sorted(found, key=lambda pair: pair[0])]
 
     def mark_cancelled(self, arrays: Sequence[ArrayDocument]) -> None:

@@ -11,6 +11,7 @@ from hpcule.study.collect import rows
 from hpcule.study.config import StudyConfig
 from hpcule.study.folder import StudyFolder
 from hpcule.study.grid import StudySamples, expand
+from hpcule.study.submitted import SubmittedJobs
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from study_items import craft_item, victim_item
@@ -47,10 +48,12 @@ def test_what_was_noted_is_read(study):
         ("done/one.json", {**craft_item(), "settings": []}, lambda study: study.craft_result("one")),
         ("done/one.json", craft_item(), lambda study: study.victim_result("one")),
         ("failed/three.json", {"error": "a"}, lambda study: study.status("three")),
+        ("jobs/7.json", {"job": "7", "time": 1.0}, lambda study: SubmittedJobs(study.path).by_item()),
         ("running/four.json", {"done": "a", "total": None}, lambda study: study.status("four")),
     ],
 )
 def test_a_damaged_note_is_named(study, file, content, read):
+    (study.path / "jobs").mkdir()
     (study.path / file).write_text(json.dumps(content))
     with pytest.raises(HpculeError, match=rf"{file} is damaged \("):
         read(study)

@@ -32,6 +32,7 @@ from hpcule.data.sources.dicom_grid import (
     to_rgb,
 )
 from hpcule.data.sources.frames import Head
+from hpcule.data.sources.jpeg_header import stated_size
 from hpcule.data.sources.layout import UnreadableError
 
 _MOST_PIXELS = 1 << 28
@@ -46,6 +47,8 @@ _DEFERRED = 1 << 16
 """Values of more bytes than this are left in the file while its structure is read."""
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes a word of values that pydicom leaves as they lie in the file."""
+_ITEM = 8
+"""Bytes of a fragment's tag and length."""
 _quiet = threading.RLock()
 # What it logs and warns of quotes what tags say.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -209,7 +212,11 @@ def _frames(path: Path, header: Dataset) -> int:
 
 
 def _most_frames(path: Path, header: Dataset) -> int:
-    """How many frames the pixels of a file can be; none of them is read."""
+    """How many frames the pixels of a file can be; none of them is decoded.
+
+    Raises:
+        ValueError: a compressed frame has another size than the file says.
+    """
     samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
     frame = header.Rows * header.Columns * samples * (header.BitsAllocated // 8)
     size, syntax = path.stat().st_size, header.file_meta.TransferSyntaxUID
@@ -222,8 +229,18 @@ def _most_frames(path: Path, header: Dataset) -> int:
             return int(min(pixels.length, size - pixels.value_tell) // frame)
         file.seek(pixels.value_tell)
         parse_basic_offsets(file)
+        fragments, places = parse_fragments(file)
+        for place in places:
+            file.seek(place + _ITEM)
+            _check_size(stated_size(file), header)
         # A frame has at least one.
-        return parse_fragments(file)[0]
+        return fragments
+
+
+def _check_size(stated: tuple[int, int] | None, header: Dataset) -> None:
+    if stated is not None and stated != (header.Rows, header.Columns):
+        rows, columns = stated
+        raise ValueError(f"a compressed frame has {columns}x{rows} pixels, not {header.Columns}x{header.Rows}")
 
 
 def declarations(header: Dataset) -> list[str]:

@@ -162,6 +162,29 @@ def test_numbers_of_dicom_files(tmp_path, frames, value):
         check(folder, folder / "bad.dcm", name, VALUES[value], image_size=8)
 
 
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_sizes_of_compressed_frames(tmp_path, kind, value):
+    """Of a frame without rows a decoder took gigabytes."""
+    pytest.importorskip("pydicom")
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+    pixels, file = noise(16, 24), io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+    frame = file.getvalue()
+    find = header_fields.jpeg_fields if kind == "JPEG" else header_fields.jpeg_2000_fields
+    for name in ("height", "width"):
+        folder = tmp_path / name
+        for place, data in (("good", frame), ("bad", find(frame)[name].set(frame, VALUES[value]))):
+            dataset = write_dicom(folder / f"{place}.dcm", pixels, WindowCenter=100, WindowWidth=200)
+            dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
+            dataset.NumberOfFrames, dataset.PixelData = 1, encapsulate([data + b"\0" * (len(data) % 2)])
+            dataset["PixelData"].is_undefined_length = True
+            dataset.save_as(folder / f"{place}.dcm", enforce_file_format=True)
+        check(folder, folder / "bad.dcm", name, VALUES[value], image_size=8)
+
+
 @pytest.mark.parametrize("claimed", [-1, 4, 1 << 20, (1 << 31) - 1, 1 << 63])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_frames_that_are_not_there(tmp_path, compressed, claimed):
