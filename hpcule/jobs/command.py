@@ -41,50 +41,9 @@ class Command:
     arguments: list[str]
 
     def __call__(self) -> None:
-        """Run it.
-
-        Raises:
-            WorkerError: it failed, or was stopped and would not get any further.
-            StoppedError: it was stopped, and nobody wants it to go on by itself.
-        """
-        job, attempt = slurm_job(os.environ), Attempt.of(os.environ)
-        environ = environment_of_child()
-        if job:
-            private_directory(attempt.folder)
-            environ[PROGRESS] = str(attempt.progress)
-        code, signals = self._run(environ)
-        if code == 0:
-            return
-        if code == PeerLostError.exit_code and not signals:
-            time.sleep(CULPRIT_SECONDS)
-        facts = job_facts(job) if job else {}
-        outcome = why_ended(code, signals, facts, attempt)
-        if job and not attempt.claim(outcome):
-            return
-        if outcome == "failed" or not job:
-            raise WorkerError(
-                f"hpcule {' '.join(self.arguments)} ended with {code}; its own error is in this job's log"
-            )
-        print(f"hpcule: {requeue(job, outcome, facts, attempt)}", file=sys.stderr, flush=True)
-
-    def _run(self, environ: dict[str, str]) -> tuple[int, list[int]]:
-        """The exit code of the command, and the signals that arrived meanwhile and were passed on to it."""
-        signals: list[int] = []
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            signals.append(number)
-            if child.poll() is None:
-                child.send_signal(number)
-
-        with held_back():
-            child = subprocess.Popen([sys.executable, "-m", "hpcule", *self.arguments], env=environ)
-            for number in OF_BATCH_SYSTEMS:
-                signal.signal(number, forward)
-        code = child.wait()
-        deadline = time.monotonic() + SIGNAL_SECONDS
-        while code == StoppedError.exit_code and not signals and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return code, signals
+        """Run it, and end this process where it does not succeed: submitit would log an error with its traceback."""
+        if code := run_task(self.arguments):
+            sys.exit(code)
 
     def checkpoint(self, *arguments: object) -> Any:
         """What submitit asks before it requeues a job itself: the same command, which goes on where it was."""
@@ -94,13 +53,59 @@ class Command:
 
 
 def run_task(arguments: Sequence[str]) -> int:
-    """Run a command as a task of a batch script; returns the exit code."""
+    """Run a command as a task of a job, say in one line if it is over, and return the exit code of the task."""
     try:
-        Command(list(arguments))()
+        _run_and_requeue(arguments)
     except HpculeError as error:
         print(f"hpcule: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _run_and_requeue(arguments: Sequence[str]) -> None:
+    """Run a command, and requeue the job if it was stopped and is to go on.
+
+    Raises:
+        WorkerError: it failed, or was stopped and would not get any further.
+        StoppedError: it was stopped, and nobody wants it to go on by itself.
+    """
+    job, attempt = slurm_job(os.environ), Attempt.of(os.environ)
+    environ = environment_of_child()
+    if job:
+        private_directory(attempt.folder)
+        environ[PROGRESS] = str(attempt.progress)
+    code, signals = _run(arguments, environ)
+    if code == 0:
+        return
+    if code == PeerLostError.exit_code and not signals:
+        time.sleep(CULPRIT_SECONDS)
+    facts = job_facts(job) if job else {}
+    outcome = why_ended(code, signals, facts, attempt)
+    if job and not attempt.claim(outcome):
+        return
+    if outcome == "failed" or not job:
+        raise WorkerError(f"hpcule {' '.join(arguments)} ended with {code}; its own error is in this job's log")
+    print(f"hpcule: {requeue(job, outcome, facts, attempt)}", file=sys.stderr, flush=True)
+
+
+def _run(arguments: Sequence[str], environ: dict[str, str]) -> tuple[int, list[int]]:
+    """The exit code of a command, and the signals that arrived meanwhile and were passed on to it."""
+    signals: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if child.poll() is None:
+            child.send_signal(number)
+
+    with held_back():
+        child = subprocess.Popen([sys.executable, "-m", "hpcule", *arguments], env=environ)
+        for number in OF_BATCH_SYSTEMS:
+            signal.signal(number, forward)
+    code = child.wait()
+    deadline = time.monotonic() + SIGNAL_SECONDS
+    while code == StoppedError.exit_code and not signals and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return code, signals
 
 
 if __name__ == "__main__":
