@@ -1,6 +1,8 @@
 """How items stand, by the study's files and by the queue; and what may be removed when they are finished."""
 
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,9 @@ from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import StudySamples, expand
 from hpcule.study.status import cell_status, item_statuses
 from hpcule.study.submitted import SubmittedJobs
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+from study_items import craft_item, victim_item
 
 
 class Study:
@@ -121,7 +126,7 @@ def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("some")
     (study.logs / ".submission_file_a.sh").symlink_to(study.logs / "10_submission.sh")
-    study.folder.finish(study.craft, {"loss_last": 0.5})
+    study.folder.finish(study.craft, craft_item())
     for queued, kinds in (({"10", "11"}, {"checkpoints"}), ({"11"}, {"logs", "copies of the code"})):
         removed = clean_folder(study.folder, study.grid, queued)
         assert {what for what, size in removed.items() if size} == kinds
@@ -129,7 +134,7 @@ def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
     assert left == {f"crafts/{study.craft}/index.h5", "code/11/hpcule/a.py", "logs/11_0_log.out", "cache/a"}
     assert not list(study.logs.glob(".submission*"))
     for key in study.grid.victims:
-        study.folder.finish(key, {"last": 0.5})
+        study.folder.finish(key, victim_item("noise", None, 0.5))
     clean_folder(study.folder, study.grid, set())
     assert [path for path in paths if path.exists()] == [study.folder.store(study.craft) / "index.h5"]
     assert study.folder.result(study.craft) == {"loss_last": 0.5}
