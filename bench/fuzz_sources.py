@@ -30,6 +30,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from scipy.io import savemat
 
 from hpcule.data.opening import Opening
 from hpcule.publish.dicom import DicomWriter
@@ -201,6 +202,30 @@ def make_nifti(ending: str, kind: Any = nibabel.Nifti1Image) -> Make:
     return make
 
 
+def make_pets(folder: Path) -> Path:
+    """Two of Oxford-IIIT Pets, as published; a list of them is changed."""
+    (folder / "images").mkdir()
+    (folder / "annotations").mkdir()
+    for number, split in enumerate(("trainval", "test")):
+        Image.fromarray(IMAGES[number]).save(folder / "images" / f"Bengal_{number}.jpg")
+        (folder / "annotations" / f"{split}.txt").write_text(f"Bengal_{number} 6 1 3\n")
+    return folder / "annotations" / "trainval.txt"
+
+
+def make_flowers(compressed: bool) -> Make:
+    """Images of Flowers-17, as published; the list of them is changed."""
+
+    def make(folder: Path) -> Path:
+        (folder / "jpg").mkdir()
+        for number in range(1, 13):
+            Image.fromarray(IMAGES[number - 1]).save(folder / "jpg" / f"image_{number:04d}.jpg")
+        lists = {"trn1": np.arange(1, 8), "val1": [8, 9], "tst1": [10, 11, 12]}
+        savemat(folder / "datasplits.mat", lists, do_compression=compressed)
+        return folder / "datasplits.mat"
+
+    return make
+
+
 SOURCES: dict[str, Parser] = {
     "npz": Parser(make_npz(False), read_source),
     "npz, compressed": Parser(make_npz(True), read_source),
@@ -223,6 +248,9 @@ SOURCES: dict[str, Parser] = {
     "DICOM, RLE": Parser(make_dicom(RLELossless, 3), read_dicom),
     "DICOM, JPEG": Parser(make_dicom(JPEGBaseline8Bit), read_dicom),
     "DICOM, JPEG 2000": Parser(make_dicom(JPEG2000Lossless), read_dicom),
+    "list of Pets": Parser(make_pets, read_source),
+    "MAT-file": Parser(make_flowers(False), read_source),
+    "MAT-file, compressed": Parser(make_flowers(True), read_source),
     "NIfTI": Parser(make_nifti(".nii"), read_source),
     "NIfTI-2": Parser(make_nifti(".nii", nibabel.Nifti2Image), read_source),
     "NIfTI, gzip": Parser(make_nifti(".nii.gz"), read_source),

@@ -23,7 +23,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DATA",
         help="a path (npz, HDF5, folder of images, of DICOM, NIfTI, WAV, FLAC or IDX files) or a name (digits, "
-        "fashion-mnist, cifar10, medmnist:NAME); DATA:SPLIT is explicit",
+        "fashion-mnist, cifar10, oxford-pets, flowers-17, flowers-102, medmnist:NAME); DATA:SPLIT is explicit",
     )
 
 

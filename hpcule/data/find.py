@@ -18,9 +18,11 @@ from hpcule.data.sources.idx import idx_splits, open_idx
 from hpcule.data.sources.named import CIFAR10_FOLDER, NAMES, named_splits, open_cifar10, open_named, short_name
 from hpcule.data.sources.nifti import NiftiSource, holds_volumes, nifti_splits
 from hpcule.data.sources.npz import npz_splits, open_npz
+from hpcule.data.sources.published import IMAGE_SETS
 from hpcule.data.sources.wav import WavSource, holds_recordings, wav_splits
 
 _ROOT = Path("~/.cache/hpcule/data")
+_NAMES = (*NAMES, *IMAGE_SETS)
 
 
 class Found(NamedTuple):
@@ -55,13 +57,14 @@ def find_data(data: str, reading: Reading, root: Path | None = None) -> Found:
 
     Args:
         data: a path (npz, HDF5, folder of images, of DICOM, NIfTI, WAV, FLAC or IDX files, or with
-            cifar-10-batches-py) or a name (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`), either with `:SPLIT`
-            behind it. What exists as a path is one.
-        reading: how files of a folder are read; arrays and named sets are opened as they are.
+            cifar-10-batches-py) or a name (`digits`, `fashion-mnist`, `cifar10`, `medmnist:NAME`, `oxford-pets`,
+            `flowers-17`, `flowers-102`), either with `:SPLIT` behind it. What exists as a path is one.
+        reading: how files of a folder are read, those of a named set among them; arrays are opened as they are.
         root: where named sets are kept; default ~/.cache/hpcule/data.
 
     Raises:
         UsageError: nothing has this path or name.
+        DataError: a named set of image files is not on this machine, or not whole.
     """
     root = (root or _ROOT).expanduser()
     before, colon, behind = data.rpartition(":")
@@ -69,18 +72,28 @@ def find_data(data: str, reading: Reading, root: Path | None = None) -> Found:
         path, name = Path(text).expanduser(), short_name(text)
         if text and _exists(path):
             return _at_path(path, reading)._replace(split=split)
+        if name in IMAGE_SETS:
+            folder = _folder(name, root)
+            IMAGE_SETS[name].require(folder)
+            return _images(folder, reading)._replace(split=split)
         if name in NAMES:
             return Found(partial(named_splits, name, root), partial(open_named, name, root), split)
     raise UsageError(_unknown(data))
 
 
 def data_path(data: str) -> Path | None:
-    """The file or folder that DATA names; None for a named set, or where there is nothing."""
+    """The file or folder that DATA names; None for a named set of arrays, or where there is nothing."""
     for text in (data, data.rpartition(":")[0]):
         path = Path(text).expanduser()
         if text and _exists(path):
             return path
+        if text in IMAGE_SETS:
+            return _folder(text, _ROOT.expanduser())
     return None
+
+
+def _folder(name: str, root: Path) -> Path:
+    return root / IMAGE_SETS[name].folder
 
 
 def _exists(path: Path) -> bool:
@@ -108,8 +121,7 @@ def _at_path(path: Path, reading: Reading) -> Found:
             length = reading.clip_length
             recordings = partial(WavSource, path, clip_length=length, skip_unreadable=skip, exclude=exclude)
             return Found(partial(wav_splits, path, exclude), recordings, files=True)
-        images = partial(FolderSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
-        return Found(partial(folder_splits, path, exclude), images, files=True)
+        return _images(path, reading)
     if not path.is_file():  # a named pipe would be waited for
         raise UsageError(f"{path} is neither a file nor a folder")
     if path.suffix.lower() == ".npz":
@@ -120,11 +132,17 @@ def _at_path(path: Path, reading: Reading) -> Found:
     raise UsageError(f"{path} is no source; valid are .npz, .h5, .hdf5, or {folders}")
 
 
+def _images(path: Path, reading: Reading) -> Found:
+    size, skip, exclude = reading.image_size, reading.skip_unreadable, reading.exclude
+    images = partial(FolderSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
+    return Found(partial(folder_splits, path, exclude), images, files=True)
+
+
 def _unknown(data: str) -> str:
     try:
         neighbours = [str(path) for path in Path(data).expanduser().parent.iterdir()]
     except OSError:
         neighbours = []
-    near = difflib.get_close_matches(data, [*NAMES, *neighbours], n=1)
+    near = difflib.get_close_matches(data, [*_NAMES, *neighbours], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    return f"no file, folder or data set '{data}'{hint} Valid are a path, {', '.join(NAMES)}; DATA:SPLIT names a split"
+    return f"no file, folder or data set '{data}'{hint} Valid are a path, {', '.join(_NAMES)}; DATA:SPLIT names a split"

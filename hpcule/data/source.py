@@ -57,11 +57,13 @@ class LeftOut(NamedTuple):
         file: its path below the folder of its split.
         reason: why it cannot be decoded, or "" where it is excluded.
         excluded: whether the user left it out.
+        place: where a copy has it, below the folder of its split; "" where that is its path.
     """
 
     file: str
     reason: str
     excluded: bool
+    place: str = ""
 
 
 class Source(ABC):

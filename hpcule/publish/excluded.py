@@ -70,7 +70,7 @@ def copy_recording(path: Path, place: Path) -> None:
 
 
 def _name(source: Source, entry: LeftOut, number: int, neutral: str | None) -> str:
-    path = PurePosixPath(entry.file)
+    path = PurePosixPath(entry.place or entry.file)
     if neutral is not None:
         ending = ".nii.gz" if neutral == ".nii" and path.name.lower().endswith(".gz") else neutral
         above = path.parts[0] if path.parts[0] in (source.class_names or ()) else ""

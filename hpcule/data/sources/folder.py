@@ -1,4 +1,6 @@
-"""Folders of image files: a sub-folder a class (under train, val, test or not), or flat and unlabelled."""
+"""Folders of image files: a sub-folder a class (under train, val, test or not), a data set as it was published, or flat
+and unlabelled.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, MpoImagePlugin, UnidentifiedImageError
 
-from hpcule.config.errors import DataError, OpeningError, first_line, one_line
+from hpcule.config.errors import DataError, OpeningError, first_line
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
 from hpcule.data.sources.layout import Layout, UnreadableError, each
+from hpcule.data.sources.published import published_layout
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -32,12 +35,17 @@ _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 
 
 def folder_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Splits of a folder: its sub-folders if they are all called train, val or test, else "all".
+    """Splits of a folder: those that a data set was published with, its sub-folders if they are all called train, val
+    or test, else "all".
 
     Raises:
         DataError: see `FolderSource`.
     """
-    return Layout(root, ENDINGS, "images", exclude).splits()
+    return _layout(root, exclude).splits()
+
+
+def _layout(root: Path, exclude: tuple[str, ...]) -> Layout:
+    return published_layout(root, exclude) or Layout(root, ENDINGS, "images", exclude)
 
 
 class FolderSource(Source):
@@ -74,22 +82,24 @@ class FolderSource(Source):
 
         Raises:
             DataError: no images, a class without images, images next to class folders, a link that leads out of the
-                folder, a damaged file, more than 8 bits, different sizes.
+                folder, a damaged file, more than 8 bits, different sizes, a published data set that lacks something.
         """
-        self.name, self.split = one_line(root.resolve().name), split
-        layout = Layout(root, ENDINGS, "images", exclude)
+        layout = _layout(root, exclude)
+        self.name, self.split = layout.name, split
         self.folder = layout.folder(split)
         self._size = image_size
         files = layout.scan(split)
         heads = each(lambda file: _head(self.folder, file, skip_unreadable), files)
         readable = [(file, head) for file, head in zip(files, heads, strict=True) if isinstance(head, tuple)]
         self._files = [file for file, _ in readable]
+        self._places = [layout.place(file) for file in self._files]
         unreadable = [
             LeftOut(file, head.reason, excluded=False)
             for file, head in zip(files, heads, strict=True)
             if isinstance(head, UnreadableError)
         ]
-        self.left_out = [*unreadable, *(LeftOut(file, "", excluded=True) for file in layout.excluded(split))]
+        excluded = [LeftOut(file, "", excluded=True, place=layout.place(file)) for file in layout.excluded(split)]
+        self.left_out = [*unreadable, *excluded]
         self.ignored = layout.ignored(split, files)
         if not readable:
             raise DataError(f"{self.folder}: none of the {len(files)} images can be decoded")
@@ -110,8 +120,9 @@ class FolderSource(Source):
         return samples
 
     def file_name(self, sample: int) -> str | None:
-        """Path of the sample's file below the folder of its split."""
-        return self._files[sample]
+        """Path of the sample's file below the folder of its split; those of a published data set are put into a folder
+        for each class."""
+        return self._places[sample]
 
     def native(self, sample: int) -> Native | None:
         """See `Source.native`."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hpcule.config.errors import DataError, OpeningError
+from hpcule.config.errors import DataError, OpeningError, one_line
 from hpcule.data.source import Labels
 from hpcule.data.sources.array import SPLITS
 
@@ -59,6 +59,11 @@ class Layout:
     noun: str
     exclude: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What the collection is called."""
+        return one_line(self.root.resolve().name)
+
     def splits(self) -> tuple[str, ...]:
         """The sub-folders if they are all called train, val or test, else "all".
 
@@ -101,6 +106,10 @@ class Layout:
         if not files:
             raise DataError(f"{folder} holds no {noun}{self._but_excluded()}")
         return files
+
+    def place(self, file: str) -> str:
+        """Where a copy has a file of a split, relative to that split's folder."""
+        return file
 
     def excluded(self, split: str) -> list[str]:
         """Files of a split that `exclude` leaves out, relative to its folder."""
