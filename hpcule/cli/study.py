@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hpcule.cli.options import Verbs, add_figures, add_json, add_refresh_code, check_figures, positive
 
 if TYPE_CHECKING:
+    from hpcule.jobs.scheduler import Limits
     from hpcule.jobs.submit import CommandBatch, Submission
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
@@ -100,7 +101,7 @@ def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
     from hpcule.cli.submit import planned_site
-    from hpcule.jobs.scheduler import Limits, check_site, is_here, job_limits
+    from hpcule.jobs.scheduler import check_site
     from hpcule.jobs.site import load_site
     from hpcule.jobs.study_batches import StudyBatches
     from hpcule.jobs.submit import Submission, scripts
@@ -111,7 +112,7 @@ def submit_items(options: argparse.Namespace) -> None:
     folder, config, grid, notice = _begin(options, begin=not options.dry_run)
     site = planned_site(site, config, options.calibration)
     say(notice)
-    queued = _queued(folder) if is_here() else {}
+    queued, limits = _queue_and_limits(folder, dry_run=options.dry_run)
     missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]
     submission = Submission(site, folder.path, options.refresh_code)
     plan = StudyBatches(
@@ -120,7 +121,7 @@ def submit_items(options: argparse.Namespace) -> None:
         queued,
         path=str(folder.path.resolve()),
         per_job=site.dealt_victims,
-        limits=job_limits() if is_here() else Limits(),
+        limits=limits,
     )
     if queued:
         say(f"{len(queued)} item(s) are in the queue already and are left out")
@@ -161,13 +162,21 @@ def _submit(folder: StudyFolder, batches: Sequence[CommandBatch], submission: Su
         show(line)
 
 
-def _queued(folder: StudyFolder) -> dict[str, str]:
-    """Names of the jobs of a study that wait or run, by item."""
-    from hpcule.jobs.scheduler import queue
+def _queue_and_limits(folder: StudyFolder, *, dry_run: bool) -> tuple[dict[str, str], Limits]:
+    """Names of the study's jobs that wait or run, by item, and the limits of Slurm; a dry run does without Slurm."""
+    from hpcule.cli.opened import say
+    from hpcule.config.errors import UsageError
+    from hpcule.jobs.scheduler import Limits, job_limits, queue
     from hpcule.study.submitted import SubmittedJobs, alive
 
-    jobs = SubmittedJobs(folder.path).by_item()
-    return alive(jobs, queue()) if jobs else {}
+    try:
+        jobs = SubmittedJobs(folder.path).by_item()
+        return alive(jobs, queue()) if jobs else {}, job_limits()
+    except UsageError as error:
+        if not dry_run:
+            raise
+        say(f"{error}; these scripts are for everything that is not done, and for the usual limits of Slurm")
+        return {}, Limits()
 
 
 def do_items(options: argparse.Namespace) -> None:

@@ -103,7 +103,8 @@ def planned_site(site: SiteConfig, config: StudyConfig, calibration: Path | None
     Raises:
         UsageError: the file is of another study or machine.
     """
-    from hpcule.jobs.scheduler import is_here, longest_minutes
+    from hpcule.config.errors import UsageError
+    from hpcule.jobs.scheduler import longest_minutes
     from hpcule.planning.machine import Machine
     from hpcule.planning.measurements import Measurements
     from hpcule.planning.plan import plan_study
@@ -116,7 +117,11 @@ def planned_site(site: SiteConfig, config: StudyConfig, calibration: Path | None
     in_a_row = math.ceil(site.dealt_victims / site.resources("victim").ranks)
     victim_seconds = plan.start_seconds + in_a_row * plan.longest_victim_seconds
     predicted: dict[Stage, float] = {"craft": plan.longest_craft_seconds, "victim": victim_seconds}
-    return site.with_minutes(predicted, longest_minutes(site) if is_here() else {})
+    try:
+        longest = longest_minutes(site)
+    except UsageError:  # a dry run away from the cluster
+        longest = {}
+    return site.with_minutes(predicted, longest)
 
 
 def _without(given: list[str], option: str) -> list[str]:
