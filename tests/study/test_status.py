@@ -137,4 +137,4 @@ def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
         study.folder.finish(key, victim_item("noise", None, 0.5))
     clean_folder(study.folder, study.grid, set())
     assert [path for path in paths if path.exists()] == [study.folder.store(study.craft) / "index.h5"]
-    assert study.folder.result(study.craft) == {"loss_last": 0.5}
+    assert study.folder.result(study.craft) == craft_item()
