@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from hpcule.config.errors import UsageError
+from hpcule.store.state import pack_state, unpack_state
 from hpcule.world.deepspeed_engine import DeepSpeedEngine
 from hpcule.world.engine import DdpEngine
 
@@ -44,18 +45,27 @@ def make_batch():
 
 def trained(world, zero=None, bf16=False, steps=4):
     """Loss and weights after steps on 8 and 7 samples a rank, in three parts of unequal size; DDP without a stage."""
+    return train(world, range(steps), zero, bf16)[:2]
+
+
+def train(world, steps, zero=None, bf16=False, adam=False, saved=None):
+    """Losses and weights, and the engine's state in the end, of these steps from a state on."""
     network = make_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9, weight_decay=0.01)
+    if adam:
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.5)
     settings = {"bf16": bf16, "micro_batch": 3, "parts": 3}
     engine = (
         DdpEngine(network, optimizer, world)
         if zero is None
         else DeepSpeedEngine(network, optimizer, world, zero=zero, **settings)
     )
+    if saved is not None:
+        engine.load(unpack_state(saved))
     images, labels = make_batch()
     mine = torch.arange(15).tensor_split(world.size)[world.rank].tensor_split(3)
     losses = []
-    for step in range(steps):
+    for step in steps:
         optimizer.param_groups[0]["lr"] = 0.5 / (step + 1)
         total = torch.zeros(())
         for number, part in enumerate(mine):
@@ -67,7 +77,8 @@ def trained(world, zero=None, bf16=False, steps=4):
             total += loss.detach()
         engine.step()
         losses.append(world.add(total).item() / 15)
-    return losses, torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).tolist()
+    weights = torch.cat([values.detach().reshape(-1) for values in network.parameters()]).tolist()
+    return losses, weights, pack_state(engine.state())
 
 
 @needs_deepspeed
@@ -82,6 +93,35 @@ def test_every_stage_takes_the_steps_of_ddp(ranks, zero, bf16):
         # bf16 rounds what differs in its last bit to neighbours.
         assert weights == pytest.approx(other_weights, rel=1e-3, abs=1e-2 if bf16 else 1e-5)
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("adam", [False, True])
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_every_stage_goes_on_from_what_it_saved(ranks, zero, adam):
+    whole = ranks.run(train, range(4), zero, False, adam)
+    half = ranks.run(train, range(2), zero, False, adam)
+    rest = ranks.run(train, range(2, 4), zero, False, adam, half[0][2])
+    for one, first, second in zip(whole, half, rest, strict=True):
+        assert (first[0] + second[0], second[1]) == one[:2]
+    # What is saved without a further step is the same again.
+    again = ranks.run(train, range(0), zero, False, adam, half[0][2])
+    assert again[0][1:] == (half[0][1], half[0][2])
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_another_number_of_ranks_goes_on(ranks, zero):
+    whole = ranks.run(train, range(4), zero)[0]
+    with Pool(1) as single:
+        half = single.run(train, range(2), zero)[0]
+        rest = ranks.run(train, range(2, 4), zero, False, False, half[2])[0]
+        back = single.run(train, range(2, 4), zero, False, False, ranks.run(train, range(2), zero)[0][2])[0]
+    for losses in (half[0] + rest[0], whole[0][:2] + back[0]):
+        # A rank has its own BatchNorm statistics within a step.
+        assert losses == pytest.approx(whole[0], rel=0.2)
 
 
 def large_gradient(world, zero):
