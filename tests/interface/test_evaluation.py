@@ -17,7 +17,7 @@ from hpcule.config.errors import DataError, StoreError, UsageError
 SHORT = {
     "recipes": ["plain"],
     "seeds": [0],
-    "settings": {"victim.epochs": 2, "victim.network": "convnet", "world.threads": 1},
+    "settings": {"victim.epochs": 2, "victim.batch": 16, "victim.network": "convnet", "world.threads": 1},
 }
 
 
@@ -94,7 +94,7 @@ def test_a_network_of_the_callers(
         "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))\n"
     )
     monkeypatch.syspath_prepend(folder)
-    settings = {"victim.epochs": 1, "victim.network": "callers_nets:build", "world.threads": 1}
+    settings = {"victim.epochs": 1, "victim.batch": 16, "victim.network": "callers_nets:build", "world.threads": 1}
     recipes = {"recipes": ["plain", "plain@callers_nets:build"], "seeds": [0], "settings": settings}
     results = [hpcule.evaluate(colour_store, data=colour_npz, workers=workers, **recipes).results for workers in (1, 2)]
     assert results[0]["recipes"][0]["settings"]["network"] == "callers_nets:build"
@@ -109,7 +109,7 @@ BAD_CALLS = [
     ({"recipes": ["plian"]}, UsageError, "recipe plian: unknown step 'plian': did you mean 'plain'"),
     ({"recipe": ["plain"]}, UsageError, "unknown setting 'recipe': did you mean 'recipes'"),
     ({"recipes": ["plain@no_such_module:net"]}, UsageError, "no_such_module:net cannot be imported"),
-    ({"settings": {"victim.network": "resnet-smal"}}, UsageError, "unknown network 'resnet-smal'"),
+    ({"settings": {"victim.network": "resnet-smal", "victim.batch": 16}}, UsageError, "unknown network 'resnet-smal'"),
     ({"store": "no-such-store"}, StoreError, "no store in no-such-store"),
     ({"data": IMAGES, "labels": LABELS}, UsageError, "have no test split: give test="),
     ({"test_labels": LABELS}, UsageError, "test_labels without test"),
