@@ -61,14 +61,15 @@ class Craft:
 @dataclass(frozen=True)
 class StudyVictim:
     """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
-    best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples. `opening` is
-    that of the crafts."""
+    best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples and for random
+    noise that needs no store. `opening` is that of the crafts, and `planned` the craft whose plan such noise needs."""
 
     key: str
     job: VictimJob
     recipe: Recipe
     crafts: tuple[str, ...]
     opening: Opening
+    planned: CraftConfig | None = None
 
     @property
     def title(self) -> str:
@@ -138,7 +139,8 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
     made = tuple(_note_craft(grid, craft, samples) for craft in crafts)
     untrained = _untrained(craft)
     basis = (_note_craft(grid, untrained, samples),) if untrained else made[:1]
-    crafts_of: dict[Kind, tuple[str, ...]] = {"protected": made, "clean": (), "noise": basis}
+    shared = _noise_basis(craft)
+    crafts_of: dict[Kind, tuple[str, ...]] = {"protected": made, "clean": (), "noise": () if shared else basis}
     if recipe.share is not None:
         crafts_of["part"] = ()
     if config.matched_noise:
@@ -146,7 +148,7 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
     if untrained:
         crafts_of["untrained"] = basis
     # The noise depends on what shares a delta and on the budget, not on how the method was trained.
-    noise = _noise_basis(craft) or basis
+    noise = shared or basis
     opening = craft.opening
     training, test = digest(samples.training, to_tree(opening), config.samples), digest(samples.test, to_tree(opening))
     victims: dict[Kind, str] = {}
@@ -154,7 +156,8 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
         job = VictimJob.of(victim, recipe, kind, point["seed"])
         seen = Fingerprints(training, test, store=digest(needed), noise=digest(noise))
         victims[kind] = job.key(seen)
-        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], job, recipe, needed, opening))
+        planned = craft if kind == "noise" and shared else None
+        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], job, recipe, needed, opening, planned))
     grid.cells.append(Cell(len(grid.cells), {**point, "recipe": recipe.name}, made, victims))
 
 

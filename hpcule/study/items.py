@@ -7,7 +7,9 @@ from functools import lru_cache
 
 from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
 from hpcule.config.tree import to_tree
+from hpcule.craft.config import CraftConfig
 from hpcule.craft.method import Step
+from hpcule.craft.preparation import cut_into_shards, plan
 from hpcule.craft.run import craft as run_craft
 from hpcule.craft.table import find
 from hpcule.data.check import check_same_task
@@ -22,6 +24,7 @@ from hpcule.study.documents import VictimItemDocument
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, StudyGrid, StudySamples, StudyVictim
 from hpcule.victim.job import fingerprint_of
+from hpcule.victim.kinds import Basis, PlannedStore
 from hpcule.victim.published import Published
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
@@ -153,15 +156,17 @@ def _train(
     folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Callable[[int, int], None]
 ) -> VictimItemDocument:
     craft = folder.best(victim.crafts) if victim.crafts else None
-    reader = StoreReader(Vault(folder.store(craft))) if craft else None
     source, test = _source(config.data, victim.opening), _test(config.data, config.test, victim.opening)
     check_same_task(source, test)
+    store: Basis | None = StoreReader(Vault(folder.store(craft))) if craft else None
+    if victim.planned:
+        store = planned_store(victim.planned, source)
     if source.labels is None or test.labels is None:
         raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
     tests, keeper = Published(test, resident=resident), folder.keeper(victim.key, world)
-    result = victim.job.train(data, reader, tests, world, report, keeper=keeper)[1]
+    result = victim.job.train(data, store, tests, world, report, keeper=keeper)[1]
     found = result.document()
     return {
         "kind": "victim",
@@ -180,6 +185,13 @@ def _train(
         "alignment": found["alignment"],
         "uniformity": found["uniformity"],
     }
+
+
+def planned_store(config: CraftConfig, source: Source) -> PlannedStore:
+    """The store that a craft will make, as far as its random-noise control depends on it."""
+    # Neither shards nor the fingerprint of the samples count.
+    manifest = plan(config, source, cut_into_shards(config, source, workers=1), fingerprint="", bf16=False)
+    return PlannedStore(manifest, source.labels)
 
 
 @lru_cache(maxsize=2)

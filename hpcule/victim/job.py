@@ -20,7 +20,7 @@ from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.keeper import Keeper
-from hpcule.victim.kinds import Kind, noise_basis
+from hpcule.victim.kinds import Basis, Kind, noise_basis
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.result import VictimResult
@@ -97,7 +97,7 @@ class VictimJob:
     def train(
         self,
         data: TrainingData,
-        store: StoreReader | None,
+        store: Basis | None,
         test: Published,
         world: World,
         report: Callable[[int, int], None] = lambda done, total: None,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish, publishing
 from hpcule.store.budget import Budget, magnitude
 from hpcule.store.grey import is_grey
+from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader
 from hpcule.world.keyed import bits, key
 
@@ -28,13 +31,39 @@ every value by the whole budget and `matched` by as much as the store's deltas d
 whose training is left out, and `protected` the store itself."""
 
 
-def publisher(kind: Kind, store: StoreReader | None, seed: int, source: Source) -> Publish:
+@dataclass(frozen=True)
+class PlannedStore:
+    """A store that is not crafted yet, as far as its random-noise control depends on it; see `noise_basis`.
+
+    Attributes:
+        manifest: as it is planned.
+        labels: of the source; what is shared by a class is shared by a label.
+    """
+
+    manifest: Manifest
+    labels: Labels | None
+
+    def group(self, ids: Ids) -> npt.NDArray[np.int64] | None:
+        """Return the group int64 [n] of each id, or None where perturbations are not shared."""
+        if self.manifest.unit == "sample":
+            return None
+        assert self.manifest.unit == "class"
+        assert self.labels is not None
+        return self.labels[ids]
+
+
+Basis = StoreReader | PlannedStore
+"""What random noise is derived from."""
+
+
+def publisher(kind: Kind, store: Basis | None, seed: int, source: Source) -> Publish:
     """What becomes of a clean sample of `source` in a training set of this kind; clean ones need no store."""
     if kind in ("clean", "part"):
         return clean
     assert store is not None
     if kind in ("noise", "matched"):
         return random_noise(store, seed, source, matched=kind == "matched")
+    assert isinstance(store, StoreReader)
     return publishing(store, source)
 
 
@@ -43,7 +72,7 @@ def clean(ids: Ids, samples: Samples) -> Samples:
     return samples
 
 
-def random_noise(store: StoreReader, seed: int, source: Source, *, matched: bool = False) -> Publish:
+def random_noise(store: Basis, seed: int, source: Source, *, matched: bool = False) -> Publish:
     """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
 
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
@@ -83,7 +112,7 @@ def _is_unbounded(budget: Budget, levels: int) -> bool:
     return budget.norm == "linf" and budget.epsilon >= levels
 
 
-def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: bool) -> Publish:
+def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> Publish:
     manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = _is_unbounded(manifest.budget, manifest.levels)
@@ -97,6 +126,7 @@ def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: boo
         strength = np.int32(level)
         own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
+            assert isinstance(store, StoreReader)
             delta = store.delta_on(ids, samples)
             if manifest.free_pixels:
                 delta = np.clip(delta, -int(level), int(level))
@@ -110,7 +140,7 @@ def _random_signs(store: StoreReader, seed: int, source: Source, *, matched: boo
     return publish
 
 
-def _random_pixels(store: StoreReader, count: int, seed: int) -> Publish:
+def _random_pixels(store: Basis, count: int, seed: int) -> Publish:
     manifest = store.manifest
     channels, height, width = manifest.sample_shape
     purpose = key(seed, "random-pixel control")

@@ -11,10 +11,9 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish
-from hpcule.store.read import StoreReader
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
-from hpcule.victim.kinds import Kind, publisher
+from hpcule.victim.kinds import Basis, Kind, publisher
 from hpcule.victim.published import Published
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
@@ -52,7 +51,7 @@ class TrainingData:
         return cls(source, np.sort(order(key(0, "victim subset"), ids)[:samples]), resident)
 
     def training_set(
-        self, config: VictimConfig, kind: Kind, store: StoreReader | None, seed: int
+        self, config: VictimConfig, kind: Kind, store: Basis | None, seed: int
     ) -> tuple[VictimConfig, Published, Published | None]:
         """A victim's settings, its training set, and the clean samples to which its last layer is fitted, if it is.
 

@@ -52,18 +52,21 @@ def queued():
 
 
 def test_a_study_larger_than_an_array_is_queued_once_and_cancelled(study):
-    rates = [round(number / 10_000, 4) for number in range(1, 372)]
-    lines = f"factors: {{victim.learning_rate: {rates}}}\nmatched_noise: true\nvictim: {{steps: 5, batch: 64}}\n"
+    # Two recipes, each with a protected victim, noise of the same strength, which wait, noise, and a clean control.
+    rates = [round(number / 10_000, 4) for number in range(1, 252)]
+    items = 1 + 2 * 4 * len(rates)
+    lines = f"factors: {{victim.learning_rate: {rates}}}\nrecipes: [plain, crop-flip]\nmatched_noise: true\n"
+    lines += "victim: {steps: 5, batch: 64}\n"
     site = "sbatch: {begin: now+1hour}\n"
     before = queued()
     first = study("submit", lines, site)
     assert " 1001 task(s)" in first.stdout
-    assert queued() - before == 1 + 4 * len(rates) + 1
+    assert queued() - before == items + 1
     second = study("submit", lines, site)
     assert "nothing to submit" in second.stdout
-    assert f"{1 + 4 * len(rates)} item(s) are in the queue already" in second.stderr
+    assert f"{items} item(s) are in the queue already" in second.stderr
     assert {cell["state"] for cell in study("status")} == {"queued"}
-    assert f"cancelled {1 + 4 * len(rates) + 1} job(s)" in study("cancel").stdout
+    assert f"cancelled {items + 1} job(s)" in study("cancel").stdout
     wait_until(lambda: queued() <= before, "the end of the cancelled jobs")
     assert {cell["state"] for cell in study("status")} == {"waiting"}
 
