@@ -26,10 +26,11 @@ from hpcule.nets import Featured
 from hpcule.nets.logistic import logistic_regression
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import is_fast, trained_encoder
 from hpcule.victim.published import Published
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.testing import answers
+from hpcule.victim.testing import BATCH, answers
 from hpcule.world.group import World
 from hpcule.world.precision import place
 
@@ -62,20 +63,37 @@ class LinearLayer:
             linear.bias.copy_(self.bias)
 
 
-def train_probe(config: VictimConfig, train: Published, test: Published, world: World, seed: int) -> VictimResult:
+def train_probe(
+    config: VictimConfig, train: Published, test: Published, world: World, seed: int, keeper: Keeper | None = None
+) -> VictimResult:
     """Fit a linear layer to a trained encoder's features of `train`, and test it on `test`; nothing of it is random.
 
     Of the settings network, checkpoint, input size, precision and countermeasures count, and the seed for the record.
+    `keeper` keeps the features that are computed.
 
     Raises:
         UsageError: no encoder has this name, or it needs a package that is not installed.
         DataError: the weights are absent or not those of this network, or the samples have other than 1 or 3 channels.
     """
-    result, start = VictimResult(seed), time.perf_counter()
+    result, keeper = VictimResult(seed), keeper or Keeper(world)
+    start = time.perf_counter()
     encoder = trained_encoder(config)
     place(encoder, world.device)
     train = squeezed(train, config, seed, world.device)
-    result.curve.append(EpochResult(1, *probed(encoder, train, test, world, fast=is_fast(config, world.device))))
+    known = cast("dict[str, Tensor]", dict(keeper.saved() or {}))
+
+    def encoded(name: str, samples: Published) -> tuple[Tensor, Tensor]:
+        def ask(rows: Sequence[Tensor]) -> None:
+            keeper.ask(lambda: {**known, name: torch.cat(list(rows))})
+
+        fast = is_fast(config, world.device)
+        known[name], labels = all_features(encoder, samples, world, fast=fast, known=known.get(name), after_batch=ask)
+        return known[name], labels
+
+    with keeper.listening():
+        trained, tested = encoded("train", train), encoded("test", test)
+    layer = LinearLayer.fitted(*trained, train.source.class_count)
+    result.curve.append(EpochResult(1, layer.accuracy(*trained), layer.accuracy(*tested)))
     result.seconds = time.perf_counter() - start
     return result
 
@@ -108,7 +126,15 @@ def probed(encode: Encode, train: Published, test: Published, world: World, *, f
     return layer.accuracy(features, labels), layer.accuracy(*all_features(encode, test, world, fast=fast))
 
 
-def all_features(encode: Encode, samples: Published, world: World, *, fast: bool) -> tuple[Tensor, Tensor]:
+def all_features(
+    encode: Encode,
+    samples: Published,
+    world: World,
+    *,
+    fast: bool,
+    known: Tensor | None = None,
+    after_batch: Callable[[Sequence[Tensor]], None] = lambda rows: None,
+) -> tuple[Tensor, Tensor]:
     """Features [n, d] of all samples as they are, and their labels [n], on every rank; each computes a share.
 
     Args:
@@ -116,13 +142,19 @@ def all_features(encode: Encode, samples: Published, world: World, *, fast: bool
         samples: the samples that it reads.
         world: the ranks.
         fast: in bf16.
+        known: features of the first samples, which are not computed again.
+        after_batch: called with all features until then, in parts.
     """
-    if len(samples) < world.size:
-        world = world.alone()
-    parts = np.array_split(np.arange(len(samples), dtype=np.int64), world.size)
-    pairs = answers(encode, samples, parts[world.rank], world.device, fast=fast)
-    features = gathered(torch.cat([features for features, _ in pairs]), parts, world)
-    return features, samples.labels.to(features.device)
+    rows = [] if known is None else [known.to(world.device)]
+    size = BATCH * world.size
+    for first in range(sum(map(len, rows)), len(samples), size):
+        numbers = np.arange(first, min(first + size, len(samples)), dtype=np.int64)
+        sharing = world if len(numbers) >= world.size else world.alone()
+        parts = np.array_split(numbers, sharing.size)
+        pairs = answers(encode, samples, parts[sharing.rank], world.device, fast=fast)
+        rows.append(gathered(torch.cat([features for features, _ in pairs]), parts, sharing))
+        after_batch(rows)
+    return torch.cat(rows), samples.labels.to(world.device)
 
 
 def gathered(rows: Tensor, parts: Sequence[Ids], world: World) -> Tensor:

@@ -49,7 +49,7 @@ def train_victim(
             raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
         if learner.name != "linear-probe":
             return None, train_contrastive(config, train, test, world, seed, report, keeper)
-        result = train_probe(config, train, test, world, seed)
+        result = train_probe(config, train, test, world, seed, keeper)
         report(1, 1)
         return None, result
     if config.countermeasures.refit and owned is None:

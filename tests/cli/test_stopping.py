@@ -18,7 +18,10 @@ from hpcule.store.state import unpack_state
 
 pytestmark = pytest.mark.slow
 SAVED = "saved: run the same command again to continue"
-LONG = ["--set", "victim.network=convnet", "--set", "victim.steps=1000000", "--set", "world.threads=1"]
+LONG = [
+    *("--set", "victim.network=convnet", "--set", "victim.batch=30", "--set", "victim.steps=1000000"),
+    *("--set", "world.threads=1"),
+]
 
 
 @pytest.fixture
@@ -70,6 +73,18 @@ def test_train_stops_at_ctrl_c(data, tmp_path):
     code, last = stopped(tmp_path, words, says("training"), signal.SIGINT)
     assert (code, last) == (75, f"hpcule: stopped by SIGINT, {SAVED}")
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".checkpoint"]
+
+
+def test_a_study_stops_while_a_victim_trains(data, tmp_path):
+    study = {"name": "long", "data": str(data), "method": "lsp", "preset": "smoke", "seeds": [0]}
+    study |= {"victim": {"network": "convnet", "steps": 1000000, "batch": 30}, "world": {"threads": 1}}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    out = tmp_path / "out"
+    words = ["study", "run", str(tmp_path / "study.yaml"), "--out", str(out)]
+    code, last = stopped(tmp_path, words, says("victims 1/"), signal.SIGUSR2)
+    assert (code, last) == (75, f"hpcule: stopped by SIGUSR2, {SAVED}")
+    assert not list((out / "failed").iterdir())
+    assert len(list((out / "done").glob("*.checkpoint"))) == 1
 
 
 def trained(words: list[str], out: Path) -> dict[str, object]:

@@ -86,6 +86,31 @@ def test_a_restart_trains_what_is_missing(store, tmp_path, alone):
     assert [found[one].victim.curve for one in CELLS] == [undisturbed[one].victim.curve for one in CELLS]
 
 
+def test_a_victim_continues_from_its_own_checkpoint_alone(store, tmp_path, alone):
+    folder, eager = tmp_path / "cells", dataclasses.replace(alone, checkpoint_seconds=0.0)
+
+    def stop(label, done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    def reported(task):
+        """How far a victim was whenever it said so."""
+        said = []
+        Matrix(task, folder).train(CELLS[:1], alone, lambda label, done, total: said.append(done))
+        return said
+
+    with pytest.raises(KeyboardInterrupt):
+        Matrix(make_task(store), folder).train(CELLS[:1], eager, stop)
+    (checkpoint,) = folder.iterdir()
+    for other in (dataclasses.replace(VICTIM, learning_rate=0.04), dataclasses.replace(VICTIM, batch=20)):
+        assert reported(make_task(store, victim=other)) == [1, 2, 3]
+    assert reported(make_task(store, test=ToySource(60, seed=2))) == [1, 2, 3]
+    assert checkpoint.exists()
+    # Killed after the third test, it had saved before that.
+    assert reported(make_task(store)) == [2, 3]
+    assert not checkpoint.exists()
+
+
 def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
     cells = [cell("plain", "clean"), cell("mix-0.5", "clean")]
     found, told = train(make_task(store), tmp_path / "cells", alone, cells)

@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from toys import ToySource
 
 from hpcule.config.errors import StoppedError, StoreError
-from hpcule.victim import keeper
+from hpcule.nets.pretrained import ARCHITECTURES
+from hpcule.nets.seeded import seeded_weights
+from hpcule.victim import keeper, linear_layer, testing
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.keeper import Keeper
@@ -122,6 +125,23 @@ def test_ranks_stop_together_and_go_on(pool, tmp_path, kind):
 
 def gone_on(world, path):
     return train(world, {}, Keeper(world, path, Looked()))
+
+
+def test_a_linear_probe_keeps_the_features_that_it_has(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(linear_layer, "BATCH", 7)
+    monkeypatch.setattr(testing, "BATCH", 7)
+    with seeded_weights(5):
+        torch.save(ARCHITECTURES["resnet18"].build(224).state_dict(), tmp_path / "resnet18.pth")
+    settings = {"network": "resnet18", "input_size": 32, "checkpoint": str(tmp_path / "resnet18.pth")}
+    settings["countermeasures"] = "linear-probe"
+    expected, asked = questions(alone, settings, tmp_path / "state")
+    # 50 and 40 samples in batches of 7; the second stop is among the test samples.
+    assert asked == 8 + 6
+    assert train_in_pieces(alone, settings, tmp_path / "state", [3, 10]) == expected
+    assert {name: len(rows) for name, rows in Keeper(alone, tmp_path / "state").saved().items()} == {
+        "train": 50,
+        "test": 14,
+    }
 
 
 def test_another_number_of_ranks_goes_on(pool, alone, tmp_path):
