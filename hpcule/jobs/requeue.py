@@ -62,7 +62,8 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
         raise StoppedError(
             f"job {job} was {outcome} by somebody and is not requeued: submit it again to continue with what is saved"
         )
-    if outcome == "time limit" and not attempt.progress.exists():
+    # The first attempt may have had a slow start, or have got the signal early: Slurm sends it up to a minute too soon.
+    if outcome == "time limit" and attempt.number and not attempt.progress.exists():
         raise WorkerError(
             f"job {job} has saved nothing new within its time limit and is not requeued: what it does is longer than "
             "the limit; raise it (--time of sbatch, `minutes: N` in the site file)"

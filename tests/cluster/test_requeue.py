@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 import pytest
 from cluster import (
     CRAFT,
@@ -70,6 +73,27 @@ def test_before_the_time_limit(one_process, tmp_path):
     resumed = call("hpcule", "craft", "pil", *LONG, "--out", store, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert contents(store) == one_process(LONG)
+
+
+def test_a_victim_that_is_stopped_three_times(tmp_path):
+    """It ends as one that nobody has disturbed, to the last digit."""
+    settings = ["victim.network=convnet", "victim.batch=64", "victim.steps=400", "seed=0", "world.threads=1"]
+    train = ["train", "--data", "digits", *(word for setting in settings for word in ("--set", setting))]
+    words = shlex.join([*train, *OFTEN_SAVED, "--out", str(tmp_path / "disturbed")])
+    start = "srun --kill-on-bad-exit=0 --wait=60 python -m hpcule.jobs.command"
+    job = submit(tmp_path, "--requeue", "--open-mode=append", f"--wrap={start} {words}")
+    for number in range(3):
+        progress = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts" / f"{number}-progress"
+        wait_until(progress.exists, "a checkpoint")
+        assert call("scancel", "--signal=USR2", job).returncode == 0
+        wait_for_restart(job, number + 1)
+    wait_for_end(job, tmp_path)
+    undisturbed = call("hpcule", *train, "--out", tmp_path / "undisturbed", timeout=300)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    found, expected = (
+        json.loads((tmp_path / out / "results.json").read_text()) for out in ("disturbed", "undisturbed")
+    )
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
 def test_a_preempted_job_of_a_partition_that_cancels(one_process, tmp_path):

@@ -67,12 +67,13 @@ def test_what_somebody_ended_does_not_come_back(outcome, tmp_path, monkeypatch):
 
 def test_a_time_limit_that_is_too_short_is_named(tmp_path, monkeypatch):
     slurm_says(RUNNING, tmp_path, monkeypatch)
+    assert "requeued, to continue" in requeue("7", "time limit", {}, Attempt(tmp_path, 0))
     attempt = Attempt(tmp_path, 4)
     with pytest.raises(WorkerError, match=r"nothing new within its time limit .*--time of sbatch, `minutes: N`"):
         requeue("7", "time limit", {}, attempt)
     attempt.progress.touch()
     assert "requeued, to continue" in requeue("7", "time limit", {}, attempt)
-    assert asked(tmp_path) == ["requeue incomplete 7"]
+    assert asked(tmp_path) == ["requeue incomplete 7"] * 2
 
 
 def test_a_job_that_is_over_for_slurm_is_requeued_all_the_same_after_preemption(tmp_path, monkeypatch):
