@@ -83,10 +83,9 @@ def wait_for_end(job: str, folder: Path, state: str = "COMPLETED") -> None:
 
 
 def wait_for_restart(job: str, number: int = 1) -> None:
-    """Wait until a job has been requeued this many times, and let it start at once: Slurm holds it back for a while."""
+    """Wait until a job has been requeued this many times. It starts when the credentials of its last start expire, and
+    fails if it is made to start before."""
     wait_until(lambda: shown(job, "Restarts") == str(number), "the requeue")
-    wait_until(lambda: shown(job, "JobState") == "PENDING", "the end of the attempt")
-    call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
 def tasks(**variables: str) -> list[int]:

@@ -90,10 +90,9 @@ def test_a_victim_that_is_stopped_three_times(tmp_path):
     wait_for_end(job, tmp_path)
     undisturbed = call("hpcule", *train, "--out", tmp_path / "undisturbed", timeout=300)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    found, expected = (
-        json.loads((tmp_path / out / "results.json").read_text()) for out in ("disturbed", "undisturbed")
-    )
-    assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+    files = (tmp_path / out / "results.json" for out in ("disturbed", "undisturbed"))
+    found, expected = ({**json.loads(file.read_text()), "seconds": 0} for file in files)
+    assert found == expected
 
 
 def test_a_preempted_job_of_a_partition_that_cancels(one_process, tmp_path):

@@ -28,12 +28,6 @@ def states(out):
     return {cell["state"] for cell in json.loads(call("hpcule", "study", "status", out, "--json").stdout)}
 
 
-def release():
-    """A requeued job waits two minutes; not here."""
-    for job in jobs_named("hpcule-craft", "PENDING"):
-        call("scontrol", "update", f"JobId={job}", "StartTime=now")
-
-
 def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     alone = call("hpcule", "study", "run", tmp_path / "study.yaml", "--out", tmp_path / "alone")
@@ -49,7 +43,6 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
 
     def lost_a_node():
         # Where the others are done before they come to n4, the one that was told to stop will.
-        release()
         found = bool(tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4"))
         if found and jobs_named("hpcule-craft", "RUNNING"):
             lose_node("n4")
@@ -58,11 +51,7 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     try:
         wait_until(lambda: lost_a_node() or states(out) == {"done"}, "a craft on n4", 300)
 
-        def ended():
-            release()
-            return (out / "report.html").exists() and states(out) == {"done"}
-
-        wait_until(ended, "the report", 300)
+        wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 300)
     finally:
         subprocess.run([str(LOCAL_CLUSTER), "up"], capture_output=True, check=True)
     rows = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
