@@ -99,7 +99,7 @@ def usage_lines(found: Mapping[str, StageUsage]) -> list[str]:
         lines.append(f"{stage:8s} {used.jobs:5d}{cells}")
         for name, share in shares.items():
             if share is not None and share < LITTLE:
-                warnings.append(f"{stage}: {100 * share:.0f} % of the {name} were used: {REMEDIES[name]}")
+                warnings.append(f"{stage}: {100 * share:.0f} % of the {name} used: {REMEDIES[name]}")
     return [*lines, *warnings]
 
 

@@ -7,11 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from toys import ToySource
 
+from hpcule.config.tree import build_config
 from hpcule.store.manifest import read_manifest
 from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
+from hpcule.study.config import StudyConfig
+from hpcule.study.folder import StudyFolder
+from hpcule.study.grid import StudySamples
 
 STUDY = """
 name: toy
@@ -265,3 +270,19 @@ def test_a_folder_without_a_study_says_so(tmp_path, run):
     code, _, err = run("study", "status", tmp_path)
     assert code == 2
     assert "holds no study" in err
+
+
+def test_without_any_jobs_there_is_nothing_to_watch_cancel_or_clean(tmp_path, run, monkeypatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    folder = StudyFolder(tmp_path / "study")
+    folder.begin(build_config(StudyConfig, yaml.safe_load(STUDY)), StudySamples(10_000, training="a", test="b"))
+    code, out, err = run("study", "status", folder.path, "--watch")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-2:] == ["4 cells: 4 waiting", "12 crafts and victims: 12 waiting"]
+    code, out, err = run("study", "cancel", folder.path)
+    assert (code, out) == (0, "cancelled 0 job(s) of 0 array(s)\n"), err
+    code, out, err = run("study", "clean", folder.path)
+    assert code == 0, err
+    assert out.startswith("removed: checkpoints 0.0 MiB, logs 0.0 MiB")

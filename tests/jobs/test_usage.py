@@ -50,7 +50,7 @@ def test_little_use_is_pointed_out(sacct):
         ["report", "1", "—", "95", "%", "—", "—"],
     ]
     assert lines[3:] == [
-        "craft: 15 % of the GPUs were used: put more victims into a job (`victims_per_job`), or raise the batch"
+        "craft: 15 % of the GPUs used: put more victims into a job (`victims_per_job`), or raise the batch"
     ]
 
 
