@@ -66,12 +66,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vault: Vault, world: World) -> None:
-    from hpcule.cli.opened import show
+    from hpcule.cli.opened import say, show
     from hpcule.cli.progress import Progress
     from hpcule.craft.method import Step
+    from hpcule.craft.preparation import batch_notice
     from hpcule.craft.run import craft
     from hpcule.world.signals import StopFlag
 
+    if world.leads:
+        say(batch_notice(config, source, world.size))
     with Progress(shown=world.leads) as progress:
 
         def report(step: Step) -> None:
@@ -86,7 +89,10 @@ def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vau
 def _sentence(summary: CraftDocument) -> str:
     if summary["already_complete"]:
         return f"{summary['store']} is complete and undamaged; nothing to do."
+    steps = ""
+    if summary["batch_taken"] is not None:
+        steps = f", {summary['steps']:,} training steps of {summary['batch_taken']:,} samples,"
     return (
         f"Crafted {summary['samples']:,} samples with {summary['method']} on {summary['workers']} worker(s) in "
-        f"{summary['craft_seconds']:.1f} s into {summary['store']}. Keep this folder private."
+        f"{summary['craft_seconds']:.1f} s{steps} into {summary['store']}. Keep this folder private."
     )

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.data.left_out import left_out_notice
+    from hpcule.data.schedule import small_notice
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate
     from hpcule.report.probes import read_probes
@@ -72,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
 
             write_figures(evaluation_figures(results), options.out / "figures", options.figures)
 
-    run_or_submit(options, "evaluate", work, config.world, [options.store], left_out_notice(source, test))
+    small = small_notice("victim.batch", config.victim.batch, len(source))
+    notice = "; ".join(filter(None, [left_out_notice(source, test), small])) or None
+    run_or_submit(options, "evaluate", work, config.world, [options.store], notice)
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:

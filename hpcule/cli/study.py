@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     """Run all items here, then collect and report."""
     from hpcule.cli.workers import on_all_ranks
 
-    folder, config, grid, notice = _begin(options)
+    folder, config, grid, notices = _begin(options)
 
     def work(world: World) -> None:
         from hpcule.cli.progress import Progress
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
         config=config.world,
         deterministic=any(craft.config.deterministic for craft in grid.crafts.values()),
-        notices=lambda: [notice],
+        notices=lambda: notices,
     )
 
 
@@ -109,9 +109,9 @@ def submit_items(options: argparse.Namespace) -> None:
     site = load_site(options.site)
     if not options.dry_run:
         check_site(site)
-    folder, config, grid, notice = _begin(options, begin=not options.dry_run)
+    folder, config, grid, notices = _begin(options, begin=not options.dry_run)
     site = planned_site(site, config, options.calibration)
-    say(notice)
+    say(*notices)
     queued, limits = _queue_and_limits(folder, dry_run=options.dry_run)
     missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]
     submission = Submission(site, folder.path, options.refresh_code)
@@ -325,8 +325,8 @@ def _print_usage(folder: StudyFolder) -> None:
 
 def _begin(
     options: argparse.Namespace, *, begin: bool = True
-) -> tuple[StudyFolder, StudyConfig, StudyGrid, str | None]:
-    """The folder, configuration and grid of a study, and what is to be said about its data."""
+) -> tuple[StudyFolder, StudyConfig, StudyGrid, list[str | None]]:
+    """The folder, configuration and grid of a study, and what is to be said about its data and its batches."""
     from hpcule.config.errors import IN_STUDY, setting_in
     from hpcule.config.tree import build_config, load_yaml
     from hpcule.data.left_out import left_out_notice
@@ -343,7 +343,7 @@ def _begin(
     folder = StudyFolder(options.out)
     if begin:
         folder.begin(config, samples)
-    return folder, config, grid, left_out_notice(source, test)
+    return folder, config, grid, [left_out_notice(source, test), *grid.notes]
 
 
 def _open(path: Path) -> tuple[StudyFolder, StudyConfig, StudyGrid]:

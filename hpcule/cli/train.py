@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.tree import build_config, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
     from hpcule.data.left_out import left_out_notice
+    from hpcule.data.schedule import small_notice
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
     from hpcule.victim.single import TrainConfig, opening_of, train
@@ -55,4 +56,6 @@ def run(options: argparse.Namespace) -> None:
             show(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     stores = [options.store] if options.store else []
-    run_or_submit(options, "train", work, config.world, stores, left_out_notice(source, test))
+    small = small_notice("victim.batch", config.victim.batch, len(source))
+    notice = "; ".join(filter(None, [left_out_notice(source, test), small])) or None
+    run_or_submit(options, "train", work, config.world, stores, notice)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from hpcule.craft.method import Step
-from hpcule.store.files import writing
+from hpcule.store.files import parse_json, writing
 from hpcule.world.group import Spent, World
 
 T = TypeVar("T")
@@ -38,9 +38,25 @@ class TimesDocument(TypedDict):
     storage_seconds: float
 
 
+class BatchesDocument(TypedDict):
+    """The batches of a run's training: samples asked for and, counted, taken in a step, of which only the last of an
+    epoch may have fewer; number of steps, and samples that they took. None where a method takes no batches, and where
+    a run has no journal of them."""
+
+    batch_asked: int | None
+    batch_taken: int | None
+    steps: int | None
+    samples_seen: int | None
+
+
+Entry = dict[str, Any]
+"""A line of a journal; the figures in it differ from method to method."""
+
+
 class LineDocument(TypedDict):
     """What every line of a journal holds: when and where a step ended, how far its stage is, and what the method has
-    taken so far. The method's figures of the step and the norms of its gradients follow, by their own names."""
+    taken so far. Number, samples and largest of its batches, the method's figures of the step and the norms of its
+    gradients follow, by their own names."""
 
     time: float
     host: str
@@ -143,5 +159,36 @@ class Journal:
             "collective_seconds": round(spent.seconds, 6),
         }
         norms: Mapping[str, object] = step.norms.document() if step.norms else {}
+        sizes = step.batches
+        taken = {"batches": len(sizes), "samples": sum(sizes), "batch": max(sizes)} if sizes else {}
         with writing(self._path):
-            os.write(self._file, (json.dumps({**line, **step.figures, **norms}) + "\n").encode())
+            os.write(self._file, (json.dumps({**line, **step.figures, **norms, **taken}) + "\n").encode())
+
+
+def read_journal(store: Path) -> list[Entry]:
+    """One entry for each step of each cluster, in order: ranks that worked together on it, and runs that were cut off
+    and went on, have noted it more than once."""
+    entries: dict[tuple[str, int, int], Entry] = {}
+    for path in sorted((store / "run").glob("log-*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            try:
+                entry = parse_json(line)
+            except ValueError:  # cut off in the middle of a line
+                continue
+            if "step" in entry:
+                entries[entry["stage"], entry.get("cluster", 0), entry["step"]] = entry
+    return [entries[place] for place in sorted(entries)]
+
+
+def counted_batches(store: Path, asked: int | None) -> BatchesDocument:
+    """The batches of all steps in a store's journal, where `asked` samples a batch were asked for."""
+    try:
+        taken = [entry for entry in read_journal(store) if "batches" in entry]
+        largest = max((entry["batch"] for entry in taken), default=None)
+        steps, samples = (sum(entry[name] for entry in taken) for name in ("batches", "samples"))
+    except (LookupError, TypeError):
+        # Lines that no craft has noted are no reason to refuse a store that is whole.
+        largest = None
+    if largest is None:
+        return {"batch_asked": asked, "batch_taken": None, "steps": None, "samples_seen": None}
+    return {"batch_asked": asked, "batch_taken": largest, "steps": steps, "samples_seen": samples}

@@ -117,6 +117,8 @@ class Step:
     figures: Mapping[str, float] = field(default_factory=dict)
     norms: GradientNorms | None = None
     """Norms of the gradients of this step, for the journal."""
+    batches: Sequence[int] = ()
+    """Numbers of samples of the batches that a network, or a delta shared by clusters, was trained on in this step."""
 
 
 @dataclass(frozen=True)

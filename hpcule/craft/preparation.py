@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, LengthConfig
 from hpcule.config.tree import flat, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.table import find, usable
+from hpcule.craft.table import defaults, find, usable
+from hpcule.craft.work import Walk
 from hpcule.data.find import data_path
 from hpcule.data.partition import Partition, partition
+from hpcule.data.schedule import check_batch, small_notice
 from hpcule.data.source import Source
 from hpcule.data.tiles import Tiles
 from hpcule.store.files import leftover_of, sha256_file
@@ -31,11 +34,12 @@ def check(config: CraftConfig, source: Source, vault: Vault, *, resume: bool, wo
 
     Raises:
         DataError: the method needs labels and the source has none, or a single class.
-        UsageError: more workers than shards, a store folder that is not empty without `resume`, or one among the files
-            of the data.
+        UsageError: a batch larger than the source, more workers than shards, a store folder that is not empty without
+            `resume`, or one among the files of the data.
         StoreError: the store that is there cannot be read, with this key or without one.
     """
     check_task(config, source)
+    check_craft_batch(config, len(source))
     cut_into_shards(config, source, workers)
     store = vault.path
     if source.file_name(0) is not None:
@@ -80,6 +84,32 @@ def check_task(config: CraftConfig, source: Source) -> None:
     longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
     if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {LENGTHS}")
+
+
+def check_craft_batch(config: CraftConfig, samples: int) -> None:
+    """Refuse a batch that is not the preset's and is larger than the data; raises UsageError.
+
+    Of fewer samples than the preset's batch a step takes all, and `batch_notice` says so.
+    """
+    preset = defaults(find(config.method.name), config.preset, to_tree(config.method))
+    own = preset.get("batch", getattr(type(config.method), "batch", 1))
+    check_batch("method.batch", getattr(config.method, "batch", 1), samples, cast("int", own))
+
+
+def batch_notice(config: CraftConfig, source: Source, workers: int) -> str | None:
+    """What a user should know of the batches before they are taken, if anything: that a step takes fewer samples than a
+    preset says, or leaves workers without work."""
+    method, samples = config.method, len(source)
+    batch, ghost = getattr(method, "batch", 1), getattr(method, "ghost", None)
+    found = [small_notice("method.batch", batch, samples)]
+    if ghost is not None and find(method.name).unit(method) != "cluster":
+        walk = Walk.of(samples, cut_into_shards(config, source, workers).count, ghost, batch)
+        if walk.ghosts_a_batch < workers:
+            found.append(
+                f"at most {walk.ghosts_a_batch} of {workers} workers have work in a training step: a batch of "
+                f"{min(batch, samples)} has that many ghosts"
+            )
+    return "; ".join(filter(None, found)) or None
 
 
 def cut_into_shards(config: CraftConfig, source: Source, workers: int) -> Partition:

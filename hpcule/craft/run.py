@@ -11,13 +11,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hpcule.config.errors import StoppedError
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.craft.cache import Cache
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.journal import Clock, Journal, TimesDocument
+from hpcule.craft.journal import BatchesDocument, Clock, Journal, TimesDocument, counted_batches
 from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResult, Step
 from hpcule.craft.preparation import check, cut_into_shards, is_complete, plan
 from hpcule.craft.table import find
@@ -39,9 +39,9 @@ from hpcule.world.signals import StopFlag, unhurried
 Report = Callable[[Step], None]
 
 
-class CraftDocument(TimesDocument):
-    """Summary of a craft, as `hpcule craft --json` prints it: sizes, where the time went, and the largest rank's peak
-    memory."""
+class CraftDocument(TimesDocument, BatchesDocument):
+    """Summary of a craft, as `hpcule craft --json` prints it: sizes, batches as they were taken, where the time went,
+    and the largest rank's peak memory."""
 
     store: str
     method: str
@@ -238,6 +238,8 @@ def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -
 def _summary(
     config: CraftConfig, store: Path, manifest: Manifest, world: World, clock: Clock, *, already_complete: bool
 ) -> CraftDocument:
+    asked = getattr(config.method, "batch", None)
+    batches = cast("BatchesDocument", world.gather(counted_batches(store, asked) if world.leads else None)[0])
     (peak,) = world.maximum([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024])
     return {
         "store": str(store),
@@ -247,6 +249,7 @@ def _summary(
         "samples": manifest.n,
         "shards": len(manifest.shards),
         "workers": world.size,
+        **batches,
         **clock.summary(),
         "peak_memory_mebibytes": round(peak),
         "already_complete": already_complete,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from hpcule.config.errors import HpculeError, UsageError, one_line
 from hpcule.config.run import Preset
-from hpcule.config.tree import build_config, merged, unknown, with_overrides
+from hpcule.config.tree import Tree, build_config, merged, unknown, with_overrides
 from hpcule.craft.measured import measured_sentences
 
 if TYPE_CHECKING:
@@ -161,14 +161,19 @@ def configure(
     settings = tree["method"]
     if not isinstance(settings, Mapping) or settings["name"] != name:
         raise UsageError(f"method: the configuration is for another method than '{name}'")
-    below: Mapping[str, object] = {}
-    for setting, values in method.variants.items():
-        below = merged(below, values.get(str(settings.get(setting)), {}))
-    below = merged(below, method.presets.get(chosen, {}))
+    below = defaults(method, chosen, settings)
     filled = build_config(method.config_class, merged(below, settings), "method.").resolved()
     if method.facts.needs_surrogate:
         tree = {"seed": 0, **tree}
     return build_config(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
+
+
+def defaults(method: type[Method[Any]], preset: Preset, settings: Mapping[str, object]) -> Tree:
+    """What a preset, and the variants that these settings choose, put in place of the paper's defaults."""
+    below: Tree = {}
+    for setting, values in method.variants.items():
+        below = merged(below, values.get(str(settings.get(setting)), {}))
+    return merged(below, method.presets.get(preset, {}))
 
 
 class MethodDocument(TypedDict):

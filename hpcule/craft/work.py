@@ -1,16 +1,20 @@
-"""What a craft has to do, counted before it runs, in closed form: for any number of samples, shards and workers.
+"""What a craft has to do, counted before it runs: for any number of samples, shards and workers.
 
 Counted is the busiest rank, since the others wait for it. Shards are dealt to ranks like cards, and a batch is a row of
-ghosts of consecutive shards; so of G ghosts the busiest of W ranks has ceil(G / W). That is exact where W divides the
-number of shards, and at most one ghost a batch too few where it does not.
+ghosts of consecutive shards; so of a batch of G ghosts, a number that need not be whole, the busiest of W ranks has
+floor(G / W) and up to one of those that are left over. That is exact where W divides the number of shards and batches
+begin with whole ghosts, and off by up to a ghost a batch where they do not.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
-from hpcule.data.schedule import ghosts_in_batch, ghosts_in_shard
+import numpy as np
+
+from hpcule.data.schedule import ghost_sizes
 
 
 def tile_rows(device: str) -> int:
@@ -105,28 +109,44 @@ class Walk:
     """An epoch of a `Schedule` over shards of nearly equal size."""
 
     samples: int
+    batch: int
     ghosts: int
-    ghosts_a_batch: int
+    """Ghosts before the ends of batches cut them."""
+    cuts: int
+    """How often a batch ends inside of a ghost, where the first shard begins the epoch."""
 
     @classmethod
     def of(cls, samples: int, shards: int, ghost: int, batch: int) -> Walk:
         """The walk through `samples` samples in `shards` shards."""
-        size, larger = divmod(samples, shards)
-        ghosts = (shards - larger) * ghosts_in_shard(size, ghost) + larger * ghosts_in_shard(size + 1, ghost)
-        return cls(samples, ghosts, ghosts_in_batch(batch, ghosts, samples))
+        size = samples // shards
+        larger = np.diff(np.arange(shards + 1) * samples // shards) > size
+        few, many = ghost_sizes(size, ghost), ghost_sizes(size + 1, ghost)
+        layers = itertools.zip_longest(few, many, fillvalue=0)
+        line = np.concatenate([np.where(larger, most, least) for least, most in layers])
+        ends = np.cumsum(line[line > 0])
+        meet = int((ends[:-1] % batch == 0).sum())
+        return cls(samples, batch, len(ends), -(-samples // batch) - 1 - meet)
 
     @property
     def batches(self) -> int:
         """Batches an epoch."""
-        return -(-self.ghosts // self.ghosts_a_batch)
+        return -(-self.samples // self.batch)
 
     @property
     def mean_ghost(self) -> float:
         """Mean number of samples in a ghost."""
         return self.samples / self.ghosts
 
+    @property
+    def ghosts_a_batch(self) -> int:
+        """Ghosts that make a batch, the last of them perhaps cut: at most as many ranks have work in a step."""
+        return -(-min(self.batch, self.samples) * self.ghosts // self.samples)
+
     def busiest(self, workers: int) -> float:
         """Samples that are processed one after another in an epoch, each batch shared by `workers` ranks."""
-        full, rest = divmod(self.ghosts, self.ghosts_a_batch)
-        ghosts = full * -(-self.ghosts_a_batch // workers) + -(-rest // workers)
-        return ghosts * self.mean_ghost
+        full, rest = divmod(self.samples, self.batch)
+        return full * self._busiest(self.batch, workers) + self._busiest(rest, workers)
+
+    def _busiest(self, batch: int, workers: int) -> float:
+        each, over = divmod(batch / self.mean_ghost, workers)
+        return (each + min(1.0, over)) * self.mean_ghost

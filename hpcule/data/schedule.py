@@ -14,42 +14,51 @@ from hpcule.world.keyed import key, order
 
 @dataclass(frozen=True)
 class Ghost:
-    """A few samples of one shard: micro-batch, BatchNorm group, and unit of reduction."""
+    """A few samples of one shard, at least one: micro-batch, BatchNorm group, and unit of reduction."""
 
     shard: int
     ids: Ids
 
 
-def check_batch(name: str, batch: int, samples: int) -> None:
-    """Whether there are samples for a batch, of which an epoch has at least one.
+def check_batch(name: str, batch: int, samples: int, default: int) -> None:
+    """Refuse a batch that was asked for and is larger than the data.
+
+    A default is not refused: of fewer samples a step takes all, and `small_notice` says so.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there are fewer samples.
     """
-    if batch > samples:
+    if batch > samples and batch != default:
         raise UsageError(f"{name}={batch} is more than the {samples} samples: set it, as in --set {name}={samples}")
 
 
-def ghosts_in_shard(samples: int, ghost: int) -> int:
-    """How many ghosts of about `ghost` samples a shard is cut into."""
-    return max(1, round(samples / ghost)) if samples else 0
+def small_notice(name: str, batch: int, samples: int) -> str | None:
+    """What a user should know before a step takes fewer samples than a default says."""
+    return f"{name}={batch} is more than the {samples} samples: a step takes all of them" if batch > samples else None
 
 
-def ghosts_in_batch(batch: int, ghosts: int, samples: int) -> int:
-    """How many of an epoch's ghosts make a batch: by their mean size, which small shards hold down."""
-    return max(1, round(batch * ghosts / samples))
+def samples_of(batch: Sequence[Ghost]) -> int:
+    """Number of samples of a global batch."""
+    return sum(len(ghost.ids) for ghost in batch)
+
+
+def ghost_sizes(samples: int, ghost: int) -> list[int]:
+    """Sizes of the ghosts of a shard with that number of samples: nearly equal, and at most `ghost`."""
+    count = -(-samples // ghost)
+    return [samples // count + (number < samples % count) for number in range(count)]
 
 
 @dataclass
 class Schedule:
     """Global batches as ordered lists of ghosts, drawn round-robin over the shards.
 
+    Every batch has the number of samples asked for, except the last of an epoch, which has what is left: no sample is
+    padded or dropped. A ghost is cut where a batch ends, and its rest begins the next batch.
+
     Attributes:
         members: the ids that take part, ascending, shard by shard; a shard may have none.
-        ghost: approximate number of samples in a ghost; each shard is cut into max(1, round(n / ghost)) ghosts of
-            nearly equal size.
-        batch: approximate number of samples in a global batch, which consists of whole ghosts. No sample is padded or
-            dropped, so an epoch's last batch may be smaller.
+        ghost: largest number of samples in a ghost; each shard is cut into ceil(n / ghost) ghosts of nearly equal size.
+        batch: number of samples in a global batch.
         seed: with `purpose`, the key of the shuffling; None keeps the order of ids.
     """
 
@@ -74,28 +83,34 @@ class Schedule:
         columns = columns[turn:] + columns[:turn]
         layers = max(len(column) for column in columns)
         line = [column[layer] for layer in range(layers) for column in columns if layer < len(column)]
-        size = self.ghosts_a_batch
-        return [line[start : start + size] for start in range(0, len(line), size)]
-
-    @property
-    def ghosts_a_batch(self) -> int:
-        """How many ranks can be busy in a step."""
-        return ghosts_in_batch(self.batch, self._ghost_count, sum(map(len, self.members)))
+        return _batches(line, self.batch)
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return -(-self._ghost_count // self.ghosts_a_batch)
-
-    @property
-    def _ghost_count(self) -> int:
-        return sum(ghosts_in_shard(len(ids), self.ghost) for ids in self.members)
+        return -(-sum(map(len, self.members)) // self.batch)
 
     def _ghosts(self, shard: int, epoch: int) -> list[Ghost]:
-        count = ghosts_in_shard(len(self.members[shard]), self.ghost)
-        if not count:
-            return []
         ids = self.members[shard]
+        if not len(ids):
+            return []
         if self.seed is not None:
             ids = order(key(self.seed, self.purpose, epoch), ids)
-        return [Ghost(shard, part) for part in np.array_split(ids, count)]
+        ends = np.cumsum(ghost_sizes(len(ids), self.ghost))
+        return [Ghost(shard, part) for part in np.split(ids, ends[:-1])]
+
+
+def _batches(line: Sequence[Ghost], size: int) -> list[list[Ghost]]:
+    """Cut a line of ghosts after every `size` samples."""
+    batches: list[list[Ghost]] = []
+    free = 0
+    for ghost in line:
+        ids = ghost.ids
+        while len(ids):
+            if not free:
+                batches.append([])
+                free = size
+            part, ids = ids[:free], ids[free:]
+            batches[-1].append(Ghost(ghost.shard, part))
+            free -= len(part)
+    return batches

@@ -113,7 +113,9 @@ def _victim(result: CellResult) -> VictimDocument:
         "best": trained.best.test,
         "best_epoch": trained.best.epoch,
         "train_last": trained.last.train,
+        "batch_taken": trained.batch_taken,
         "steps": trained.steps,
+        "samples_seen": trained.samples_seen,
         "seconds": round(trained.seconds, 2),
         "curve": trained.document()["curve"],
     }

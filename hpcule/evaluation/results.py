@@ -30,7 +30,9 @@ class VictimDocument(TypedDict):
     best: float
     best_epoch: int
     train_last: float
+    batch_taken: int
     steps: int
+    samples_seen: int
     seconds: float
     curve: list[EpochDocument]
     ranking: NotRequired[Ranking]

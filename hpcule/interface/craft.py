@@ -40,6 +40,10 @@ class CraftResult:
         seconds: surrogate and noise, without start-up, reading and writing.
         peak_memory_mebibytes: largest resident memory of a worker; of this process where there is one worker.
         already_complete: whether a resumed run found nothing left to do.
+        batch_asked: samples of a training step by the settings; None: the method takes no batches.
+        batch_taken: samples of a training step, counted; the last of an epoch may have had fewer.
+        steps: training steps.
+        samples_seen: samples that these steps took.
     """
 
     path: Path
@@ -53,6 +57,10 @@ class CraftResult:
     seconds: float
     peak_memory_mebibytes: int
     already_complete: bool
+    batch_asked: int | None
+    batch_taken: int | None
+    steps: int | None
+    samples_seen: int | None
 
     @property
     def store(self) -> Store:
@@ -110,7 +118,7 @@ def craft(
         StoreError: the store belongs to another run, is in use, or cannot be written.
         WorkerError: a worker process failed.
     """
-    from hpcule.craft.preparation import check
+    from hpcule.craft.preparation import batch_notice, check
     from hpcule.data.left_out import left_out_notice
     from hpcule.interface.handover import handed_over
     from hpcule.interface.process import log
@@ -126,8 +134,9 @@ def craft(
     with handed_over(data, labels) as text:
         config, source, tree = _configured(method, text, preset, strength, tree)
         check(config, source, vault, resume=resume, workers=workers)
-        if notice := left_out_notice(source):
-            log.warning("%s", notice)
+        for notice in (left_out_notice(source), batch_notice(config, source, workers)):
+            if notice:
+                log.warning("%s", notice)
         if workers == 1:
             summary = _here(config, source, vault, resume, progress)
         else:
@@ -144,6 +153,10 @@ def craft(
         seconds=summary["craft_seconds"],
         peak_memory_mebibytes=summary["peak_memory_mebibytes"],
         already_complete=summary["already_complete"],
+        batch_asked=summary["batch_asked"],
+        batch_taken=summary["batch_taken"],
+        steps=summary["steps"],
+        samples_seen=summary["samples_seen"],
     )
 
 

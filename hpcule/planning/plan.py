@@ -9,7 +9,7 @@ from functools import cache
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import Tree
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.preparation import check_task
+from hpcule.craft.preparation import check_craft_batch, check_task
 from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
@@ -73,13 +73,14 @@ def plan_craft(
 
     Raises:
         DataError: the method needs labels and the source has none.
-        UsageError: numbers out of range, or a calibration file for something else.
+        UsageError: numbers out of range, a batch larger than the samples, or a calibration file for something else.
     """
     if not 2 <= samples <= LARGEST_SAMPLES or samples < machine.workers:
         raise UsageError(
             f"{samples} samples on {machine.workers} workers: valid are 2 to {LARGEST_SAMPLES:,}, at least one a worker"
         )
     check_task(config, source)
+    check_craft_batch(config, samples)
     method, local = find(config.method.name), local_workers(config.world, machine.workers_per_node)
     cut = planned_cut(config, source, samples, machine.workers)
     extent = extent_of(config, source, cut, machine.workers, "cpu")
@@ -133,7 +134,7 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         memory_bytes=max(craft.memory_bytes for craft in crafts),
         store_bytes=sum(craft.store_bytes for craft in crafts),
         traffic_bytes=None if None in traffic else sum(sent for sent in traffic if sent is not None),
-        limits=tuple(_study_limits(crafts, len(seconds), machine)),
+        limits=(*_study_limits(crafts, len(seconds), machine), *grid.notes),
     )
 
 

@@ -221,7 +221,7 @@ def _calibrate(trial: Trial, source: Source, folder: Path, world: World) -> list
 
     def run(ghosts: int, shards: int, ghosts_a_batch: int) -> None:
         size = max(1, min(ghosts * ghost, len(source) // shards))
-        batch = ghost * min(walk.ghosts_a_batch, ghosts_a_batch)
+        batch = min(shards * size, ghost * min(walk.ghosts_a_batch, ghosts_a_batch))
         short = dataclasses.replace(
             config,
             method=find(method.name).trial(method, batch, workers),

@@ -76,7 +76,7 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
         UsageError: settings that the samples do not allow.
     """
     networks = Networks(config, 1, bench, withhold=config.share)
-    check_batch("batch", config.batch, len(networks.withheld))
+    check_batch("batch", config.batch, len(networks.withheld), RecoveryConfig.batch)
     trained = networks.train()
     settings = digest({name: getattr(config, name) for name in SETTINGS})
     attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]

@@ -78,7 +78,7 @@ def measure_distance(config: DistanceConfig, bench: Bench) -> DistanceDocument:
         UsageError: settings that the samples do not allow.
     """
     networks = Networks(config, config.probes, bench)
-    check_batch("batch", config.batch, min(config.probe_samples, len(networks.data.ids)))
+    check_batch("batch", config.batch, min(config.probe_samples, len(networks.data.ids)), DistanceConfig.batch)
     trained = networks.train()
     network = networks.load("clean", networks.epochs[0])
     names = layers(network)

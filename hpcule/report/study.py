@@ -71,7 +71,7 @@ def write_study_report(
     factors = factor_names(config)
     found = points(rows, factors)
     doublings = effects(rows, factors)
-    findings = [*noise_sentences(found), *sentences(doublings)]
+    findings = [*noise_sentences(found), *sentences(doublings), *grid.notes]
     page = (
         environment()
         .get_template("study.html.j2")

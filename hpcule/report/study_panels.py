@@ -99,8 +99,7 @@ def measured_noise_scales(rows: Sequence[Row], grid: StudyGrid, result: Result) 
     found = [_noise_scales("while crafting", "craft batch", crafts, result)]
     kinds: list[tuple[Kind, str]] = [("protected", "of victims on protected samples"), ("clean", "of clean controls")]
     for kind, who in kinds:
-        victims = [grid.victims[grid.cells[row["cell"]].victims[kind]] for row in rows]
-        keys = {(victim.key, victim.job.config.batch) for victim in victims}
+        keys = {(grid.cells[row["cell"]].victims[kind], row[f"{kind}_batch"]) for row in rows}
         found.append(_noise_scales(who, "victim batch", keys, result))
     return [scales for scales in found if scales.lines]
 

@@ -63,6 +63,7 @@ def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
 def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument]) -> Row:
     row: Row = {"cell": cell.number, **cell.factors}
     row |= _craft_columns(folder, cell, done["protected"]["craft"])
+    row |= _taken("victim.batch", cell, done["protected"]["batch_taken"])
     for role, result in done.items():
         row |= {f"{role}_{name}": value for name, value in _victim_figures(result).items()}
         row |= _noise_columns(role, result["noise_scales"])
@@ -72,31 +73,39 @@ def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument
     return row
 
 
+def _taken(factor: str, cell: Cell, batch: int | None) -> Row:
+    """The value of a factor that is a batch: what was taken, as counted."""
+    return {factor: batch} if factor in cell.factors and batch is not None else {}
+
+
 def _craft_columns(folder: StudyFolder, cell: Cell, key: str | None) -> Row:
     result = folder.craft_result(key) if key else None
     if key is None or result is None:
         raise StoreError(f"{folder.path}: the result of craft {key} is missing, yet a victim was trained on it")
     settings = result["settings"]
     place = cell.crafts.index(key)
-    steps, batch = result["steps_to_target"], settings.get("batch")
+    steps, batch = result["steps_to_target"], result["batch_taken"]
     return {
+        **_taken("craft.method.batch", cell, batch),
         "craft": key,
         "craft_seconds": result["craft_seconds"],
         "workers": result["workers"],
         "samples": result["samples"],
         "peak_memory_mebibytes": result["peak_memory_mebibytes"],
         "craft_batch": batch,
+        "craft_batch_asked": result["batch_asked"],
+        "craft_steps": result["steps"],
         "craft_learning_rate": settings.get("learning_rate"),
         "craft_rate_at_edge": len(cell.crafts) > 1 and place in (0, len(cell.crafts) - 1),
         "craft_rates_tried": len(cell.crafts),
         "craft_worker_hours": result["craft_seconds"] * result["workers"] / 3600,
-        "craft_trained_samples": result["trained_samples"],
+        "craft_trained_samples": result["samples_seen"] or 0,
         "craft_loss_first": result["loss_first"],
         "craft_loss_last": result["loss_last"],
         "craft_loss_steps": result["loss_steps"],
         "craft_saturated": result["saturated"],
         "craft_steps_to_target": steps,
-        "craft_samples_to_target": steps * batch if steps is not None and batch is not None else None,
+        "craft_samples_to_target": result["samples_to_target"],
         **_noise_columns("craft", result["noise_scales"]),
     }
 
@@ -107,6 +116,9 @@ def _victim_figures(result: VictimItemDocument) -> Row:
         "best": result["best"],
         "train": result["curve"][-1]["train"],
         "steps": result["steps"],
+        "batch": result["batch_taken"],
+        "batch_asked": result["batch_asked"],
+        "samples_seen": result["samples_seen"],
         "steps_to_target": result["steps_to_target"],
         "seconds": result["seconds"],
     }

@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from hpcule.store.files import parse_json
+from hpcule.craft.journal import Entry, read_journal
 from hpcule.study.documents import CraftingDocument, NoiseScaleDocument
 from hpcule.study.folder import damage_named
 from hpcule.study.noise_scale import NoiseSums
 from hpcule.world.gradient_norms import GradientNorms
-
-Entry = dict[str, Any]
-"""A line of a journal; the figures in it differ from method to method."""
 
 SMOOTH = 5
 """Steps that a running mean of the loss goes over."""
@@ -51,21 +47,6 @@ class LossCurve:
         return None
 
 
-def read_journal(store: Path) -> list[Entry]:
-    """One entry for each step of each cluster, in order: ranks that worked together on it, and runs that were cut off
-    and went on, have noted it more than once."""
-    entries: dict[tuple[str, int, int], Entry] = {}
-    for path in sorted((store / "run").glob("log-*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            try:
-                entry = parse_json(line)
-            except ValueError:  # cut off in the middle of a line
-                continue
-            if "step" in entry:
-                entries[entry["stage"], entry.get("cluster", 0), entry["step"]] = entry
-    return [entries[place] for place in sorted(entries)]
-
-
 def loss_curve(entries: Sequence[Entry], figure: str) -> LossCurve | None:
     """The curve of one figure; None where no step has it."""
     by_step = defaultdict(list)
@@ -73,6 +54,16 @@ def loss_curve(entries: Sequence[Entry], figure: str) -> LossCurve | None:
         if figure in entry:
             by_step[int(entry["step"])].append(float(entry[figure]))
     return LossCurve([(step, fmean(by_step[step])) for step in sorted(by_step)]) if by_step else None
+
+
+def samples_in(entries: Sequence[Entry], steps: int) -> int | None:
+    """Samples that the first `steps` steps have taken, as counted; the mean over clusters where they are trained one by
+    one. None where they were not counted."""
+    taken = defaultdict(list)
+    for entry in entries:
+        if "batches" in entry and entry["step"] < steps:
+            taken[entry.get("cluster", 0)].append(int(entry["samples"]))
+    return round(fmean(map(sum, taken.values()))) if taken else None
 
 
 def norms_of(entries: Sequence[Entry]) -> list[tuple[int, GradientNorms]]:
@@ -124,13 +115,14 @@ def crafting_facts(store: Path, figure: str | None, target: float | None) -> Cra
 def _facts(store: Path, figure: str | None, target: float | None) -> CraftingDocument:
     entries = read_journal(store)
     curve = loss_curve(entries, figure) if figure else None
+    reached = curve.steps_to(target) if curve and target is not None else None
     saturated, norms = loss_curve(entries, "saturated"), norms_of(entries)
     return {
         "loss_first": curve.first if curve else None,
         "loss_last": curve.last if curve else None,
         "loss_steps": curve.points[-1][0] + 1 if curve else None,
-        "steps_to_target": curve.steps_to(target) if curve and target is not None else None,
+        "steps_to_target": reached,
+        "samples_to_target": None if reached is None else samples_in(entries, reached),
         "saturated": saturated.last if saturated else None,
-        "trained_samples": sum(found.samples for _, found in norms),
         "noise_scales": noise_scales(norms),
     }

@@ -31,8 +31,8 @@ class CraftingDocument(TypedDict):
     loss_last: float | None
     loss_steps: int | None
     steps_to_target: int | None
+    samples_to_target: int | None
     saturated: float | None
-    trained_samples: int
     noise_scales: list[NoiseScaleDocument]
 
 
@@ -56,7 +56,10 @@ class VictimItemDocument(TypedDict):
     best: float
     noise_scales: list[NoiseScaleDocument]
     seed: int
+    batch_asked: int | None
+    batch_taken: int
     steps: int
+    samples_seen: int
     seconds: float
     curve: list[EpochDocument]
     steps_to_target: int | None

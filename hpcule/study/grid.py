@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpcule.config.digest import digest
@@ -25,7 +25,7 @@ POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LEVELS = 255
 Factors = Mapping[str, Any]
 """Values of what a study varies, by name: settings of any type."""
-LARGEST_SHARE = 0.5
+NOTABLE_SHARE = 0.5
 """A batch above this share of the samples is no longer a sample of them."""
 
 
@@ -95,13 +95,15 @@ class StudyGrid:
     cells: list[Cell]
     crafts: dict[str, Craft]
     victims: dict[str, StudyVictim]
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know of the settings."""
 
 
 def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
     """All cells of a study on these samples.
 
     Raises:
-        UsageError: a cell with settings that its method or victim refuses, or with a batch near the number of samples.
+        UsageError: a cell with settings that its method or victim refuses, or with a batch larger than the data.
     """
     grid = StudyGrid([], {}, {})
     for point in _points(config):
@@ -133,9 +135,8 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
     craft = crafts[0]
     victim = _victim_config(config, overrides["victim"])
     recipe: Recipe = point["recipe"]
-    for what, batch in (("craft", getattr(craft.method, "batch", 0)), ("victim", victim.batch)):
-        if batch > LARGEST_SHARE * (config.samples or samples.n if what == "victim" else samples.n):
-            raise UsageError(f"the {what} batch {batch} is near the {samples.n} samples: at most half of them")
+    _check_batch(grid, "craft", getattr(craft.method, "batch", 0), samples.n)
+    _check_batch(grid, "victim", victim.batch, config.samples or samples.n)
     made = tuple(_note_craft(grid, craft, samples) for craft in crafts)
     untrained = _untrained(craft)
     basis = (_note_craft(grid, untrained, samples),) if untrained else made[:1]
@@ -159,6 +160,15 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
         planned = craft if kind == "noise" and shared else None
         grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], job, recipe, needed, opening, planned))
     grid.cells.append(Cell(len(grid.cells), {**point, "recipe": recipe.name}, made, victims))
+
+
+def _check_batch(grid: StudyGrid, what: str, batch: int, samples: int) -> None:
+    """Refuse a batch larger than the data, and note one of more than half of it."""
+    if batch > samples:
+        raise UsageError(f"the {what} batch {batch} is more than the {samples} samples: at most all of them")
+    if batch > NOTABLE_SHARE * samples:
+        note = f"A {what} batch of {batch} is more than half of the {samples} samples, hardly a random part of them."
+        grid.notes.extend({note} - set(grid.notes))
 
 
 def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[CraftConfig]:

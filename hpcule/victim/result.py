@@ -32,8 +32,8 @@ class ResultDocument(TypedDict):
 
     seed: int
     steps: int
-    samples: int
-    batch: int
+    samples_seen: int
+    batch_taken: int
     seconds: float
     curve: list[EpochDocument]
     steps_to_target: int | None
@@ -49,9 +49,9 @@ class VictimResult:
     seed: int
     steps: int = 0
     """Number of optimizer steps."""
-    samples: int = 0
+    samples_seen: int = 0
     """Samples that these steps have taken, each as often as it was."""
-    batch: int = 0
+    batch_taken: int = 0
     """Samples that a step has taken, counted; the last of an epoch may have had fewer."""
     seconds: float = 0.0
     """Wall time of training and testing, without reading."""
@@ -80,8 +80,8 @@ class VictimResult:
         return {
             "seed": self.seed,
             "steps": self.steps,
-            "samples": self.samples,
-            "batch": self.batch,
+            "samples_seen": self.samples_seen,
+            "batch_taken": self.batch_taken,
             "seconds": self.seconds,
             "curve": [{"epoch": result.epoch, "train": result.train, "test": result.test} for result in self.curve],
             "steps_to_target": self.steps_to_target,

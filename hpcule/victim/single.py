@@ -33,6 +33,7 @@ class TrainDocument(ResultDocument):
     data: str
     protected: bool
     workers: int
+    batch_asked: int | None
     last: float
     best: float
     best_epoch: int
@@ -97,6 +98,7 @@ def train(
         "data": source.name,
         "protected": store is not None,
         "workers": world.size,
+        "batch_asked": None if config.victim.countermeasures.features else config.victim.batch,
         "last": result.last.test,
         "best": result.best.test,
         "best_epoch": result.best.epoch,

@@ -29,9 +29,9 @@ class TrainingSchedule:
         """The schedule of a recipe on a training set of `samples` samples.
 
         Raises:
-            UsageError: a batch is larger than the training set.
+            UsageError: a batch that is not the default is larger than the training set.
         """
-        check_batch("victim.batch", config.batch, samples)
+        check_batch("victim.batch", config.batch, samples, VictimConfig.batch)
         steps_an_epoch = -(-samples // config.batch)
         total = config.epochs * steps_an_epoch if config.steps is None else config.steps
         warmup = config.warmup_epochs * steps_an_epoch

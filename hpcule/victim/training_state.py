@@ -60,9 +60,9 @@ class TrainingState:
     def count(self, samples: int) -> None:
         """Note a step on a batch of this many samples, of all ranks."""
         self.result.steps += 1
-        self.result.samples += samples
+        self.result.samples_seen += samples
         # The last batch of an epoch may be smaller.
-        self.result.batch = max(self.result.batch, samples)
+        self.result.batch_taken = max(self.result.batch_taken, samples)
 
     def document(self) -> StateDocument:
         """What `begin` needs; a collective."""

@@ -144,7 +144,7 @@ def test_a_failed_item_is_shown_with_its_own_error(finished, run):
     ("text", "message"),
     [
         (STUDY.replace("victim: {", "victim: {epoch: 3, "), "unknown setting 'victim.epoch'"),
-        (STUDY.replace("[64, 256]", "[64, 1400]"), "the craft batch 1400 is near the 1437 samples"),
+        (STUDY.replace("[64, 256]", "[64, 1500]"), "the craft batch 1500 is more than the 1437 samples"),
         (STUDY.replace("method: pil", "method: pli"), "unknown method 'pli'"),
         (STUDY + "subset: 5000", "5000 samples of digits: valid are 1 to 1437"),
         (STUDY.replace("data: digits", "data: no-such-file.npz"), "no-such-file.npz"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpcule.config.errors import StoreError
-from hpcule.craft.journal import Clock, Journal
+from hpcule.craft.journal import Clock, Journal, counted_batches
 from hpcule.craft.method import Step
 
 PARTS = ("compute", "wait", "communication", "storage")
@@ -68,3 +68,30 @@ def test_a_full_disk_is_told_in_one_line(alone, tmp_path):
     with pytest.raises(StoreError, match=r"disk full while writing log-00000\.jsonl"):
         journal.note(Step("surrogate", 1, 2))
     journal.close()
+
+
+def test_batches_are_counted_once_whoever_has_noted_them(tmp_path):
+    """Two ranks noted the first step, and a run that was cut off had noted the second one already."""
+    (tmp_path / "run").mkdir()
+    step = {"stage": "model", "done": 1, "total": 2, "batches": 1, "samples": 20, "batch": 20}
+    lines = [
+        [{**step, "step": 0}, {**step, "step": 1}],
+        [{**step, "step": 0}, {**step, "step": 1, "samples": 7, "batch": 7}],
+    ]
+    for rank, noted in enumerate(lines):
+        text = "\n".join(map(json.dumps, [*noted, {"stage": "noise", "done": 1}]))
+        (tmp_path / "run" / f"log-{rank:05d}.jsonl").write_text(text)
+    counted = counted_batches(tmp_path, 20)
+    assert counted == {"batch_asked": 20, "batch_taken": 20, "steps": 2, "samples_seen": 27}
+
+
+@pytest.mark.parametrize("line", ["", '{"step": 0, "stage": "model", "batches": []}', '{"step": []}'])
+def test_a_journal_without_batches_is_no_reason_to_fail(tmp_path, line):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log-00000.jsonl").write_text(line)
+    assert counted_batches(tmp_path, 8) == {
+        "batch_asked": 8,
+        "batch_taken": None,
+        "steps": None,
+        "samples_seen": None,
+    }

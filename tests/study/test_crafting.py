@@ -9,9 +9,9 @@ import pytest
 from toys import alone
 
 from hpcule.config.errors import StoreError
-from hpcule.craft.journal import Clock, Journal
+from hpcule.craft.journal import Clock, Journal, read_journal
 from hpcule.craft.method import Step
-from hpcule.study.crafting import PERIODS, LossCurve, crafting_facts, noise_scales, read_journal
+from hpcule.study.crafting import PERIODS, LossCurve, crafting_facts, noise_scales, samples_in
 from hpcule.world.gradient_norms import GradientNorms
 
 NORMS = GradientNorms(8, 8, 20.0, 1.0)
@@ -50,7 +50,6 @@ def test_ranks_and_resumed_runs_note_a_step_more_than_once(tmp_path):
     facts = crafting_facts(tmp_path, "divergence", None)
     assert (facts["loss_first"], facts["loss_last"], facts["loss_steps"]) == (6.0, 3.0, 4)
     assert facts["saturated"] == 0.5
-    assert facts["trained_samples"] == 8 * 8
     assert facts["steps_to_target"] is None
 
 
@@ -59,6 +58,16 @@ def test_a_craft_without_training_has_no_loss(tmp_path):
     facts = crafting_facts(tmp_path, "divergence", 0.5)
     assert facts["loss_first"] is facts["loss_last"] is facts["steps_to_target"] is None
     assert facts["noise_scales"] == []
+
+
+def test_samples_to_a_target_are_counted_as_the_steps_took_them():
+    entries = [
+        {"cluster": cluster, "step": step, "batches": 1, "samples": samples}
+        for cluster, sizes in enumerate([[10, 10, 4, 10], [10, 10, 10, 2]])
+        for step, samples in enumerate(sizes)
+    ]
+    assert [samples_in(entries, steps) for steps in (1, 3, 4)] == [10, 27, 33]
+    assert samples_in([{"step": 0}], 1) is None
 
 
 def test_the_target_is_met_by_a_running_mean_not_by_a_lucky_step():

@@ -123,14 +123,23 @@ def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
     assert len([victim for victim in grid.victims.values() if victim.job.kind == "matched"]) == len(grid.cells)
 
 
+def test_a_batch_of_more_than_half_of_the_samples_is_noted():
+    grid = expand(study(factors={"craft.method.batch": [64, 1437], "victim.batch": [719]}), SAMPLES)
+    assert grid.notes == [
+        "A victim batch of 719 is more than half of the 1437 samples, hardly a random part of them.",
+        "A craft batch of 1437 is more than half of the 1437 samples, hardly a random part of them.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
-            {"factors": {"craft.method.batch": [32, 1000]}},
-            r"cell 2 \(craft.method.batch=1000.*craft batch 1000 is near",
+            {"factors": {"craft.method.batch": [32, 1438]}},
+            r"cell 2 \(craft.method.batch=1438.*craft batch 1438 is more than the 1437 samples",
         ),
-        ({"factors": {"victim.batch": [900]}}, r"victim batch 900 is near the 1437 samples"),
+        ({"factors": {"victim.batch": [1500]}}, r"victim batch 1500 is more than the 1437 samples"),
+        ({"samples": 100, "factors": {"victim.batch": [101]}}, r"victim batch 101 is more than the 100 samples"),
         ({"factors": {"victim.bach": [8]}}, r"cell 0 .*unknown setting 'victim.bach': did you mean 'victim.batch'"),
         ({"factors": {"craft.method.clusters": [1]}}, r"cell 0 .*clusters=1: valid are whole numbers from 2"),
         ({"factors": {"batch": [8]}}, r"factors.batch: a factor is a setting below craft. or victim."),

@@ -46,7 +46,7 @@ def test_a_victim_learns_a_separable_task(alone, steps):
     assert result.last.train > 0.9
     assert result.curve[0].test < result.last.test
     # 230 samples in 4 batches of 50 and one of 30.
-    assert (result.steps, result.samples, result.batch) == (5 * 10, 230 * 10, 50)
+    assert (result.steps, result.samples_seen, result.batch_taken) == (5 * 10, 230 * 10, 50)
     assert [point.epoch for point in result.curve] == list(range(1, 11))
     assert told == [(epoch, 10) for epoch in range(1, 11)]
     assert result.seconds > 0

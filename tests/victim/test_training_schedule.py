@@ -65,6 +65,11 @@ def test_a_batch_larger_than_the_data_names_the_data_and_the_remedy():
         make(batch=231)
 
 
+def test_of_fewer_samples_than_the_default_a_step_takes_all():
+    schedule = TrainingSchedule.of(VictimConfig(epochs=3), 100)
+    assert (schedule.total, [len(batch) for batch in schedule.batches(np.arange(100))]) == (3, [100])
+
+
 def test_epochs_and_the_run_end_somewhere():
     schedule = make(steps=12)
     assert [step for step in range(1, 13) if schedule.ends_epoch(step)] == [5, 10, 12]

@@ -25,7 +25,7 @@ from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, 
 from hpcule.craft.parts.ascent import Ascent
 from hpcule.craft.parts.kernel_posterior import KernelPosterior
 from hpcule.craft.parts.surrogate import Surrogate
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.nets import build
 from hpcule.world.keyed import key
 
@@ -162,9 +162,10 @@ class BayesErrorOptimization(Method[BEOConfig]):
     def _model_step(self) -> Step:
         step = self.outer * self.steps + self.trained
         rate = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.trained / self.steps))
-        norms = self.surrogate.train(self.schedule.at(step), self._load, rate)
+        batch = self.schedule.at(step)
+        norms = self.surrogate.train(batch, self._load, rate)
         self.trained += 1
-        return Step("model", self.trained, self.steps, {"step": step}, norms)
+        return Step("model", self.trained, self.steps, {"step": step}, norms, [samples_of(batch)])
 
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
         """What would be published now, and the labels."""

@@ -103,7 +103,7 @@ def _model(config: EMConfig, extent: Extent, network: nn.Module, weights: int) -
     phase = config.model_steps if config.model_epochs is None else config.model_epochs * walk.batches
     steps = config.max_rounds * phase
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-    statistics = walk.ghosts / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
+    statistics = (walk.ghosts + walk.cuts) / walk.batches * (1 + sum(2 * layer.num_features for layer in norms))
     return Phase(
         stage="model",
         marks=steps,

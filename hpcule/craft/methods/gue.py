@@ -28,7 +28,7 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.nets import build
 from hpcule.nets.unet import build_unet
 from hpcule.world.exact import Sum
@@ -124,9 +124,10 @@ class GameUnlearnable(Method[GUEConfig]):
         """Play, all ranks together; then each rank's own shards go through the generator."""
         total = self.config.epochs * self.schedule.steps
         while self.step < total:
-            figures = self._play(self.schedule.at(self.step))
+            batch = self.schedule.at(self.step)
+            figures = {"step": self.step, **self._play(batch)}
             self.step += 1
-            yield Step("game", self.step, total, {"step": self.step - 1, **figures})
+            yield Step("game", self.step, total, figures, batches=[samples_of(batch)])
         owned = [shard for shard in self.problem.owned if shard not in self.problem.done]
         for number, shard in enumerate(owned, start=1):
             yield self._answer(shard)
@@ -146,7 +147,7 @@ class GameUnlearnable(Method[GUEConfig]):
 
     def _play(self, batch: Sequence[Ghost]) -> dict[str, float]:
         """One batch: theta' by some steps of Adam, then one step of both players."""
-        shares = [self._share(ghost, 1 / sum(len(g.ids) for g in batch)) for ghost in self.problem.mine(batch)]
+        shares = [self._share(ghost, 1 / samples_of(batch)) for ghost in self.problem.mine(batch)]
         ahead = self._ahead(shares)
         parameters, count = list(self.follower.parameters()), len(list(self.follower.parameters()))
         for share in shares:
@@ -177,9 +178,11 @@ class GameUnlearnable(Method[GUEConfig]):
         return output.float() * (self.config.epsilon / self.problem.source.levels)
 
     def _logits(self, network: nn.Module, samples: Tensor) -> Tensor:
+        # A single sample twice: BatchNorm takes its own statistics, and leaves channels with one value their bias.
+        seen = samples if len(samples) > 1 else samples.expand(2, -1, -1, -1)
         with autocast(self.problem.world.device, self.problem.autocast):
-            logits: Tensor = network(samples.contiguous(memory_format=torch.channels_last))
-        return logits.float()
+            logits: Tensor = network(seen.contiguous(memory_format=torch.channels_last))
+        return logits[: len(samples)].float()
 
     def _loss(self, network: nn.Module, samples: Tensor, share: _Share) -> Tensor:
         """A ghost's part of g."""

@@ -29,7 +29,7 @@ from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Ids
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key
@@ -139,11 +139,13 @@ class PIL(Method[PILConfig]):
         # The paper walks through the data in file order, unshuffled.
         schedule = Schedule(members, self.config.ghost, self.config.batch, None, "pil")
         batches = schedule.epoch(0)
+        sizes = [samples_of(batch) for batch in batches]
         gradients = Sum([weight.shape for weight in self.weights], self.problem.world.device, exact=self.problem.exact)
         while self.epoch < self.config.epochs:
             self._train(batches, gradients)
             self.epoch += 1
-            yield Step("surrogate", self.epoch, self.config.epochs)
+            last = {"step": self.epoch * len(batches) - 1}
+            yield Step("surrogate", self.epoch, self.config.epochs, last, batches=sizes)
         linear = finite(self.weights[1] @ self.weights[0])
         owned = [shard for shard in self.problem.owned if shard not in self.problem.done]
         for number, shard in enumerate(owned, start=1):
@@ -170,7 +172,7 @@ class PIL(Method[PILConfig]):
             for ghost in self.problem.mine(batch):
                 gradients.add(self._gradient(ghost))
             first, second = gradients.total(world)
-            size = sum(len(ghost.ids) for ghost in batch)
+            size = samples_of(batch)
             shares = (first / (size * self.problem.source.levels), second / size)
             for weight, momentum, gradient in zip(self.weights, self.momenta, shares, strict=True):
                 momentum.mul_(config.momentum).add_(gradient)

@@ -242,7 +242,7 @@ class UnlearnableClusters(Method[UCConfig]):
         begun, schedule = -1, None
         for done in range(1, total + 1):
             figures: dict[str, float] = {}
-            norms = None
+            norms, batches = None, []
             for number, queue in enumerate(queues):
                 cluster = next((k for k in queue if self.progress[k] < lengths[k]), None)
                 if cluster is None:
@@ -251,8 +251,9 @@ class UnlearnableClusters(Method[UCConfig]):
                     if schedule is None or begun != cluster:
                         begun, schedule = cluster, self._schedule(cluster, everybody)
                     figures, norms = self._step(cluster, schedule, lengths[cluster])
+                    batches = [norms.samples]
                 self.progress[cluster] += 1
-            yield Step("generators", done, total, figures, norms)
+            yield Step("generators", done, total, figures, norms, batches)
 
     def _queue(self, number: int) -> list[int]:
         """The clusters of a group, in order."""

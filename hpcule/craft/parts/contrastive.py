@@ -23,7 +23,7 @@ from hpcule.craft.parts.levels import uniform_start
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.parts.settings import ClassNoiseConfig, RoundsConfig
 from hpcule.craft.parts.surrogate import Surrogate
-from hpcule.data.schedule import Ghost, ghosts_in_shard
+from hpcule.data.schedule import Ghost, ghost_sizes, samples_of
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import EMBEDDING, Contrastive, MoCo, build_learner
@@ -133,7 +133,7 @@ class ContrastiveSurrogate(Surrogate):
     def _gathered(self, batch: Sequence[Ghost]) -> Tensor:
         """The keys of all samples of a batch, in the order of its ghosts, on every rank."""
         world, own = self.problem.world, iter(self._keys)
-        keys = torch.zeros(sum(len(ghost.ids) for ghost in batch), EMBEDDING, device=world.device)
+        keys = torch.zeros(samples_of(batch), EMBEDDING, device=world.device)
         start = 0
         for ghost in batch:
             if ghost.shard % world.size == world.rank:
@@ -205,7 +205,7 @@ class ContrastiveSampleNoise(ContrastiveNoise, SampleNoise):
     def groups(self, ids: Ids, number: int) -> list[Ids]:
         """Ghosts of the shard: neighbours may be of one class, and would be poor negatives of each other."""
         shuffled = order(key(self.problem.seed, self.config.name, "noise group", number), ids)
-        return list(np.array_split(shuffled, ghosts_in_shard(len(ids), self.config.ghost)))
+        return np.split(shuffled, np.cumsum(ghost_sizes(len(ids), self.config.ghost))[:-1])
 
 
 class ContrastiveClassNoise(ContrastiveNoise, ClassNoise):

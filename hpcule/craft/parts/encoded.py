@@ -14,7 +14,7 @@ from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Problem
 from hpcule.data.augment import CropFlip
-from hpcule.data.schedule import Ghost
+from hpcule.data.schedule import Ghost, samples_of
 from hpcule.data.source import Ids
 from hpcule.nets.encoder import Encoder
 from hpcule.nets.frozen import fold_batch_norms, split_strides
@@ -87,7 +87,7 @@ class Encoded:
                 (gradients,) = torch.autograd.grad(loss, leaf)
                 gradient_sum.add([gradients.sum(0)])
                 loss_and_squares += torch.stack([loss.detach(), gradients.square().sum()])
-        size = sum(len(ghost.ids) for ghost in batch)
+        size = samples_of(batch)
         (total,) = gradient_sum.total(group)
         loss_sum, squares = group.add(loss_and_squares).tolist()
         gradient = total / size

@@ -14,7 +14,7 @@ from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult
 from hpcule.craft.parts.levels import to_levels
 from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import input_gradient, logits_of
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Ids
 from hpcule.data.view import View
 from hpcule.store.checkpoint import PartState
@@ -249,7 +249,7 @@ class ClassNoise(Noise):
             self._batch += 1
             yield Step("noise", self._batch, len(batches))
         self._batch = 0
-        self._wrong, self._size = 0, sum(len(ghost.ids) for batch in batches for ghost in batch)
+        self._wrong, self._size = 0, sum(map(samples_of, batches))
         for ghost in self.problem.mine([ghost for batch in batches for ghost in batch]):
             clean, labels = self.load(ghost.shard, ghost.ids)
             self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels, ghost.ids, number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
@@ -16,6 +16,7 @@ from hpcule.data.schedule import Ghost
 from hpcule.data.view import View
 from hpcule.nets import Featured
 from hpcule.nets.frozen import fold_batch_norms
+from hpcule.nets.running_statistics import running_statistics
 from hpcule.nets.weight_noise import Place, here
 from hpcule.store.checkpoint import PartState
 from hpcule.world.exact import Sum
@@ -27,7 +28,9 @@ class Surrogate:
     """A network with BatchNorm over ghosts and SGD over global batches.
 
     Each ghost is one micro-batch and one BatchNorm group; gradients are summed over ghosts and ranks; running
-    statistics are updated in ghost order. With `problem.exact` the result has the same bits for every number of ranks.
+    statistics are updated in ghost order, by less for a ghost that is smaller than others of its batch. A single sample
+    has no variance: it is normalised by the running statistics before the step, and adds nothing to them. With
+    `problem.exact` the result has the same bits for every number of ranks.
     """
 
     def __init__(
@@ -71,17 +74,21 @@ class Surrogate:
         if rate is not None:
             self._optimizer.param_groups[0]["lr"] = rate
         world = self.problem.world
-        size = sum(len(ghost.ids) for ghost in batch)
+        sizes = [len(ghost.ids) for ghost in batch]
+        size = sum(sizes)
         self.network.train()
         width = self._statistics().numel()
         # Statistics and, last, the squared norm of the gradient.
         rows = torch.zeros(len(batch), width + 1, device=world.device)
-        with self._fresh_statistics():
+        with self._fresh_statistics() as running:
             for number, ghost in enumerate(batch):
                 if ghost.shard % world.size == world.rank:
                     inputs, labels = load(ghost)
+                    single = len(ghost.ids) == 1
+                    if single:
+                        self._write(running)
                     for place in places:
-                        with place(self.network):
+                        with place(self.network), running_statistics(self.network) if single else nullcontext():
                             loss = self.loss(inputs, labels) / (size * len(places))
                             gradients = torch.autograd.grad(loss, self._parameters)
                         self._gradients.add(gradients)
@@ -89,14 +96,13 @@ class Surrogate:
                         rows[number, width] += squared_norm(gradients) * len(places)
         # Each row comes from one rank, and adding zeros to it is exact in any order.
         world.add(rows)
-        self._fold(rows[:, :width])
+        self._fold(rows[:, :width], sizes)
         for parameter, gradient in zip(self._parameters, self._gradients.total(world), strict=True):
             parameter.grad = gradient
         whole = float(squared_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None]))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.clip_norm, foreach=False)
         self._optimizer.step()
-        sizes = [len(ghost.ids) for ghost in batch]
         self.updated(batch)
         # A ghost's gradient is its share of the batch's mean.
         squares = [square * (size / own) ** 2 for square, own in zip(rows[:, width].tolist(), sizes, strict=True)]
@@ -134,26 +140,28 @@ class Surrogate:
         return torch.cat([buffer for buffer in buffers if buffer is not None]) if buffers else torch.zeros(0)
 
     @contextmanager
-    def _fresh_statistics(self) -> Iterator[None]:
-        """Use running statistics of the last ghost alone inside the context, and put the old ones back after it."""
+    def _fresh_statistics(self) -> Iterator[Tensor]:
+        """Use running statistics of the last ghost alone inside the context, which gives the old ones, and put these
+        back after it."""
         kept = self._statistics().clone()
         for layer in self._norms:
             layer.momentum = 1.0
-        yield
+        yield kept
         for layer, decay in zip(self._norms, self._decays, strict=True):
             layer.momentum = decay
         self._write(kept)
 
-    def _fold(self, rows: Tensor) -> None:
-        """Update the running statistics with one ghost after the other."""
+    def _fold(self, rows: Tensor, sizes: Sequence[int]) -> None:
+        """Update the running statistics with one ghost after the other, each by its share of the largest one."""
         running = self._statistics()
         if running.numel() == 0:
             return
         decay = torch.cat(
             [torch.full((2 * layer.num_features,), d) for layer, d in zip(self._norms, self._decays, strict=True)]
         ).to(rows.device)
-        for row in rows:
-            running = torch.lerp(running, row, decay)
+        for row, size in zip(rows, sizes, strict=True):
+            if size > 1:
+                running = torch.lerp(running, row, decay * (size / max(sizes)))
         self._write(running)
 
     def _write(self, statistics: Tensor) -> None:

@@ -13,7 +13,7 @@ from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
 from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
-from hpcule.data.schedule import Ghost, Schedule
+from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Source
 from hpcule.nets import build
 from hpcule.world.keyed import key
@@ -141,7 +141,7 @@ class TwoPhase(Method[Template]):
         self.batches += 1
         done = self.batches - self.round * self.steps
         self.trained = done == self.steps
-        return Step("model", done, self.steps, {"step": self.batches - 1}, norms)
+        return Step("model", done, self.steps, {"step": self.batches - 1}, norms, [samples_of(batch)])
 
     def _rate(self) -> float:
         """Learning rate of the next model step."""

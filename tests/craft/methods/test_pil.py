@@ -125,10 +125,10 @@ def test_the_surrogate_is_two_linear_layers_trained_with_sgd():
         parameter.data.copy_(weight)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
-    # 33, 33 and 34 samples in ghosts of 11, 11 and 11 or 12: batches of four ghosts, round-robin over the shards.
-    parts = [np.array_split(method.problem.partition.ids(shard), 3) for shard in range(3)]
-    line = [parts[shard][layer] for layer in range(3) for shard in range(3)]
-    batches = [np.concatenate(line[start : start + 4]) for start in (0, 4, 8)]
+    # 33, 33 and 34 samples in four ghosts each, round-robin over the shards, cut after 40 and 80 samples.
+    parts = [np.array_split(method.problem.partition.ids(shard), 4) for shard in range(3)]
+    line = np.concatenate([parts[shard][layer] for layer in range(4) for shard in range(3)])
+    batches = np.split(line, [40, 80])
     for _ in range(config.epochs):
         for ids in batches:
             loss = functional.cross_entropy(

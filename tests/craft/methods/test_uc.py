@@ -249,7 +249,7 @@ def test_no_steps_publish_untrained_generators():
 def test_steps_follow_from_epochs():
     outcome = craft(make_method(make_source(), steps=None, epochs=2, clusters=2))
     generators = [step for step in outcome.steps if step.stage == "generators"]
-    # 54 samples in 4 shards of 13 or 14: two ghosts of about 7 each; a batch of about 18 is 3 of the 8 ghosts.
+    # 54 samples in batches of 18.
     assert len(generators) == 2 * 2 * 3
     assert generators[-1].done == generators[-1].total == 12
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional
 from toys import ToySource, make_problem
 
@@ -55,7 +56,7 @@ def test_without_batchnorm_the_gradient_is_that_of_one_big_batch():
     reference = copy.deepcopy(network).double()
     before = [parameter.clone() for parameter in network.parameters()]
     surrogate, ghosts = train_one(network)
-    assert len(ghosts) == 3
+    assert [len(ghost.ids) for ghost in ghosts] == [5, 5, 5, 5, 1]
     ids = np.concatenate([ghost.ids for ghost in ghosts])
     source = surrogate.problem.source
     logits = reference(torch.from_numpy(source.samples[ids] / 255))
@@ -67,19 +68,29 @@ def test_without_batchnorm_the_gradient_is_that_of_one_big_batch():
 
 def slow_step(network, ghosts, source):
     """Torch's own running statistics, one ghost after the other; the gradient of the mean loss over the batch."""
-    network.train()
-    size = sum(len(ghost.ids) for ghost in ghosts)
-    for ghost in ghosts:
-        logits = network(torch.from_numpy(source.samples[ghost.ids] / 255))
+    norms = {layer: layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    sizes = [len(ghost.ids) for ghost in ghosts]
+    size = sum(sizes)
+    for ghost, own in zip(ghosts, sizes, strict=True):
+        network.train(own > 1)
+        for layer, momentum in norms.items():
+            layer.momentum = momentum * own / max(sizes)
+        inputs = torch.from_numpy(source.samples[ghost.ids] / 255)
+        logits = functional_call(network, before, inputs) if own == 1 else network(inputs)
         loss = functional.cross_entropy(logits, torch.from_numpy(source.labels[ghost.ids]), reduction="sum") / size
         loss.backward()
+    for layer, momentum in norms.items():
+        layer.momentum = momentum
 
 
-def test_batchnorm_over_ghosts_equals_a_slow_reference():
+@pytest.mark.parametrize(("batch", "sizes"), [(20, [5] * 4), (21, [5, 5, 5, 5, 1]), (23, [5, 5, 5, 5, 3])])
+def test_batchnorm_over_ghosts_equals_a_slow_reference(batch, sizes):
     network = make_network()
     reference = copy.deepcopy(network).double()
     before = [parameter.clone() for parameter in network.parameters()]
-    surrogate, ghosts = train_one(network)
+    surrogate, ghosts = train_one(network, batch=batch)
+    assert [len(ghost.ids) for ghost in ghosts] == sizes
     slow_step(reference, ghosts, surrogate.problem.source)
     for old, parameter, other in zip(before, network.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close((old - parameter).double(), other.grad, rtol=1e-3, atol=1e-5)
@@ -105,7 +116,7 @@ def test_running_statistics_follow_the_order_of_the_ghosts():
 def test_the_norms_of_a_step_are_those_of_its_ghosts_before_clipping():
     problem, network = make_problem(ToySource(60)), make_network()
     reference = copy.deepcopy(network)
-    ghosts = make_batches(problem, ghost=6, batch=60)[0]
+    ghosts = make_batches(problem, ghost=6, batch=22)[0]
     norms = make_surrogate(problem, network, clip_norm=1e-3).train(ghosts, loader(problem))
     sizes, squares, mean = [len(ghost.ids) for ghost in ghosts], [], 0.0
     reference.train()
@@ -195,11 +206,13 @@ def test_the_input_gradient_is_autograds():
 
 
 def train_on(world, name, autocast):
-    """Three steps of a network with BatchNorm: the bytes of its weights and statistics."""
+    """An epoch of a network with BatchNorm: the bytes of its weights and statistics."""
     problem = make_problem(ToySource(61), world, shards=5, autocast=autocast)
     network = build(name, channels=3, classes=CLASSES, size=(8, 8), seed=0)
     surrogate = make_surrogate(problem, network, learning_rate=0.1, momentum=0.9, weight_decay=5e-4, clip_norm=5.0)
-    for ghosts in make_batches(problem, 6, 24)[:3]:
+    batches = make_batches(problem, 6, 21)
+    assert any(len(ghost.ids) == 1 for ghosts in batches for ghost in ghosts)
+    for ghosts in batches:
         surrogate.train(ghosts, loader(problem))
     tensors = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
     return {key: value.contiguous().numpy().tobytes() for key, value in tensors.items()}
