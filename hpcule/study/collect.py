@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcule.config.errors import StoreError, UsageError
+from hpcule.config.errors import StoreError, UsageError, first_line
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.documents import NoiseScaleDocument, VictimItemDocument
@@ -170,6 +170,7 @@ def write_rows(found: Sequence[Row], out: Path) -> list[Path]:
 
     Raises:
         UsageError: no cell is finished.
+        StoreError: a column holds values that cells.parquet cannot, as of results that were changed.
     """
     if not found:
         raise UsageError(f"{out}: no cell is finished yet; `hpcule study status {out}` shows where they are")
@@ -184,6 +185,10 @@ def write_rows(found: Sequence[Row], out: Path) -> list[Path]:
     except ImportError:
         return [out / "cells.csv"]
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(found)), buffer)
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(found)), buffer)
+    except (pyarrow.ArrowException, OverflowError) as error:
+        reason = f"cells.parquet cannot hold what is in {out / 'cells.csv'} ({first_line(error)})"
+        raise StoreError(f"{reason}: delete what was changed in {out / 'done'}, to do it again") from None
     write_atomically(out / "cells.parquet", buffer.getvalue())
     return [out / "cells.csv", out / "cells.parquet"]

@@ -1,7 +1,8 @@
 import pytest
 
+from hpcule.config.errors import StoreError
 from hpcule.report.study import noise_sentences
-from hpcule.study.collect import points
+from hpcule.study.collect import points, write_rows
 
 FACTORS = ["craft.method.batch"]
 
@@ -94,3 +95,13 @@ def test_the_same_crafts_with_other_victims_count_by_themselves():
 
 def test_a_single_seed_tells_nothing_apart():
     assert "supports no conclusion" in noise_sentences(points([row(32, 0, 0.1)], FACTORS))[0]
+
+
+@pytest.mark.parametrize("values", [(1, 2**80), (1, "a")])
+def test_columns_that_no_table_holds_are_named(tmp_path, values):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(
+        StoreError, match=r"cells\.parquet cannot hold what is in .*cells\.csv .*: delete what was changed"
+    ):
+        write_rows([{"cell": 0, "craft_batch": value} for value in values], tmp_path)
+    assert (tmp_path / "cells.csv").read_text().splitlines()[1:] == [f"0,{value}" for value in values]
