@@ -27,7 +27,7 @@ def test_what_goes_wrong_is_counted(monkeypatch):
         assert data == b"a: 1\n", data
         raise fuzz.HpculeError("refused")
 
-    monkeypatch.setitem(fuzz.PARSERS, "toy", Parser(make_text("a: 1\n"), read))
+    monkeypatch.setitem(fuzz.PARSERS, "toy", Parser(make_text("a: 1\n"), read, valid=False))
     counts, wrong = fuzz.fuzz("toy", 20)
     assert counts.wrong == len(wrong) > 10
     assert "AssertionError" in wrong[0]
@@ -51,3 +51,18 @@ def test_a_reader_that_hangs_or_dies_is_counted_too(monkeypatch, work, said):
     counts, wrong = fuzz.fuzz("toy", 1)
     assert counts.wrong == 1
     assert said in wrong[0]
+
+
+def test_each_number_of_a_header_is_changed_on_its_own(monkeypatch):
+    valid = "a: 1\nb: 20\n"
+
+    def read(folder: Path) -> None:
+        lines = (folder / "file.yaml").read_text().splitlines()
+        assert sum(line not in lines for line in valid.splitlines()) < 2
+        if "a: 9223372036854775807" in lines:
+            raise fuzz.HpculeError("refused")
+
+    monkeypatch.setitem(fuzz.PARSERS, "toy", Parser(make_text(valid), read, text=True))
+    counts, wrong = fuzz.fuzz("toy", None)
+    assert wrong == []
+    assert (counts.accepted, counts.refused) == (6 - 1 + 7, 1), "a is 1 already"
