@@ -7,18 +7,31 @@ is a ball, and the samples are others.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.optimizer import StateDict
 
 from hpcule.nets.running_statistics import running_statistics
 
 Batch = tuple[Tensor, Tensor]
 """Images [b, C, H, W] in [0, 1] and labels [b]."""
+
+
+class RecoveryState(TypedDict):
+    """An attack between two steps, with which `recover` goes on."""
+
+    network: Mapping[str, Tensor]
+    optimizer: StateDict
+    schedule: StateDict
+    steps: int
+    moved: float
 
 
 @torch.no_grad()
@@ -43,6 +56,8 @@ def recover(
     learning_rate: float,
     clip_norm: float,
     weight_decay: float,
+    saved: RecoveryState | None = None,
+    after_step: Callable[[Callable[[], RecoveryState]], None] = lambda state: None,
 ) -> float:
     """Train a network, in place, on clean samples within a radius of where it is; how far it has moved.
 
@@ -57,15 +72,32 @@ def recover(
         learning_rate: of SGD with a momentum of 0.9.
         clip_norm: largest norm of a gradient.
         weight_decay: of all weights.
+        saved: where an earlier call from the same network was; None: at its beginning.
+        after_step: called with what returns the attack's state.
     """
     parameters = list(network.parameters())
     centre = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_an_epoch)
+    done, length = 0, 0.0
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        done, length = saved["steps"], saved["moved"]
+
+    def state() -> RecoveryState:
+        return {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "steps": done,
+            "moved": length,
+        }
+
     network.train()
-    length = 0.0
-    for epoch in range(epochs):
-        for images, labels in batches(epoch):
+    for epoch in range(done // steps_an_epoch, epochs):
+        for images, labels in itertools.islice(batches(epoch), done - epoch * steps_an_epoch, None):
             optimizer.zero_grad()
             with running_statistics(network) if len(images) == 1 else nullcontext():
                 loss = functional.cross_entropy(network(images), labels)
@@ -74,5 +106,7 @@ def recover(
             optimizer.step()
             schedule.step()
             length = project_weights(parameters, centre, radius)
+            done += 1
+            after_step(state)
     network.eval()
     return length

@@ -14,7 +14,7 @@ from hpcule.config.digest import digest
 from hpcule.config.ranges import setting
 from hpcule.data.schedule import check_batch
 from hpcule.evaluation.bench import Bench
-from hpcule.measure.recovery import Batch, recover
+from hpcule.measure.recovery import Batch, RecoveryState, recover
 from hpcule.probes.documents import AttackDocument, Basis, RecoveredDocument, RecoveryDocument, RecoverySettings
 from hpcule.probes.networks import BASES, Networks, NetworksConfig
 from hpcule.victim.job import VictimJob
@@ -86,10 +86,11 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
 
     def perform(attack: Attack, number: int, count: int) -> Recovered:
         bench.report("recovery", number, count)
+        keeper = kept.keeper(items[attack], bench.world.alone())
         if attack == "scratch":
-            found = _from_scratch(config, networks, samples, kept.keeper(items[attack], bench.world.alone()))
+            found = _from_scratch(config, networks, samples, keeper)
         else:
-            found = _attack(config, networks, samples, *attack)
+            found = _attack(config, networks, samples, *attack, keeper)
         bench.report("recovery", number + 1, count)
         return found
 
@@ -126,7 +127,9 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
     return Recovered(job.train(own, None, networks.test, alone, keeper=keeper)[1].last.test)
 
 
-def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float) -> Recovered:
+def _attack(
+    config: RecoveryConfig, networks: Networks, samples: Published, basis: Basis, eta: float, keeper: Keeper
+) -> Recovered:
     network, device = networks.load(basis, networks.epochs[-1]), networks.bench.world.device
 
     def batches(epoch: int) -> Iterator[Batch]:
@@ -135,15 +138,18 @@ def _attack(config: RecoveryConfig, networks: Networks, samples: Published, basi
             images, labels = samples.images(numbers[start : start + config.batch], device)
             yield images.contiguous(memory_format=torch.channels_last), labels
 
-    moved = recover(
-        network,
-        batches,
-        radius=eta,
-        epochs=config.epochs,
-        steps_an_epoch=-(-len(samples) // config.batch),
-        learning_rate=config.learning_rate,
-        clip_norm=config.clip_norm,
-        weight_decay=config.weight_decay,
-    )
+    with keeper.listening():
+        moved = recover(
+            network,
+            batches,
+            radius=eta,
+            epochs=config.epochs,
+            steps_an_epoch=-(-len(samples) // config.batch),
+            learning_rate=config.learning_rate,
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            saved=cast("RecoveryState | None", keeper.saved()),
+            after_step=keeper.ask,
+        )
     correct = recognised(network, networks.test, device, fast=False)
     return Recovered(correct / len(networks.test), moved)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hpcule.measure.recovery import project_weights, recover
+from hpcule.store.state import pack_state, unpack_state
 
 
 def test_weights_outside_come_back_to_the_ball_and_those_inside_stay():
@@ -23,7 +24,7 @@ def test_weights_outside_come_back_to_the_ball_and_those_inside_stay():
     assert inside[0][0] == pytest.approx(0.1)
 
 
-def linear(radius, learning_rate=0.5):
+def linear(radius, learning_rate=0.5, **more):
     """A linear classifier that would have to turn round, within a radius."""
     network = nn.Linear(1, 2, bias=False)
     with torch.no_grad():
@@ -38,6 +39,7 @@ def linear(radius, learning_rate=0.5):
         learning_rate=learning_rate,
         clip_norm=5.0,
         weight_decay=0.0,
+        **more,
     )
     return moved, float((network(images).argmax(1) == labels).float().mean())
 
@@ -49,3 +51,18 @@ def test_no_further_than_allowed_and_as_far_as_needed(radius, recovered):
     assert accuracy == recovered == float(radius > math.sqrt(2))
     assert moved == pytest.approx(min(radius, moved))
     assert moved <= radius + 1e-6
+
+
+def test_an_attack_goes_on_from_its_state():
+    states = {}
+
+    def note(state):
+        if state()["steps"] in (1, 2, 150):
+            states[state()["steps"]] = unpack_state(pack_state(state()))
+
+    whole = linear(1.43, after_step=note)
+    seen = []
+    assert [linear(1.43, saved=state, after_step=lambda state: seen.append(1)) for state in states.values()] == [
+        whole
+    ] * 3
+    assert len(seen) == 199 + 198 + 50
