@@ -15,6 +15,7 @@ from hpcule.cli.options import Verbs, add_figures, add_json, add_refresh_code, c
 
 if TYPE_CHECKING:
     from hpcule.jobs.scheduler import Limits
+    from hpcule.jobs.site import SiteConfig
     from hpcule.jobs.submit import CommandBatch, Submission
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
@@ -112,7 +113,7 @@ def submit_items(options: argparse.Namespace) -> None:
     folder, config, grid, notices = _begin(options, begin=not options.dry_run)
     site = planned_site(site, config, options.calibration)
     say(*notices)
-    queued, limits = _queue_and_limits(folder, dry_run=options.dry_run)
+    queued, limits = _queue_and_limits(folder, site, dry_run=options.dry_run)
     missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]
     submission = Submission(site, folder.path, options.refresh_code)
     plan = StudyBatches(
@@ -162,7 +163,7 @@ def _submit(folder: StudyFolder, batches: Sequence[CommandBatch], submission: Su
         show(line)
 
 
-def _queue_and_limits(folder: StudyFolder, *, dry_run: bool) -> tuple[dict[str, str], Limits]:
+def _queue_and_limits(folder: StudyFolder, site: SiteConfig, *, dry_run: bool) -> tuple[dict[str, str], Limits]:
     """Names of the study's jobs that wait or run, by item, and the limits of Slurm; a dry run does without Slurm."""
     from hpcule.cli.opened import say
     from hpcule.config.errors import UsageError
@@ -171,7 +172,7 @@ def _queue_and_limits(folder: StudyFolder, *, dry_run: bool) -> tuple[dict[str, 
 
     try:
         jobs = SubmittedJobs(folder.path).by_item()
-        return alive(jobs, queue()) if jobs else {}, job_limits()
+        return alive(jobs, queue()) if jobs else {}, job_limits(site)
     except UsageError as error:
         if not dry_run:
             raise

@@ -108,34 +108,54 @@ def cancel(jobs: Sequence[str]) -> None:
         ask("scancel", *jobs)
 
 
-def job_limits() -> Limits:
-    """Limits of this cluster and, where Slurm keeps accounts, of this user."""
+def job_limits(site: SiteConfig) -> Limits:
+    """Limits of this cluster and, where Slurm keeps accounts, of this user's jobs at this site."""
     config = ask("scontrol", "show", "config")
     found = {name: int(value) for name, value in re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", config, re.M)}
     most = [found["MaxJobCount"]] if "MaxJobCount" in found else []
-    most += _submit_limits()
+    associations = [each for each in _associations() if site.account in (None, each.account)]
+    # A user with several accounts: the widest, as the job may be charged to any.
+    for limits in ([each.jobs for each in associations], [_jobs_of_qos(site.qos or each.qos) for each in associations]):
+        known = [limit for limit in limits if limit is not None]
+        most += [max(known)] if known and len(known) == len(limits) else []
     room = max(0, min(most) - len(queue())) if most else None
     return Limits(found.get("MaxArraySize", USUAL_ARRAY_SIZE), room)
 
 
-def _submit_limits() -> list[int]:
-    """MaxSubmitJobs of the user's accounts; without accounting, there are none."""
-    # A user with several accounts: the widest, as the job may be charged to any.
-    found = [int(limit) if limit.isdigit() else None for _, limit in _associations()]
-    return [max(value for value in found if value is not None)] if found and None not in found else []
-
-
 def accounts() -> list[str]:
     """Accounts that the user's jobs may be charged to, sorted; empty without accounting."""
-    return sorted({account for account, _ in _associations()})
+    return sorted({each.account for each in _associations()})
 
 
-def _associations() -> list[list[str]]:
-    """Account and MaxSubmitJobs of each of the user's associations."""
+@dataclass(frozen=True)
+class _Association:
+    """A user's account, its MaxSubmitJobs (None: no limit), and its default quality of service."""
+
+    account: str
+    jobs: int | None
+    qos: str
+
+
+def _associations() -> list[_Association]:
+    """The user's accounts; without accounting, there are none."""
     user = pwd.getpwuid(os.geteuid()).pw_name
-    words = ("--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=Account,MaxSubmitJobs")
+    lines = _accounting("assoc", f"user={user}", "format=Account,MaxSubmitJobs,DefaultQOS")
+    return [
+        _Association(account, int(jobs) if jobs.isdigit() else None, qos)
+        for account, jobs, qos in (line.split("|") for line in lines if line.count("|") == 2)
+    ]
+
+
+def _jobs_of_qos(qos: str) -> int | None:
+    """Number of jobs that a user may submit with a quality of service; None: no limit."""
+    found = _accounting("qos", "where", f"name={qos}", "format=MaxSubmitJobsPerUser") if qos else []
+    return int(found[0]) if found and found[0].isdigit() else None
+
+
+def _accounting(*words: str) -> list[str]:
+    """What `sacctmgr show` says, line by line; nothing without accounting."""
     try:
-        return [line.split("|") for line in ask("sacctmgr", *words).splitlines() if line.count("|") == 1]
+        return ask("sacctmgr", "--noheader", "--parsable2", "show", *words).splitlines()
     except UsageError:
         return []
 

@@ -113,20 +113,54 @@ def test_the_queue_holds_what_waits_or_runs(slurm):
 
 @pytest.mark.parametrize(
     ("associations", "jobs"),
-    [("", 9998), ("a|100\n", 98), ("a|100\nb|500\n", 498), ("a|100\nb|\n", 9998), ("a|1\n", 0)],
+    [
+        ("", 9998),
+        ("a|100|\n", 98),
+        ("a|100|\nb|500|\n", 498),
+        ("a|100|\nb||\n", 9998),
+        ("a|1|\n", 0),
+        ("a||short\n", 28),
+        ("a|100|short\nb|20|long\n", 98),
+        ("a|20|short\nb||long\n", 9998),
+    ],
 )
-def test_limits_of_jobs(slurm, associations, jobs):
+def test_limits_of_jobs(slurm, tmp_path, associations, jobs):
     slurm(
-        scontrol="MaxArraySize            = 4001\nMaxJobCount             = 10000\n",
-        sacctmgr=associations,
-        squeue="12_3|PENDING\n9|RUNNING\n",
+        scontrol="MaxArraySize            = 4001\nMaxJobCount             = 10000\n", squeue="12_3|PENDING\n9|RUNNING\n"
     )
-    assert (job_limits().array, job_limits().jobs) == (4001, jobs)
+    (tmp_path / "sacctmgr").write_text(
+        f"""#!/bin/sh
+        case "$*" in
+            *assoc*) printf '{associations}' ;;
+            *name=short*) echo 30 ;;
+            *name=long*) echo ;;
+        esac
+        """
+    )
+    assert (job_limits(SiteConfig()).array, job_limits(SiteConfig()).jobs) == (4001, jobs)
+
+
+def test_the_account_and_the_quality_of_service_of_the_site_count(slurm, tmp_path):
+    slurm(scontrol="MaxJobCount = 10000\n")
+    (tmp_path / "sacctmgr").write_text(
+        """#!/bin/sh
+        case "$*" in
+            *assoc*) printf 'a|100|short\\nb|20|long\\n' ;;
+            *name=short*) echo 30 ;;
+            *name=wide*) echo 300 ;;
+        esac
+        """
+    )
+    found = [
+        job_limits(SiteConfig(account=account, qos=qos)).jobs
+        for account, qos in (("a", None), ("b", None), ("a", "wide"), (None, "short"))
+    ]
+    assert found == [30, 20, 100, 30]
 
 
 def test_without_accounting_there_is_no_limit_of_a_user(slurm, tmp_path):
     slurm(scontrol="MaxJobCount = 7\n")
     (tmp_path / "sacctmgr").write_text("#!/bin/sh\necho accounting storage is disabled >&2; exit 1\n")
-    assert job_limits().jobs == 7
+    assert job_limits(SiteConfig()).jobs == 7
     (tmp_path / "sacctmgr").unlink()
-    assert job_limits().jobs == 7
+    assert job_limits(SiteConfig()).jobs == 7
