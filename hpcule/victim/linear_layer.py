@@ -119,11 +119,19 @@ def refit(
     return dataclasses.replace(result, curve=[*result.curve[:-1], dataclasses.replace(result.last, test=accuracy)])
 
 
-def probed(encode: Encode, train: Published, test: Published, world: World, *, fast: bool) -> tuple[float, float]:
+def probed(
+    encode: Encode,
+    train: Published,
+    test: Published,
+    world: World,
+    *,
+    fast: bool,
+    after_batch: Callable[[Sequence[Tensor]], None] = lambda rows: None,
+) -> tuple[float, float]:
     """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set; see `all_features`."""
-    features, labels = all_features(encode, train, world, fast=fast)
-    layer = LinearLayer.fitted(features, labels, train.source.class_count)
-    return layer.accuracy(features, labels), layer.accuracy(*all_features(encode, test, world, fast=fast))
+    trained, tested = (all_features(encode, s, world, fast=fast, after_batch=after_batch) for s in (train, test))
+    layer = LinearLayer.fitted(*trained, train.source.class_count)
+    return layer.accuracy(*trained), layer.accuracy(*tested)
 
 
 def all_features(

@@ -26,7 +26,7 @@ from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
 from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.testing import answers
+from hpcule.victim.testing import BATCH, answers
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.victim.training_state import TrainingState
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
@@ -76,9 +76,12 @@ def train_network(
     trainer.begin(keeper)
     state, result = trainer.state, trainer.state.result
 
-    def look() -> float:
+    def ask() -> None:
+        keeper.ask(state.document)
+
+    def look(after_batch: Callable[[], None] = lambda: None) -> float:
         average_buffers(trainer.network, world)
-        accuracy = trainer.test(test)
+        accuracy = trainer.test(test, after_batch)
         if config.target is not None and result.steps_to_target is None and accuracy >= config.target:
             result.steps_to_target = result.steps
         return accuracy
@@ -87,18 +90,18 @@ def train_network(
         due = config.evaluate_every is not None and result.steps % config.evaluate_every == 0
         if due and result.steps_to_target is None and not schedule.ends_epoch(result.steps):
             look()
-        keeper.ask(state.document)
+        ask()
 
     if state.epochs:
         report(state.epochs, schedule.epochs)
     with keeper.listening():
         for epoch in range(state.epochs, schedule.epochs):
             accuracy = trainer.epoch(epoch, after_step)
-            result.curve.append(EpochResult(epoch + 1, accuracy, look()))
+            result.curve.append(EpochResult(epoch + 1, accuracy, look(ask)))
             state.epochs += 1
             after_epoch(epoch + 1, trainer.network)
             report(epoch + 1, schedule.epochs)
-            keeper.ask(state.document)
+            ask()
     state.stop_clock()
     return trainer.network.eval(), result
 
@@ -145,16 +148,18 @@ class _Trainer:
             after_step()
         return int(self.world.add(correct.clone())) / sum(len(batch) for batch in batches)
 
-    def test(self, test: Published) -> float:
-        """Accuracy on a set, counted over unpadded parts of it."""
+    def test(self, test: Published, after_batch: Callable[[], None] = lambda: None) -> float:
+        """Accuracy on a set, counted over unpadded parts of it; `after_batch` is called as often on all ranks."""
         self.network.eval()
         mine = np.array_split(np.arange(len(test), dtype=np.int64), self.world.size)[self.world.rank]
         correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
-        for logits, labels in answers(self.network, test, mine, self.world.device, fast=self.fast):
+        for number, (logits, labels) in enumerate(answers(self.network, test, mine, self.world.device, fast=self.fast)):
             if not bool(torch.isfinite(logits).all()):
                 # A network of NaN guesses one class, which would pass for protection.
                 raise HpculeError("the victim diverged: lower victim.learning_rate")
             correct += self._correct(logits, labels)
+            if number < len(test) // self.world.size // BATCH:
+                after_batch()
         return int(self.world.add(correct)) / len(test)
 
     def _learn(self, batch: Ids, epoch: int) -> Tensor:

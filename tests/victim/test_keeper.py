@@ -14,7 +14,7 @@ from toys import ToySource
 from hpcule.config.errors import StoppedError, StoreError
 from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.nets.seeded import seeded_weights
-from hpcule.victim import keeper, linear_layer, testing
+from hpcule.victim import keeper, linear_layer, supervised, testing
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.keeper import Keeper
@@ -125,6 +125,18 @@ def test_ranks_stop_together_and_go_on(pool, tmp_path, kind):
 
 def gone_on(world, path):
     return train(world, {}, Keeper(world, path, Looked()))
+
+
+@pytest.mark.parametrize("kind", ["plain", "simclr"])
+def test_it_may_be_stopped_within_a_test(alone, tmp_path, monkeypatch, kind):
+    usual = questions(alone, KINDS[kind], tmp_path / "state")[1]
+    for module in (linear_layer, supervised, testing):
+        monkeypatch.setattr(module, "BATCH", 20)
+    expected, asked = questions(alone, KINDS[kind], tmp_path / "state")
+    # After each batch of 40 test samples, and for the layer on features of 50 samples.
+    assert asked - usual == {"plain": 3 * 2, "simclr": 3 * (2 + 3) - 3 * (1 + 1)}[kind]
+    per_epoch = expected["steps"] // 3
+    assert train_in_pieces(alone, KINDS[kind], tmp_path / "state", [per_epoch + 1, per_epoch + 4, asked]) == expected
 
 
 def test_a_linear_probe_keeps_the_features_that_it_has(alone, tmp_path, monkeypatch):
