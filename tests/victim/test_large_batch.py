@@ -122,7 +122,7 @@ def accuracies(world, settings, script):
     """Steps to target, and the steps after which it was looked for, of a victim that scores as the script says."""
     looked, original = [], _Trainer.test
 
-    def test(self, samples):
+    def test(self, samples, after_batch=lambda: None):
         original(self, samples)
         looked.append(self.step)
         return script.get(self.step, 0.1)

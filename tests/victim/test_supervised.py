@@ -202,9 +202,9 @@ def statistics_on(world):
     """Running means of the first BatchNorm whenever the test set is shown."""
     seen, original = [], _Trainer.test
 
-    def spy(self, test):
+    def spy(self, *arguments):
         seen.append(self.network.features[1].running_mean.tolist())
-        return original(self, test)
+        return original(self, *arguments)
 
     _Trainer.test = spy
     try:
