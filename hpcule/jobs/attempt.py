@@ -56,19 +56,15 @@ class Attempt:
             return False
         return True
 
-    def losses(self) -> int:
-        """Number of attempts, up to this one, that lost a rank since the command last saved something."""
+    def repeated(self, outcome: Outcome) -> int:
+        """Number of attempts, up to this one, that ended in this way after the last one that saved something."""
         count = 0
         for number in range(self.number, -1, -1):
             if self._file(number, "progress").exists():
-                # What was saved in an attempt that lost a rank is progress before its loss.
-                return count + self._lost(number)
-            count += self._lost(number)
+                break
+            path = self._file(number, "outcome")
+            count += path.exists() and path.read_text() == outcome
         return count
-
-    def _lost(self, number: int) -> bool:
-        path = self._file(number, "outcome")
-        return path.exists() and path.read_text() == "lost"
 
     def _file(self, number: int, name: str) -> Path:
         return self.folder / f"{number}-{name}"

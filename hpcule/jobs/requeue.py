@@ -12,6 +12,9 @@ from hpcule.world.signals import OF_BATCH_SYSTEMS
 
 MOST_LOSSES = 3
 """Number of times in a row that a job is requeued which lost a rank and saved nothing: the command may be wrong."""
+MOST_TIME_LIMITS = 1
+"""Number of times in a row that a job is requeued which saved nothing until shortly before its time limit: it may have
+had a slow start, or a signal that was meant for the attempt before."""
 LIMIT_SIGNALS = {signal.SIGUSR1, signal.SIGUSR2}
 """Signals that our scripts request before the time limit. TERM is no request to come back: scancel sends it, too."""
 
@@ -62,16 +65,16 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
         raise StoppedError(
             f"job {job} was {outcome} by somebody and is not requeued: submit it again to continue with what is saved"
         )
-    # The first attempt may have had a slow start, or have got the signal early: Slurm sends it up to a minute too soon.
-    if outcome == "time limit" and attempt.number and not attempt.progress.exists():
+    times = attempt.repeated(outcome)
+    if outcome == "time limit" and times > MOST_TIME_LIMITS:
         raise WorkerError(
             f"job {job} has saved nothing new within its time limit and is not requeued: what it does is longer than "
             "the limit; raise it (--time of sbatch, `minutes: N` in the site file)"
         )
-    if outcome == "lost" and attempt.losses() > MOST_LOSSES:
+    if outcome == "lost" and times > MOST_LOSSES:
         raise WorkerError(
-            f"job {job} has lost a rank {attempt.losses()} times without saving anything in between, and is not "
-            "requeued: find the first error in its log"
+            f"job {job} has lost a rank {times} times without saving anything in between, and is not requeued: find "
+            "the first error in its log"
         )
     # A job that somebody cancels at this moment is no longer running, and `incomplete` leaves it alone.
     words = ["scontrol", "requeue", *(["incomplete"] if is_running(facts) else []), job]

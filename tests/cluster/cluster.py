@@ -34,7 +34,7 @@ def environ() -> dict[str, str]:
     return {**kept, "SLURM_CONF": str(CLUSTER / "slurm.conf")}
 
 
-def call(*words: object, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+def call(*words: object, timeout: float = 600, **more: str) -> subprocess.CompletedProcess[str]:
     line = [str(word) for word in words]
     return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout)
 
@@ -67,6 +67,12 @@ def shown(job: str, field: str) -> str:
     """A field of `scontrol show job`, such as JobState or Restarts."""
     text = call("scontrol", "--oneliner", "show", "job", job).stdout
     return dict(word.split("=", 1) for word in text.split() if "=" in word).get(field, "")
+
+
+def ask_to_stop(job: str) -> None:
+    """Send the signal before the time limit. To the step alone: for a whole job, scancel repeats it where it has had no
+    answer, and then the next attempt gets it, too."""
+    assert call("scancel", "--signal=USR2", f"{job}.0").returncode == 0
 
 
 def jobs_named(beginning: str, state: str = "") -> list[str]:

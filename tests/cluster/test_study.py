@@ -7,7 +7,7 @@ import json
 import subprocess
 
 import pytest
-from cluster import LOCAL_CLUSTER, call, contents, jobs_named, lose_node, saved, tasks, wait_until
+from cluster import LOCAL_CLUSTER, ask_to_stop, call, contents, jobs_named, lose_node, saved, tasks, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
 STUDY = """
@@ -39,7 +39,7 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
 
     wait_until(lambda: any(saved(store) for store in (out / "crafts").iterdir()), "a checkpoint")
     stopped = jobs_named("hpcule-craft", "RUNNING")[0]
-    assert call("scancel", "--signal=USR2", stopped).returncode == 0
+    ask_to_stop(stopped)
 
     def lost_a_node():
         # Where the others are done before they come to n4, the one that was told to stop will.
@@ -49,9 +49,9 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
         return found
 
     try:
-        wait_until(lambda: lost_a_node() or states(out) == {"done"}, "a craft on n4", 300)
+        wait_until(lambda: lost_a_node() or states(out) == {"done"}, "a craft on n4", 600)
 
-        wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 300)
+        wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 600)
     finally:
         subprocess.run([str(LOCAL_CLUSTER), "up"], capture_output=True, check=True)
     rows = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))

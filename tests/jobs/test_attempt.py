@@ -28,9 +28,10 @@ def test_the_folder_is_the_jobs_own_and_private(tmp_path, monkeypatch):
 
 
 def test_losses_are_counted_since_the_last_progress(tmp_path, monkeypatch):
-    assert [attempt(tmp_path, number).losses() for number in range(3)] == [1, 2, 3]
+    assert [attempt(tmp_path, number).repeated("lost") for number in range(3)] == [1, 2, 3]
+    assert attempt(tmp_path, 2).repeated("time limit") == 0
     monkeypatch.setenv("HPCULE_PROGRESS", str(attempt(tmp_path, 3).progress))
     note_saved()
-    assert attempt(tmp_path, 3).losses() == 1
+    assert attempt(tmp_path, 3).repeated("lost") == 0
     # Slurm's own requeues, of which no task knows, are neither.
-    assert attempt(tmp_path, 5).losses() == 2
+    assert attempt(tmp_path, 5).repeated("lost") == 1

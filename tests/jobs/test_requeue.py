@@ -65,15 +65,20 @@ def test_what_somebody_ended_does_not_come_back(outcome, tmp_path, monkeypatch):
     assert not asked(tmp_path)
 
 
-def test_a_time_limit_that_is_too_short_is_named(tmp_path, monkeypatch):
+def test_a_time_limit_that_is_too_short_is_named_the_second_time(tmp_path, monkeypatch):
     slurm_says(RUNNING, tmp_path, monkeypatch)
-    assert "requeued, to continue" in requeue("7", "time limit", {}, Attempt(tmp_path, 0))
-    attempt = Attempt(tmp_path, 4)
-    with pytest.raises(WorkerError, match=r"nothing new within its time limit .*--time of sbatch, `minutes: N`"):
+    for number in range(2):
+        attempt = Attempt(tmp_path, number)
+        attempt.progress.touch()
+        assert attempt.claim("time limit")
         requeue("7", "time limit", {}, attempt)
-    attempt.progress.touch()
-    assert "requeued, to continue" in requeue("7", "time limit", {}, attempt)
-    assert asked(tmp_path) == ["requeue incomplete 7"] * 2
+    first, second = Attempt(tmp_path, 2), Attempt(tmp_path, 3)
+    assert first.claim("time limit")
+    assert "requeued, to continue" in requeue("7", "time limit", {}, first)
+    assert second.claim("time limit")
+    with pytest.raises(WorkerError, match=r"nothing new within its time limit .*--time of sbatch, `minutes: N`"):
+        requeue("7", "time limit", {}, second)
+    assert asked(tmp_path) == ["requeue incomplete 7"] * 3
 
 
 def test_a_job_that_is_over_for_slurm_is_requeued_all_the_same_after_preemption(tmp_path, monkeypatch):
