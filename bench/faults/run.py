@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import ctypes
 import itertools
 import os
@@ -376,20 +377,22 @@ def main() -> int:
     random.Random(options.seed).shuffle(order)
     counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in table}
     by_case: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in bench.cases}
-    for number, name in enumerate(itertools.islice(itertools.cycle(order), options.runs)):
-        draw = random.Random(f"{options.seed} {number} {name}")
-        trial = drawn_trial(bench, number, draw)
-        try:
-            verdict = table[name][1](trial)
-        except WrongError as wrong:
-            verdict = WRONG
-            print(
-                f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}", flush=True
-            )
-        counts[name][verdict] += 1
-        by_case[trial.case][verdict] += 1
-        if not (options.keep and verdict == WRONG):
-            shutil.rmtree(trial.folder)
+    with contextlib.suppress(KeyboardInterrupt):  # the tables are of what was done until then
+        for number, name in enumerate(itertools.islice(itertools.cycle(order), options.runs)):
+            draw = random.Random(f"{options.seed} {number} {name}")
+            trial = drawn_trial(bench, number, draw)
+            try:
+                verdict = table[name][1](trial)
+            except WrongError as wrong:
+                verdict = WRONG
+                print(
+                    f"run {number} ({name}, {trial.case}, {trial.workers} then {trial.again} workers): {wrong}",
+                    flush=True,
+                )
+            counts[name][verdict] += 1
+            by_case[trial.case][verdict] += 1
+            if not (options.keep and verdict == WRONG):
+                shutil.rmtree(trial.folder)
     report("fault", counts)
     report("craft", by_case)
     there = {name for ranks in bench._operations.values() for found in ranks for name in found}
