@@ -90,6 +90,16 @@ def test_ghosts_of_a_batch_count_by_their_samples():
         assert told[0][name] == pytest.approx(told[1][name], rel=1e-3)
 
 
+def test_a_single_sample_is_normalised_by_itself():
+    """At 8 pixels the last layers of a ResNet have one value a channel, of which torch takes no variance."""
+    source = ToySource(40, classes=CLASSES)
+    method = make_method(source, None, "method.surrogate=resnet-tiny")
+    one = torch.from_numpy(source.samples[:1]).float() / 255
+    found = method._logits(method.follower, one)
+    torch.testing.assert_close(found, method.follower(torch.cat([one, one]))[:1])
+    assert torch.isfinite(found).all()
+
+
 def test_the_answer_is_the_generators_for_each_sample_alone():
     source = ToySource(40, classes=CLASSES)
     method = make_method(source)
