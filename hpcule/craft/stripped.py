@@ -47,8 +47,8 @@ def _sentence(row: StrippedRow) -> str:
     variant = row["method"].partition(" by ")[2]
     text = (
         f"{f'By {variant}, w' if variant else 'W'}ith one original of each class known, the other samples differ from "
-        f"their originals by {levels['protected']:.1f} levels as published, {levels['pattern']:.1f} stripped as a "
-        f"pattern and {levels['filter']:.1f} stripped as a filter"
+        f"their originals by {levels['protected']:.2f} levels as published, {levels['pattern']:.2f} stripped as a "
+        f"pattern and {levels['filter']:.2f} stripped as a filter"
     )
     if accuracy is not None:
         shares = " / ".join(f"{100 * accuracy[name]:.0f}" for name in ("protected", "pattern", "filter", "clean"))
