@@ -68,7 +68,7 @@ def test_stripping_in_a_sentence_and_in_a_table():
     ]
     (sentence, *_) = stripped_sentences("classwise")
     assert "With one original of each class known" in sentence
-    assert f"{row['levels']['protected']:.1f} levels as published" in sentence
+    assert f"{row['levels']['protected']:.2f} levels as published" in sentence
     line = stripping_table([row]).splitlines()[-1]
     assert line.startswith("| classwise | small | class | 1 | 0.33 % |")
     # What was not trained leaves its cells empty.
