@@ -35,6 +35,8 @@ def make_victim(seed, last, train, epochs=15):
         "best_epoch": best["epoch"],
         "train_last": curve[-1]["train"],
         "steps": 80 * epochs,
+        "samples_seen": 80 * epochs * 128,
+        "batch_taken": 128,
         "seconds": 31.2 + seed,
         "curve": curve,
     }
