@@ -20,7 +20,7 @@ from hpcule.store.manifest import read_manifest
 from hpcule.store.vault import Vault
 from hpcule.world.launcher import free_port
 
-SMOKE = ["--preset", "smoke", "--set", "method.epochs=1"]
+SMOKE = ["--preset", "smoke", "--set", "method.epochs=1", "--set", "method.batch=4"]
 
 
 def images(count: int = 40, size: int = 8) -> np.ndarray:
@@ -189,7 +189,8 @@ def test_evaluate_refuses_what_cannot_be_measured(tmp_path, run):
     code, _, err = run("evaluate", store, "--data", data, "--test", f"{larger}:all", "--out", tmp_path / "report")
     assert code == 1
     assert "Traceback" not in err
-    code, _, err = run("evaluate", store, "--data", larger, "--test", f"{larger}:all", "--out", tmp_path / "report")
+    words = ["--test", f"{larger}:all", "--set", "victim.batch=20", "--out", tmp_path / "report"]
+    code, _, err = run("evaluate", store, "--data", larger, *words)
     assert code == 1
     assert_one_line(err, ["not the samples"])
     assert not (tmp_path / "report" / "results.json").exists()

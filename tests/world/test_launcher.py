@@ -225,6 +225,7 @@ def test_workers_have_the_threads_of_the_environment():
     assert [rank["threads"] for rank in json.loads(done.stdout)["ranks"]] == [3, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "FLUX_JOB_SIZE"])
 def test_an_mpi_of_one_under_a_launcher_of_two_is_refused(variable):
     pytest.importorskip("mpi4py")

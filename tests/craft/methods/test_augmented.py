@@ -118,6 +118,7 @@ def test_the_surrogate_sees_clean_samples():
     torch.testing.assert_close(method._load(ghost)[0], clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "shift", "falls"),
     [

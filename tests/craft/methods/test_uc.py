@@ -366,6 +366,7 @@ def begin_on(world, settings, store, stop_after):
         checkpoint.commit(Vault(store), 1, "toy run", parts)
 
 
+@pytest.mark.slow
 def test_what_three_ranks_began_one_ends(trio, alone, tmp_path):
     settings = {"clusters": 4, "steps": 2}
     (tmp_path / "run").mkdir()
