@@ -7,11 +7,14 @@ measured with victims trained on the protected copy, on the clean images and on 
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from hpcule.cli.options import Verbs, add_json, add_out, tell
 from hpcule.config.errors import StoreError
 
+WORKERS = 2
+"""Number of local processes, if nothing else has started this one: victims are dealt out to them."""
 CRAFT = ["image_size=32", "method.epsilon=16", "world.threads=1"]
 EVALUATE = ["victim.network=convnet", "victim.epochs=10", "victim.batch=32", "victim.learning_rate=0.05"]
 
@@ -38,6 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.craft.table import configure
     from hpcule.evaluation.suites import SUITES, EvaluateConfig
     from hpcule.store.vault import Vault
+    from hpcule.world.launcher import detect
 
     vault = Vault(options.out / "store")
     craft_config = configure("pil", "digits", preset=None, file={}, overrides=CRAFT)
@@ -49,7 +53,8 @@ def run(options: argparse.Namespace) -> None:
     def work(world: World) -> None:
         _demo(options, craft_config, evaluate_config, vault, source, test, world)
 
-    on_all_ranks(work, given=options.given, workers=None, config=craft_config.world)
+    workers = min(WORKERS, len(os.sched_getaffinity(0))) if detect().launcher == "single" else None
+    on_all_ranks(work, given=options.given, workers=workers, config=craft_config.world)
 
 
 def _demo(
