@@ -25,8 +25,6 @@ POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LEVELS = 255
 Factors = Mapping[str, Any]
 """Values of what a study varies, by name: settings of any type."""
-NOTABLE_SHARE = 0.5
-"""A batch above this share of the samples is no longer a sample of them."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _check_batch(grid: StudyGrid, what: str, batch: int, samples: int) -> None:
     """Refuse a batch larger than the data, and note one of more than half of it."""
     if batch > samples:
         raise UsageError(f"the {what} batch {batch} is more than the {samples} samples: at most all of them")
-    if batch > NOTABLE_SHARE * samples:
+    if 2 * batch > samples:
         note = f"A {what} batch of {batch} is more than half of the {samples} samples, hardly a random part of them."
         grid.notes.extend({note} - set(grid.notes))
 

@@ -127,8 +127,8 @@ class VictimJob:
 def _weights(name: str) -> str:
     """Digest of a file with weights, or of all files of a folder of them."""
     path = Path(name)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
         found = [(file, file.stat()) for file in files if not file.is_dir()]
         return digest([_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in found])
     except OSError as error:

@@ -17,7 +17,9 @@ _PROTOCOL = 4
 _NAMES = {
     ("builtins", name): kind
     for name, kind in {"set": set, "frozenset": frozenset, "bytearray": bytearray, "complex": complex}.items()
-} | {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+} | {("numpy", "ndarray"): np.ndarray}
+_KINDS = "biufcSU"
+"""First letters of the names of numpy's types of numbers and texts."""
 _OF_NUMPY = {"_reconstruct", "scalar"}
 
 
@@ -43,7 +45,16 @@ class _Reader(pickle.Unpickler):
         """What a name in the bytes stands for."""
         if (module, name) in _NAMES:
             return _NAMES[module, name]
+        if (module, name) == ("numpy", "dtype"):
+            return _plain_type
         # numpy 2 has moved the two functions that make arrays and scalars.
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _OF_NUMPY:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is neither a plain value nor an array")
+
+
+def _plain_type(name: str, *flags: bool) -> np.dtype[Any]:
+    """A type of numbers or texts: of dates, what follows in the bytes can crash numpy."""
+    if name[:1] not in _KINDS:
+        raise pickle.UnpicklingError(f"arrays of type {name[:10]} are neither numbers nor texts")
+    return np.dtype(name, *flags)

@@ -229,8 +229,8 @@ def test_what_cannot_be_kept_is_refused(tmp_path, make_store, format, settings):
 
 
 UNLIKE = ("emri", "image_dfl", "eCT_Supplemental")
-"""Of enhanced MR, derived images may not say how they were measured, which is kept; dciodvfy does not inflate; a palette
-that an image displayed in colours requires is among the binary values that the profile does not keep."""
+"""Of enhanced MR, derived images may not say how they were measured, which is kept; dciodvfy does not inflate; a
+palette that an image displayed in colours requires is among the binary values that the profile does not keep."""
 
 
 def samples(folder: Path, most: int) -> Path:

@@ -69,6 +69,12 @@ def test_objects_are_refused(value, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", [np.timedelta64(3), np.array(["2026-01-01"], "M8[D]"), np.zeros(2, "V4")])
+def test_types_that_are_neither_numbers_nor_texts_are_refused(value):
+    with pytest.raises(RuntimeError, match="neither numbers nor texts"):
+        loads(dumps(value))
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80", b"x", dumps([1, 2])[:-3], b"\x80\x04cos\nsystem\n."])
 def test_damaged_bytes_are_refused(data):
     with pytest.raises(RuntimeError):
