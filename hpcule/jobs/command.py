@@ -85,7 +85,7 @@ def _run_and_requeue(arguments: Sequence[str]) -> None:
         return
     if outcome == "failed" or not job:
         raise WorkerError(f"hpcule {' '.join(arguments)} ended with {code}; its own error is in this job's log")
-    print(f"hpcule: {requeue(job, outcome, facts, attempt)}", file=sys.stderr, flush=True)
+    requeue(job, outcome, facts, attempt)
 
 
 def _run(arguments: Sequence[str], environ: dict[str, str]) -> tuple[int, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Collection, Mapping
 
 from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
@@ -46,8 +47,8 @@ def why_ended(code: int, signals: Collection[int], facts: Mapping[str, str], att
     return "stopped"
 
 
-def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attempt) -> str:
-    """Put a job back into the queue if it is to go on there; returns what became of it, for the log.
+def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attempt) -> None:
+    """Put a job back into the queue if it is to go on there, and say so on standard error.
 
     Args:
         job: its name.
@@ -60,7 +61,8 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
         WorkerError: it would not get any further, or Slurm refuses.
     """
     if outcome == "requeued":
-        return f"job {job}: Slurm has requeued it"
+        _say(f"job {job}: Slurm has requeued it")
+        return
     if outcome in ("cancelled", "stopped"):
         raise StoppedError(
             f"job {job} was {outcome} by somebody and is not requeued: submit it again to continue with what is saved"
@@ -76,6 +78,8 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
             f"job {job} has lost a rank {times} times without saving anything in between, and is not requeued: find "
             "the first error in its log"
         )
+    # Said before: a job that is requeued is killed at once.
+    _say(f"job {job} was stopped ({outcome}): requeued, to continue with what is saved")
     # A job that somebody cancels at this moment is no longer running, and `incomplete` leaves it alone.
     words = ["scontrol", "requeue", *(["incomplete"] if is_running(facts) else []), job]
     try:
@@ -88,7 +92,10 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
             f"job {job} was stopped ({outcome}) and is not requeued ({refusal}): submit it again to continue with "
             "what is saved"
         )
-    return f"job {job} was stopped ({outcome}): requeued, to continue with what is saved"
+
+
+def _say(text: str) -> None:
+    print(f"hpcule: {text}", file=sys.stderr, flush=True)
 
 
 def is_running(facts: Mapping[str, str]) -> bool:

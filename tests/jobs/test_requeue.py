@@ -65,7 +65,7 @@ def test_what_somebody_ended_does_not_come_back(outcome, tmp_path, monkeypatch):
     assert not asked(tmp_path)
 
 
-def test_a_time_limit_that_is_too_short_is_named_the_second_time(tmp_path, monkeypatch):
+def test_a_time_limit_that_is_too_short_is_named_the_second_time(tmp_path, monkeypatch, capsys):
     slurm_says(RUNNING, tmp_path, monkeypatch)
     for number in range(2):
         attempt = Attempt(tmp_path, number)
@@ -74,7 +74,8 @@ def test_a_time_limit_that_is_too_short_is_named_the_second_time(tmp_path, monke
         requeue("7", "time limit", {}, attempt)
     first, second = Attempt(tmp_path, 2), Attempt(tmp_path, 3)
     assert first.claim("time limit")
-    assert "requeued, to continue" in requeue("7", "time limit", {}, first)
+    requeue("7", "time limit", {}, first)
+    assert "requeued, to continue" in capsys.readouterr().err
     assert second.claim("time limit")
     with pytest.raises(WorkerError, match=r"nothing new within its time limit .*--time of sbatch, `minutes: N`"):
         requeue("7", "time limit", {}, second)
