@@ -11,9 +11,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import fuzz
 from fuzz_inputs import make_text
 from fuzz_sources import Parser
+from slowly import slow_but
+
+QUICK = ["PNG", "DICOM", "shard", "study.yaml", "values of another rank", "MAT-file"]
 
 
-@pytest.mark.parametrize("name", fuzz.PARSERS)
+@pytest.mark.parametrize("name", slow_but(QUICK, fuzz.PARSERS))
 def test_each_input_is_taken_or_refused_in_one_line(name):
     counts, wrong = fuzz.fuzz(name, 15, seed=1)
     assert wrong == []

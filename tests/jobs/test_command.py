@@ -35,6 +35,7 @@ def run_with_scontrol(command, folder):
     command()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "outcome", "claimed"),
     [

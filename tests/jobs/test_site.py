@@ -26,6 +26,7 @@ def test_every_site_file_is_valid(path):
     assert load_site(path.stem) == load_site(str(path))
 
 
+@pytest.mark.slow
 def test_a_site_is_found_where_only_the_package_is(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "alone" / "hpcule", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "elsewhere").mkdir()

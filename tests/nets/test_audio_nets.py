@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from torch import nn
 
 from hpcule.config.errors import UsageError
@@ -82,7 +83,7 @@ def test_every_net_learns_from_every_length_and_rate(name, samples, rate):
         assert sum(p.grad.abs().sum() > 0 for p in network.parameters()) == len(list(network.parameters()))
 
 
-@pytest.mark.parametrize("name", AUDIO_NETS)
+@pytest.mark.parametrize("name", slow_but(["mel-cnn", "wave-gru"], AUDIO_NETS))
 def test_every_net_tells_tones_apart(name):
     rng = np.random.default_rng(0)
     labels = torch.arange(24) % 3

@@ -52,6 +52,7 @@ def test_the_results_are_what_their_type_says(undisturbed):
     assert mismatches(undisturbed, CertificateDocument) == []
 
 
+@pytest.mark.slow
 def test_two_ranks_find_the_accuracies_of_one(pool, store, undisturbed, tmp_path):
     assert pool.run(run_on_ranks, store.path, tmp_path / "two") == [undisturbed] * 2
 

@@ -190,7 +190,7 @@ def test_keep_keeps_all_but_pixels_and_uids(tmp_path, make_store):
     assert cr.ReferencedImageSequence[0].ReferencedSOPInstanceUID == after.SOPInstanceUID
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", slow_but(["basic-deidentify"], POLICIES))
 @pytest.mark.parametrize(
     "file", ["examples_palette.dcm", "MR_small_bigendian.dcm", "examples_jpeg2k.dcm", "CT_small.dcm"]
 )

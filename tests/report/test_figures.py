@@ -176,6 +176,7 @@ sys.meta_path.insert(0, NoMatplotlib())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["evaluate store --data digits", "compare a b --data digits", "study report study"])
 def test_without_matplotlib_one_line_names_the_extra(words, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)

@@ -138,6 +138,7 @@ def test_half_a_launcher_is_an_error(environ, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "marks",
     [

@@ -216,6 +216,7 @@ def listening(process):
     return [line[1].split(":")[0] for line in lines[1:] if line[3] == "0A" and line[9] in sockets]
 
 
+@pytest.mark.slow
 def test_workers_listen_on_the_loopback_interface_alone(long_run):
     run, workers, _ = long_run
     assert listening(run.pid) == []
@@ -237,6 +238,7 @@ def test_a_second_interrupt_ends_everything_at_once(long_run):
     wait_for(lambda: all(map(gone, workers.values())), 10)
 
 
+@pytest.mark.slow
 def test_wrong_use_that_only_a_worker_sees_is_wrong_use():
     command = [sys.executable, "-m", "hpcule", "doctor", "--workers", "2", "--set", "world.device=cuda"]
     done = subprocess.run(

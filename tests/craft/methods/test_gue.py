@@ -144,7 +144,8 @@ def craft_on(world, n, shards):
     return craft(make_method(ToySource(n, classes=CLASSES), world, shards=shards))
 
 
-@pytest.mark.parametrize(("n", "shards"), slow_but([(61, 3)], [(61, 3), (90, 4)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "shards"), [(61, 3), (90, 4)])
 def test_two_ranks_and_one_craft_the_same_bits(pool, alone, n, shards):
     expected = craft_on(alone, n, shards).delta
     np.testing.assert_array_equal(joined(pool.run(craft_on, n, shards)).delta, expected)
