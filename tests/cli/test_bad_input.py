@@ -236,7 +236,9 @@ def test_full_disk_then_resume(tmp_path, small_disk, run):
 def test_a_full_disk_on_one_node_ends_all_ranks_and_is_named_by_its_own(tmp_path, small_disk, run):
     data = npz(tmp_path, images=images(200, 32), labels=np.arange(200) % 2)
     store = small_disk / "store"
-    words = ["craft", "pil", "--data", data, "--out", store, *SMOKE, "--set", "store.shards=4"]
+    # Two ghosts, so that both ranks have work.
+    sizes = ["--set", "store.shards=4", "--set", "method.batch=64"]
+    words = ["craft", "pil", "--data", data, "--out", store, *SMOKE, *sizes]
     assert run(*words)[0] == 1
     subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
     # Rank 1 sees another, full disk where rank 0 sees room for its shards.
