@@ -11,7 +11,7 @@ if [ "${NODES:-1}" != 1 ]; then
     meeting=(--nnodes "$NODES" --node-rank "${NODE_RANK:?number of this machine, from 0}")
     : "${ADDRESS:?host name of the first machine}"
 fi
-# --standalone, and any start without a port, would unpickle what whoever reaches the port writes there.
+# --standalone, and any start without a port, would unpickle what anybody who reaches the port writes there.
 # Without --signals-to-handle a USR1 or USR2 would kill torchrun and leave its workers; the time-out is for saving.
 exec torchrun "${meeting[@]}" --nproc-per-node "$processes" \
     --rdzv-backend static --master-addr "${ADDRESS:-127.0.0.1}" --master-port "${PORT:-29500}" \

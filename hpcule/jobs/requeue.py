@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from hpcule.config.errors import PeerLostError, StoppedError, WorkerError
 from hpcule.jobs.attempt import Attempt, Outcome
+from hpcule.jobs.scheduler import facts_of
 from hpcule.world.signals import OF_BATCH_SYSTEMS
 
 MOST_LOSSES = 3
@@ -109,4 +110,4 @@ def job_facts(job: str) -> dict[str, str]:
         shown = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
     except OSError:
         return {}
-    return dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
+    return facts_of(shown.stdout)

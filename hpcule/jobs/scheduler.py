@@ -79,6 +79,11 @@ def ask(*words: str) -> str:
     return asked.stdout
 
 
+def facts_of(line: str) -> dict[str, str]:
+    """The facts in a line of `scontrol --oneliner show`, by name."""
+    return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
 def is_here() -> bool:
     """Whether this machine has the commands of Slurm."""
     return shutil.which("sbatch") is not None
@@ -165,7 +170,7 @@ def partitions() -> list[SlurmPartition]:
     nodes = _nodes_of_partitions()
     found = []
     for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
-        facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        facts = facts_of(line)
         if "PartitionName" in facts:
             found.append(_partition(facts, nodes.get(facts["PartitionName"], [])))
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import TypedDict
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import StateDict
 
-from hpcule.nets.running_statistics import running_statistics
+from hpcule.nets.running_statistics import normalising
 
 Batch = tuple[Tensor, Tensor]
 """Images [b, C, H, W] in [0, 1] and labels [b]."""
@@ -99,7 +98,7 @@ def recover(
     for epoch in range(done // steps_an_epoch, epochs):
         for images, labels in itertools.islice(batches(epoch), done - epoch * steps_an_epoch, None):
             optimizer.zero_grad()
-            with running_statistics(network) if len(images) == 1 else nullcontext():
+            with normalising(network, len(images)):
                 loss = functional.cross_entropy(network(images), labels)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters, clip_norm)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpcule.nets.synchronised import SynchronisedBatchNorm
+
+
+def normalising(network: nn.Module, samples: int) -> AbstractContextManager[None]:
+    """The context in which a network in training takes a batch of this number of samples."""
+    return running_statistics(network) if samples == 1 else nullcontext()
 
 
 @contextmanager

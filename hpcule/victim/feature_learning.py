@@ -8,7 +8,6 @@ many, `simclr-200`. The layer is fitted to its optimum, where they take 100 epoc
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
 from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, uniformity
-from hpcule.nets.running_statistics import running_statistics
+from hpcule.nets.running_statistics import normalising
 from hpcule.nets.synchronised import synchronise
 from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
@@ -179,7 +178,7 @@ class _Learning:
         with (
             self.engine.part(last=True),
             autocast(self.world.device, self.fast),
-            running_statistics(self.learner) if len(mine) == 1 else nullcontext(),
+            normalising(self.learner, len(mine)),
         ):
             queries, keys = self.engine.network(*self._views(self.train, mine, epoch))
         whole = len(mine) == len(batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from hpcule.config.errors import HpculeError, UsageError
 from hpcule.data.source import Ids
-from hpcule.nets.running_statistics import running_statistics
+from hpcule.nets.running_statistics import normalising
 from hpcule.nets.synchronised import synchronise
 from hpcule.nets.weight_noise import Place, here, places
 from hpcule.victim.batches import Batches
@@ -208,7 +207,7 @@ class _Trainer:
         return -(-share // (self.config.micro_batch or share))
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        with self.autocast, running_statistics(network) if len(images) == 1 else nullcontext():
+        with self.autocast, normalising(network, len(images)):
             logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 

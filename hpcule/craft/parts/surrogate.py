@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -16,7 +16,7 @@ from hpcule.data.schedule import Ghost
 from hpcule.data.view import View
 from hpcule.nets import Featured
 from hpcule.nets.frozen import fold_batch_norms
-from hpcule.nets.running_statistics import running_statistics
+from hpcule.nets.running_statistics import normalising
 from hpcule.nets.weight_noise import Place, here
 from hpcule.store.checkpoint import PartState
 from hpcule.world.exact import Sum
@@ -84,11 +84,10 @@ class Surrogate:
             for number, ghost in enumerate(batch):
                 if ghost.shard % world.size == world.rank:
                     inputs, labels = load(ghost)
-                    single = len(ghost.ids) == 1
-                    if single:
+                    if len(ghost.ids) == 1:
                         self._write(running)
                     for place in places:
-                        with place(self.network), running_statistics(self.network) if single else nullcontext():
+                        with place(self.network), normalising(self.network, len(ghost.ids)):
                             loss = self.loss(inputs, labels) / (size * len(places))
                             gradients = torch.autograd.grad(loss, self._parameters)
                         self._gradients.add(gradients)
