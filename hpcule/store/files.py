@@ -68,6 +68,14 @@ def leftover_of(path: Path) -> str | None:
     return found[1] if found and path.is_file() and not path.is_symlink() else None
 
 
+def discard(path: Path) -> None:
+    """Remove a file of ours, where it is there, and what a killed `write_atomically` of it has left behind."""
+    path.unlink(missing_ok=True)
+    for other in path.parent.iterdir():
+        if leftover_of(other) == path.name:
+            other.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the file system refuses about `path` into a StoreError."""

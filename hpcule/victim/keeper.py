@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hpcule.config.errors import StoppedError, StoreError
-from hpcule.store.files import private_directory, write_atomically
+from hpcule.store.files import discard, private_directory, write_atomically
 from hpcule.store.state import pack_state, unpack_state
 from hpcule.world.group import World
 from hpcule.world.progress import note_saved
@@ -98,7 +98,7 @@ class Keeper:
     def discard(self) -> None:
         """Remove the file, once nobody needs it."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            discard(self._path)
 
     def _read(self) -> bytearray:
         """The file's bytes; none where there is no file."""

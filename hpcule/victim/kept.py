@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from hpcule.config.errors import HpculeError, StoreError
 from hpcule.config.tree import Tree, build_config, to_tree
-from hpcule.store.files import private_directory, read_json, to_json, write_atomically
+from hpcule.store.files import discard, private_directory, read_json, to_json, write_atomically
 from hpcule.victim.keeper import Keeper
 from hpcule.world.group import World
 from hpcule.world.progress import note_saved
@@ -66,7 +66,7 @@ class Kept(Generic[Result]):
         private_directory(self.folder)
         write_atomically(self.path(name), to_json(self.write(result)))
         note_saved()
-        self._checkpoint(name).unlink(missing_ok=True)
+        discard(self._checkpoint(name))
 
     def keeper(self, name: str, world: World) -> Keeper:
         """Where a training whose result will have this name keeps its state until then.

@@ -9,6 +9,7 @@ import pytest
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.store.files import (
+    discard,
     private_directory,
     read_json,
     require_own_results,
@@ -34,6 +35,16 @@ def test_a_file_is_written_whole_and_private(tmp_path):
     assert names(tmp_path) == ["file"]
     write_atomically(path, b"", mode=0o644)
     assert mode(path) == 0o644
+
+
+def test_discarding_a_file_leaves_what_is_not_its_own(tmp_path):
+    path, others = tmp_path / "state", ["states", ".state2.u7q1usr1.partial", ".state.u7q1usr1.copy", "partial"]
+    for name in ["state", ".state.u7q1usr1.partial", ".state.abcdefgh.partial", *others]:
+        (tmp_path / name).write_bytes(b"bytes")
+    (tmp_path / ".state.linked12.partial").symlink_to(tmp_path / "partial")
+    discard(path)
+    discard(path)
+    assert sorted(names(tmp_path)) == sorted([*others, ".state.linked12.partial"])
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_file(small_disk):
