@@ -60,7 +60,8 @@ class VariantRow:
 
 def factor_names(config: StudyConfig) -> list[str]:
     """Names of the factors that vary, without the seed; `rate` alone for a study of a single cell."""
-    varied = {VARIANT: config.variants, **config.factors, "rate": config.rates, "recipe": config.recipes}
+    rates = {"rate": config.rates, "victim_rate": config.victim_rates}
+    varied = {VARIANT: config.variants, **config.factors, **rates, "recipe": config.recipes}
     return [name for name, values in varied.items() if len(values) > 1] or ["rate"]
 
 

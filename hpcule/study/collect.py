@@ -56,7 +56,7 @@ def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
         if len(done) < len(results):
             continue
         with damage_named(folder.path / "done", f"delete the results of cell {cell.number} to do them again"):
-            found.append(_row(folder, cell, done))
+            found.append(_row(folder, cell, done) | _rate_columns(grid, cell))
     return found
 
 
@@ -71,6 +71,13 @@ def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument
     row["chance"] = chance
     row["invalid"] = not has_learnt(row["clean_last"], chance)
     return row
+
+
+def _rate_columns(grid: StudyGrid, cell: Cell) -> Row:
+    """The victims' learning rate, where a policy sets it."""
+    if "victim_rate" not in cell.factors:
+        return {}
+    return {"victim_learning_rate": grid.victims[cell.victims["protected"]].job.config.learning_rate}
 
 
 def _taken(factor: str, cell: Cell, batch: int | None) -> Row:
@@ -152,7 +159,7 @@ def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
 
 def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
     valid = [row for row in group if not row["invalid"]]
-    of_victim = [name for name in factors if name == "recipe" or name.startswith("victim.")]
+    of_victim = ["victim_learning_rate", *(n for n in factors if n == "recipe" or n.startswith("victim."))]
     values = {role: [row[f"{role}_last"] for row in valid] for role in TITLES if f"{role}_last" in group[0]}
     return Point(
         {name: group[0][name] for name in factors},
@@ -161,7 +168,7 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
         sum(bool(row.get("craft_rate_at_edge")) for row in group),
         {role: summarise(found) for role, found in values.items() if found},
         {role: compare_paired(values[role], values["protected"]) for role in RANDOM if values.get(role)},
-        frozenset((row["craft"], *(str(row[name]) for name in of_victim)) for row in group),
+        frozenset((row["craft"], *(str(row.get(name)) for name in of_victim)) for row in group),
     )
 
 

@@ -14,6 +14,9 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import Recipe
 
 Rate = Literal["constant", "sqrt", "linear", "tuned"]
+VictimRate = Literal["constant", "sqrt", "linear"]
+CONSTANT: tuple[VictimRate, ...] = ("constant",)
+"""Default of `victim_rates`, which is no dimension of the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,11 @@ class StudyConfig:
     """What `tuned` multiplies the settings' learning rate with."""
     rate_batch: int | None = setting(None, at_least=1)
     """The batch at which the learning rate is what the settings say; None: the smallest of the study."""
+    victim_rates: tuple[VictimRate, ...] = CONSTANT
+    """How the victims' learning rate follows their batch: constant, times the root of or times batch /
+    victim_rate_batch."""
+    victim_rate_batch: int | None = setting(None, at_least=1)
+    """The victim batch at which the learning rate is what the settings say; None: the smallest of the study."""
     recipes: tuple[Recipe, ...] = (Recipe(),)
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seeds a craft and its victims; controls have the same."""
@@ -79,12 +87,18 @@ class StudyConfig:
         ):
             raise ValueError("craft.subset: all cells of a study have the same samples; set the study's own subset")
         find(self.method)
-        for name in ("rates", "recipes", "seeds"):
+        for name in ("rates", "victim_rates", "recipes", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name}={list(values)}: at least one, each once")
         if len(self.rate_grid) < 3 or sorted(set(self.rate_grid)) != list(self.rate_grid):
             raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors, rising")
+        # Variants of crafts may have batches of their own; victims differ in their batch by the factor alone.
+        if self.victim_rates != CONSTANT and "victim.batch" not in self.factors and self.victim_rate_batch is None:
+            raise ValueError(
+                f"victim_rates={list(self.victim_rates)}: all victims have the same batch; vary victim.batch in "
+                "factors, or set victim_rate_batch"
+            )
         Opening(subset=self.subset)
         for name, values in self.factors.items():
             if not name.startswith(("craft.", "victim.")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from hpcule.config.tree import build_config, merged, to_tree, unknown, with_over
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
-from hpcule.study.config import Rate, StudyConfig
+from hpcule.study.config import CONSTANT, Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kinds import Kind, noise_basis
@@ -115,12 +115,13 @@ def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
 
 
 def _points(config: StudyConfig) -> Iterator[Factors]:
-    names = [*config.factors, "rate", "recipe", "seed"]
-    values = [*config.factors.values(), config.rates, config.recipes, config.seeds]
-    if config.variants:
-        names, values = ["variant", *names], [list(config.variants), *values]
-    for combination in itertools.product(*values):
-        yield dict(zip(names, combination, strict=True))
+    varied: dict[str, Sequence[object]] = {"variant": list(config.variants)} if config.variants else {}
+    varied |= {**config.factors, "rate": config.rates}
+    if config.victim_rates != CONSTANT:
+        varied["victim_rate"] = config.victim_rates
+    varied |= {"recipe": config.recipes, "seed": config.seeds}
+    for combination in itertools.product(*varied.values()):
+        yield dict(zip(varied, combination, strict=True))
 
 
 def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: StudySamples) -> None:
@@ -152,7 +153,7 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
     training, test = digest(samples.training, to_tree(opening), config.samples), digest(samples.test, to_tree(opening))
     victims: dict[Kind, str] = {}
     for kind, needed in crafts_of.items():
-        job = VictimJob.of(victim, recipe, kind, point["seed"])
+        job = _with_rate(VictimJob.of(victim, recipe, kind, point["seed"]), config, point)
         seen = Fingerprints(training, test, store=digest(needed), noise=digest(noise))
         victims[kind] = job.key(seen)
         planned = craft if kind == "noise" and shared else None
@@ -185,8 +186,8 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
             )
         scales = config.rate_grid
     else:
-        batches = config.factors.get("craft.method.batch", [method.batch])
-        scales = ((method.batch / (config.rate_batch or min(batches))) ** POWERS[rate],)
+        batches = config.factors.get("craft.method.batch", [])
+        scales = (_scale(rate, method.batch, config.rate_batch, batches),)
     rates = [method.learning_rate * scale for scale in scales]
     return [dataclasses.replace(plain, method=dataclasses.replace(method, learning_rate=value)) for value in rates]
 
@@ -194,6 +195,25 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
 def _victim_config(config: StudyConfig, overrides: list[str]) -> VictimConfig:
     tree = with_overrides(merged(to_tree(config.victim), {}), overrides)
     return build_config(VictimConfig, tree, "victim.")
+
+
+def _with_rate(job: VictimJob, config: StudyConfig, point: Factors) -> VictimJob:
+    """The job with the learning rate that the point's policy says, whatever the recipe sets it to."""
+    rate = point.get("victim_rate", "constant")
+    if rate == "constant":
+        return job
+    if learner := job.config.countermeasures.features:
+        raise UsageError(f"victim_rates: {learner.name} has no learning rate and batch to scale; use constant")
+    scale = _scale(rate, job.config.batch, config.victim_rate_batch, config.factors.get("victim.batch", []))
+    learning_rate = job.config.learning_rate * scale
+    return dataclasses.replace(job, config=dataclasses.replace(job.config, learning_rate=learning_rate))
+
+
+def _scale(rate: str, batch: int, reference: int | None, batches: Sequence[object]) -> float:
+    """What a policy multiplies the learning rate with; without a reference, the smallest of the study's batches is."""
+    # Values that are no batch are refused where their own cell is added.
+    smallest = min(value for value in (batch, *batches) if isinstance(value, int | float) and value > 0)
+    return float((batch / (reference or smallest)) ** POWERS[rate])
 
 
 def _untrained(craft: CraftConfig) -> CraftConfig | None:

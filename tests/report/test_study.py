@@ -43,3 +43,5 @@ def test_variants_are_a_factor_where_there_are_several():
     assert factor_names(StudyConfig(name="n", variants=two, **settings)) == ["variant", "recipe"]
     assert factor_names(StudyConfig(name="n", variants=one, **settings)) == ["recipe"]
     assert factor_names(StudyConfig(name="n", method="pil", data="digits")) == ["rate"]
+    rates = {"victim_rates": ("constant", "linear"), "victim_rate_batch": 32}
+    assert factor_names(StudyConfig(name="n", method="pil", data="digits", **rates)) == ["victim_rate"]

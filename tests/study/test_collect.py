@@ -93,6 +93,17 @@ def test_the_same_crafts_with_other_victims_count_by_themselves():
     assert noise_sentences(points(rows, ["recipe"]))[0].startswith("At 2 of 2 points")
 
 
+def test_the_same_victims_under_several_policies_of_their_rates_count_once():
+    rows = [
+        row(32, seed, 0.5 + 0.01 * seed)
+        | {"victim.batch": batch, "victim_rate": rate, "victim_learning_rate": 0.1 if rate == "constant" else scaled}
+        for batch, scaled in ((16, 0.1), (64, 0.4))
+        for rate in ("constant", "linear")
+        for seed in range(3)
+    ]
+    assert noise_sentences(points(rows, ["victim.batch", "victim_rate"]))[0].startswith("At 3 of 3 points")
+
+
 def test_a_single_seed_tells_nothing_apart():
     assert "supports no conclusion" in noise_sentences(points([row(32, 0, 0.1)], FACTORS))[0]
 

@@ -150,6 +150,20 @@ def test_a_batch_of_more_than_half_of_the_samples_is_noted():
         ({"craft_target": 1.2}, r"craft_target=1.2: valid are numbers above 0 and below 1"),
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\]: at least one, each once"),
         ({"method": "ucc"}, r"unknown method 'ucc': did you mean 'uc'"),
+        (
+            {"victim_rates": ["linear"]},
+            r"victim_rates=\['linear'\]: all victims have the same batch; vary victim.batch in factors, or set",
+        ),
+        ({"victim_rates": ["tuned"]}, r"victim_rates=tuned: valid are constant, sqrt, linear"),
+        ({"victim_rates": []}, r"victim_rates=\[\]: at least one, each once"),
+        (
+            {"victim_rates": ["sqrt"], "victim_rate_batch": 32, "recipes": ["plain", "simclr-3"]},
+            r"cell 2 .*victim_rates: simclr has no learning rate and batch to scale; use constant",
+        ),
+        (
+            {"rates": ["linear"], "factors": {"craft.method.batch": [32, 0]}},
+            r"cell 2 .*batch=0: valid are whole numbers from 1",
+        ),
     ],
 )
 def test_an_impossible_cell_is_refused_before_anything_runs(settings, message):
@@ -172,3 +186,47 @@ def test_a_tuned_rate_tries_them_all_and_trains_victims_once():
         assert len(grid.victims[cell.victims["noise"]].crafts) == 1
     protected = [victim for victim in grid.victims.values() if victim.job.kind == "protected"]
     assert len(protected) == 2 * 2
+
+
+def victim_rates(config, kind="protected"):
+    """Learning rates of the victims, by their batch and the policy."""
+    grid = expand(config, SAMPLES)
+    return {
+        (cell.factors["victim.batch"], cell.factors["victim_rate"]): victim.job.config.learning_rate
+        for cell in grid.cells
+        for victim in [grid.victims[cell.victims[kind]]]
+    }
+
+
+SCALED = {"factors": {"victim.batch": [64, 16, 256]}, "victim_rates": ["constant", "sqrt", "linear"], "seeds": [0]}
+
+
+@pytest.mark.parametrize("kind", ["protected", "clean", "noise"])
+def test_the_victims_learning_rate_follows_their_batch(kind):
+    found = victim_rates(study(victim={"learning_rate": 0.08}, **SCALED), kind)
+    assert {place: pytest.approx(rate) for place, rate in found.items()} == {
+        **{(batch, "constant"): 0.08 for batch in (16, 64, 256)},
+        **{(16, "sqrt"): 0.08, (64, "sqrt"): 0.16, (256, "sqrt"): 0.32},
+        **{(16, "linear"): 0.08, (64, "linear"): 0.32, (256, "linear"): 1.28},
+    }
+
+
+def test_the_victims_rates_have_a_reference_of_their_own():
+    found = victim_rates(study(victim={"learning_rate": 0.08}, victim_rate_batch=64, rate_batch=8, **SCALED))
+    assert found[16, "linear"] == pytest.approx(0.02)
+    assert found[256, "sqrt"] == pytest.approx(0.16)
+
+
+def test_a_recipes_own_learning_rate_is_scaled_too():
+    settings = {**SCALED, "victim_rates": ["linear"], "recipes": ["plain@vit"]}
+    found = victim_rates(study(victim={"learning_rate": 0.08}, **settings))
+    assert found[64, "linear"] == pytest.approx(4 * 5e-4)
+
+
+def test_policies_share_the_victims_of_the_batch_that_they_start_from():
+    plain = expand(study(factors={"victim.batch": [16, 64]}), SAMPLES)
+    scaled = expand(study(factors={"victim.batch": [16, 64]}, victim_rates=["constant", "linear"]), SAMPLES)
+    assert set(plain.victims) < set(scaled.victims), "those of constant rates are those of a study without policies"
+    assert list(plain.crafts) == list(scaled.crafts)
+    assert len(scaled.victims) == len(plain.victims) * 3 // 2
+    assert "victim_rate" not in plain.cells[0].factors
