@@ -23,7 +23,7 @@ from hpcule.study.grid import StudyGrid, StudySamples, expand
 from hpcule.study.status import cell_status, item_statuses
 from hpcule.study.submitted import SubmittedJobs
 
-SAMPLES = StudySamples(10_000, training="a", test="b")
+SAMPLES = {"digits": StudySamples(10_000, training="a", test="b")}
 
 
 def make_text(text: str) -> Make:

@@ -64,7 +64,7 @@ def test_victim(path):
 @pytest.mark.parametrize("path", STUDY, ids=named)
 def test_study(path):
     config = build_config(StudyConfig, load_yaml(path))
-    grid = expand(config, StudySamples(4708, training="", test=""))
+    grid = expand(config, {name: StudySamples(4708, training=name, test=name) for name in config.data_sets})
     factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
     assert len(grid.cells) == math.prod(map(len, factors))
     assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()

@@ -210,7 +210,7 @@ def do_items(options: argparse.Namespace) -> None:
                 do_victims(folder, config, missing, world, progress.update)
 
     if missing or any(folder.result(craft.key) is None for craft in crafts):
-        require_unchanged(folder, config)
+        require_unchanged(folder, config, dict.fromkeys(item.data for item in items))
         deterministic = any(craft.config.deterministic for craft in crafts)
         on_all_ranks(
             work,
@@ -337,14 +337,17 @@ def _begin(
     from hpcule.study.items import open_samples, samples_of
 
     config = build_config(StudyConfig, load_yaml(options.file))
-    with setting_in(IN_STUDY):
-        source, test = open_samples(config)
-        samples = samples_of(source, test)
+    samples, left_out = {}, []
+    for name in config.data_sets:
+        with setting_in(IN_STUDY):
+            source, test = open_samples(config.on(name))
+            samples[name] = samples_of(source, test)
+        left_out.append(left_out_notice(source, test))
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
     if begin:
         folder.begin(config, samples)
-    return folder, config, grid, [left_out_notice(source, test), *grid.notes]
+    return folder, config, grid, [*left_out, *grid.notes]
 
 
 def _open(path: Path) -> tuple[StudyFolder, StudyConfig, StudyGrid]:

@@ -94,22 +94,33 @@ def plan_craft(
 def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> StudyPlan:
     """All crafts and victims of a study. What crafts have in common and a study keeps is counted once."""
 
-    @cache
-    def opened(opening: Opening) -> tuple[Source, int]:
-        """The samples, and the number of test samples."""
-        return opening.source(config.data), len(opening.test(config.data, config.test))
+    settings_of = {name: config.on(name) for name in config.data_sets}
 
-    # Nothing is trained here, so nothing needs to be found again by the content of samples.
-    grid = expand(config, StudySamples(len(opened(config.opening)[0]), training="", test=""))
+    @cache
+    def opened(data: str, opening: Opening) -> tuple[Source, int]:
+        """The samples of a data set, and the number of its test samples."""
+        own = settings_of[data]
+        return opening.source(own.data), len(opening.test(own.data, own.test))
+
+    # Nothing is trained here, so nothing needs to be found again by the content of samples: the name stands for it.
+    samples = {
+        name: StudySamples(len(opened(name, own.opening)[0]), training=name, test=name)
+        for name, own in settings_of.items()
+    }
+    grid = expand(config, samples)
     crafts: list[Prediction] = []
+    crafted: set[str] = set()
     for craft in grid.crafts.values():
         # The study's workers, which craft one store after another, have the study's device and threads.
         world = replace(craft.config.world, device=config.world.device, threads=config.world.threads)
         settings = replace(craft.config, world=world)
-        source, _ = opened(settings.opening)
-        crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=bool(crafts)))
+        source, _ = opened(craft.data, settings.opening)
+        kept = craft.data in crafted
+        crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=kept))
+        crafted.add(craft.data)
     seconds = [
-        _victim_seconds(config, victim, *opened(victim.opening), machine, known) for victim in grid.victims.values()
+        _victim_seconds(settings_of[victim.data], victim, *opened(victim.data, victim.opening), machine, known)
+        for victim in grid.victims.values()
     ]
     longest = max(sum(seconds[rank :: machine.workers]) for rank in range(min(machine.workers, len(seconds))))
     crafting = sum(craft.wall_seconds - craft.start_seconds for craft in crafts)

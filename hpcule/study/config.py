@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import Preset, WorldConfig
-from hpcule.config.tree import Tree, build_config, merged
+from hpcule.config.tree import Tree, build_config, merged, to_tree
 from hpcule.craft.table import find
 from hpcule.data.opening import Opening
 from hpcule.victim.config import VictimConfig
@@ -17,6 +18,31 @@ Rate = Literal["constant", "sqrt", "linear", "tuned"]
 VictimRate = Literal["constant", "sqrt", "linear"]
 CONSTANT: tuple[VictimRate, ...] = ("constant",)
 """Default of `victim_rates`, which is no dimension of the grid."""
+DATA = "data"
+"""The factor whose values are data sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyData:
+    """One of the data sets of a study, and what is set differently for it."""
+
+    data: str
+    name: str = ""
+    """Name in tables and reports; empty: `data`."""
+    test: str | None = None
+    """Clean test samples; None: the test split of `data`."""
+    craft: Tree = field(default_factory=dict)
+    """Settings of the crafts over the study's own; those of a variant go over these."""
+    victim: Tree = field(default_factory=dict)
+    """Settings of the victims over the study's own."""
+    subset: int | None = None
+    """Number of samples to craft and train on; None: as the study says."""
+    samples: int | None = setting(None, at_least=1)
+    """Number of samples that victims train on; None: as the study says."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +50,8 @@ class StudyConfig:
     """One study: what is crafted, what is varied, and which victims measure it."""
 
     name: str
-    data: str
+    data: str = ""
+    """Samples to craft on; empty: the data sets that `factors` names."""
     test: str | None = None
     """Clean test samples; None: the test split of `data`."""
     method: str = "uc"
@@ -35,7 +62,8 @@ class StudyConfig:
     variants: dict[str, Tree] = field(default_factory=dict)
     """Name -> `method`, `preset` and `craft` settings over the study's own: a factor whose values are whole methods."""
     factors: dict[str, list[Any]] = field(default_factory=dict)
-    """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations."""
+    """Setting -> values, for example `craft.method.batch: [32, 64]` and `victim.batch: [64, 128]`; all combinations.
+    The values of `data` are data sets: names, or mappings with the fields of `StudyData`."""
     rates: tuple[Rate, ...] = ("constant",)
     """How the method's learning rate follows its batch: constant, times the root of or times batch / rate_batch, or
     tuned: the one of `rate_grid` whose crafting loss ends lowest, for each batch and seed by itself."""
@@ -101,10 +129,59 @@ class StudyConfig:
             )
         Opening(subset=self.subset)
         for name, values in self.factors.items():
-            if not name.startswith(("craft.", "victim.")):
-                raise ValueError(f"factors.{name}: a factor is a setting below craft. or victim.")
+            if name != DATA and not name.startswith(("craft.", "victim.")):
+                raise ValueError(f"factors.{name}: a factor is `data`, or a setting below craft. or victim.")
             if not isinstance(values, list) or not values:
                 raise ValueError(f"factors.{name}={values}: expected a list of values, for example [32, 64]")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        if DATA not in self.factors:
+            if not self.data:
+                raise ValueError("data: name the samples to craft on, or several data sets in factors.data")
+            return
+        for name in (DATA, "test"):
+            if value := getattr(self, name):
+                raise ValueError(
+                    f"{name}={value}: factors.data names the data sets, each with its own tests; leave it out"
+                )
+        if len(self.data_sets) < len(self.factors[DATA]):
+            raise ValueError(f"factors.data: {', '.join(self.data_sets)}: each once; give them a `name` each")
+        for name in self.data_sets:
+            self.on(name)
+
+    @property
+    def data_sets(self) -> dict[str, StudyData]:
+        """The data sets by name: those that `factors` names, or the one of the study.
+
+        Raises:
+            UsageError: an unknown setting of a data set, or one of the wrong type.
+        """
+        entries = self.factors.get(DATA, [{"data": self.data, "test": self.test}])
+        trees = [entry if isinstance(entry, Mapping) else {"data": entry} for entry in entries]
+        found = [build_config(StudyData, tree, "factors.data.") for tree in trees]
+        return {entry.name or entry.data: entry for entry in found}
+
+    def on(self, data: str) -> StudyConfig:
+        """The study as if it had the data set of this name alone.
+
+        Raises:
+            UsageError: a setting of its victims is unknown or out of range.
+        """
+        if DATA not in self.factors:
+            return self
+        own = self.data_sets[data]
+        victim = merged(to_tree(self.victim), own.victim)
+        return replace(
+            self,
+            data=own.data,
+            test=own.test,
+            craft=merged(self.craft, own.craft),
+            victim=build_config(VictimConfig, victim, "factors.data.victim."),
+            factors={name: values for name, values in self.factors.items() if name != DATA},
+            subset=own.subset or self.subset,
+            samples=own.samples or self.samples,
+        )
 
     def variant(self, name: str | None) -> StudyConfig:
         """The study as if it had this variant alone; None: as it is."""

@@ -91,8 +91,14 @@ class FailureDocument(TypedDict):
 
 
 class SamplesDocument(TypedDict):
-    """facts.json: the samples that a study's results are of; see `StudySamples`."""
+    """The samples of a data set; see `StudySamples`."""
 
     samples: int
     training: str
     test: str
+
+
+class FactsDocument(TypedDict):
+    """facts.json: the samples that a study's results are of, by the name of their data set."""
+
+    data: dict[str, SamplesDocument]

@@ -17,13 +17,13 @@ from hpcule.store.files import private_directory, read_json, to_json, write_atom
 from hpcule.study.config import StudyConfig
 from hpcule.study.documents import (
     CraftItemDocument,
+    FactsDocument,
     FailureDocument,
     ItemDocument,
     ProgressDocument,
-    SamplesDocument,
     VictimItemDocument,
 )
-from hpcule.study.grid import StudySamples
+from hpcule.study.grid import SamplesByData, StudySamples
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import AGAIN, Kept
 from hpcule.world.group import World
@@ -53,7 +53,7 @@ class StudyFolder:
 
     path: Path
 
-    def begin(self, config: StudyConfig, samples: StudySamples) -> None:
+    def begin(self, config: StudyConfig, samples: SamplesByData) -> None:
         """Create the folder, or make sure that it holds the same study, perhaps on samples that have changed.
 
         Raises:
@@ -81,13 +81,18 @@ class StudyFolder:
 
         Raises:
             UsageError: none was, or an earlier version began it.
+            StoreError: facts.json is of other data sets.
         """
         if not (self.path / "study.yaml").exists():
             raise UsageError(f"{self.path} holds no study: start one with `hpcule study run FILE --out {self.path}`")
-        self.samples()
-        return build_config(StudyConfig, load_yaml(self.path / "study.yaml"))
+        noted = self.samples()
+        config = build_config(StudyConfig, load_yaml(self.path / "study.yaml"))
+        with damage_named(self.path / "facts.json", "restore it"):
+            for name in config.data_sets:
+                noted[name]
+        return config
 
-    def samples(self) -> StudySamples:
+    def samples(self) -> SamplesByData:
         """The samples that the study's results are of.
 
         Raises:
@@ -96,17 +101,27 @@ class StudyFolder:
         path = self.path / "facts.json"
         with damage_named(path, "restore it"):
             facts = read_json(path)
-            if "training" in facts:
-                found: SamplesDocument = checked(facts, SamplesDocument)
-                return StudySamples(found["samples"], found["training"], found["test"])
+            if "training" in facts:  # of an earlier version, whose studies had one data set each
+                facts = {"data": {load_yaml(self.path / "study.yaml")["data"]: facts}}
+            if "data" in facts:
+                found: FactsDocument = checked(facts, FactsDocument)
+                return {
+                    name: StudySamples(entry["samples"], entry["training"], entry["test"])
+                    for name, entry in found["data"].items()
+                }
             int(facts["samples"])
         raise UsageError(
             f"{self.path} was begun by an earlier version, whose results do not say which samples they are of: its "
             "cells.csv and report.html stay as they are; run the study with another --out"
         )
 
-    def _note(self, samples: StudySamples) -> None:
-        facts: SamplesDocument = {"samples": samples.n, "training": samples.training, "test": samples.test}
+    def _note(self, samples: SamplesByData) -> None:
+        facts: FactsDocument = {
+            "data": {
+                name: {"samples": entry.n, "training": entry.training, "test": entry.test}
+                for name, entry in samples.items()
+            }
+        }
         write_atomically(self.path / "facts.json", to_json(facts))
 
     def store(self, craft: str) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 from hpcule.config.digest import digest
 from hpcule.config.errors import UsageError
@@ -15,7 +16,7 @@ from hpcule.config.tree import build_config, merged, to_tree, unknown, with_over
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
-from hpcule.study.config import CONSTANT, Rate, StudyConfig
+from hpcule.study.config import CONSTANT, DATA, Rate, StudyConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kinds import Kind, noise_basis
@@ -29,7 +30,7 @@ Factors = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StudySamples:
-    """The samples of a study.
+    """The samples of one data set of a study.
 
     Attributes:
         n: number of training samples.
@@ -41,28 +42,36 @@ class StudySamples:
     test: str
 
 
+SamplesByData: TypeAlias = Mapping[str, StudySamples]
+"""The samples of a study by the name of their data set."""
+
+
 @dataclass(frozen=True)
 class Craft:
-    """A store to be made; `key` names its folder and depends on its settings and on the samples."""
+    """A store to be made; `key` names its folder and depends on its settings and on the samples, `data` names the data
+    set."""
 
     key: str
     config: CraftConfig
+    data: str
 
     @property
     def title(self) -> str:
         """Name of the craft on a terminal."""
         method = self.config.method
         settings = [f"{name} {getattr(method, name)}" for name in ("batch", "clusters") if hasattr(method, name)]
-        return f"craft {method.name}, {', '.join([*settings, f'seed {self.config.seed}'])}"
+        return ", ".join([f"craft {method.name}", self.data, *settings, f"seed {self.config.seed}"])
 
 
 @dataclass(frozen=True)
 class StudyVictim:
     """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
     best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples and for random
-    noise that needs no store. `opening` is that of the crafts, and `planned` the craft whose plan such noise needs."""
+    noise that needs no store. `data` names the data set, `opening` is that of the crafts, and `planned` the craft whose
+    plan such noise needs."""
 
     key: str
+    data: str
     job: VictimJob
     recipe: Recipe
     crafts: tuple[str, ...]
@@ -73,7 +82,7 @@ class StudyVictim:
     def title(self) -> str:
         """Name of the victim on a terminal."""
         job = self.job
-        return f"victim on {job.kind}, {self.recipe.name}, batch {job.config.batch}, seed {job.seed}"
+        return f"victim on {job.kind}, {self.data}, {self.recipe.name}, batch {job.config.batch}, seed {job.seed}"
 
 
 @dataclass(frozen=True)
@@ -97,16 +106,22 @@ class StudyGrid:
     """What a reader should know of the settings."""
 
 
-def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
+def expand(config: StudyConfig, samples: SamplesByData) -> StudyGrid:
     """All cells of a study on these samples.
 
     Raises:
         UsageError: a cell with settings that its method or victim refuses, or with a batch larger than the data.
     """
     grid = StudyGrid([], {}, {})
+
+    @cache
+    def settings(data: str, variant: str | None) -> StudyConfig:
+        return config.on(data).variant(variant)
+
     for point in _points(config):
+        data = point.get(DATA, config.data)
         try:
-            _add_cell(grid, config, point, samples)
+            _add_cell(grid, settings(data, point.get("variant")), point, data, samples[data])
         except UsageError as error:
             shown = {**point, "recipe": point["recipe"].name}
             where = ", ".join(f"{name}={value}" for name, value in shown.items())
@@ -115,17 +130,20 @@ def expand(config: StudyConfig, samples: StudySamples) -> StudyGrid:
 
 
 def _points(config: StudyConfig) -> Iterator[Factors]:
-    varied: dict[str, Sequence[object]] = {"variant": list(config.variants)} if config.variants else {}
+    """Combinations in the order of the grid: the data sets one after the other, so that few are open at a time."""
+    varied: dict[str, Iterable[object]] = {"variant": config.variants} if config.variants else {}
     varied |= {**config.factors, "rate": config.rates}
     if config.victim_rates != CONSTANT:
         varied["victim_rate"] = config.victim_rates
     varied |= {"recipe": config.recipes, "seed": config.seeds}
+    if DATA in config.factors:
+        varied = {DATA: config.data_sets, **{name: values for name, values in varied.items() if name != DATA}}
     for combination in itertools.product(*varied.values()):
         yield dict(zip(varied, combination, strict=True))
 
 
-def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: StudySamples) -> None:
-    config = config.variant(point.get("variant"))
+def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, data: str, samples: StudySamples) -> None:
+    """Add a cell of a study that has its data set and its variant alone."""
     overrides = {"craft": [f"seed={point['seed']}"], "victim": []}
     for name in config.factors:
         section, _, setting = name.partition(".")
@@ -134,11 +152,11 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
     craft = crafts[0]
     victim = _victim_config(config, overrides["victim"])
     recipe: Recipe = point["recipe"]
-    _check_batch(grid, "craft", getattr(craft.method, "batch", 0), samples.n)
-    _check_batch(grid, "victim", victim.batch, config.samples or samples.n)
-    made = tuple(_note_craft(grid, craft, samples) for craft in crafts)
+    _check_batch(grid, "craft", getattr(craft.method, "batch", 0), data, samples.n)
+    _check_batch(grid, "victim", victim.batch, data, config.samples or samples.n)
+    made = tuple(_note_craft(grid, craft, data, samples) for craft in crafts)
     untrained = _untrained(craft)
-    basis = (_note_craft(grid, untrained, samples),) if untrained else made[:1]
+    basis = (_note_craft(grid, untrained, data, samples),) if untrained else made[:1]
     shared = _noise_basis(craft)
     crafts_of: dict[Kind, tuple[str, ...]] = {"protected": made, "clean": (), "noise": () if shared else basis}
     if recipe.share is not None:
@@ -157,16 +175,17 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, samples: Stu
         seen = Fingerprints(training, test, store=digest(needed), noise=digest(noise))
         victims[kind] = job.key(seen)
         planned = craft if kind == "noise" and shared else None
-        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], job, recipe, needed, opening, planned))
+        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], data, job, recipe, needed, opening, planned))
     grid.cells.append(Cell(len(grid.cells), {**point, "recipe": recipe.name}, made, victims))
 
 
-def _check_batch(grid: StudyGrid, what: str, batch: int, samples: int) -> None:
+def _check_batch(grid: StudyGrid, what: str, batch: int, data: str, samples: int) -> None:
     """Refuse a batch larger than the data, and note one of more than half of it."""
+    seen = f"the {samples} samples of {data}"
     if batch > samples:
-        raise UsageError(f"the {what} batch {batch} is more than the {samples} samples: at most all of them")
+        raise UsageError(f"the {what} batch {batch} is more than {seen}: at most all of them")
     if 2 * batch > samples:
-        note = f"A {what} batch of {batch} is more than half of the {samples} samples, hardly a random part of them."
+        note = f"A {what} batch of {batch} is more than half of {seen}, hardly a random part of them."
         grid.notes.extend({note} - set(grid.notes))
 
 
@@ -228,11 +247,11 @@ def _noise_basis(craft: CraftConfig) -> tuple[object, ...] | None:
     return noise_basis(method.unit(craft.method), method.budget(craft.method, (1, 1, 1), LEVELS), LEVELS)
 
 
-def _note_craft(grid: StudyGrid, config: CraftConfig, samples: StudySamples) -> str:
+def _note_craft(grid: StudyGrid, config: CraftConfig, data: str, samples: StudySamples) -> str:
     settings = to_tree(config)
     del settings["world"]
     key = digest("craft", settings, samples.training)
-    grid.crafts.setdefault(key, Craft(key, config))
+    grid.crafts.setdefault(key, Craft(key, config, data))
     return key
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
@@ -34,7 +34,7 @@ Report = Callable[[str, int, int], None]
 
 
 def open_samples(config: StudyConfig) -> tuple[Source, Source]:
-    """A study's training and test samples, as the crafts of its first cell open them.
+    """The training and test samples of a study on one data set, as the crafts of its first cell open them.
 
     Raises:
         DataError: the data cannot be opened, or training and test samples do not belong to one task.
@@ -50,13 +50,15 @@ def samples_of(source: Source, test: Source) -> StudySamples:
     return StudySamples(len(source), fingerprint_of(source), fingerprint_of(test))
 
 
-def require_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
-    """Raise DataError where the data is no longer what the study was begun on, or last run on."""
-    if samples_of(*open_samples(config)) != folder.samples():
-        raise DataError(
-            f"the samples of {config.data} have changed since this study was submitted: run or submit it again, "
-            "which does again what depends on them"
-        )
+def require_unchanged(folder: StudyFolder, config: StudyConfig, names: Iterable[str]) -> None:
+    """Raise DataError where data sets of these names are no longer what the study was begun on, or last run on."""
+    noted = folder.samples()
+    for name in names:
+        if samples_of(*open_samples(config.on(name))) != noted[name]:
+            raise DataError(
+                f"the samples of {name} have changed since this study was submitted: run or submit it again, "
+                "which does again what depends on them"
+            )
 
 
 def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: World, report: Report) -> None:
@@ -155,6 +157,7 @@ def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, wor
 def _train(
     folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Callable[[int, int], None]
 ) -> VictimItemDocument:
+    config = config.on(victim.data)
     craft = folder.best(victim.crafts) if victim.crafts else None
     source, test = _source(config.data, victim.opening), _test(config.data, config.test, victim.opening)
     check_same_task(source, test)

@@ -171,11 +171,11 @@ world: {{threads: 1}}
 """
 
 
-def write_samples(path, *, training, test):
-    """Samples of three classes, as MedMNIST lays them out, drawn from these seeds."""
+def write_samples(path, *, training, test, n=60, size=8, classes=3):
+    """Samples of these classes, as MedMNIST lays them out, drawn from these seeds; half as many for testing."""
     arrays = {}
-    for split, n, seed in (("train", 60, training), ("test", 30, test)):
-        source = ToySource(n, seed=seed)
+    for split, count, seed in (("train", n, training), ("test", n // 2, test)):
+        source = ToySource(count, (3, size, size), classes, seed=seed)
         arrays[f"{split}_images"] = source.samples.transpose(0, 2, 3, 1)
         arrays[f"{split}_labels"] = source.labels[:, None]
     np.savez(path, **arrays)
@@ -209,6 +209,74 @@ def test_a_job_whose_samples_have_changed_says_so(tmp_path, run):
     assert code == 1
     assert "have changed since this study was submitted: run or submit it again" in err
     assert not victim.exists()
+
+
+TWO = """
+name: two
+method: pil
+preset: smoke
+factors:
+  craft.method.batch: [20, 30]
+  data: [{small}, {{name: larger, data: {larger}, craft: {{image_size: 12}}, victim: {{batch: 40}}}}]
+craft: {{deterministic: true, store: {{shards: 2}}}}
+seeds: [0]
+victim: {{network: convnet, epochs: 1, batch: 20}}
+world: {{threads: 1}}
+"""
+
+
+def study_of_two(folder, workers):
+    """A study of two data sets whose samples, sizes and classes differ, finished by these workers."""
+    small, larger, file = folder / "small.npz", folder / "larger.npz", folder / "two.yaml"
+    write_samples(small, training=0, test=1)
+    write_samples(larger, training=2, test=3, n=90, size=10, classes=5)
+    file.write_text(TWO.format(small=small, larger=larger))
+    line = [sys.executable, "-m", "hpcule", "study", "run", file, "--out", folder / f"out{workers}"]
+    ended = subprocess.run([*line, "--workers", str(workers)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return small
+
+
+def test_data_sets_are_a_factor(tmp_path, run):
+    small = study_of_two(tmp_path, workers=2)
+    rows = read_rows(tmp_path, "out2")
+    assert [(row["data"], row["craft.method.batch"]) for row in rows] == [
+        (str(small), "20"),
+        (str(small), "30"),
+        ("larger", "20"),
+        ("larger", "30"),
+    ]
+    assert [row["samples"] for row in rows] == ["60", "60", "90", "90"]
+    assert [float(row["chance"]) for row in rows] == pytest.approx([1 / 3, 1 / 3, 0.2, 0.2])
+    assert [row["protected_batch"] for row in rows] == ["20", "20", "40", "40"]
+    manifests = [read_manifest(Vault(tmp_path / "out2" / "crafts" / row["craft"])) for row in rows]
+    assert [(manifest.n, manifest.sample_shape) for manifest in manifests] == 2 * [(60, (3, 8, 8))] + 2 * [
+        (90, (3, 12, 12))
+    ]
+    victim = next(
+        path for path in (tmp_path / "out2" / "done").iterdir() if "larger" in json.loads(path.read_text())["title"]
+    )
+    kept = victim.read_bytes()
+    victim.unlink()
+    write_samples(small, training=5, test=6)
+    code, _, err = run("study", "item", tmp_path / "out2", victim.stem)
+    assert code == 0, f"the item does not depend on the samples that have changed: {err}"
+    assert json.loads(victim.read_text())["title"] == json.loads(kept)["title"]
+
+
+@pytest.mark.slow
+def test_data_sets_have_the_same_results_with_any_number_of_workers(tmp_path):
+    for workers in (1, 2):
+        study_of_two(tmp_path, workers)
+    varying = ("seconds", "hours", "memory", "workers")
+    one, two = (
+        [
+            {name: value for name, value in row.items() if not any(word in name for word in varying)}
+            for row in read_rows(tmp_path, out)
+        ]
+        for out in ("out1", "out2")
+    )
+    assert one == two
 
 
 @pytest.mark.slow
@@ -277,7 +345,8 @@ def test_without_any_jobs_there_is_nothing_to_watch_cancel_or_clean(tmp_path, ru
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     folder = StudyFolder(tmp_path / "study")
-    folder.begin(build_config(StudyConfig, yaml.safe_load(STUDY)), StudySamples(10_000, training="a", test="b"))
+    samples = {"digits": StudySamples(10_000, training="a", test="b")}
+    folder.begin(build_config(StudyConfig, yaml.safe_load(STUDY)), samples)
     code, out, err = run("study", "status", folder.path, "--watch")
     assert (code, err) == (0, "")
     assert out.splitlines()[-2:] == ["4 cells: 4 waiting", "12 crafts and victims: 12 waiting"]

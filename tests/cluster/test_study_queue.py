@@ -80,5 +80,5 @@ def test_victims_of_a_failed_craft_leave_the_queue_and_the_others_share_jobs(stu
     (failed,) = [note for note in bad["notes"] if "the training has diverged" in note]
     assert "log: " in failed
     assert [note for note in bad["notes"] if note != failed] == [
-        "victim on protected, plain, batch 64, seed 0 skipped: craft failed"
+        "victim on protected, digits, plain, batch 64, seed 0 skipped: craft failed"
     ]

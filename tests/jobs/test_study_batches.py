@@ -13,7 +13,7 @@ def grid(**settings):
     config = build_config(
         StudyConfig, {"name": "toy", "data": "digits", "method": "pil", "preset": "smoke", **settings}
     )
-    return expand(config, StudySamples(100_000, training="a", test="b"))
+    return expand(config, {"digits": StudySamples(100_000, training="a", test="b")})
 
 
 def arrange(found, *, missing=None, queued=None, per_job=1, limits=None):

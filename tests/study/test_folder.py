@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from hpcule.study.submitted import SubmittedJobs
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from study_items import craft_item, victim_item
 
-SAMPLES = StudySamples(100, training="a", test="b")
+SAMPLES = {"digits": StudySamples(100, training="a", test="b")}
 
 
 @pytest.fixture
@@ -36,9 +35,29 @@ def test_what_was_noted_is_read(study):
     assert study.status("three").message.startswith("too hot (on ")
 
 
+def test_samples_as_an_earlier_version_noted_them_are_read(study):
+    (study.path / "facts.json").write_text('{"samples": 100, "training": "a", "test": "b"}')
+    assert study.samples() == SAMPLES
+
+
+def test_each_data_set_has_its_samples(tmp_path):
+    samples = {**SAMPLES, "scans": StudySamples(50, training="c", test="d")}
+    factors = {"data": ["digits", {"name": "scans", "data": "scans.npz"}]}
+    folder = StudyFolder(tmp_path / "study")
+    folder.begin(build_config(StudyConfig, {"name": "two", "method": "pil", "factors": factors}), samples)
+    assert folder.samples() == samples
+    assert list(folder.config().data_sets) == ["digits", "scans"]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "read"),
     [
+        ("facts.json", {"data": {"digits": {"samples": 100}}}, lambda study: study.samples()),
+        (
+            "facts.json",
+            {"data": {"other": {"samples": 100, "training": "a", "test": "b"}}},
+            lambda study: study.config(),
+        ),
         ("facts.json", {}, lambda study: study.samples()),
         ("facts.json", {"samples": []}, lambda study: study.samples()),
         ("facts.json", {"samples": 100, "training": 1, "test": "b"}, lambda study: study.samples()),
@@ -60,7 +79,7 @@ def test_a_damaged_note_is_named(study, file, content, read):
 
 
 def test_results_of_a_cell_that_lack_a_number_are_named(study):
-    grid = expand(study.config(), dataclasses.replace(SAMPLES, n=100_000))
+    grid = expand(study.config(), {"digits": StudySamples(100_000, training="a", test="b")})
     craft = grid.cells[0].crafts[0]
     study.finish(craft, craft_item())
     for role, key in grid.cells[0].victims.items():

@@ -5,7 +5,7 @@ from hpcule.config.tree import build_config
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand, find_item
 
-SAMPLES = StudySamples(1437, training="a", test="b")
+SAMPLES = {"digits": StudySamples(1437, training="a", test="b")}
 BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
 
 
@@ -93,13 +93,92 @@ def test_keys_depend_on_settings_alone():
 def test_keys_depend_on_the_content_of_the_samples():
     one = expand_toy()
     trained, tested = (
-        expand(study(factors=BATCHES), StudySamples(1437, **seen))
+        expand(study(factors=BATCHES), {"digits": StudySamples(1437, **seen)})
         for seen in ({"training": "c", "test": "b"}, {"training": "a", "test": "c"})
     )
     assert not set(one.crafts) & set(trained.crafts)
     assert not set(one.victims) & set(trained.victims)
     assert list(one.crafts) == list(tested.crafts), "crafts do not see the test samples"
     assert not set(one.victims) & set(tested.victims)
+
+
+TWO = {
+    "data": [
+        "digits",
+        {
+            "name": "scans",
+            "data": "scans/train",
+            "test": "scans/test",
+            "craft": {"image_size": 16, "method": {"clusters": 2}},
+            "victim": {"epochs": 3},
+            "samples": 60,
+        },
+    ],
+    "craft.method.batch": [32, 64],
+}
+OF_TWO = {**SAMPLES, "scans": StudySamples(100, training="c", test="d")}
+
+
+def study_of_two(**settings):
+    return build_config(StudyConfig, {"name": "two", "preset": "smoke", "victim": {"batch": 50}, **settings})
+
+
+def test_data_sets_are_a_factor_with_settings_of_their_own():
+    grid = expand(study_of_two(factors={"craft.method.batch": [32, 64], **TWO}, seeds=[0]), OF_TWO)
+    crafts = [grid.crafts[cell.crafts[0]] for cell in grid.cells]
+    assert [cell.factors["data"] for cell in grid.cells] == ["digits", "digits", "scans", "scans"]
+    assert [craft.data for craft in crafts] == ["digits", "digits", "scans", "scans"]
+    assert [craft.config.data for craft in crafts] == ["digits", "digits", "scans/train", "scans/train"]
+    assert [craft.config.image_size for craft in crafts] == [None, None, 16, 16]
+    assert [craft.config.method.clusters for craft in crafts] == [4, 4, 2, 2]
+    victims = [grid.victims[cell.victims["clean"]] for cell in grid.cells]
+    assert [victim.job.config.epochs for victim in victims] == [15, 15, 3, 3]
+    assert len({victim.key for victim in victims}) == 2, "a clean control for each data set"
+    assert "craft uc, scans, batch 64" in crafts[3].title
+
+
+def test_a_data_set_has_the_keys_that_it_has_alone():
+    two = expand(study_of_two(factors=TWO), OF_TWO)
+    settings = {"craft": {"image_size": 16, "method": {"clusters": 2}}, "victim": {"batch": 50, "epochs": 3}}
+    names = {"data": "scans/train", "test": "scans/test"}
+    alone = study_of_two(**names, **settings, samples=60, factors={"craft.method.batch": [32, 64]})
+    expected = expand(alone, {"scans/train": OF_TWO["scans"]})
+    assert [key for key, craft in two.crafts.items() if craft.data == "scans"] == list(expected.crafts)
+    assert [key for key, victim in two.victims.items() if victim.data == "scans"] == list(expected.victims)
+
+
+def test_a_variants_settings_go_over_those_of_a_data_set():
+    variants = {"few": {"craft": {"method": {"clusters": 3}}}, "own": {}}
+    grid = expand(study_of_two(factors=TWO, variants=variants, seeds=[0]), OF_TWO)
+    clusters = {
+        (cell.factors["data"], cell.factors["variant"]): grid.crafts[cell.crafts[0]].config.method.clusters
+        for cell in grid.cells
+    }
+    assert clusters == {("digits", "few"): 3, ("digits", "own"): 4, ("scans", "few"): 3, ("scans", "own"): 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"factors": {**TWO, "craft.method.batch": [101]}},
+            r"cell 3 \(data=scans, craft.method.batch=101.*craft batch 101 is more than the 100 samples of scans",
+        ),
+        ({"factors": TWO, "victim": {"batch": 61}}, r"victim batch 61 is more than the 60 samples of scans"),
+        ({"factors": TWO, "data": "digits"}, r"data=digits: factors.data names the data sets.*leave it out"),
+        ({"factors": TWO, "test": "digits"}, r"test=digits: factors.data names the data sets"),
+        ({"factors": {"data": ["a", {"data": "b", "name": "a"}]}}, r"factors.data: a: each once"),
+        ({"factors": {"data": [{"data": "a", "tset": "b"}]}}, r"unknown setting 'factors.data.tset'.*data.test"),
+        ({"factors": {"data": [{"name": "a"}]}}, r"missing setting factors.data.data"),
+        ({"factors": {"data": [{"data": "a", "victim": {"epoch": 3}}]}}, r"'factors.data.victim.epoch'"),
+        ({"factors": {"data": [{"data": "a", "craft": {"subset": 3}}]}}, r"craft.subset: all cells"),
+        ({"factors": {"data": [{"data": "a", "samples": 0}]}}, r"samples=0: valid are whole numbers from 1"),
+        ({}, r"data: name the samples to craft on, or several data sets in factors.data"),
+    ],
+)
+def test_an_impossible_data_set_is_named(settings, message):
+    with pytest.raises(UsageError, match=message):
+        expand(study_of_two(**settings), OF_TWO)
 
 
 @pytest.mark.parametrize(("rate", "factor"), [("constant", 1), ("sqrt", 2), ("linear", 4)])
@@ -126,8 +205,8 @@ def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
 def test_a_batch_of_more_than_half_of_the_samples_is_noted():
     grid = expand(study(factors={"craft.method.batch": [64, 1437], "victim.batch": [719]}), SAMPLES)
     assert grid.notes == [
-        "A victim batch of 719 is more than half of the 1437 samples, hardly a random part of them.",
-        "A craft batch of 1437 is more than half of the 1437 samples, hardly a random part of them.",
+        "A victim batch of 719 is more than half of the 1437 samples of digits, hardly a random part of them.",
+        "A craft batch of 1437 is more than half of the 1437 samples of digits, hardly a random part of them.",
     ]
 
 
@@ -142,7 +221,7 @@ def test_a_batch_of_more_than_half_of_the_samples_is_noted():
         ({"samples": 100, "factors": {"victim.batch": [101]}}, r"victim batch 101 is more than the 100 samples"),
         ({"factors": {"victim.bach": [8]}}, r"cell 0 .*unknown setting 'victim.bach': did you mean 'victim.batch'"),
         ({"factors": {"craft.method.clusters": [1]}}, r"cell 0 .*clusters=1: valid are whole numbers from 2"),
-        ({"factors": {"batch": [8]}}, r"factors.batch: a factor is a setting below craft. or victim."),
+        ({"factors": {"batch": [8]}}, r"factors.batch: a factor is `data`, or a setting below craft. or victim."),
         ({"factors": {"victim.batch": 8}}, r"factors.victim.batch=8: expected a list of values"),
         ({"rates": ["cubic"]}, r"rates=cubic: valid are constant, sqrt, linear, tuned"),
         ({"method": "pil", "rates": ["tuned"]}, r"pil reports no crafting loss to tune by"),

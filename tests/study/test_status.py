@@ -24,7 +24,7 @@ class Study:
     def __init__(self, path, monkeypatch):
         self.folder, self.monkeypatch = StudyFolder(path), monkeypatch
         config = build_config(StudyConfig, {"name": "toy", "data": "digits", "method": "pil", "seeds": [0]})
-        samples = StudySamples(100_000, training="a", test="b")
+        samples = {"digits": StudySamples(100_000, training="a", test="b")}
         self.folder.begin(config, samples)
         self.grid = expand(config, samples)
         ((self.craft,), (self.cell,)) = self.grid.crafts, self.grid.cells
@@ -91,7 +91,7 @@ def test_victims_of_a_failed_craft_are_skipped(study):
     line = study.cell_state({}).line()
     assert "too hot" in line
     assert f"log: {study.logs}/10_0*" in line
-    assert "protected, plain" in line
+    assert "protected, digits, plain" in line
     assert "skipped: craft failed" in line
 
 
