@@ -81,8 +81,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _propose_site() -> None:
+    from hpcule.jobs.limits import accounts
     from hpcule.jobs.proposal import proposed_site
-    from hpcule.jobs.scheduler import accounts, partitions
+    from hpcule.jobs.scheduler import partitions
 
     print(proposed_site(partitions(), accounts()), end="")
 

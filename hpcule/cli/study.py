@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hpcule.cli.options import Verbs, add_figures, add_json, add_refresh_code, check_figures, positive
 
 if TYPE_CHECKING:
-    from hpcule.jobs.scheduler import Limits
+    from hpcule.jobs.limits import Limits
     from hpcule.jobs.site import SiteConfig
     from hpcule.jobs.submit import CommandBatch, Submission
     from hpcule.report.canvas import FigureFormat
@@ -102,7 +102,7 @@ def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
     from hpcule.cli.submit import planned_site
-    from hpcule.jobs.scheduler import check_site
+    from hpcule.jobs.limits import check_site
     from hpcule.jobs.site import load_site
     from hpcule.jobs.study_batches import StudyBatches
     from hpcule.jobs.submit import Submission, scripts
@@ -167,7 +167,8 @@ def _queue_and_limits(folder: StudyFolder, site: SiteConfig, *, dry_run: bool) -
     """Names of the study's jobs that wait or run, by item, and the limits of Slurm; a dry run does without Slurm."""
     from hpcule.cli.opened import say
     from hpcule.config.errors import UsageError
-    from hpcule.jobs.scheduler import Limits, job_limits, queue
+    from hpcule.jobs.limits import Limits, job_limits
+    from hpcule.jobs.scheduler import queue
     from hpcule.study.submitted import SubmittedJobs, alive
 
     try:

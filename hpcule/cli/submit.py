@@ -79,7 +79,7 @@ def run_or_submit(
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     """Submit the command that was given, with `more` arguments, and say what became of it."""
     from hpcule.cli.opened import show
-    from hpcule.jobs.scheduler import check_site
+    from hpcule.jobs.limits import check_site
     from hpcule.jobs.site import load_site
     from hpcule.jobs.submit import CommandBatch, Submission, scripts, submit_batches
 

@@ -1,9 +1,8 @@
-"""What Slurm says: limits, partitions, the queue. Every question is one command."""
+"""What Slurm says: its partitions and the queue. Every question is one command."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import subprocess
@@ -11,25 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcule.config.errors import UsageError
-from hpcule.config.tree import unknown
-from hpcule.jobs.site import DEFAULT_MINUTES, SiteConfig, Stage
+from hpcule.jobs.site import SiteConfig, Stage
 
-USUAL_ARRAY_SIZE = 1001
-"""MaxArraySize of Slurm unless a site sets another."""
 STAGES: tuple[Stage, ...] = ("craft", "victim", "report")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much Slurm takes.
-
-    Attributes:
-        array: number of tasks of one array.
-        jobs: number of jobs that may still be submitted, each task of an array counting as one; None: no limit known.
-    """
-
-    array: int = USUAL_ARRAY_SIZE
-    jobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +30,7 @@ class SlurmPartition:
         megabytes: most memory of a node.
         gpus: most GPUs of a node.
         features: of its nodes.
+        qos: quality of service whose limits all its jobs have; "": none.
     """
 
     name: str
@@ -59,6 +43,7 @@ class SlurmPartition:
     megabytes: int
     gpus: int
     features: frozenset[str]
+    qos: str
 
 
 def ask(*words: str) -> str:
@@ -113,58 +98,6 @@ def cancel(jobs: Sequence[str]) -> None:
         ask("scancel", *jobs)
 
 
-def job_limits(site: SiteConfig) -> Limits:
-    """Limits of this cluster and, where Slurm keeps accounts, of this user's jobs at this site."""
-    config = ask("scontrol", "show", "config")
-    found = {name: int(value) for name, value in re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", config, re.M)}
-    most = [found["MaxJobCount"]] if "MaxJobCount" in found else []
-    associations = [each for each in _associations() if site.account in (None, each.account)]
-    # A user with several accounts: the widest, as the job may be charged to any.
-    for limits in ([each.jobs for each in associations], [_jobs_of_qos(site.qos or each.qos) for each in associations]):
-        known = [limit for limit in limits if limit is not None]
-        most += [max(known)] if known and len(known) == len(limits) else []
-    room = max(0, min(most) - len(queue())) if most else None
-    return Limits(found.get("MaxArraySize", USUAL_ARRAY_SIZE), room)
-
-
-def accounts() -> list[str]:
-    """Accounts that the user's jobs may be charged to, sorted; empty without accounting."""
-    return sorted({each.account for each in _associations()})
-
-
-@dataclass(frozen=True)
-class _Association:
-    """A user's account, its MaxSubmitJobs (None: no limit), and its default quality of service."""
-
-    account: str
-    jobs: int | None
-    qos: str
-
-
-def _associations() -> list[_Association]:
-    """The user's accounts; without accounting, there are none."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    lines = _accounting("assoc", f"user={user}", "format=Account,MaxSubmitJobs,DefaultQOS")
-    return [
-        _Association(account, int(jobs) if jobs.isdigit() else None, qos)
-        for account, jobs, qos in (line.split("|") for line in lines if line.count("|") == 2)
-    ]
-
-
-def _jobs_of_qos(qos: str) -> int | None:
-    """Number of jobs that a user may submit with a quality of service; None: no limit."""
-    found = _accounting("qos", "where", f"name={qos}", "format=MaxSubmitJobsPerUser") if qos else []
-    return int(found[0]) if found and found[0].isdigit() else None
-
-
-def _accounting(*words: str) -> list[str]:
-    """What `sacctmgr show` says, line by line; nothing without accounting."""
-    try:
-        return ask("sacctmgr", "--noheader", "--parsable2", "show", *words).splitlines()
-    except UsageError:
-        return []
-
-
 def partitions() -> list[SlurmPartition]:
     """All partitions, in the order of Slurm."""
     nodes = _nodes_of_partitions()
@@ -200,6 +133,7 @@ def _partition(facts: dict[str, str], nodes: list[list[str]]) -> SlurmPartition:
         megabytes=max((_number(megabytes) for _, megabytes, *_ in nodes), default=0),
         gpus=max((_gpus(resources) for _, _, resources, _ in nodes), default=0),
         features=frozenset(features),
+        qos="" if facts.get("QoS", "N/A") == "N/A" else facts["QoS"],
     )
 
 
@@ -223,49 +157,14 @@ def minutes_of(limit: str) -> int | None:
     return (days * 24 + hours) * 60 + minutes
 
 
-def check_site(site: SiteConfig) -> None:
-    """Compare a site with Slurm's partitions before anything is submitted.
-
-    Raises:
-        UsageError: Slurm does not answer, or a job of the site could never start.
-    """
-    if not is_here():
-        raise UsageError("there is no sbatch on this machine: submit from a login node of the cluster")
-    known = partitions()
-    for stage in STAGES:
-        name, chosen = site.resources(stage).partition, _chosen(site, stage, known)
-        if name is not None and chosen is None:
-            raise UsageError(unknown("partition", name, sorted(partition.name for partition in known)))
-        if chosen is not None:
-            _check_stage(site, stage, chosen)
-
-
 def longest_minutes(site: SiteConfig) -> dict[Stage, int | None]:
     """Longest time limit of the jobs of each stage; None: no limit."""
     known = partitions()
-    chosen = {stage: _chosen(site, stage, known) for stage in STAGES}
+    chosen = {stage: partition_of(site, stage, known) for stage in STAGES}
     return {stage: partition.minutes if partition else None for stage, partition in chosen.items()}
 
 
-def _chosen(site: SiteConfig, stage: Stage, known: Sequence[SlurmPartition]) -> SlurmPartition | None:
-    """The partition of a stage's jobs; None if there is none of its name, or no default."""
+def partition_of(site: SiteConfig, stage: Stage, known: Sequence[SlurmPartition]) -> SlurmPartition | None:
+    """The one of these partitions where a stage's jobs go; None if there is none of its name, or no default."""
     name = site.resources(stage).partition
     return next((found for found in known if (found.is_default if name is None else found.name == name)), None)
-
-
-def _check_stage(site: SiteConfig, stage: Stage, partition: SlurmPartition) -> None:
-    wanted = site.resources(stage)
-    megabytes = 1024 * wanted.memory_gigabytes if wanted.memory_gigabytes else None
-    if not partition.is_up:
-        raise UsageError(f"partition {partition.name} is not up: Slurm starts no jobs there")
-    for what, asked, most in (
-        ("nodes", wanted.nodes, partition.nodes),
-        ("minutes", wanted.minutes or DEFAULT_MINUTES, partition.minutes),
-        ("tasks_per_node x cpus_per_task", wanted.tasks_per_node * wanted.cpus_per_task, partition.cpus),
-        ("gpus_per_node", wanted.gpus_per_node, partition.gpus),
-        ("memory_gigabytes in megabytes", megabytes, partition.megabytes),
-    ):
-        if asked is not None and most is not None and asked > most:
-            raise UsageError(f"{stage} jobs: {what}={asked}, but partition {partition.name} has at most {most}")
-    if site.constraint and re.fullmatch(r"\w+", site.constraint) and site.constraint not in partition.features:
-        raise UsageError(unknown(f"feature of partition {partition.name}", site.constraint, sorted(partition.features)))

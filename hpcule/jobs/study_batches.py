@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from hpcule.jobs.scheduler import Limits
+from hpcule.jobs.limits import Limits
 from hpcule.jobs.site import Stage
 from hpcule.jobs.submit import CommandBatch
 from hpcule.study.grid import StudyGrid

@@ -9,7 +9,7 @@ import pytest
 import hpcule
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
-from hpcule.jobs.scheduler import check_site
+from hpcule.jobs.limits import check_site
 from hpcule.jobs.site import SiteConfig, load_site, site_names
 
 PACKAGE = Path(hpcule.__file__).parent

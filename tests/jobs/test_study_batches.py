@@ -3,7 +3,7 @@
 import pytest
 
 from hpcule.config.tree import build_config
-from hpcule.jobs.scheduler import Limits
+from hpcule.jobs.limits import Limits
 from hpcule.jobs.study_batches import StudyBatches
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand
