@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         if world.leads:
             _report(options, config, results, each)
 
-    run_or_submit(options, "compare", work, config.world, options.stores, left_out_notice(source, test))
+    run_or_submit(options, "compare", work, config.world, options.stores, [left_out_notice(source, test)])
 
 
 def _report(

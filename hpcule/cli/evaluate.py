@@ -73,9 +73,8 @@ def run(options: argparse.Namespace) -> None:
 
             write_figures(evaluation_figures(results), options.out / "figures", options.figures)
 
-    small = small_notice("victim.batch", config.victim.batch, len(source))
-    notice = "; ".join(filter(None, [left_out_notice(source, test), small])) or None
-    run_or_submit(options, "evaluate", work, config.world, [options.store], notice)
+    notices = [left_out_notice(source, test), small_notice("victim.batch", config.victim.batch, len(source))]
+    run_or_submit(options, "evaluate", work, config.world, [options.store], notices)
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:

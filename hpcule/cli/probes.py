@@ -117,4 +117,4 @@ def _probe(
         write_probe(results, options.out / "report.html")
         tell(options, results, lambda: show(results))
 
-    run_or_submit(options, name, work, config.world, [options.store], left_out_notice(source, test))
+    run_or_submit(options, name, work, config.world, [options.store], [left_out_notice(source, test)])

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     def work(world: World) -> None:
         _recommend(options, config, source, test, world)
 
-    run_or_submit(options, "recommend", work, config.world, notice=left_out_notice(source, test))
+    run_or_submit(options, "recommend", work, config.world, notices=[left_out_notice(source, test)])
 
 
 def _recommend(

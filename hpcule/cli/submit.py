@@ -40,7 +40,7 @@ def run_or_submit(
     work: Callable[[World], None],
     config: WorldConfig,
     stores: Sequence[Path] = (),
-    notice: str | None = None,
+    notices: Sequence[str | None] = (),
 ) -> None:
     """Do a verb's work on all ranks here, or, with --submit, let a batch system start the same command.
 
@@ -50,7 +50,7 @@ def run_or_submit(
         work: gets the world.
         config: threads, device, time-outs.
         stores: that the verb reads.
-        notice: what rank 0 has to say first.
+        notices: what rank 0 has to say first.
 
     Raises:
         UsageError: --out holds files of others that would be replaced.
@@ -72,7 +72,7 @@ def run_or_submit(
                 work(world)
 
         on_all_ranks(
-            placed, given=options.given, workers=options.workers, config=config, notices=lambda: [privacy, notice]
+            placed, given=options.given, workers=options.workers, config=config, notices=lambda: [privacy, *notices]
         )
 
 

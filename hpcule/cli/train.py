@@ -56,6 +56,5 @@ def run(options: argparse.Namespace) -> None:
             show(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     stores = [options.store] if options.store else []
-    small = small_notice("victim.batch", config.victim.batch, len(source))
-    notice = "; ".join(filter(None, [left_out_notice(source, test), small])) or None
-    run_or_submit(options, "train", work, config.world, stores, notice)
+    notices = [left_out_notice(source, test), small_notice("victim.batch", config.victim.batch, len(source))]
+    run_or_submit(options, "train", work, config.world, stores, notices)
