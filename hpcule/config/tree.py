@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -39,6 +40,10 @@ class Written(Protocol):
         """The text or list that `parse` reads."""
 
 
+_hints = functools.cache(typing.get_type_hints)
+"""Types of the fields of a class, for studies that build the same few classes once for each of their cells."""
+
+
 def build_config(cls: type[T], tree: Mapping[str, object], prefix: str = "") -> T:
     """Fill the dataclass `cls` from a tree of plain values.
 
@@ -50,7 +55,7 @@ def build_config(cls: type[T], tree: Mapping[str, object], prefix: str = "") -> 
         UsageError: an unknown setting (the nearest valid one is named), a value of the wrong type, or one that the
             dataclass' own validation (ValueError in `__post_init__`) refuses.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cast(Any, cls))
     names = [field.name for field in dataclasses.fields(cast(Any, cls))]
     for key in tree:
         if key in getattr(cls, "removed", ()):
