@@ -373,9 +373,11 @@ def _write(path: Path, figures: FigureFormat | None = None) -> None:
     show(f"Report: {path / 'report.html'}")
     if figures:
         from hpcule.report.canvas import write_figures
-        from hpcule.report.figures import study_figures
+        from hpcule.report.figures import figures_by_data
         from hpcule.report.study import factor_names
         from hpcule.report.study_panels import measured_noise_scales
 
-        drawn = study_figures(found, factor_names(config), measured_noise_scales(found, grid, folder.result))
+        drawn = figures_by_data(
+            found, factor_names(config), lambda group: measured_noise_scales(group, grid, folder.result)
+        )
         write_figures(drawn, path / "figures", figures)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -26,7 +28,7 @@ from hpcule.report.canvas import (
 )
 from hpcule.report.charts import LogLine, Series
 from hpcule.report.protection import set_curves
-from hpcule.report.study import VARIANT, AccuracyLines, accuracy_lines, variant_rows
+from hpcule.report.study import VARIANT, AccuracyLines, accuracy_lines, by_data, variant_rows
 from hpcule.report.study_panels import NoiseScales, target_lines, title_of
 from hpcule.study.collect import Row, points
 from hpcule.study.grid import name_of
@@ -113,6 +115,25 @@ def study_figures(rows: Sequence[Row], factors: Sequence[str], noise: Sequence[N
     for scales in noise:
         name = f"noise-scale-{_file_name(scales.who)}"
         figures.append(PaperFigure(name, panel_size(1), partial(_draw_noise_scales, scales)))
+    return figures
+
+
+def figures_by_data(
+    rows: Sequence[Row], factors: Sequence[str], noise: Callable[[Sequence[Row]], Sequence[NoiseScales]]
+) -> list[PaperFigure]:
+    """The figures of a study, for each data set by itself if there are several; their names then end in its own.
+
+    Args:
+        rows: of `collect`, at least one.
+        factors: names of what varies, but for the seed.
+        noise: from the rows of a data set to their gradient noise scales.
+    """
+    figures = []
+    for number, (data, group, names) in enumerate(by_data(rows, factors), 1):
+        # The number separates names that differ only in characters that are replaced.
+        ending = f"-{number}-{re.sub(r'[^A-Za-z0-9.]+', '-', data).strip('-.')}" if data else ""
+        drawn = study_figures(group, names, noise(group))
+        figures += [replace(figure, name=figure.name + ending) for figure in drawn]
     return figures
 
 

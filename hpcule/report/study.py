@@ -17,6 +17,7 @@ from hpcule.config.version import __version__
 from hpcule.report.charts import Series, series_chart
 from hpcule.report.page import environment
 from hpcule.report.study_panels import (
+    Cost,
     Panel,
     Result,
     costs,
@@ -27,8 +28,9 @@ from hpcule.report.study_panels import (
 )
 from hpcule.store.files import write_atomically
 from hpcule.study.collect import RANDOM, Point, Row, grouped, points
-from hpcule.study.config import StudyConfig
-from hpcule.study.effects import effects, sentences
+from hpcule.study.config import DATA, StudyConfig
+from hpcule.study.data_sets import data_set_results
+from hpcule.study.effects import Effect, effects, sentences
 from hpcule.study.grid import StudyGrid, name_of
 from hpcule.study.paired import PairedDifference, holm
 from hpcule.victim.kinds import TITLES, Kind
@@ -58,11 +60,47 @@ class VariantRow:
     peak: float
 
 
+@dataclass(frozen=True)
+class Part:
+    """What the page shows of one data set.
+
+    Attributes:
+        data: name of the data set; empty for a study of one.
+        factors: names of what varies.
+        variants: one row a point, those that protect most first; empty without variants.
+        sections: accuracy over each factor.
+        targets: steps to the target.
+        noise: gradient noise scales, by batch size; empty with variants, of which they would say little.
+        points: with the values of their factors.
+        effects: of doubling a factor.
+        costs: of crafting by batch size; empty with variants.
+    """
+
+    data: str
+    factors: Sequence[str]
+    variants: Sequence[VariantRow]
+    sections: Sequence[tuple[str, Sequence[Panel]]]
+    targets: Sequence[Panel]
+    noise: Sequence[Panel]
+    points: Sequence[tuple[Point, Sequence[Any]]]
+    effects: Sequence[Effect]
+    costs: Sequence[Cost]
+
+
 def factor_names(config: StudyConfig) -> list[str]:
     """Names of the factors that vary, without the seed; `rate` alone for a study of a single cell."""
     rates = {"rate": config.rates, "victim_rate": config.victim_rates}
     varied = {VARIANT: config.variants, **config.factors, **rates, "recipe": config.recipes}
     return [name for name, values in varied.items() if len(values) > 1] or ["rate"]
+
+
+def by_data(rows: Sequence[Row], factors: Sequence[str]) -> list[tuple[str, Sequence[Row], list[str]]]:
+    """The name of each data set, its rows, and what varies on it; a single one, without a name, where `data` does not
+    vary."""
+    if DATA not in factors:
+        return [("", rows, list(factors))]
+    others = [name for name in factors if name != DATA] or ["rate"]
+    return [(group[0][DATA], group, others) for group in grouped(rows, [DATA])]
 
 
 def write_study_report(
@@ -71,8 +109,9 @@ def write_study_report(
     """Write the page, which needs no network, no script and no other file; returns its answers in plain words."""
     factors = factor_names(config)
     found = points(rows, factors)
-    doublings = effects(rows, factors)
-    findings = [*noise_sentences(found), *sentences(doublings), *grid.notes]
+    parts = [_part(data, group, names, grid, result) for data, group, names in by_data(rows, factors)]
+    several = DATA in factors
+    findings = [*noise_sentences(found), *_effect_sentences(parts), *grid.notes]
     page = (
         environment()
         .get_template("study.html.j2")
@@ -84,28 +123,44 @@ def write_study_report(
             crafts=len(grid.crafts),
             victims=len(grid.victims),
             invalid=sum(point.invalid for point in found),
-            factors=[name_of(name) for name in factors],
-            points=[(point, [point.factors[name] for name in factors]) for point in found],
             leads=[
                 (kind, f"{TITLES[kind]}, minus protected") for kind in RANDOM if any(kind in p.leads for p in found)
             ],
             roles=[(kind, title) for kind, title in TITLES.items() if any(kind in point.accuracy for point in found)],
-            sections=[
-                (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
-            ],
             variant_headings=[TITLES[role] for role in SHOWN],
-            variants=variant_rows(rows, factors) if VARIANT in factors else [],
             answers=findings,
-            effects=[(name_of(effect.factor), title_of(effect.where), effect) for effect in doublings],
-            targets=target_panels(rows, factors),
-            # By batch size: of several methods it would say little.
-            noise=[] if VARIANT in factors else noise_panels(measured_noise_scales(rows, grid, result)),
-            costs=[] if VARIANT in factors else costs(rows),
+            parts=parts,
+            name_of=name_of,
+            title_of=title_of,
+            data_headings=[DATA, *([VARIANT] if VARIANT in factors else [])],
+            data_results=data_set_results(rows, [VARIANT] if VARIANT in factors else []) if several else [],
             settings=dump_yaml(to_tree(config)),
         )
     )
     write_atomically(path, page.encode())
     return findings
+
+
+def _part(data: str, rows: Sequence[Row], factors: Sequence[str], grid: StudyGrid, result: Result) -> Part:
+    found = points(rows, factors)
+    varied = VARIANT in factors
+    return Part(
+        data=data,
+        factors=[name_of(name) for name in factors],
+        variants=variant_rows(rows, factors) if varied else [],
+        sections=[
+            (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
+        ],
+        targets=target_panels(rows, factors),
+        noise=[] if varied else noise_panels(measured_noise_scales(rows, grid, result)),
+        points=[(point, [point.factors[name] for name in factors]) for point in found],
+        effects=effects(rows, factors),
+        costs=[] if varied else costs(rows),
+    )
+
+
+def _effect_sentences(parts: Sequence[Part]) -> list[str]:
+    return [f"{part.data}: {text}" if part.data else text for part in parts for text in sentences(part.effects)]
 
 
 def noise_sentences(found: Sequence[Point]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from hpcule.config.errors import StoreError, UsageError, first_line
 from hpcule.measure.accuracy import Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
+from hpcule.study.config import DATA
 from hpcule.study.documents import NoiseScaleDocument, VictimItemDocument
 from hpcule.study.folder import StudyFolder, damage_named
 from hpcule.study.grid import Cell, Factors, StudyGrid
@@ -159,7 +160,7 @@ def grouped(found: Sequence[Row], factors: Sequence[str]) -> list[list[Row]]:
 
 def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
     valid = [row for row in group if not row["invalid"]]
-    of_victim = ["victim_learning_rate", *(n for n in factors if n == "recipe" or n.startswith("victim."))]
+    of_victim = ["victim_learning_rate", *(n for n in factors if n in ("recipe", DATA) or n.startswith("victim."))]
     values = {role: [row[f"{role}_last"] for row in valid] for role in TITLES if f"{role}_last" in group[0]}
     return Point(
         {name: group[0][name] for name in factors},

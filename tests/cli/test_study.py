@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -220,9 +221,12 @@ factors:
   data: [{small}, {{name: larger, data: {larger}, craft: {{image_size: 12}}, victim: {{batch: 40}}}}]
 craft: {{deterministic: true, store: {{shards: 2}}}}
 seeds: [0]
-victim: {{network: convnet, epochs: 1, batch: 20}}
+victim: {{network: convnet, epochs: 12, batch: 20}}
 world: {{threads: 1}}
 """
+
+
+OF_A_DATA_SET = ["Accuracy over craft batch", "Every point", "Effect of doubling a factor", "Cost of crafting"]
 
 
 def study_of_two(folder, workers):
@@ -253,6 +257,16 @@ def test_data_sets_are_a_factor(tmp_path, run):
     assert [(manifest.n, manifest.sample_shape) for manifest in manifests] == 2 * [(60, (3, 8, 8))] + 2 * [
         (90, (3, 12, 12))
     ]
+    page = (tmp_path / "out2" / "report.html").read_text()
+    assert f"pil on {small}, larger</h1>" in page
+    assert re.findall("<h2>(.*)</h2>", page) == [
+        "Data sets",
+        *(f"{data}: {what}" for data in (small, "larger") for what in OF_A_DATA_SET),
+        "Versions and settings",
+    ]
+    (table,) = re.findall("<h2>Data sets</h2>.*?</section>", page, re.DOTALL)
+    found = [re.sub("<.*?>", " ", line).split()[:4] for line in table.split("<tr>")[2:]]
+    assert found == [[str(small), "60", "2", "33.3%"], ["larger", "90", "2", "20.0%"]]
     victim = next(
         path for path in (tmp_path / "out2" / "done").iterdir() if "larger" in json.loads(path.read_text())["title"]
     )

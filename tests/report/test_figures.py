@@ -15,7 +15,7 @@ from slowly import slow_but
 from hpcule.measure.accuracy import summarise
 from hpcule.report.canvas import FIGURE_FORMATS, write_figures
 from hpcule.report.charts import ChartMark, LogLine
-from hpcule.report.figures import comparison_figures, evaluation_figures, study_figures
+from hpcule.report.figures import comparison_figures, evaluation_figures, figures_by_data, study_figures
 from hpcule.report.study_panels import NoiseScales
 
 STARTS = {"pdf": b"%PDF-", "svg": b"<?xml", "png": b"\x89PNG\r\n\x1a\n"}
@@ -192,3 +192,16 @@ def test_another_format_is_refused():
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert "invalid choice: 'gif' (choose from" in ended.stderr
+
+
+def test_each_data_set_has_figures_of_its_own():
+    rows = [row | {"data": data, "chance": chance} for data, chance in (("a/b", 0.1), ("a:b", 0.5)) for row in ROWS]
+    figures = figures_by_data(rows, ["data", "craft.method.batch"], lambda group: [])
+    assert [figure.name for figure in figures] == [
+        "accuracy-craft-batch-1-a-b",
+        "steps-to-target-crafting-1-a-b",
+        "accuracy-craft-batch-2-a-b",
+        "steps-to-target-crafting-2-a-b",
+    ]
+    chances = [lines_of(drawn(figure).axes[0])["chance"][0, 1] for figure in (figures[0], figures[2])]
+    assert chances == [10, 50]
