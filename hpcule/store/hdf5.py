@@ -13,12 +13,17 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, first_line, one_line
 from hpcule.data.sources.array import MOST_COMPRESSED, Array
+from hpcule.data.sources.hdf5_chunks import FILTERS, DecodedChunks, filters_of
+from hpcule.data.sources.hdf5_isolated import require_harmless
 from hpcule.store.image import Image
 from hpcule.store.seal import SealedFile
 from hpcule.store.vault import Vault
 
 CHUNK_BYTES = 256 << 10
 """Chunks are whole samples, as many as fit; one where a sample is larger."""
+
+DATASETS = ("id", "label", "delta", "group")
+"""What the datasets of a store's files are called."""
 
 _CHUNK_CACHE_BYTES = 1 << 20
 """A reader may have some hundred files open, each with a cache of its own; HDF5 2.0 would take 8 MiB for each."""
@@ -97,6 +102,8 @@ def open_file(vault: Vault, name: str, run_key: str) -> h5py.File:
     """
     path = vault.path / name
     with as_damage(path):
+        if vault.key is None:  # whoever has the key could have written the others
+            require_harmless(path, DATASETS)
         opened = path if vault.key is None else SealedFile(path, name, vault.key)
         file = h5py.File(opened, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)
     if (found := stored_run_key(file)) != run_key:
@@ -132,4 +139,7 @@ def dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[
         most = found.id.get_storage_size() * (MOST_COMPRESSED if found.compression else 1)
         if prod(shape) * dtype.itemsize > most:
             raise DamageError("layout", path, f"dataset {name} is not fully there")
+        if {code for code, *_ in filters_of(found)} - FILTERS:
+            raise DamageError("layout", path, f"dataset {name} is packed with a filter that no store has")
+        DecodedChunks(found).require_all()
     return found

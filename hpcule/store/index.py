@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from hpcule.config.errors import first_line
+from hpcule.data.sources.hdf5_isolated import require_harmless
 from hpcule.store.files import sha256_file
-from hpcule.store.hdf5 import file_image
+from hpcule.store.hdf5 import DATASETS, file_image
 from hpcule.store.manifest import Manifest
 
 INDEX = "index.h5"
@@ -35,9 +36,9 @@ def index_error(store: Path, manifest: Manifest) -> str | None:
     if not path.is_file():
         return "missing: other tools cannot read the store as one file"
     try:
-        # Before HDF5 opens it: one that lost its tail keeps HDF5 2.0 busy for ever.
         if manifest.index_sha256 not in (None, sha256_file(path)):
             return "SHA-256 differs: bytes have changed since it was written"
+        require_harmless(path, DATASETS)
         with h5py.File(path, "r", locking=False) as file:
             expected = _datasets(manifest, "label" in file)
             if set(file) != set(expected):

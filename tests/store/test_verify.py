@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
+from hpcule.store.files import sha256_file
 from hpcule.store.manifest import write_manifest
 from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
@@ -256,6 +259,28 @@ def test_a_virtual_master_that_misleads(make_source, make_store, damage):
             file["delta"] = delta
     problem = only_problem(store)
     assert (problem.kind, problem.file) == ("index", "index.h5")
+
+
+@pytest.mark.parametrize(
+    "harm", [pytest.param("keeps the HDF5 library busy", marks=pytest.mark.slow), "crashes the HDF5"]
+)
+def test_a_virtual_master_that_harms_its_reader(make_source, make_store, harm):
+    """In a process of its own, which the HDF5 library could keep busy without end, or crash."""
+    store, manifest, *_ = make_store(make_source())
+    index = store / "index.h5"
+    content = bytearray(index.read_bytes())
+    if "busy" in harm:
+        first = content.index(b"GCOL") + 16
+        content[first : first + 16] = bytes(16)  # an object of no bytes: the next one is the same
+    else:
+        rank = content.index(bytes([0x28, 0, 0, 0, 4, 0, 0, 0])) + 4
+        content[rank : rank + 4] = (2052).to_bytes(4, "little")
+    index.write_bytes(content)
+    write_manifest(Vault(store), replace(manifest, index_sha256=sha256_file(index)))
+    code = "import sys; from hpcule.cli.main import main; sys.exit(main(['verify', sys.argv[1]]))"
+    verified = subprocess.run([sys.executable, "-c", code, store], capture_output=True, text=True, timeout=300)
+    assert verified.returncode == 1, verified
+    assert f"index.h5: unreadable (reading it {harm}" in verified.stdout + verified.stderr
 
 
 def test_unknown_files(make_source, make_store):

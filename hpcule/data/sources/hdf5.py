@@ -15,15 +15,11 @@ import numpy as np
 from hpcule.config.errors import DataError, first_line, one_line
 from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.data.sources.array import MOST_COMPRESSED, byte_count, member_names, splits_of
+from hpcule.data.sources.array import MOST_COMPRESSED, SPLITS, byte_count, member_names, splits_of
+from hpcule.data.sources.hdf5_chunks import FILTERS, DecodedChunks, filters_of
+from hpcule.data.sources.hdf5_isolated import require_harmless
 
-_FILTERS = {
-    h5py.h5z.FILTER_DEFLATE,
-    h5py.h5z.FILTER_SHUFFLE,
-    h5py.h5z.FILTER_FLETCHER32,
-    h5py.h5z.FILTER_LZF,
-    h5py.h5z.FILTER_SZIP,
-}
+_NAMES = [name for split in (*SPLITS, "all") for name in member_names(split)]
 _CACHE_BYTES = 32 << 20
 """Read in the order of the file, one chunk in the cache is enough; HDF5 caches none that is larger than this."""
 
@@ -57,22 +53,26 @@ class Hdf5Source(Source):
         where = f"{path} ({split})"
         with _opened(path) as file, _damage_named(where):
             images = _own_dataset(file, self._images_name, path)
+            if images.dtype.kind == "f":
+                DecodedChunks(images).require_all()  # which are read to find NaN
             self._channels_first = _layout(images) == "NCHW"
             self.levels = grid_levels(images, where)
             self.shape = sample_shape(images.shape, where, self._channels_first)
             self._count: int = images.shape[0]
             self.labels = None
             if labels_name in file:
-                self.labels = checked_labels(_own_dataset(file, labels_name, path), self._count, where)
+                labels = _own_dataset(file, labels_name, path)
+                DecodedChunks(labels).require_all()
+                self.labels = checked_labels(labels, self._count, where)
         self.class_names = None if self.labels is None else numbered_classes(self.labels)
-        self._handles: dict[int, tuple[Any, Any]] = {}
+        self._handles: dict[int, tuple[Any, Any, DecodedChunks]] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, ids: Ids) -> Samples:
         """See `Source.read`. Neighbouring ids are read together, and each chunk once, in the order of the file."""
-        images = self._images()
+        images, chunks = self._images()
         order = np.argsort(ids, kind="stable")
         ordered = ids[order]
         block = np.empty((len(ids), *images.shape[1:]), images.dtype)
@@ -80,18 +80,21 @@ class Hdf5Source(Source):
         with _damage_named(str(self.path)):
             # Slices rather than lists of rows: HDF5's point selections took ten times as long on chunked data.
             for first, end in zip([0, *ends], ends, strict=False):
-                block[order[first:end]] = images[ordered[first] : ordered[end - 1] + 1]
+                start, stop = int(ordered[first]), int(ordered[end - 1]) + 1
+                chunks.require_rows(start, stop)
+                block[order[first:end]] = images[start:stop]
         samples: Samples = to_samples(block, self._channels_first)
         return samples
 
-    def _images(self) -> Any:
+    def _images(self) -> tuple[Any, DecodedChunks]:
         """The dataset, opened once a process: a handle does not survive a fork, and a new one has an empty cache."""
         process = os.getpid()
         if process not in self._handles:
             file = _opened(self.path)
             # The file is kept together with its dataset, because closing the file closes the dataset.
-            self._handles[process] = (file, _own_dataset(file, self._images_name, self.path))
-        return self._handles[process][1]
+            images = _own_dataset(file, self._images_name, self.path)
+            self._handles[process] = (file, images, DecodedChunks(images))
+        return self._handles[process][1:]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handles": {}}
@@ -99,6 +102,7 @@ class Hdf5Source(Source):
 
 def _opened(path: Path) -> Any:
     try:
+        require_harmless(path, _NAMES)
         # No locks: file systems of clusters often have none, and this file is only read.
         return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:
@@ -117,10 +121,8 @@ def _own_dataset(file: h5py.File, name: str, path: Path) -> Any:
         raise DataError(f"{where}: no samples")
     if dataset.is_virtual or dataset.external:
         raise DataError(f"{where} keeps its data in other files; copy the data into this one")
-    properties = dataset.id.get_create_plist()
-    for index in range(properties.get_nfilters()):
-        code, _, _, label = properties.get_filter(index)
-        if code not in _FILTERS:
+    for code, _, _, label in filters_of(dataset):
+        if code not in FILTERS:
             seen = label.decode(errors="replace") or code
             raise DataError(f"{where} is packed with the filter {seen}; valid are gzip, lzf, szip, shuffle, fletcher32")
     if not _is_written(dataset):
