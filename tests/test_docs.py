@@ -24,6 +24,7 @@ from hpcule.probes.recovery import RecoveryConfig
 from hpcule.probes.strip import StripConfig
 from hpcule.probes.unlearnable_distance import DistanceConfig
 from hpcule.store.verify import Damage
+from hpcule.study.config import StudyVictimConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
@@ -191,9 +192,10 @@ def test_settings_exist(page):
     known, text = all_settings(), page.read_text()
     for name in re.findall(r"--set[ =]([a-z_.]+)=", text):
         assert name in known, f"{named(page)}: --set {name}"
+    of_studies = {f"victim.{name}" for name in leaves(to_tree(StudyVictimConfig()))}
     for name in (span.partition("=")[0] for span in spans(page)):
         if SETTING.fullmatch(name):
-            assert name in known, f"{named(page)}: {name}"
+            assert name in known | of_studies, f"{named(page)}: {name}"
 
 
 def test_other_settings():

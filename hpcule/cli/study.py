@@ -7,7 +7,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
-    from hpcule.study.grid import StudyGrid
+    from hpcule.study.grid import StudyGrid, StudyVictim
     from hpcule.world.group import World
 
 WATCH_SECONDS = 15
@@ -75,13 +76,14 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run all items here, then collect and report."""
-    from hpcule.cli.workers import on_all_ranks
+    from hpcule.cli.workers import on_all_ranks, ranks_of_run
+    from hpcule.study.items import require_ranks, run_all
 
-    folder, config, grid, notices = _begin(options)
+    ranks = ranks_of_run(options.workers)
+    folder, config, grid, notices = _begin(options, lambda victims: require_ranks(victims, ranks))
 
     def work(world: World) -> None:
         from hpcule.cli.progress import Progress
-        from hpcule.study.items import run_all
 
         with Progress(shown=world.leads) as progress:
             run_all(folder, config, grid, world, progress.update)
@@ -104,14 +106,14 @@ def submit_items(options: argparse.Namespace) -> None:
     from hpcule.cli.submit import planned_site
     from hpcule.jobs.limits import check_site
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.study_batches import StudyBatches
+    from hpcule.jobs.study_batches import StudyBatches, check_jobs
     from hpcule.jobs.submit import Submission, scripts
 
     site = load_site(options.site)
     if not options.dry_run:
         check_site(site)
-    folder, config, grid, notices = _begin(options, begin=not options.dry_run)
-    site = planned_site(site, config, options.calibration)
+    folder, config, grid, notices = _begin(options, partial(check_jobs, site), begin=not options.dry_run)
+    site = planned_site(site, config, {victim.workers for victim in grid.victims.values()}, options.calibration)
     say(*notices)
     queued, limits = _queue_and_limits(folder, site, dry_run=options.dry_run)
     missing = [key for key in (*grid.crafts, *grid.victims) if folder.result(key) is None and key not in queued]
@@ -182,13 +184,13 @@ def _queue_and_limits(folder: StudyFolder, site: SiteConfig, *, dry_run: bool) -
 
 
 def do_items(options: argparse.Namespace) -> None:
-    """Do one craft on all ranks that a launcher started, or victims: one on all ranks, several dealt out to them."""
+    """Do one craft on all ranks that a launcher started, or victims, dealt out to groups of as many as each takes."""
     from hpcule.cli.opened import say
     from hpcule.cli.progress import Progress
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.errors import UsageError
     from hpcule.study.grid import Craft, StudyVictim, find_item
-    from hpcule.study.items import do_craft, do_victim, do_victims, require_unchanged
+    from hpcule.study.items import do_craft, do_victims, require_unchanged
 
     folder, config, grid = _open(options.folder)
     items = [find_item(grid, key) for key in options.keys]
@@ -198,19 +200,15 @@ def do_items(options: argparse.Namespace) -> None:
         raise UsageError("a craft takes all ranks: give one KEY of a craft, or several of victims")
     waiting = {victim.key for victim in victims if victim.crafts and not any(map(folder.craft_result, victim.crafts))}
     skipped = [f"{victim.title}: skipped, its craft is not finished" for victim in victims if victim.key in waiting]
-    missing = [victim for victim in victims if victim.key not in waiting and folder.result(victim.key) is None]
+    ready = [victim for victim in victims if victim.key not in waiting]
 
     def work(world: World) -> None:
         with Progress(shown=world.leads) as progress:
             for craft in crafts:
                 do_craft(folder, config, craft, world, progress.update)
-            if len(victims) == 1:
-                for victim in missing:
-                    do_victim(folder, config, victim, world, progress.update)
-            else:
-                do_victims(folder, config, missing, world, progress.update)
+            do_victims(folder, config, ready, world, progress.update)
 
-    if missing or any(folder.result(craft.key) is None for craft in crafts):
+    if any(folder.result(key) is None for key in options.keys if key not in waiting):
         require_unchanged(folder, config, dict.fromkeys(item.data for item in items))
         deterministic = any(craft.config.deterministic for craft in crafts)
         on_all_ranks(
@@ -326,9 +324,15 @@ def _print_usage(folder: StudyFolder) -> None:
 
 
 def _begin(
-    options: argparse.Namespace, *, begin: bool = True
+    options: argparse.Namespace, check: Callable[[Sequence[StudyVictim]], None], *, begin: bool = True
 ) -> tuple[StudyFolder, StudyConfig, StudyGrid, list[str | None]]:
-    """The folder, configuration and grid of a study, and what is to be said about its data and its batches."""
+    """The folder, configuration and grid of a study, and what is to be said about its data and its batches.
+
+    Args:
+        options: of the command.
+        check: gets the victims that are not done yet, and refuses those that cannot be trained.
+        begin: whether to create the folder.
+    """
     from hpcule.config.errors import IN_STUDY, setting_in
     from hpcule.config.tree import build_config, load_yaml
     from hpcule.data.left_out import left_out_notice
@@ -346,6 +350,7 @@ def _begin(
         left_out.append(left_out_notice(source, test))
     grid = expand(config, samples)
     folder = StudyFolder(options.out)
+    check([victim for victim in grid.victims.values() if folder.result(victim.key) is None])
     if begin:
         folder.begin(config, samples)
     return folder, config, grid, [*left_out, *grid.notes]

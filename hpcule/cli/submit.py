@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,8 +97,16 @@ def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     show(f"Logs: {submission.logs}")
 
 
-def planned_site(site: SiteConfig, config: StudyConfig, calibration: Path | None) -> SiteConfig:
+def planned_site(
+    site: SiteConfig, config: StudyConfig, workers: Collection[int], calibration: Path | None
+) -> SiteConfig:
     """The site with time limits for a study where it has none, by what `hpcule plan --calibration` has measured.
+
+    Args:
+        site: without them.
+        config: of the study.
+        workers: numbers of ranks that train one victim.
+        calibration: file of the measurements; None: there are none.
 
     Raises:
         UsageError: the file is of another study or machine.
@@ -114,7 +122,9 @@ def planned_site(site: SiteConfig, config: StudyConfig, calibration: Path | None
     wanted = site.resources("craft")
     machine = Machine(name="site", nodes=wanted.nodes, workers_per_node=wanted.tasks_per_node)
     plan = plan_study(config, machine, Measurements.read(calibration, lambda what: None))
-    in_a_row = math.ceil(site.dealt_victims / site.resources("victim").ranks)
+    in_a_row = max(
+        math.ceil(site.dealt_victims(ranks) * ranks / site.resources("victim", ranks).ranks) for ranks in workers
+    )
     victim_seconds = plan.start_seconds + in_a_row * plan.longest_victim_seconds
     predicted: dict[Stage, float] = {"craft": plan.longest_craft_seconds, "victim": victim_seconds}
     try:

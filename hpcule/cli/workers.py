@@ -15,6 +15,15 @@ from hpcule.world.launcher import Place, detect
 from hpcule.world.local import report_failure, run_workers
 
 
+def ranks_of_run(workers: int | None) -> int:
+    """Number of ranks on which `on_all_ranks` runs its work.
+
+    Args:
+        workers: --workers.
+    """
+    return max(detect().size, workers or 1)
+
+
 def on_all_ranks(
     work: Callable[[World], None],
     *,

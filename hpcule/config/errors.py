@@ -71,6 +71,10 @@ IN_STORE = "--set {name}={value} when the store is crafted"
 IN_STUDY = "craft: {{{name}: {value}}} in the study's file"
 
 
+class DivergedError(HpculeError):
+    """A training ends in numbers that are not finite; all its ranks notice it at the same step."""
+
+
 class StoreError(HpculeError):
     """A store is damaged, in use, or not what was asked for."""
 

@@ -111,8 +111,8 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteConfig:
-    """One site. A craft takes `nodes` x `tasks_per_node` ranks; a victim or a report takes one, unless their own
-    sections say otherwise."""
+    """One site. A craft takes `nodes` x `tasks_per_node` ranks, a victim as many as train it jointly, and a report one,
+    unless their own sections say otherwise."""
 
     partition: str | None = None
     """Partition of the jobs; without it, the default of Slurm."""
@@ -131,7 +131,7 @@ class SiteConfig:
     cpus_per_task: int = setting(1, at_least=1)
     """Number of cores of a rank."""
     gpus_per_node: int = setting(0, at_least=0)
-    """Number of GPUs of a node; a job of a single rank asks for one of them."""
+    """Number of GPUs of a node; a job of fewer ranks asks for one each."""
     memory_gigabytes: int | None = setting(None, at_least=1)
     """Memory of a node; without it, the default of Slurm."""
     minutes: int | None = setting(None, at_least=1)
@@ -144,7 +144,8 @@ class SiteConfig:
     report: StageConfig = field(default_factory=StageConfig)
     """Resources of the report at the end."""
     victims_per_job: int | None = setting(None, at_least=1)
-    """Number of victims of a job, dealt out to its ranks (default: one for each rank)."""
+    """Number of victims of a job, dealt out to its ranks (default: one for each rank, or for each group of ranks that
+    train one jointly)."""
     at_once: int = setting(16, at_least=1)
     """Number of jobs of an array that may run at the same time."""
     signal_seconds: int = setting(90, at_least=1)
@@ -173,14 +174,29 @@ class SiteConfig:
         check_ranges(self)
         check_options(self.sbatch)
 
-    def resources(self, stage: Stage) -> Resources:
-        """What a job of a stage asks for."""
+    def resources(self, stage: Stage, workers: int = 1) -> Resources:
+        """What a job of a stage asks for.
+
+        Args:
+            stage: of the job.
+            workers: number of ranks that train a victim jointly.
+        """
         common = {name: getattr(self, name) for name in (declared.name for declared in fields(Resources))}
-        if stage != "craft":
-            common |= {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": min(1, self.gpus_per_node)}
         own: StageConfig = getattr(self, stage)
+        if stage != "craft":
+            nodes, tasks = self._spread(own, workers)
+            common |= {"nodes": nodes, "tasks_per_node": tasks, "gpus_per_node": min(tasks, self.gpus_per_node)}
         given = {name: value for name in common if (value := getattr(own, name)) is not None}
         return Resources(**{**common, **given, "sbatch": {**self.sbatch, **own.sbatch}})
+
+    def _spread(self, own: StageConfig, workers: int) -> tuple[int, int]:
+        """Nodes, and ranks of each, for a number of ranks, as far as a section does not say them: as few nodes as have
+        room for equal parts of the ranks."""
+        if own.tasks_per_node is not None:
+            return own.nodes or max(1, workers // own.tasks_per_node), own.tasks_per_node
+        fitting = (nodes for nodes in range(1, workers + 1) if workers <= nodes * self.tasks_per_node)
+        nodes = own.nodes or next(nodes for nodes in fitting if workers % nodes == 0)
+        return nodes, max(1, workers // nodes)
 
     def with_minutes(self, predicted: Mapping[Stage, float], longest: Mapping[Stage, int | None]) -> SiteConfig:
         """The site with time limits for crafts and victims where it has none itself.
@@ -198,10 +214,9 @@ class SiteConfig:
             sections[stage] = own
         return replace(self, craft=sections["craft"], victim=sections["victim"])
 
-    @property
-    def dealt_victims(self) -> int:
-        """Number of victims of a job."""
-        return self.victims_per_job or self.resources("victim").ranks
+    def dealt_victims(self, workers: int = 1) -> int:
+        """Number of victims of a job, each trained by `workers` ranks."""
+        return self.victims_per_job or self.resources("victim", workers).ranks // workers
 
 
 def load_site(name: str) -> SiteConfig:

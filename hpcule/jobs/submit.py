@@ -29,6 +29,7 @@ class CommandBatch:
     Attributes:
         name: of the batch, unlike all others of a submission.
         stage: whose resources each task takes.
+        workers: ranks that train a victim jointly.
         commands: arguments of hpcule.
         after: the dependency for sbatch, with the names of earlier batches in braces: `afterok:{craft}_3`.
         items: what each task does, by the keys of a study.
@@ -39,6 +40,7 @@ class CommandBatch:
     commands: Sequence[Sequence[str]]
     after: str = ""
     items: Sequence[Sequence[str]] = field(default_factory=tuple)
+    workers: int = 1
 
     @property
     def tasks(self) -> int:
@@ -164,7 +166,7 @@ def _options(batch: CommandBatch, ids: dict[str, str]) -> list[str]:
 
 def _parameters(batch: CommandBatch, submission: Submission) -> dict[str, object]:
     """submitit's names for what the site says."""
-    site, wanted = submission.site, submission.site.resources(batch.stage)
+    site, wanted = submission.site, submission.site.resources(batch.stage, batch.workers)
     own = {
         "requeue": True,
         # A task whose craft has failed would wait for ever.

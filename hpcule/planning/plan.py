@@ -26,7 +26,8 @@ from hpcule.study.grid import StudySamples, StudyVictim, expand
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """A study on one machine: crafts one after another by all workers, then victims dealt out, one a worker."""
+    """A study on one machine: crafts one after another by all workers, then victims dealt out, one a worker, or one a
+    group of workers that train it jointly."""
 
     machine: str
     nodes: int
@@ -118,11 +119,12 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         kept = craft.data in crafted
         crafts.append(plan_craft(settings, source, len(source), machine, known, features_kept=kept))
         crafted.add(craft.data)
+    victims = list(grid.victims.values())
     seconds = [
         _victim_seconds(settings_of[victim.data], victim, *opened(victim.data, victim.opening), machine, known)
-        for victim in grid.victims.values()
+        for victim in victims
     ]
-    longest = max(sum(seconds[rank :: machine.workers]) for rank in range(min(machine.workers, len(seconds))))
+    longest = _dealt_seconds(victims, seconds, machine.workers)
     crafting = sum(craft.wall_seconds - craft.start_seconds for craft in crafts)
     start = crafts[0].start_seconds
     wall = start + crafting + longest
@@ -145,7 +147,7 @@ def plan_study(config: StudyConfig, machine: Machine, known: Measurements) -> St
         memory_bytes=max(craft.memory_bytes for craft in crafts),
         store_bytes=sum(craft.store_bytes for craft in crafts),
         traffic_bytes=None if None in traffic else sum(sent for sent in traffic if sent is not None),
-        limits=(*_study_limits(crafts, len(seconds), machine), *grid.notes),
+        limits=(*_study_limits(crafts, victims, machine), *grid.notes),
     )
 
 
@@ -157,18 +159,32 @@ def _victim_seconds(
     machine: Machine,
     known: Measurements,
 ) -> float:
-    """One victim by itself, next to others on the same node."""
+    """One victim by itself, next to others on the same node; ranks that train one jointly share its work evenly."""
     settings = victim.job.config
     trial = VictimTrial(victim=settings, data=config.data, test=config.test, opening=victim.opening, world=config.world)
     local = local_workers(config.world, machine.workers_per_node)
-    return known.victim(trial, source, local).seconds(settings, config.samples or len(source), tests)
+    alone = known.victim(trial, source, local).seconds(settings, config.samples or len(source), tests)
+    return alone / victim.workers
 
 
-def _study_limits(crafts: Sequence[Prediction], victims: int, machine: Machine) -> list[str]:
+def _dealt_seconds(victims: Sequence[StudyVictim], seconds: Sequence[float], workers: int) -> float:
+    """Seconds of the worker with most to train; groups of one size after those of another."""
+    total = 0.0
+    for size in {victim.workers for victim in victims}:
+        own = [taken for victim, taken in zip(victims, seconds, strict=True) if victim.workers == size]
+        groups = max(1, workers // size)
+        total += max(sum(own[group::groups]) for group in range(min(groups, len(own))))
+    return total
+
+
+def _study_limits(crafts: Sequence[Prediction], victims: Sequence[StudyVictim], machine: Machine) -> list[str]:
     """The crafts' limits, each once, and what comes of dealing victims to workers."""
     found = list(dict.fromkeys(line for craft in crafts for line in craft.limits))
-    if victims < machine.workers:
-        found.append(f"victims: {victims} for {machine.workers} workers, one worker each: the others have none")
+    taken = sum(victim.workers for victim in victims)
+    if taken < machine.workers:
+        found.append(f"victims: {len(victims)} for {machine.workers} workers, of which {taken} have one to train")
+    if any(victim.workers > 1 for victim in victims):
+        found.append("victims: those of several workers are taken to train that many times as fast as on one")
     return found
 
 

@@ -64,6 +64,7 @@ def rows(folder: StudyFolder, grid: StudyGrid) -> list[Row]:
 def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument]) -> Row:
     row: Row = {"cell": cell.number, **cell.factors}
     row |= _craft_columns(folder, cell, done["protected"]["craft"])
+    row["victim_workers"] = done["protected"].get("workers", 1)
     row |= _taken("victim.batch", cell, done["protected"]["batch_taken"])
     for role, result in done.items():
         row |= {f"{role}_{name}": value for name, value in _victim_figures(result).items()}

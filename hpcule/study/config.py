@@ -46,6 +46,19 @@ class StudyData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyVictimConfig(VictimConfig):
+    """Settings of a study's victims: those of any victim, and what other commands take from their run instead."""
+
+    workers: int = setting(1, at_least=1)
+    """Number of ranks that train each victim jointly."""
+
+    @property
+    def training(self) -> VictimConfig:
+        """The settings of any victim."""
+        return VictimConfig(**{declared.name: getattr(self, declared.name) for declared in fields(VictimConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """One study: what is crafted, what is varied, and which victims measure it."""
 
@@ -58,7 +71,7 @@ class StudyConfig:
     preset: Preset = "paper"
     craft: Tree = field(default_factory=dict)
     """Settings of every craft, as in a file for `hpcule craft --config`."""
-    victim: VictimConfig = field(default_factory=VictimConfig)
+    victim: StudyVictimConfig = field(default_factory=StudyVictimConfig)
     variants: dict[str, Tree] = field(default_factory=dict)
     """Name -> `method`, `preset` and `craft` settings over the study's own: a factor whose values are whole methods."""
     factors: dict[str, list[Any]] = field(default_factory=dict)
@@ -121,11 +134,10 @@ class StudyConfig:
                 raise ValueError(f"{name}={list(values)}: at least one, each once")
         if len(self.rate_grid) < 3 or sorted(set(self.rate_grid)) != list(self.rate_grid):
             raise ValueError(f"rate_grid={list(self.rate_grid)}: three or more factors, rising")
-        # Variants of crafts may have batches of their own; victims differ in their batch by the factor alone.
         if self.victim_rates != CONSTANT and "victim.batch" not in self.factors and self.victim_rate_batch is None:
             raise ValueError(
-                f"victim_rates={list(self.victim_rates)}: all victims have the same batch; vary victim.batch in "
-                "factors, or set victim_rate_batch"
+                f"victim_rates={list(self.victim_rates)}: no batch to scale from; vary victim.batch in factors, or set "
+                "victim_rate_batch"
             )
         Opening(subset=self.subset)
         for name, values in self.factors.items():
@@ -177,7 +189,7 @@ class StudyConfig:
             data=own.data,
             test=own.test,
             craft=merged(self.craft, own.craft),
-            victim=build_config(VictimConfig, victim, "factors.data.victim."),
+            victim=build_config(StudyVictimConfig, victim, "factors.data.victim."),
             factors={name: values for name, values in self.factors.items() if name != DATA},
             subset=own.subset or self.subset,
             samples=own.samples or self.samples,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from hpcule.config.tree import Tree
 from hpcule.craft.run import CraftDocument
@@ -45,12 +45,14 @@ class CraftItemDocument(CraftDocument, CraftingDocument):
 
 
 class VictimItemDocument(TypedDict):
-    """done/KEY.json of a victim: its training, on the samples of `craft`; accuracies are in [0, 1]."""
+    """done/KEY.json of a victim: its training, on the samples of `craft`, by `workers` ranks jointly (1 in results of
+    earlier versions, which do not say it); accuracies are in [0, 1]."""
 
     kind: Literal["victim"]
     role: Kind
     title: str
     craft: str | None
+    workers: NotRequired[int]
     chance: float
     last: float
     best: float

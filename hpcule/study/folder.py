@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from hpcule.config.documents import checked
-from hpcule.config.errors import DataError, StoreError, UsageError
+from hpcule.config.errors import DataError, PeerLostError, StoreError, UsageError
 from hpcule.config.tree import build_config, dump_yaml, load_yaml, to_tree
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.study.config import StudyConfig
@@ -165,7 +165,9 @@ class StudyFolder:
         self._file("failed", key).unlink(missing_ok=True)
 
     def fail(self, key: str, error: BaseException) -> None:
-        """Note why an item failed, where, and in which log to look."""
+        """Note why an item failed, where, and in which log to look; the loss of another rank is no cause of its own."""
+        if isinstance(error, PeerLostError) and self._file("failed", key).exists():
+            return
         error_text = str(error) or type(error).__name__
         record: FailureDocument = {"error": error_text, "host": socket.gethostname(), "job": slurm_job()}
         write_atomically(self._file("failed", key), to_json(record))

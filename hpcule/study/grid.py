@@ -16,10 +16,10 @@ from hpcule.config.tree import build_config, merged, to_tree, unknown, with_over
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
-from hpcule.study.config import CONSTANT, DATA, Rate, StudyConfig
-from hpcule.victim.config import VictimConfig
+from hpcule.study.config import CONSTANT, DATA, Rate, StudyConfig, StudyVictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kinds import Kind, noise_basis
+from hpcule.victim.rank_shares import check_batch_for
 from hpcule.victim.recipe import Recipe
 
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
@@ -67,12 +67,13 @@ class Craft:
 class StudyVictim:
     """A victim to be trained on what a craft publishes (or, for a control, on what only shares its clusters): on the
     best of `crafts`, of which there is one unless the learning rate is tuned, and none for clean samples and for random
-    noise that needs no store. `data` names the data set, `opening` is that of the crafts, and `planned` the craft whose
-    plan such noise needs."""
+    noise that needs no store. `data` names the data set, `workers` is the number of ranks that train it jointly,
+    `opening` is that of the crafts, and `planned` the craft whose plan such noise needs."""
 
     key: str
     data: str
     job: VictimJob
+    workers: int
     recipe: Recipe
     crafts: tuple[str, ...]
     opening: Opening
@@ -82,7 +83,9 @@ class StudyVictim:
     def title(self) -> str:
         """Name of the victim on a terminal."""
         job = self.job
-        return f"victim on {job.kind}, {self.data}, {self.recipe.name}, batch {job.config.batch}, seed {job.seed}"
+        jointly = f", {self.workers} workers" if self.workers > 1 else ""
+        settings = f"{self.recipe.name}, batch {job.config.batch}{jointly}, seed {job.seed}"
+        return f"victim on {job.kind}, {self.data}, {settings}"
 
 
 @dataclass(frozen=True)
@@ -171,12 +174,20 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, data: str, s
     training, test = digest(samples.training, to_tree(opening), config.samples), digest(samples.test, to_tree(opening))
     victims: dict[Kind, str] = {}
     for kind, needed in crafts_of.items():
-        job = _with_rate(VictimJob.of(victim, recipe, kind, point["seed"]), config, point)
+        job = _with_rate(VictimJob.of(victim.training, recipe, kind, point["seed"]), config, point)
         seen = Fingerprints(training, test, store=digest(needed), noise=digest(noise))
-        victims[kind] = job.key(seen)
+        key = victims[kind] = _key(job, victim.workers, seen)
         planned = craft if kind == "noise" and shared else None
-        grid.victims.setdefault(victims[kind], StudyVictim(victims[kind], data, job, recipe, needed, opening, planned))
+        grid.victims.setdefault(key, StudyVictim(key, data, job, victim.workers, recipe, needed, opening, planned))
     grid.cells.append(Cell(len(grid.cells), {**point, "recipe": recipe.name}, made, victims))
+
+
+def _key(job: VictimJob, workers: int, seen: Fingerprints) -> str:
+    """Name of a victim's result: with `batch_norm: local`, a different number of ranks trains a different function."""
+    if not job.config.countermeasures.features:
+        check_batch_for(workers, job.config.batch)
+    key = job.key(seen)
+    return key if workers == 1 else digest(key, workers)
 
 
 def _check_batch(grid: StudyGrid, what: str, batch: int, data: str, samples: int) -> None:
@@ -211,9 +222,9 @@ def _crafts(config: StudyConfig, overrides: list[str], rate: Rate) -> list[Craft
     return [dataclasses.replace(plain, method=dataclasses.replace(method, learning_rate=value)) for value in rates]
 
 
-def _victim_config(config: StudyConfig, overrides: list[str]) -> VictimConfig:
+def _victim_config(config: StudyConfig, overrides: list[str]) -> StudyVictimConfig:
     tree = with_overrides(merged(to_tree(config.victim), {}), overrides)
-    return build_config(VictimConfig, tree, "victim.")
+    return build_config(StudyVictimConfig, tree, "victim.")
 
 
 def _with_rate(job: VictimJob, config: StudyConfig, point: Factors) -> VictimJob:

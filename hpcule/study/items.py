@@ -1,11 +1,21 @@
-"""Doing a study's items: crafts jointly on all ranks, victims each on one rank."""
+"""Doing a study's items: crafts jointly on all ranks, victims on groups of as many ranks as each takes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from hpcule.config.errors import IN_STUDY, DataError, HpculeError, StoppedError, WorkerError, setting_in
+from hpcule.config.errors import (
+    IN_STUDY,
+    DataError,
+    DivergedError,
+    HpculeError,
+    StoppedError,
+    UsageError,
+    WorkerError,
+    setting_in,
+)
 from hpcule.config.tree import to_tree
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.method import Step
@@ -31,6 +41,7 @@ from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
 Report = Callable[[str, int, int], None]
+BY_WORKERS = "start {ranks} (--workers {ranks})"
 
 
 def open_samples(config: StudyConfig) -> tuple[Source, Source]:
@@ -62,28 +73,52 @@ def require_unchanged(folder: StudyFolder, config: StudyConfig, names: Iterable[
 
 
 def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: World, report: Report) -> None:
-    """Do everything that is not done yet: each craft by all ranks together, then the victims, dealt out to the ranks.
+    """Do everything that is not done yet: each craft by all ranks together, then the victims; see `do_victims`.
 
     Raises:
+        UsageError: this number of ranks cannot train the victims.
         WorkerError: items failed; the others were done all the same.
     """
     crafts = [craft for craft in grid.crafts.values() if folder.result(craft.key) is None]
     for number, craft in enumerate(crafts):
         report(f"craft {number + 1}/{len(crafts)}", 0, 1)
         do_craft(folder, config, craft, world, report)
-    missing = [victim for victim in grid.victims.values() if folder.result(victim.key) is None]
-    do_victims(folder, config, missing, world, report)
+    do_victims(folder, config, list(grid.victims.values()), world, report)
 
 
 def do_victims(
     folder: StudyFolder, config: StudyConfig, victims: Sequence[StudyVictim], world: World, report: Report
 ) -> None:
-    """Train victims, dealt out to the ranks.
+    """Train the victims that are not done yet, dealt out to groups of as many ranks as train one jointly.
 
     Raises:
+        UsageError: this number of ranks cannot train them.
         WorkerError: victims failed; the others were done all the same.
     """
-    mine = victims[world.rank :: world.size]
+    # What one rank sees as done, all leave out, or they would not share the rest evenly.
+    seen = world.gather([victim.key for victim in victims if folder.result(victim.key) is None])
+    agreed = set.intersection(*map(set, seen))
+    missing = [victim for victim in victims if victim.key in agreed]
+    require_ranks(missing, world.size)
+    failures = []
+    # The largest groups come first, while nobody has to wait for others that train by themselves.
+    for workers in sorted({victim.workers for victim in missing}, reverse=True):
+        number, group = world.in_groups_of(workers)
+        mine = [victim for victim in missing if victim.workers == workers][number :: world.size // workers]
+        failures += _do_in_turn(folder, config, mine, group, report)
+    failed = [line for part in world.gather(failures) for line in part]
+    if failed:
+        raise WorkerError(f"{len(failed)} of {len(missing)} victims failed, the first: {failed[0]}")
+
+
+def _do_in_turn(
+    folder: StudyFolder, config: StudyConfig, mine: Sequence[StudyVictim], group: World, report: Report
+) -> list[str]:
+    """Train the victims of a group of ranks one after another; a line for each that failed, on the group's first rank.
+
+    Raises:
+        HpculeError: one rank of several has failed, and the others wait for it.
+    """
     failures = []
     for number, victim in enumerate(mine):
 
@@ -91,14 +126,41 @@ def do_victims(
             report(f"victims {number + 1}/{len(mine)}", done, total)
 
         try:
-            do_victim(folder, config, victim, world.alone(), progress)
+            do_victim(folder, config, victim, group, progress)
         except StoppedError:
             raise
         except HpculeError as error:
-            failures.append(f"{victim.title}: {error}")
-    failed = [line for part in world.gather(failures) for line in part]
-    if failed:
-        raise WorkerError(f"{len(failed)} of {len(victims)} victims failed, the first: {failed[0]}")
+            if group.size > 1 and not isinstance(error, UsageError | DivergedError):
+                raise
+            if group.leads:
+                failures.append(f"{victim.title}: {error}")
+    return failures
+
+
+def require_ranks(victims: Sequence[StudyVictim], ranks: int, remedy: str = BY_WORKERS) -> None:
+    """Refuse a number of ranks that cannot train these victims.
+
+    Args:
+        victims: to be trained in one run.
+        ranks: of the run.
+        remedy: how to have {ranks} ranks.
+
+    Raises:
+        UsageError: the ranks cannot be cut into groups that train one victim each.
+    """
+    needed = sorted({victim.workers for victim in victims})
+    for workers in needed:
+        if ranks % workers:
+            raise UsageError(
+                f"victim.workers={workers} trains each victim on {workers} ranks, and {ranks} is no multiple of "
+                f"{workers}; {remedy.format(ranks=math.lcm(*needed))}, or a multiple"
+            )
+    for victim in victims:
+        if victim.job.config.engine == "deepspeed" and victim.workers != ranks:
+            raise UsageError(
+                f"victim.engine=deepspeed trains a victim on all ranks of a run, here {ranks}, and victim.workers="
+                f"{victim.workers}; {remedy.format(ranks=victim.workers)}, or set victim.engine=ddp"
+            )
 
 
 def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: World, report: Report) -> None:
@@ -135,12 +197,13 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
 
 
 def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Report) -> None:
-    """Train one victim and note its result, or its failure, which is raised again."""
+    """Train one victim on all ranks of a world and note its result, or its failure, which is raised again."""
     beat = Beat(folder, victim.key)
 
     def note(done: int, total: int) -> None:
         report(victim.title, done, total)
-        beat.note("training", done, total)
+        if world.leads:
+            beat.note("training", done, total)
 
     try:
         with setting_in(IN_STUDY):
@@ -176,6 +239,7 @@ def _train(
         "role": victim.job.kind,
         "title": victim.title,
         "craft": craft,
+        "workers": world.size,
         "chance": chance_level(test.labels),
         "last": result.last.test,
         "best": result.best.test,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcule.config.errors import HpculeError, UsageError
+from hpcule.config.errors import DivergedError, UsageError
 from hpcule.data.source import Ids
 from hpcule.data.strong import Strong
 from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, normalized
@@ -90,7 +90,7 @@ def train_contrastive(
 
     Raises:
         UsageError: too few samples for the number of ranks.
-        HpculeError: the features diverged.
+        DivergedError: the features diverged.
         StoppedError: a signal has asked to stop; the state is saved.
     """
     learning = _Learning(config, train, world, seed)
@@ -186,7 +186,7 @@ class _Learning:
             queries, keys = (gathered(rows, shares, self.world) for rows in (queries, keys))
         loss = self._loss(queries, keys, self.train.labels[torch.from_numpy(batch)])
         if not bool(torch.isfinite(loss)):
-            raise HpculeError(f"the features of {self.name} diverged")
+            raise DivergedError(f"the features of {self.name} diverged")
         self.engine.backward(loss * (1 if whole else self.world.size) / len(batch))
         self.engine.step()
         self.learner.follow()

@@ -117,7 +117,7 @@ class VictimJob:
 
         Raises:
             UsageError: the samples do not allow these settings.
-            HpculeError: the network diverged.
+            DivergedError: the network diverged.
             StoppedError: a signal has asked to stop; the state is saved.
         """
         config, train, owned = data.training_set(self.config, self.kind, store, self.seed)

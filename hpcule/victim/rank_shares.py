@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids
 from hpcule.world.group import World
+
+
+def check_batch_for(workers: int, batch: int) -> None:
+    """Refuse a victim's batch that is too small for the number of ranks that train it.
+
+    Raises:
+        UsageError: a rank would have fewer than two samples.
+    """
+    if batch < 2 * workers:
+        raise UsageError(f"victim.batch={batch} is too small for {workers} workers: at least {2 * workers}")
 
 
 def is_small(batch: int, world: World) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcule.config.errors import HpculeError, UsageError
+from hpcule.config.errors import DivergedError, UsageError
 from hpcule.data.source import Ids
 from hpcule.nets.running_statistics import normalising
 from hpcule.nets.synchronised import synchronise
@@ -23,7 +23,7 @@ from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
-from hpcule.victim.rank_shares import is_small, rank_shares
+from hpcule.victim.rank_shares import check_batch_for, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import BATCH, answers
 from hpcule.victim.training_schedule import TrainingSchedule
@@ -59,16 +59,13 @@ def train_network(
     Raises:
         UsageError: a batch too small for the number of ranks or for the noise scale, or larger than the training set,
             the engine cannot be had, or the recipe is one of those that learn features first.
-        HpculeError: the network diverged.
+        DivergedError: the network diverged.
         StoppedError: a signal has asked to stop; the state is saved.
     """
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, keeper = TrainingSchedule.of(config, len(train)), keeper or Keeper(world)
-    if is_small(config.batch, world):
-        raise UsageError(
-            f"victim.batch={config.batch} is too small for {world.size} workers: at least {2 * world.size}"
-        )
+    check_batch_for(world.size, config.batch)
     trainer = _Trainer(config, train, world, seed)
     # Reading is no training: neither a victim's seconds nor a calibration from them have it.
     test.load()
@@ -151,15 +148,16 @@ class _Trainer:
         """Accuracy on a set, counted over unpadded parts of it; `after_batch` is called as often on all ranks."""
         self.network.eval()
         mine = np.array_split(np.arange(len(test), dtype=np.int64), self.world.size)[self.world.rank]
-        correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
+        counts = torch.zeros(2, dtype=torch.int64, device=self.world.device)
         for number, (logits, labels) in enumerate(answers(self.network, test, mine, self.world.device, fast=self.fast)):
-            if not bool(torch.isfinite(logits).all()):
-                # A network of NaN guesses one class, which would pass for protection.
-                raise HpculeError("the victim diverged: lower victim.learning_rate")
-            correct += self._correct(logits, labels)
+            counts += torch.stack([self._correct(logits, labels), ~torch.isfinite(logits).all()])
             if number < len(test) // self.world.size // BATCH:
                 after_batch()
-        return int(self.world.add(correct)) / len(test)
+        correct, infinite = self.world.add(counts).tolist()
+        if infinite:
+            # A network of NaN guesses one class, which would pass for protection.
+            raise DivergedError("the victim diverged: lower victim.learning_rate")
+        return int(correct) / len(test)
 
     def _learn(self, batch: Ids, epoch: int) -> Tensor:
         """One step; returns how many of our samples were recognised."""

@@ -150,16 +150,36 @@ class World:
         groups = min(groups, self.size)
         if groups == 1:
             return 0, self
-        mine = self.rank % groups
-        members = [[rank for rank in range(self.size) if rank % groups == g] for g in range(groups)]
-        process_group = None
-        for number, ranks in enumerate(members):
-            created = dist.new_group(ranks, timeout=self.timeout)  # every rank must create every group
-            if number == mine and len(ranks) > 1:
+        return self._grouped([range(first, self.size, groups) for first in range(groups)])
+
+    def in_groups_of(self, size: int) -> tuple[int, World]:
+        """Cut the ranks into groups of `size` neighbours, a divisor of ours: our group's number, and it as a world.
+
+        A group sums as a run of that size would, through memory where its ranks share a machine.
+        """
+        if size == self.size:
+            return 0, self
+        if size == 1:
+            return self.rank, self.alone()
+        number, group = self._grouped([range(first, first + size) for first in range(0, self.size, size)])
+        if self.device.type == "cpu":
+            memory = share_memory(group.rank, group.size, group.timeout, group.gather)
+            group = replace(group, memory=memory)
+        return number, group
+
+    def _grouped(self, groups: Sequence[Sequence[int]]) -> tuple[int, World]:
+        """The number of the group of ranks that is ours, and it as a world; a collective."""
+        mine, process_group = 0, None
+        for number, ranks in enumerate(groups):
+            created = dist.new_group(list(ranks), timeout=self.timeout)  # every rank must create every group
+            if self.rank not in ranks:
+                continue
+            mine = number
+            if len(ranks) > 1:
                 process_group = created
                 with self._peers("the meeting of a group"):
                     prove(self.place, created)
-        rank, size = members[mine].index(self.rank), len(members[mine])
+        rank, size = groups[mine].index(self.rank), len(groups[mine])
         return mine, replace(self, rank=rank, size=size, group=process_group, memory=None)
 
     @contextmanager

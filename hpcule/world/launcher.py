@@ -165,7 +165,9 @@ def _mpi(environ: Mapping[str, str]) -> Place:
         from mpi4py import MPI
     except ImportError:
         raise UsageError('started by an MPI launcher, but mpi4py is missing: pip install "hpcule[mpi]"') from None
-    atexit.register(MPI.Finalize)  # mpi4py's own call comes after the interpreter, which our processes do not wait for
+    # mpi4py's own call comes after the interpreter, which our processes do not wait for. MPI ends once only.
+    atexit.unregister(MPI.Finalize)
+    atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD
     _check_mpi_size(world.Get_size(), environ)
     if world.Get_size() == 1:

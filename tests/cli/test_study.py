@@ -147,6 +147,7 @@ def test_a_failed_item_is_shown_with_its_own_error(finished, run):
         (STUDY.replace("victim: {", "victim: {epoch: 3, "), "unknown setting 'victim.epoch'"),
         (STUDY.replace("[64, 256]", "[64, 1500]"), "the craft batch 1500 is more than the 1437 samples"),
         (STUDY.replace("method: pil", "method: pli"), "unknown method 'pli'"),
+        (STUDY.replace("victim: {", "victim: {workers: 2, "), "1 is no multiple of 2; start 2 (--workers 2)"),
         (STUDY + "subset: 5000", "5000 samples of digits: valid are 1 to 1437"),
         (STUDY.replace("data: digits", "data: no-such-file.npz"), "no-such-file.npz"),
     ],
@@ -158,6 +159,26 @@ def test_a_wrong_study_leaves_nothing_behind(tmp_path, run, text, message):
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_jobs_of_joint_victims_start_as_many_tasks(tmp_path, run):
+    pytest.importorskip("submitit", reason="needs the extra 'slurm'")
+    (tmp_path / "study.yaml").write_text(STUDY.replace("factors:\n", "factors:\n  victim.workers: [1, 6]\n"))
+    (tmp_path / "site.yaml").write_text("nodes: 2\ntasks_per_node: 3\n")
+    words = ["--out", tmp_path / "out", "--site", tmp_path / "site.yaml", "--dry-run"]
+    code, out, err = run("study", "submit", tmp_path / "study.yaml", *words)
+    assert code == 0, err
+    asked = re.findall(r"^# (\w+)[\w-]*: sbatch.*?--nodes=(\d+)$.*?--ntasks-per-node=(\d+)$", out, re.M | re.S)
+    assert {(stage, int(nodes), int(tasks)) for stage, nodes, tasks in asked} == {
+        ("craft", 2, 3),
+        ("victim", 1, 1),
+        ("victim", 2, 3),
+        ("report", 1, 1),
+    }
+    (tmp_path / "site.yaml").write_text("victim: {nodes: 4}\n")
+    code, _, err = run("study", "submit", tmp_path / "study.yaml", *words)
+    assert code == 2
+    assert "victim.workers=6 trains each victim on 6 ranks, and 4 is no multiple of 6; set nodes and tasks" in err
 
 
 CHANGING = """

@@ -32,7 +32,7 @@ def test_a_proposed_site_is_one_that_can_be_used(slurm, tmp_path):
     check_site(site)
     assert (site.partition, site.account, site.minutes) == ("gpu", "mine", 240)
     assert (site.tasks_per_node, site.gpus_per_node, site.cpus_per_task) == (4, 4, 12)
-    assert site.resources("victim").ranks == site.dealt_victims == 4
+    assert site.resources("victim").ranks == site.dealt_victims() == 4
     assert (site.resources("report").partition, site.resources("report").gpus_per_node) == ("cpu", 0)
 
 

@@ -73,6 +73,33 @@ def test_predicted_times_become_limits_where_the_site_has_none():
     assert site.with_minutes({"craft": 601, "victim": 1}, {"craft": 20}).resources("craft").minutes == 20
 
 
+@pytest.mark.parametrize(
+    ("site", "workers", "expected"),
+    [
+        ({}, 1, (1, 1, 0)),
+        ({}, 2, (2, 1, 0)),
+        ({"tasks_per_node": 4, "gpus_per_node": 4}, 1, (1, 1, 1)),
+        ({"tasks_per_node": 4, "gpus_per_node": 4}, 3, (1, 3, 3)),
+        ({"tasks_per_node": 4, "gpus_per_node": 2}, 4, (1, 4, 2)),
+        ({"tasks_per_node": 4, "gpus_per_node": 4}, 6, (2, 3, 3)),
+        ({"tasks_per_node": 4}, 7, (7, 1, 0)),
+        ({"tasks_per_node": 4, "victim": {"nodes": 3}}, 6, (3, 2, 0)),
+        ({"tasks_per_node": 4, "victim": {"tasks_per_node": 2}}, 6, (3, 2, 0)),
+        ({"victim": {"nodes": 2, "tasks_per_node": 2}}, 1, (2, 2, 0)),
+        ({"gpus_per_node": 4, "victim": {"tasks_per_node": 2, "gpus_per_node": 1}}, 2, (1, 2, 1)),
+    ],
+)
+def test_jobs_have_a_rank_for_each_worker_of_a_victim(site, workers, expected):
+    wanted = build_config(SiteConfig, site).resources("victim", workers)
+    assert (wanted.nodes, wanted.tasks_per_node, wanted.gpus_per_node) == expected
+
+
+def test_a_job_has_a_victim_for_each_group_of_ranks():
+    site = build_config(SiteConfig, {"victim": {"nodes": 2, "tasks_per_node": 6}})
+    assert [site.dealt_victims(workers) for workers in (1, 2, 4)] == [12, 6, 3]
+    assert build_config(SiteConfig, {"victims_per_job": 5}).dealt_victims(2) == 5
+
+
 def test_an_unknown_site_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="unknown site 'locla': did you mean 'local'"):
         load_site("locla")

@@ -2,9 +2,11 @@
 
 import pytest
 
+from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
 from hpcule.jobs.limits import Limits
-from hpcule.jobs.study_batches import StudyBatches
+from hpcule.jobs.site import SiteConfig
+from hpcule.jobs.study_batches import StudyBatches, check_jobs
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand
 
@@ -16,7 +18,7 @@ def grid(**settings):
     return expand(config, {"digits": StudySamples(100_000, training="a", test="b")})
 
 
-def arrange(found, *, missing=None, queued=None, per_job=1, limits=None):
+def arrange(found, *, missing=None, queued=None, per_job=lambda workers: 1, limits=None):
     keys = [*found.crafts, *found.victims] if missing is None else missing
     return StudyBatches(found, keys, queued or {}, path="DIR", per_job=per_job, limits=limits or Limits())
 
@@ -73,7 +75,7 @@ def test_crafts_in_the_queue_are_waited_for_by_their_number():
 
 def test_victims_share_jobs():
     found = grid(seeds=list(range(5)))
-    plan = arrange(found, per_job=4)
+    plan = arrange(found, per_job=lambda workers: 4)
     jobs = [keys for batch in plan.batches[:-1] if batch.stage == "victim" for keys in batch.items]
     assert sorted(map(len, jobs)) == [1, 2, 4, 4, 4]
     for batch in plan.batches[:-1]:
@@ -90,6 +92,63 @@ def test_what_is_beyond_the_limit_of_jobs_is_left_out_with_all_that_waits_for_it
         assert sum(batch.tasks for batch in plan.batches) <= room
         assert plan.left_out == 40 - len(done)
         assert all(set(found.victims[key].crafts) <= done for key in done & set(found.victims))
+
+
+@pytest.mark.parametrize("recipes", [["plain"], ["plain", "crop-flip", "mix-0.5"]])
+@pytest.mark.parametrize("per_job", [{1: 1, 2: 1}, {1: 4, 2: 2}, {1: 3, 2: 5}])
+def test_a_job_has_victims_of_one_number_of_workers(recipes, per_job):
+    found = grid(seeds=[0, 1, 2], recipes=recipes, factors={"victim.workers": [1, 2]})
+    plan = arrange(found, per_job=per_job.__getitem__)
+    seen = {key: batch.workers for batch in plan.batches for keys in batch.items for key in keys}
+    assert seen == {**dict.fromkeys(found.crafts, 1), **{key: victim.workers for key, victim in found.victims.items()}}
+    for key, crafts in waits_for(plan).items():
+        assert crafts >= (set(found.victims[key].crafts) if key in found.victims else set())
+    if per_job == {1: 1, 2: 1}:
+        assert waits_for(plan) == {
+            **{key: set() for key in found.crafts},
+            **{key: set(victim.crafts) for key, victim in found.victims.items()},
+        }
+
+
+def test_crafts_whose_victims_of_one_number_are_partly_done_keep_the_others_in_step():
+    found = grid(seeds=[0, 1, 2], recipes=["plain", "crop-flip"], factors={"victim.workers": [1, 2]})
+    first, second, _ = found.crafts
+    done = {
+        key
+        for key, victim in found.victims.items()
+        if (victim.crafts, victim.workers) in (((first,), 1), ((second,), 2))
+    }
+    plan = arrange(found, missing={*found.crafts, *found.victims} - done)
+    expected = {key: set(victim.crafts) for key, victim in found.victims.items() if key not in done}
+    assert waits_for(plan) == {**{key: set() for key in found.crafts}, **expected}
+
+
+@pytest.mark.parametrize(
+    ("site", "victim", "message"),
+    [
+        (
+            {"victim": {"nodes": 3}},
+            {"workers": 2},
+            r"3 is no multiple of 2; set nodes .* to 2 ranks, or leave both out",
+        ),
+        ({"victim": {"tasks_per_node": 2}}, {"workers": 3}, r"2 is no multiple of 3; set nodes and tasks_per_node in"),
+        ({"victim": {"nodes": 4}}, {"workers": 2, "engine": "deepspeed"}, r"here 4, and victim.workers=2; set nodes"),
+        (
+            {"victim": {"tasks_per_node": 4}, "victims_per_job": 1},
+            {"workers": 2},
+            r"victims_per_job=1: of the 4 ranks of a job, 2 would train nothing; leave it out, or",
+        ),
+    ],
+)
+def test_a_site_whose_jobs_do_not_fit_the_victims_is_refused(site, victim, message):
+    victims = list(grid(victim=victim).victims.values())
+    with pytest.raises(UsageError, match=message):
+        check_jobs(build_config(SiteConfig, site), victims)
+
+
+@pytest.mark.parametrize("site", [{}, {"victim": {"nodes": 4}}, {"victim": {"nodes": 2}, "victims_per_job": 3}])
+def test_a_site_with_ranks_for_all_victims_of_a_job_is_not(site):
+    check_jobs(build_config(SiteConfig, site), list(grid(victim={"workers": 2}).victims.values()))
 
 
 def test_nothing_missing_is_no_report():

@@ -1,5 +1,6 @@
 """Scripts before they are submitted, and submissions to a stand-in for sbatch; tests/cluster has the real one."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -59,6 +60,13 @@ def test_joint_jobs_take_all_ranks_and_others_one(tmp_path):
     for line in ("--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in victim
     assert "--kill-on-bad-exit=0 --wait=60" in craft
+
+
+def test_jobs_of_joint_victims_start_as_many_tasks(tmp_path):
+    joint = dataclasses.replace(VICTIM, workers=4)
+    _, _, _, script = scripts([CRAFT, joint], submission(tmp_path, gpus_per_node=3))
+    for line in ("--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2"):
+        assert f"#SBATCH {line}\n" in script
 
 
 def test_a_stage_has_its_own_resources(tmp_path):

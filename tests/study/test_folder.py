@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcule.config.errors import HpculeError
+from hpcule.config.errors import HpculeError, PeerLostError
 from hpcule.config.tree import build_config
 from hpcule.study.collect import rows
 from hpcule.study.config import StudyConfig
@@ -76,6 +76,26 @@ def test_a_damaged_note_is_named(study, file, content, read):
     (study.path / file).write_text(json.dumps(content))
     with pytest.raises(HpculeError, match=rf"{file} is damaged \("):
         read(study)
+
+
+def test_the_loss_of_another_rank_hides_no_reason(study):
+    lost = PeerLostError("lost another rank during a sum")
+    study.fail("three", lost)
+    study.fail("four", lost)
+    assert study.status("three").message.startswith("too hot (on ")
+    assert study.status("four").message.startswith("lost another rank during a sum (on ")
+    study.fail("four", ValueError("too cold"))
+    assert study.status("four").message.startswith("too cold (on ")
+
+
+def test_the_number_of_workers_of_a_victim_is_a_column(study):
+    grid = expand(study.config(), {"digits": StudySamples(100_000, training="a", test="b")})
+    for cell, workers in zip(grid.cells, (2, None), strict=False):
+        study.finish(cell.crafts[0], craft_item())
+        for role, key in cell.victims.items():
+            item = victim_item(role, cell.crafts[0], 0.5)
+            study.finish(key, {**item, "workers": workers} if workers else item)
+    assert [row["victim_workers"] for row in rows(study, grid)] == [2, 1]
 
 
 def test_results_of_a_cell_that_lack_a_number_are_named(study):

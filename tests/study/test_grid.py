@@ -2,8 +2,12 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
+from hpcule.evaluation.recommend import RecommendConfig
+from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand, find_item
+from hpcule.victim.config import VictimConfig
+from hpcule.victim.single import TrainConfig
 
 SAMPLES = {"digits": StudySamples(1437, training="a", test="b")}
 BATCHES = {"craft.method.batch": [32, 64], "victim.batch": [16, 48]}
@@ -231,7 +235,12 @@ def test_a_batch_of_more_than_half_of_the_samples_is_noted():
         ({"method": "ucc"}, r"unknown method 'ucc': did you mean 'uc'"),
         (
             {"victim_rates": ["linear"]},
-            r"victim_rates=\['linear'\]: all victims have the same batch; vary victim.batch in factors, or set",
+            r"victim_rates=\['linear'\]: no batch to scale from; vary victim.batch in factors, or set",
+        ),
+        ({"victim": {"workers": 0}}, r"victim.workers=0: valid are whole numbers from 1"),
+        (
+            {"factors": {"victim.workers": [1, 8]}, "victim": {"batch": 15}},
+            r"cell 2 \(victim.workers=8.*victim.batch=15 is too small for 8 workers: at least 16",
         ),
         ({"victim_rates": ["tuned"]}, r"victim_rates=tuned: valid are constant, sqrt, linear"),
         ({"victim_rates": []}, r"victim_rates=\[\]: at least one, each once"),
@@ -309,3 +318,27 @@ def test_policies_share_the_victims_of_the_batch_that_they_start_from():
     assert list(plain.crafts) == list(scaled.crafts)
     assert len(scaled.victims) == len(plain.victims) * 3 // 2
     assert "victim_rate" not in plain.cells[0].factors
+
+
+def test_a_victim_of_several_workers_is_another_victim_on_the_same_craft():
+    one = expand(study(factors={"victim.batch": [16, 48]}), SAMPLES)
+    both = expand(study(factors={"victim.batch": [16, 48], "victim.workers": [1, 2]}), SAMPLES)
+    assert list(both.crafts) == list(one.crafts)
+    assert [key for key, victim in both.victims.items() if victim.workers == 1] == list(one.victims)
+    assert len(both.victims) == 2 * len(one.victims)
+    joint = [victim for victim in both.victims.values() if victim.workers == 2]
+    assert {(victim.job, victim.crafts) for victim in joint} == {(v.job, v.crafts) for v in one.victims.values()}
+    assert all(", 2 workers, seed" in victim.title for victim in joint)
+
+
+def test_the_number_of_workers_is_no_setting_of_other_victims():
+    (victim, *_) = expand(study(victim={"workers": 2}), SAMPLES).victims.values()
+    assert type(victim.job.config) is VictimConfig
+    for config in (TrainConfig, EvaluateConfig, RecommendConfig):
+        with pytest.raises(UsageError, match=r"unknown setting 'victim.workers'"):
+            build_config(config, {"victim": {"workers": 2}})
+
+
+def test_learners_of_features_have_a_batch_of_their_own():
+    grid = expand(study(victim={"workers": 3, "batch": 5}, recipes=["simclr-3"]), SAMPLES)
+    assert {victim.workers for victim in grid.victims.values()} == {3}

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from pool import Pool
 
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.config.run import WorldConfig
@@ -91,6 +92,34 @@ def split(world, groups):
 )
 def test_ranks_are_dealt_out_over_groups(trio, groups, expected):
     assert trio.run(split, groups) == expected
+
+
+def in_groups(world, size):
+    number, mine = world.in_groups_of(size)
+    total = mine.add(torch.tensor(10**world.rank)).item()
+    return number, mine.rank, mine.size, total, mine.gather(world.rank), mine.memory is not None
+
+
+def test_groups_of_one_and_of_all_ranks_need_no_meeting(trio):
+    assert trio.run(in_groups, 1) == [(rank, 0, 1, 10**rank, [rank], False) for rank in range(3)]
+    together = world_has_memory(trio)
+    assert trio.run(in_groups, 3) == [(0, rank, 3, 111, [0, 1, 2], together) for rank in range(3)]
+
+
+def has_memory(world):
+    return world.memory is not None
+
+
+def world_has_memory(ranks):
+    return ranks.run(has_memory)[0]
+
+
+@pytest.mark.slow
+def test_groups_are_of_neighbours_and_share_memory_as_all_do():
+    with Pool(4) as ranks:
+        together = world_has_memory(ranks)
+        pairs = [(0, 0, 2, 11, [0, 1]), (0, 1, 2, 11, [0, 1]), (1, 0, 2, 1100, [2, 3]), (1, 1, 2, 1100, [2, 3])]
+        assert ranks.run(in_groups, 2) == [(*pair, together) for pair in pairs]
 
 
 def test_a_world_of_one_is_its_own_group(alone):
