@@ -25,6 +25,7 @@ SMOKE = ["--data", "digits", "--preset", "smoke", "--set", "deterministic=true",
 LONG = [*SMOKE, "--set", "method.epochs=80"]
 """Long enough to be disturbed midway where OFTEN_SAVED goes with it: a hundred steps, a checkpoint each."""
 OFTEN_SAVED = ["--set", "world.checkpoint_seconds=0"]
+REQUEUED = "was stopped ({}): requeued, to continue with what is saved"
 
 
 def environ() -> dict[str, str]:
@@ -34,16 +35,18 @@ def environ() -> dict[str, str]:
     return {**kept, "SLURM_CONF": str(CLUSTER / "slurm.conf")}
 
 
-def call(*words: object, timeout: float = 600, **more: str) -> subprocess.CompletedProcess[str]:
+def call(
+    *words: object, timeout: float = 600, cwd: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     line = [str(word) for word in words]
-    return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout, cwd=cwd)
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} seconds"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def saved(store: Path) -> bool:
@@ -92,6 +95,16 @@ def wait_for_restart(job: str, number: int = 1) -> None:
     """Wait until a job has been requeued this many times. It starts when the credentials of its last start expire, and
     fails if it is made to start before."""
     wait_until(lambda: shown(job, "Restarts") == str(number), "the requeue")
+
+
+def progress_of(job: str, number: int, folder: Path) -> Path:
+    """The file that is there once an attempt of a job, submitted in this folder, has saved something."""
+    return folder / "hpcule-runs" / "jobs" / f"{job}_attempts" / f"{number}-progress"
+
+
+def ranks_of(attempt: Path) -> list[int]:
+    """The processes of an attempt that craft or train, by its progress file."""
+    return tasks(HPCULE_PROGRESS=str(attempt))
 
 
 def tasks(**variables: str) -> list[int]:

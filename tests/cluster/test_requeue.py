@@ -8,19 +8,18 @@ import shlex
 import pytest
 from cluster import (
     CRAFT,
-    LOCAL_CLUSTER,
     LONG,
     OFTEN_SAVED,
+    REQUEUED,
     ROOT,
     ask_to_stop,
     call,
     contents,
     jobs_named,
-    lose_node,
+    progress_of,
     saved,
     shown,
     submit,
-    tasks,
     wait_for_end,
     wait_for_restart,
     wait_until,
@@ -28,7 +27,6 @@ from cluster import (
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
 EVALUATE = ROOT / "slurm" / "evaluate.sbatch"
-REQUEUED = "was stopped ({}): requeued, to continue with what is saved"
 STUDY = """
 name: toy
 data: digits
@@ -57,22 +55,6 @@ def submit_study(folder, epochs):
     return out
 
 
-def test_a_job_that_saves_nothing_before_its_time_limit(tmp_path):
-    """It gets a second attempt, and not a third: it would never end."""
-    store = tmp_path / "store"
-    job = submit(tmp_path, CRAFT, store, "pil", *LONG)
-    for number in range(2):
-        progress = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts" / f"{number}-progress"
-        wait_until(lambda path=progress: len(tasks(HPCULE_PROGRESS=str(path))) == 2, "the start")
-        ask_to_stop(job)
-        if number == 0:
-            wait_for_restart(job)
-    wait_for_end(job, tmp_path, "FAILED")
-    log = (tmp_path / "log").read_text()
-    assert log.count(REQUEUED.format("time limit")) == 1
-    assert log.count("has saved nothing new within its time limit and is not requeued") == 1
-
-
 def test_a_victim_that_is_stopped_three_times(tmp_path):
     """It ends as one that nobody has disturbed, to the last digit."""
     settings = ["victim.network=convnet", "victim.batch=64", "victim.steps=400", "seed=0", "world.threads=1"]
@@ -81,8 +63,7 @@ def test_a_victim_that_is_stopped_three_times(tmp_path):
     start = "srun --kill-on-bad-exit=0 --wait=60 python -m hpcule.jobs.command"
     job = submit(tmp_path, "--requeue", "--open-mode=append", f"--wrap={start} {words}")
     for number in range(3):
-        progress = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts" / f"{number}-progress"
-        wait_until(progress.exists, "a checkpoint")
+        wait_until(progress_of(job, number, tmp_path).exists, "a checkpoint")
         ask_to_stop(job)
         wait_for_restart(job, number + 1)
     wait_for_end(job, tmp_path)
@@ -105,30 +86,6 @@ def test_a_preempted_job_of_a_partition_that_cancels(one_process, tmp_path):
     assert contents(store) == one_process(LONG)
 
 
-def test_a_lost_node_after_four_requeues(one_process, tmp_path):
-    """A rank that is left requeues the job on other nodes; Slurm takes the node back when it is repaired."""
-    store = tmp_path / "store"
-    job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
-    for number in range(4):
-        wait_until(lambda: shown(job, "JobState") == "RUNNING", "the start")
-        assert call("scontrol", "requeue", job).returncode == 0
-        wait_for_restart(job, number + 1)
-    wait_until(lambda: saved(store), "a checkpoint")
-    assert shown(job, "NodeList") == "n[1-2]"
-    try:
-        lose_node("n2")
-        wait_for_restart(job, 5)
-        wait_for_end(job, tmp_path)
-        assert shown(job, "NodeList") in ("n[1,3]", "n[1,4]", "n[3-4]")
-        assert REQUEUED.format("lost") in (tmp_path / "log").read_text()
-        assert contents(store) == one_process(LONG)
-    finally:
-        repaired = call(LOCAL_CLUSTER, "up")
-    assert repaired.returncode == 0, repaired.stderr
-    assert "started slurmd.n2" in repaired.stdout
-    assert call("srun", "--nodelist=n2", "true").returncode == 0
-
-
 def test_a_cancelled_craft_and_its_evaluation(one_process, tmp_path):
     store, report = tmp_path / "store", tmp_path / "report"
     job = submit(tmp_path, CRAFT, store, "pil", *LONG, *OFTEN_SAVED)
@@ -138,8 +95,7 @@ def test_a_cancelled_craft_and_its_evaluation(one_process, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert contents(store) == one_process(LONG)
     job = submit(tmp_path, EVALUATE, store, "--data", "digits", "--suite", "quick", "--out", report)
-    attempts = tmp_path / "hpcule-runs" / "jobs" / f"{job}_attempts"
-    wait_until(lambda: (attempts / "0-progress").exists(), "a victim")
+    wait_until(progress_of(job, 0, tmp_path).exists, "a victim")
     cancel(job, tmp_path)
     assert not (report / "results.json").exists()
 

@@ -18,7 +18,7 @@ preset: smoke
 craft: {deterministic: true, method: {epochs: 200}, world: {threads: 1, checkpoint_seconds: 0}}
 factors:
   craft.method.batch: [64, 256]
-seeds: [0, 1]
+seeds: [0]
 victim: {network: convnet, epochs: 1, batch: 32, learning_rate: 0.05}
 world: {threads: 1}
 """

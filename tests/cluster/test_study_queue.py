@@ -27,7 +27,8 @@ def study(tmp_path):
         words = ["study", part, tmp_path / "out"]
         if part == "submit":
             (tmp_path / "study.yaml").write_text(COMMON + lines)
-            (tmp_path / "site.yaml").write_text(f"partition: debug\nminutes: 10\n{site}")
+            partition = "" if "partition:" in site else "partition: debug\n"
+            (tmp_path / "site.yaml").write_text(f"{partition}minutes: 10\n{site}")
             words = [
                 "study",
                 part,
@@ -82,3 +83,30 @@ def test_victims_of_a_failed_craft_leave_the_queue_and_the_others_share_jobs(stu
     assert [note for note in bad["notes"] if note != failed] == [
         "victim on protected, digits, plain, batch 64, seed 0 skipped: craft failed"
     ]
+
+
+@pytest.fixture
+def narrow_partition():
+    """Gives a partition a quality of service that takes three jobs, of one node each."""
+    name, partition = "hpcule-test", "cancelled"
+    words = ("MaxSubmitJobsPerUser=3", "MaxTRESPerJob=node=1")
+    assert call("sacctmgr", "--immediate", "add", "qos", name, "set", *words).returncode == 0
+    try:
+        assert call("scontrol", "update", f"PartitionName={partition}", f"QoS={name}").returncode == 0
+        yield partition
+    finally:
+        call("scontrol", "update", f"PartitionName={partition}", "QoS=")
+        call("sacctmgr", "--immediate", "delete", "qos", name)
+
+
+def test_limits_of_a_partition_of_its_own_quality_of_service(narrow_partition, study, tmp_path):
+    lines = "factors: {victim.learning_rate: [0.1, 0.2, 0.3]}\nvictim: {network: convnet, steps: 5, batch: 64}\n"
+    submitted = study("submit", lines, f"partition: {narrow_partition}\nsbatch: {{begin: now+1hour}}\n")
+    assert queued() == 3
+    # A craft, and for each rate a protected and a clean victim and noise; one job is the report.
+    assert "8 item(s) are beyond Slurm's limit of jobs" in submitted.stderr
+    (tmp_path / "site.yaml").write_text(f"partition: {narrow_partition}\nnodes: 2\n")
+    words = ["study", "submit", tmp_path / "study.yaml", "--out", tmp_path / "other", "--site", tmp_path / "site.yaml"]
+    refused = call("hpcule", *words)
+    assert refused.returncode == 2
+    assert f"node=2, but the quality of service hpcule-test of partition {narrow_partition} allows" in refused.stderr
