@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hpcule.store.manifest import read_manifest
@@ -40,6 +41,13 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     line = [str(word) for word in words]
     return subprocess.run(line, env={**environ(), **more}, capture_output=True, text=True, timeout=timeout, cwd=cwd)
+
+
+@contextlib.contextmanager
+def beside(*words: object) -> Iterator[Callable[[], subprocess.CompletedProcess[str]]]:
+    """Call something while jobs wait in the queue; gives a function that waits for the end of it."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(call, *words).result
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = 300) -> None:

@@ -13,6 +13,7 @@ from cluster import (
     REQUEUED,
     ROOT,
     ask_to_stop,
+    beside,
     call,
     contents,
     jobs_named,
@@ -62,12 +63,13 @@ def test_a_victim_that_is_stopped_three_times(tmp_path):
     words = shlex.join([*train, *OFTEN_SAVED, "--out", str(tmp_path / "disturbed")])
     start = "srun --kill-on-bad-exit=0 --wait=60 python -m hpcule.jobs.command"
     job = submit(tmp_path, "--requeue", "--open-mode=append", f"--wrap={start} {words}")
-    for number in range(3):
-        wait_until(progress_of(job, number, tmp_path).exists, "a checkpoint")
-        ask_to_stop(job)
-        wait_for_restart(job, number + 1)
-    wait_for_end(job, tmp_path)
-    undisturbed = call("hpcule", *train, "--out", tmp_path / "undisturbed")
+    with beside("hpcule", *train, "--out", tmp_path / "undisturbed") as end:
+        for number in range(3):
+            wait_until(progress_of(job, number, tmp_path).exists, "a checkpoint")
+            ask_to_stop(job)
+            wait_for_restart(job, number + 1)
+        wait_for_end(job, tmp_path)
+        undisturbed = end()
     assert undisturbed.returncode == 0, undisturbed.stderr
     files = (tmp_path / out / "results.json" for out in ("disturbed", "undisturbed"))
     found, expected = ({**json.loads(file.read_text()), "seconds": 0} for file in files)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 
 import pytest
-from cluster import LOCAL_CLUSTER, ask_to_stop, call, contents, jobs_named, lose_node, saved, tasks, wait_until
+from cluster import (
+    LOCAL_CLUSTER,
+    ask_to_stop,
+    beside,
+    call,
+    contents,
+    jobs_named,
+    lose_node,
+    saved,
+    tasks,
+    wait_for_restart,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
 STUDY = """
@@ -30,30 +41,25 @@ def states(out):
 
 def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
-    alone = call("hpcule", "study", "run", tmp_path / "study.yaml", "--out", tmp_path / "alone")
-    assert alone.returncode == 0, alone.stderr
     out = tmp_path / "out"
-    done = call("hpcule", "study", "submit", tmp_path / "study.yaml", "--out", out, "--site", "local")
-    assert done.returncode == 0, done.stderr
-    assert "craft: job" in done.stdout
+    with beside("hpcule", "study", "run", tmp_path / "study.yaml", "--out", tmp_path / "alone") as end:
+        done = call("hpcule", "study", "submit", tmp_path / "study.yaml", "--out", out, "--site", "local")
+        assert done.returncode == 0, done.stderr
+        assert "craft: job" in done.stdout
 
-    wait_until(lambda: any(saved(store) for store in (out / "crafts").iterdir()), "a checkpoint")
-    stopped = jobs_named("hpcule-craft", "RUNNING")[0]
-    ask_to_stop(stopped)
-
-    def lost_a_node():
-        # Where the others are done before they come to n4, the one that was told to stop will.
-        found = bool(tasks(SLURM_PROCID="1", SLURMD_NODENAME="n4"))
-        if found and jobs_named("hpcule-craft", "RUNNING"):
-            lose_node("n4")
-        return found
-
-    try:
-        wait_until(lambda: lost_a_node() or states(out) == {"done"}, "a craft on n4", 600)
-
-        wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 600)
-    finally:
-        subprocess.run([str(LOCAL_CLUSTER), "up"], capture_output=True, check=True)
+        wait_until(lambda: any(saved(store) for store in (out / "crafts").iterdir()), "a checkpoint")
+        stopped = jobs_named("hpcule-craft", "RUNNING")[0]
+        ask_to_stop(stopped)
+        wait_for_restart(stopped)
+        wait_until(lambda: tasks(SLURM_PROCID="1", SLURMD_NODENAME="n2"), "a craft on n2")
+        try:
+            lose_node("n2")
+            wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 600)
+        finally:
+            repaired = call(LOCAL_CLUSTER, "up")
+        assert "started slurmd.n2" in repaired.stdout
+        alone = end()
+    assert alone.returncode == 0, alone.stderr
     rows = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
     expected = list(csv.DictReader((tmp_path / "alone" / "cells.csv").read_text().splitlines()))
     assert [row["protected_last"] for row in rows] == [row["protected_last"] for row in expected]
