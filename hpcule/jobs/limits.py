@@ -35,6 +35,7 @@ def job_limits(site: SiteConfig) -> Limits:
 
     The lowest of them counts, although Slurm passes over some where others are set, and jobs of other partitions count,
     too: what is left out for this reason can be submitted later, while a refusal would leave the study without jobs.
+    MaxJobsPerUser is none of them, as jobs beyond it may be submitted and wait.
     """
     config = ask("scontrol", "show", "config")
     found = {name: int(value) for name, value in re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", config, re.M)}

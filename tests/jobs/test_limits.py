@@ -8,7 +8,11 @@ from hpcule.jobs.limits import check_site, job_limits
 from hpcule.jobs.site import SiteConfig
 
 FEW = "5|12:00:00|cpu=64,mem=300G,node=2|cpu=300,gres/gpu=6|DenyOnLimit"
-"""MaxSubmitJobsPU, MaxWall, MaxTRES, MaxTRESPU and Flags."""
+"""MaxSubmitJobsPU, MaxWall, MaxTRES, MaxTRESPU and Flags.
+
+In the form in which sacctmgr of the local cluster prints them. `tests/cluster/test_study_queue.py` asks that one for
+limits of jobs and nodes; limits of cores, memory, GPUs and time are tested here alone.
+"""
 
 
 @pytest.fixture
