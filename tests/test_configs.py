@@ -6,7 +6,9 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from published_sets import WRITERS
 
 from hpcule.cli.main import main
 from hpcule.config.tree import build_config, load_yaml, merged, to_tree
@@ -15,6 +17,7 @@ from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand
+from hpcule.study.items import open_samples, samples_of
 from hpcule.victim.single import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +71,53 @@ def test_study(path):
     factors = [config.variants or [None], *config.factors.values(), config.rates, config.recipes, config.seeds]
     assert len(grid.cells) == math.prod(map(len, factors))
     assert f"hpcule study run {path.relative_to(ROOT)} " in path.read_text()
+
+
+def test_summits_study_on_small_copies_of_its_data(tmp_path, monkeypatch):
+    """As published, but for sizes: batches, images and the subset are those of a few samples."""
+    root = tmp_path / ".cache" / "hpcule" / "data"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder, write in WRITERS.values():
+        write(root / folder)
+    for name, classes in (("path", 9), ("blood", 8)):
+        rows = {"train": 2 * classes, "test": classes}
+        images = {f"{split}_images": np.zeros((n, 28, 28, 3), np.uint8) for split, n in rows.items()}
+        labels = {f"{split}_labels": np.arange(n)[:, None] % classes for split, n in rows.items()}
+        np.savez(root / f"{name}mnist.npz", **images, **labels)
+    tree = load_yaml(ROOT / "configs/study/summit.yaml")
+    tree["craft"]["image_size"], tree["rate_batch"] = 32, 3
+    tree["factors"]["craft.method.batch"] = [1, 2, 3, 4]
+    (path,) = [entry for entry in tree["factors"]["data"] if isinstance(entry, dict)]
+    path["subset"] = 10
+    tree["victim"] |= {"workers": 1, "batch": 2}
+    config = build_config(StudyConfig, tree)
+    samples, classes = {}, {}
+    for name in config.data_sets:
+        source, test = open_samples(config.on(name))
+        samples[name], classes[name] = samples_of(source, test), source.class_count
+    grid = expand(config, samples)
+    assert len(grid.cells) == math.prod(map(len, (samples, config.variants, [1, 2, 3, 4], config.rates, config.seeds)))
+    assert {name: found.n for name, found in samples.items()} == {
+        "oxford-pets": 9,
+        "medmnist:path": 10,
+        "medmnist:blood": 16,
+        "flowers-17": 5,
+        "flowers-102": 4,
+    }
+    assert classes == {
+        "oxford-pets": 3,
+        "medmnist:path": 9,
+        "medmnist:blood": 8,
+        "flowers-17": 3,
+        "flowers-102": 4,
+    }
+    encoders = {
+        (grid.crafts[cell.crafts[0]].data, grid.crafts[cell.crafts[0]].config.method.encoder) for cell in grid.cells
+    }
+    assert encoders == {(name, encoder) for name in samples for encoder in ("resnet50", "clip-resnet50")}
+    for cell in grid.cells:
+        assert set(cell.victims) == {"clean", "noise", "untrained", "protected"}
+        assert {grid.victims[key].data for key in cell.victims.values()} == {cell.factors["data"]}
 
 
 def test_small_victim_is_the_default():
