@@ -154,6 +154,13 @@ def test_a_study(run, tmp_path):
     assert "measuring" not in err
     (spread,) = json.loads(again)["plans"]
     assert spread["victim_seconds"] == pytest.approx(found["victim_seconds"] / 4)
+    (tmp_path / "joint.yaml").write_text(STUDY.replace("victim: {", "victim: {workers: 2, "))
+    code, again, err = run("plan", tmp_path / "joint.yaml", *arguments[2:], "--nodes", 4)
+    assert code == 0, err
+    (joint,) = json.loads(again)["plans"]
+    assert joint["victim_seconds"] == pytest.approx(spread["victim_seconds"])
+    assert joint["longest_victim_seconds"] == pytest.approx(spread["longest_victim_seconds"] / 2)
+    assert "victims: those of several workers are taken to train that many times as fast as on one" in joint["limits"]
     pytest.importorskip("submitit", reason="needs the extra 'slurm'")
     (tmp_path / "site.yaml").write_text("report: {minutes: 7}\n")
     words = ["study", "submit", tmp_path / "study.yaml", "--out", tmp_path / "out", "--site", tmp_path / "site.yaml"]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -104,17 +105,29 @@ def train_jointly(world, path, protected):
     return train(settings, source, test, store, path / f"train-{protected}", world, quietly)
 
 
-def test_a_joint_victim_is_that_of_a_training_on_as_many_ranks(pool, tmp_path):
-    begin(tmp_path, {"workers": 2})
-    pool.run(do_all, tmp_path)
-    found = results(tmp_path)
+def compare_with_training(ranks, path, **victim):
+    """Train joint victims, and compare them with `hpcule train` on the same ranks, to the last digit."""
+    begin(path, {"workers": 2, **victim})
+    ranks.run(do_all, path)
+    found = results(path)
+    assert len(found) == 3
     for kind, protected in (("clean", False), ("protected", True)):
         own = found[kind, 2, 0.05]
-        expected, _ = pool.run(train_jointly, tmp_path, protected)
+        expected, _ = ranks.run(train_jointly, path, protected)
         assert expected["workers"] == own["workers"] == 2
         for name in ("curve", "last", "best", "steps", "samples_seen", "batch_taken"):
             assert own[name] == expected[name]
-    assert "2 workers" in found["noise", 2, 0.05]["title"]
+
+
+def test_a_joint_victim_is_that_of_a_training_on_as_many_ranks(pool, tmp_path):
+    compare_with_training(pool, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason='DeepSpeed is missing: pip install "hpcule[deepspeed]"')
+def test_deepspeed_trains_one_joint_victim_after_the_other(tmp_path):
+    with Pool(2) as ranks:  # DeepSpeed leaves groups and settings behind
+        compare_with_training(ranks, tmp_path, engine="deepspeed", zero=2)
 
 
 def stop_after_an_epoch(world, path):
@@ -161,24 +174,29 @@ def test_a_joint_victim_that_diverges_keeps_no_other_from_its_end(pool, tmp_path
     assert failed == ["the victim diverged: lower victim.learning_rate"] * 3
 
 
-def do_without_a_store(world, path):
-    """Rank 1 finds no stores, as where its node has lost the file system."""
+def do_without_stores(world, path):
+    """Rank 1 finds no stores, as where its node has lost a file system."""
     folder, config, grid = opened(path)
     own = folder if world.leads else StudyFolder(path / "elsewhere")
-    do_victims(own, config, list(grid.victims.values()), dataclasses.replace(world, checkpoint_seconds=0), quietly)
+    do_victims(own, config, list(grid.victims.values()), world, quietly)
 
 
 @pytest.mark.slow
-def test_a_failure_of_one_rank_ends_the_run_and_is_the_reason_that_is_noted(tmp_path):
+def test_a_failure_of_one_rank_ends_the_run_and_is_noted(tmp_path):
     folder = begin(tmp_path, {"workers": 2})
     with Pool(2) as ranks:
         ranks.run(do_all, tmp_path)
         for path in (folder.path / "done").iterdir():
-            if json.loads(path.read_text()).get("role") == "protected":
+            if json.loads(path.read_text()).get("role") in ("protected", "clean"):
                 path.unlink()
-        (tmp_path / "elsewhere").symlink_to(folder.path, target_is_directory=True)
-        with pytest.raises(StoreError):
-            ranks.run(do_without_a_store, tmp_path)
+        (tmp_path / "elsewhere").mkdir()
+        for name in ("done", "running", "failed"):
+            (tmp_path / "elsewhere" / name).symlink_to(folder.path / name, target_is_directory=True)
+        with pytest.raises(StoreError, match="elsewhere"):
+            ranks.run(do_without_stores, tmp_path)
+    (failed,) = (folder.path / "failed").iterdir()
+    assert "elsewhere" in json.loads(failed.read_text())["error"]
+    assert set(results(tmp_path)) == {("noise", 2, 0.05)}
 
 
 def die_after_an_epoch(world, path):
@@ -214,7 +232,7 @@ def test_a_joint_victim_that_is_killed_goes_on(tmp_path):
 def test_groups_of_ranks_train_side_by_side_what_as_many_ranks_train_alone(pool, tmp_path):
     for name in ("four", "two"):
         (tmp_path / name).mkdir()
-        begin(tmp_path / name, {}, factors={"victim.workers": [1, 2]})
+        begin(tmp_path / name, {"epochs": 1}, factors={"victim.workers": [1, 2]})
     with Pool(4) as ranks:
         ranks.run(do_all, tmp_path / "four")
     pool.run(do_all, tmp_path / "two")
