@@ -59,9 +59,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("camvid", type=Path, metavar="CAMVID")
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("camvid", type=Path, metavar="CAMVID", nargs="?")
+    parser.add_argument("out", type=Path, metavar="OUT", nargs="?")
     options = parser.parse_args()
+    if options.out is None:  # as `make bench` calls every program
+        parser.print_help()
+        return
     for (split, name), count in arrange(options.camvid, options.out).items():
         print(f"{split}/{name}: {count}")
 

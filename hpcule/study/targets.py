@@ -59,7 +59,7 @@ def target_steps(rows: Sequence[Row], factors: Sequence[str]) -> list[TargetStep
 
 
 def _matters(factor: str, column: str) -> bool:
-    of_craft = factor.startswith("craft.") or factor == "rate"
+    of_craft = factor.startswith("craft.") or factor in ("rate", "variant")
     if column.startswith("craft"):
         return of_craft
     return not of_craft or column.startswith("protected")

@@ -40,6 +40,18 @@ def test_crafting_depends_on_what_the_craft_has_and_each_craft_counts_once():
     assert found[1].curve.minimum_steps == pytest.approx(2 * found[0].curve.minimum_steps, rel=0.05)
 
 
+def test_crafts_of_each_variant_are_fitted_by_themselves():
+    rows = [
+        row | {"variant": variant, "craft_steps_to_target": factor * row["craft_steps_to_target"]}
+        for variant, factor in (("fast", 1), ("slow", 3))
+        for row in make_rows(crafting=on_the_curve)
+        if row["rate"] == "constant"
+    ]
+    fast, slow = target_steps(rows, ["variant", CRAFT])
+    assert (fast.where, slow.where) == ({"variant": "fast"}, {"variant": "slow"})
+    assert slow.curve.minimum_steps == pytest.approx(3 * fast.curve.minimum_steps, rel=0.05)
+
+
 def test_victims_on_protected_samples_depend_on_both():
     found = target_steps(make_rows(protected=on_the_curve), [CRAFT, VICTIM])
     assert [fit.where for fit in found] == [{CRAFT: batch} for batch in (16, 64, 256)]
