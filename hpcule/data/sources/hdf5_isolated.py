@@ -213,7 +213,7 @@ def _try_dataset(file: h5py.File, name: str) -> None:
         if _called(lambda: found.chunks) is not None:
             _called(found.id.get_num_chunks)
             _called(partial(_try_chunks, found))
-        if prod(found.chunks or ()) * found.dtype.itemsize <= _LARGEST_CHUNK:
+        if _called(lambda: prod(found.chunks or ()) * found.dtype.itemsize <= _LARGEST_CHUNK):
             _called(lambda: found[:1])
             _called(lambda: found[-1:])
 

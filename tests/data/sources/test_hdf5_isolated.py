@@ -126,6 +126,15 @@ def test_a_checksum_inside_the_compression(path):
         DecodedChunks(file["images"]).require_all()
 
 
+def test_numbers_that_numpy_does_not_have(path):
+    """They are the reader's to refuse: nothing is harmful in them."""
+    with h5py.File(path, "w") as file:
+        kind = h5py.h5t.IEEE_F64LE.copy()
+        kind.set_fields(63, 40, 23, 0, 40)  # 23 bits of exponent
+        h5py.h5d.create(file.id, b"images", kind, h5py.h5s.create_simple((3, 4, 4)))
+    require_harmless(path, NAMES)
+
+
 def test_one_process_tries_all_files_and_another_takes_its_place(tmp_path, make_images):
     paths = [tmp_path / f"{number}.h5" for number in range(3)]
     for path in paths:
