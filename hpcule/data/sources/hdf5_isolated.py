@@ -165,7 +165,7 @@ def _harm(path: str, names: Sequence[str]) -> str:
         file = _called(lambda: h5py.File(path, "r", locking=False))
         if file is not None:
             _called(partial(list, file))
-            _called(partial(file.attrs.get, "run_key"))
+            _called(lambda: file.attrs.get("run_key"))
             for name in names:
                 _try_dataset(file, name)
             _called(file.close)
@@ -202,7 +202,7 @@ def _try_dataset(file: h5py.File, name: str) -> None:
     found: Any = _called(partial(file.get, name))
     if not isinstance(found, h5py.Dataset):
         return
-    _called(partial(found.attrs.get, "layout"))
+    _called(lambda: found.attrs.get("layout"))
     if _called(lambda: found.is_virtual):
         _called(lambda: [source.vspace.get_select_bounds() for source in found.virtual_sources()])
         return
