@@ -67,6 +67,39 @@ def test_disturbed_jobs_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
         assert contents(out / "crafts" / store.name) == contents(store)
 
 
+JOINT = """
+name: joint
+data: digits
+method: classwise
+preset: smoke
+seeds: [0]
+victim: {network: convnet, epochs: 2, batch: 32, learning_rate: 0.05, workers: 2}
+world: {threads: 1}
+"""
+
+
+def test_victims_are_trained_jointly_on_two_nodes(tmp_path):
+    (tmp_path / "study.yaml").write_text(JOINT)
+    out = tmp_path / "out"
+    words = ["hpcule", "study", "run", tmp_path / "study.yaml", "--out", tmp_path / "alone", "--workers", "2"]
+    with beside(*words) as end:
+        done = call("hpcule", "study", "submit", tmp_path / "study.yaml", "--out", out, "--site", "local")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: (out / "report.html").exists() and states(out) == {"done"}, "the report", 600)
+        alone = end()
+    assert alone.returncode == 0, alone.stderr
+    (row,), (expected,) = (
+        list(csv.DictReader((folder / "cells.csv").read_text().splitlines())) for folder in (out, tmp_path / "alone")
+    )
+    assert row["victim_workers"] == expected["victim_workers"] == "2"
+    for kind in ("protected", "clean", "noise"):
+        assert row[f"{kind}_last"] == expected[f"{kind}_last"]
+    arrays = [json.loads(path.read_text()) for path in (out / "jobs").iterdir()]
+    victims = ",".join(array["job"] for array in arrays if array["stage"] == "victim")
+    nodes = call("sacct", "--allocations", "--noheader", "--format=NNodes", f"--jobs={victims}").stdout.split()
+    assert nodes == ["2"] * 3
+
+
 def test_a_partition_that_is_not_there_is_refused_before_anything_is_submitted(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "site.yaml").write_text("partition: debgu")
