@@ -42,6 +42,7 @@ from hpcule.world.signals import StopFlag
 
 Report = Callable[[str, int, int], None]
 BY_WORKERS = "start {ranks} (--workers {ranks})"
+BY_JOBS = "submit the study, whose jobs have as many ranks as their victims take"
 
 
 def open_samples(config: StudyConfig) -> tuple[Source, Source]:
@@ -157,9 +158,10 @@ def require_ranks(victims: Sequence[StudyVictim], ranks: int, remedy: str = BY_W
             )
     for victim in victims:
         if victim.job.config.engine == "deepspeed" and victim.workers != ranks:
+            one = remedy.format(ranks=victim.workers) if len(needed) == 1 else BY_JOBS
             raise UsageError(
                 f"victim.engine=deepspeed trains a victim on all ranks of a run, here {ranks}, and victim.workers="
-                f"{victim.workers}; {remedy.format(ranks=victim.workers)}, or set victim.engine=ddp"
+                f"{victim.workers}; {one}, or set victim.engine=ddp"
             )
 
 

@@ -264,6 +264,11 @@ def test_groups_of_ranks_train_side_by_side_what_as_many_ranks_train_alone(pool,
             r"on all ranks of a run, here 4, and victim.workers=2; start 2 .*victim.engine=ddp",
         ),
         ({"victim": {"engine": "deepspeed"}}, 2, r"here 2, and victim.workers=1; start 1"),
+        (
+            {"victim": {"engine": "deepspeed"}, "factors": {"victim.workers": [1, 2]}},
+            2,
+            r"here 2, and victim.workers=1; submit the study, .*, or set victim.engine=ddp",
+        ),
     ],
 )
 def test_ranks_that_cannot_train_the_victims_are_refused(settings, ranks, message):
