@@ -161,6 +161,14 @@ def test_a_study(run, tmp_path):
     assert joint["victim_seconds"] == pytest.approx(spread["victim_seconds"])
     assert joint["longest_victim_seconds"] == pytest.approx(spread["longest_victim_seconds"] / 2)
     assert "victims: those of several workers are taken to train that many times as fast as on one" in joint["limits"]
+    sets = "factors:\n  data: [digits, {name: half, data: digits, subset: 718}]"
+    (tmp_path / "sets.yaml").write_text(STUDY.replace("data: digits\n", "").replace("factors:", sets))
+    code, again, err = run("plan", tmp_path / "sets.yaml", *arguments[2:])
+    assert code == 0, err
+    (two,) = json.loads(again)["plans"]
+    assert (two["crafts"], two["victims"]) == (8, 16)
+    assert two["craft_seconds"] > found["craft_seconds"]
+    assert two["longest_victim_seconds"] == pytest.approx(found["longest_victim_seconds"]), "one of all samples"
     pytest.importorskip("submitit", reason="needs the extra 'slurm'")
     (tmp_path / "site.yaml").write_text("report: {minutes: 7}\n")
     words = ["study", "submit", tmp_path / "study.yaml", "--out", tmp_path / "out", "--site", tmp_path / "site.yaml"]
