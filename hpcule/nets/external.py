@@ -190,12 +190,13 @@ def _import_errors(name: str) -> Iterator[None]:
 @contextmanager
 def _current_directory() -> Iterator[None]:
     """Modules are found in the current directory too, where the console script of a package does not find them."""
-    here = str(Path.cwd())
-    sys.path.append(here)
+    before = list(sys.path)
+    sys.path.append(str(Path.cwd()))
     try:
         yield
     finally:
-        sys.path.remove(here)
+        # Removing the entry would remove one of the same name that was there before.
+        sys.path[:] = before
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -57,10 +57,16 @@ class VictimConfig:
     over the first half of the steps."""
     weight_noise_draws: int = setting(1, at_least=1)
     """Draws of that noise whose gradients a step averages."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    clip_norm: float | None = setting(None, above=0)
+    """Largest norm of a step's gradient over all weights; None: gradients are not clipped."""
+    precision: Literal["auto", "fp32", "bf16", "bf16-weights"] = "auto"
+    """bf16 computes under autocast, with float32 weights; with bf16-weights the weights are bf16 too, and the optimizer
+    moves float32 copies of them."""
     engine: Literal["ddp", "deepspeed"] = "ddp"
-    zero: Literal[0, 1, 2] = 1
-    """DeepSpeed's stage: 1 spreads the optimizer's state over the workers, 2 the gradients too."""
+    zero: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed's stage: 1 spreads the optimizer's state over the workers, 2 the gradients too, 3 the weights too."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What DeepSpeed keeps in main memory instead of the GPU's: the optimizer's state, or that and the parameters."""
     target: float | None = setting(None, above=0, at_most=1)
     """Record the step at which the accuracy on the clean test set first reaches this."""
     evaluate_every: int | None = setting(None, at_least=1)
@@ -87,8 +93,21 @@ class VictimConfig:
             raise ValueError(f"zero={self.zero} cuts tensors apart, and {self.optimizer} needs them whole: use zero=0")
         if self.engine == "deepspeed" and self.noise_scale_every is not None:
             raise ValueError("noise_scale_every needs engine=ddp: DeepSpeed hides the workers' own gradients")
+        self._check_zero()
         if self.evaluate_every is not None and self.target is None:
             raise ValueError("evaluate_every looks for a target: set victim.target too")
+
+    def _check_zero(self) -> None:
+        """Check the settings of DeepSpeed that need one of its stages."""
+        stage = self.zero if self.engine == "deepspeed" else -1
+        needs: list[tuple[str, bool, int]] = [
+            ("precision=bf16-weights", self.precision == "bf16-weights", 2),
+            ("offload=optimizer", self.offload == "optimizer", 1),
+            ("offload=parameters", self.offload == "parameters", 3),
+        ]
+        for name, is_set, least in needs:
+            if is_set and stage < least:
+                raise ValueError(f"{name} needs engine=deepspeed and zero={least}{' or more' if least < 3 else ''}")
 
     def without(self, *stages: Stage) -> VictimConfig:
         """The settings without the countermeasures of these stages."""

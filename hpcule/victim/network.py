@@ -52,4 +52,4 @@ def trained_encoder(config: VictimConfig) -> Encoder:
 
 def is_fast(config: VictimConfig, device: torch.device) -> bool:
     """Whether a victim computes in bf16 there."""
-    return config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device))
+    return config.precision in ("bf16", "bf16-weights") or (config.precision == "auto" and has_fast_bf16(device))

@@ -99,6 +99,7 @@ def train_network(
             report(epoch + 1, schedule.epochs)
             ask()
     state.stop_clock()
+    trainer.engine.release()
     return trainer.network.eval(), result
 
 
@@ -145,19 +146,20 @@ class _Trainer:
         return int(self.world.add(correct.clone())) / sum(len(batch) for batch in batches)
 
     def test(self, test: Published, after_batch: Callable[[], None] = lambda: None) -> float:
-        """Accuracy on a set, counted over unpadded parts of it; `after_batch` is called as often on all ranks."""
+        """Accuracy on a set; the ranks take equally many batches, since each may fetch weights from all of them."""
         self.network.eval()
-        mine = np.array_split(np.arange(len(test), dtype=np.int64), self.world.size)[self.world.rank]
+        shares = rank_shares(np.arange(len(test), dtype=np.int64), self.world)
+        batches = np.array_split(shares[self.world.rank], -(-max(map(len, shares)) // BATCH))
         counts = torch.zeros(2, dtype=torch.int64, device=self.world.device)
-        for number, (logits, labels) in enumerate(answers(self.network, test, mine, self.world.device, fast=self.fast)):
-            counts += torch.stack([self._correct(logits, labels), ~torch.isfinite(logits).all()])
-            if number < len(test) // self.world.size // BATCH:
-                after_batch()
+        for batch in batches:
+            for logits, labels in answers(self.network, test, batch, self.world.device, fast=self.fast):
+                counts += torch.stack([self._correct(logits, labels), ~torch.isfinite(logits).all()])
+            after_batch()
         correct, infinite = self.world.add(counts).tolist()
         if infinite:
             # A network of NaN guesses one class, which would pass for protection.
             raise DivergedError("the victim diverged: lower victim.learning_rate")
-        return int(correct) / len(test)
+        return int(correct) / sum(map(len, shares))
 
     def _learn(self, batch: Ids, epoch: int) -> Tensor:
         """One step; returns how many of our samples were recognised."""
@@ -218,20 +220,21 @@ class _Trainer:
 
     def _build_engine(self, fast: bool) -> Engine:
         if self.config.engine == "ddp":
-            return DdpEngine(self.network, self.optimizer, self.world)
-        from hpcule.world.deepspeed_engine import DeepSpeedEngine
+            return DdpEngine(self.network, self.optimizer, self.world, clip_norm=self.config.clip_norm)
+        from hpcule.world.deepspeed_engine import DeepSpeedConfig, DeepSpeedEngine
 
         share = -(-self.config.batch // self.world.size)
-        parts = self._parts(share)
-        return DeepSpeedEngine(
-            self.network,
-            self.optimizer,
-            self.world,
+        parts, bf16_weights = self._parts(share), self.config.precision == "bf16-weights"
+        config = DeepSpeedConfig(
             zero=self.config.zero,
-            bf16=fast,
+            offload=self.config.offload,
+            bf16=fast and not bf16_weights,
+            bf16_weights=bf16_weights,
+            clip_norm=self.config.clip_norm,
             micro_batch=-(-share // parts),
             parts=parts,
         )
+        return DeepSpeedEngine(self.network, self.optimizer, self.world, config)
 
     def _build_meter(self) -> GradientMeter | None:
         every = self.config.noise_scale_every

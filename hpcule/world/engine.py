@@ -27,7 +27,7 @@ class EngineState(TypedDict):
 
 
 class Engine(Protocol):
-    """How gradients of all ranks become one step.
+    """How gradients of all ranks become one step, whose norm over all parameters may be limited.
 
     A step is made of parts: `part`, forward through `network`, `backward`, and after the last part `step`. All ranks
     take equally many parts. The gradient is the sum over the parts, averaged over the ranks whatever their batches
@@ -50,20 +50,26 @@ class Engine(Protocol):
         ...
 
     def state(self) -> EngineState:
-        """Return, between two steps, what `load` needs to go on from there; a collective."""
+        """Return on rank 0, between two steps, what `load` needs to go on from there; a collective."""
         ...
 
     def load(self, state: EngineState) -> None:
         """Go on where `state` was, before the first step of this process."""
         ...
 
+    def release(self) -> None:
+        """After the last step, give every rank all weights of the network that was given, as float32; a collective."""
+        ...
+
 
 class DdpEngine:
     """torch's DistributedDataParallel; a world of one needs none."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, world: World, *, clip_norm: float | None = None
+    ) -> None:
         self.network = distributed(network, world)
-        self._trained, self._optimizer, self._world = network, optimizer, world
+        self._trained, self._optimizer, self._world, self._clip_norm = network, optimizer, world, clip_norm
 
     def part(self, last: bool) -> AbstractContextManager[object]:
         """See Engine."""
@@ -77,6 +83,8 @@ class DdpEngine:
 
     def step(self) -> None:
         """See Engine."""
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self._clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
 
@@ -92,6 +100,9 @@ class DdpEngine:
         """See Engine."""
         load_network(self._trained, state, self._world)
         self._optimizer.load_state_dict(state["optimizer"])
+
+    def release(self) -> None:
+        """See Engine."""
 
 
 def distributed(network: nn.Module, world: World) -> nn.Module:
