@@ -80,6 +80,30 @@ def assert_close(found, expected):
         torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-12, atol=1e-14)
 
 
+def clipped_step(world, clip_norm):
+    """One step of rate 1, on 4 and 3 samples of a batch."""
+    network = make_network()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    engine = DdpEngine(network, torch.optim.SGD(network.parameters(), lr=1.0), world, clip_norm=clip_norm)
+    inputs, labels = make_batch()
+    mine = torch.arange(7).tensor_split(world.size)[world.rank]
+    with engine.part(last=True):
+        loss = functional.cross_entropy(engine.network(inputs[mine]), labels[mine], reduction="sum")
+        engine.backward(loss * world.size / len(labels))
+    engine.step()
+    return [(one - two.detach()).numpy() for one, two in zip(before, network.parameters(), strict=True)]
+
+
+def test_the_mean_gradient_of_the_whole_batch_is_clipped(pool, alone):
+    gradient = gradients(alone, [0, 7])
+    norm = sum(float((part**2).sum()) for part in gradient) ** 0.5
+    for ratio in (0.1, 2.0):
+        expected = [part * min(1.0, ratio) for part in gradient]
+        for found in pool.run(clipped_step, ratio * norm):
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=1e-4, atol=1e-12)
+
+
 def average(world):
     network = make_network(norm=True)
     norm = network[1]
