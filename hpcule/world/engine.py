@@ -58,7 +58,7 @@ class Engine(Protocol):
         ...
 
     def release(self) -> None:
-        """After the last step, give every rank all weights of the network that was given, as float32; a collective."""
+        """Give every rank all weights of the network, as float32, after the last step; a collective."""
         ...
 
 
