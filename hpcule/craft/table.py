@@ -42,6 +42,7 @@ BUILT_IN: Mapping[str, str] = {
     "em-ops": "em_ops:ErrorMinimizingShortcut",
     "tue": "tue:TransferableUnlearnable",
     "poscuda": "poscuda:PositionalConvolution",
+    "texture": "texture:ClassTexture",
 }
 """Module below `hpcule.craft.methods`, and class."""
 
