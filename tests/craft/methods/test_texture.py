@@ -62,7 +62,6 @@ def test_all_channels_change_alike_unless_colour_is_asked_for():
     delta = crafted(source)
     assert (delta == delta[:, :1]).all()
     coloured = crafted(source, "method.colour=true")
-    assert (coloured[:, 0] == delta[:, 0]).all()
     assert abs(np.corrcoef(coloured[:, 0].ravel(), coloured[:, 1].ravel())[0, 1]) < 0.1
 
 
