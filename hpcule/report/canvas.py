@@ -40,9 +40,18 @@ COLOURS = {
     "protected": "#D55E00",
     "part": "#009E73",
     "matched": "#CC79A7",
+    "spectrum": "#999999",
     "untrained": "#56B4E9",
 }
-MARKERS = {"clean": "o", "noise": "s", "protected": "D", "part": "^", "matched": "v", "untrained": "P"}
+MARKERS = {
+    "clean": "o",
+    "noise": "s",
+    "protected": "D",
+    "part": "^",
+    "matched": "v",
+    "spectrum": "X",
+    "untrained": "P",
+}
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
 SHAPES = ("o", "s", "^", "v", "P", "X", "<", ">")
 

@@ -23,6 +23,7 @@ from hpcule.victim.kinds import TITLES, Kind
 RANDOM: Mapping[Kind, str] = {
     "noise": "a random pattern with the full budget, shared by the same samples",
     "matched": "a random pattern as strong as the method's perturbation, shared by the same samples",
+    "spectrum": "random noise with the spectrum of the method's perturbation, shared by the same samples",
 }
 """Random controls that a method has to beat, in words."""
 Row = dict[str, Any]

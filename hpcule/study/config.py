@@ -94,6 +94,9 @@ class StudyConfig:
     """Each seeds a craft and its victims; controls have the same."""
     craft_target: float | None = setting(None, above=0, below=1)
     """Count the steps until the crafting loss has come down to this share of where it began."""
+    equal_spectrum: bool = False
+    """One more control: random noise with the mean spectrum and the strength of the deltas, for methods whose
+    perturbations are smoother than white noise."""
     matched_noise: bool = False
     """One more control: random noise as strong as the deltas, for methods that leave some of their budget unused."""
     subset: int | None = None

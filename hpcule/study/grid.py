@@ -166,6 +166,8 @@ def _add_cell(grid: StudyGrid, config: StudyConfig, point: Factors, data: str, s
         crafts_of["part"] = ()
     if config.matched_noise:
         crafts_of["matched"] = made
+    if config.equal_spectrum:
+        crafts_of["spectrum"] = made
     if untrained:
         crafts_of["untrained"] = basis
     # The noise depends on what shares a delta and on the budget, not on how the method was trained.

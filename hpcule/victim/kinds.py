@@ -15,19 +15,22 @@ from hpcule.store.budget import Budget, magnitude
 from hpcule.store.grey import is_grey
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader
+from hpcule.victim.equal_spectrum import equal_spectrum_noise
 from hpcule.world.keyed import bits, key
 
-Kind = Literal["clean", "part", "noise", "matched", "untrained", "protected"]
+Kind = Literal["clean", "part", "noise", "matched", "spectrum", "untrained", "protected"]
 TITLES: Mapping[Kind, str] = {
     "clean": "clean control",
     "part": "clean part alone",
     "noise": "random-noise control",
     "matched": "random noise, same strength",
+    "spectrum": "random noise, same spectrum",
     "untrained": "untrained generator",
     "protected": "protected",
 }
 """Names of the kinds in reports, in the order of their columns. `part` is the clean part of a mixture; `noise` moves
-every value by the whole budget and `matched` by as much as the store's deltas do; `untrained` is the store of a method
+every value by the whole budget and `matched` by as much as the store's deltas do, whose mean spectrum `spectrum` has
+as well; `untrained` is the store of a method
 whose training is left out, and `protected` the store itself."""
 
 
@@ -64,6 +67,8 @@ def publisher(kind: Kind, store: Basis | None, seed: int, source: Source) -> Pub
     if kind in ("noise", "matched"):
         return random_noise(store, seed, source, matched=kind == "matched")
     assert isinstance(store, StoreReader)
+    if kind == "spectrum":
+        return equal_spectrum_noise(store, seed, source)
     return publishing(store, source)
 
 

@@ -199,11 +199,12 @@ def test_without_clusters_random_noise_is_made_once_a_seed():
     assert not any(victim.job.kind == "untrained" for victim in grid.victims.values())
 
 
-def test_noise_as_strong_as_the_deltas_belongs_to_each_craft():
-    grid = expand(study(factors={"craft.method.batch": [32, 64]}, matched_noise=True), SAMPLES)
+@pytest.mark.parametrize("kind", ["matched", "spectrum"])
+def test_noise_that_is_like_the_deltas_belongs_to_each_craft(kind):
+    grid = expand(study(factors={"craft.method.batch": [32, 64]}, matched_noise=True, equal_spectrum=True), SAMPLES)
     for cell in grid.cells:
-        assert grid.victims[cell.victims["matched"]].crafts == cell.crafts
-    assert len([victim for victim in grid.victims.values() if victim.job.kind == "matched"]) == len(grid.cells)
+        assert grid.victims[cell.victims[kind]].crafts == cell.crafts
+    assert len([victim for victim in grid.victims.values() if victim.job.kind == kind]) == len(grid.cells)
 
 
 def test_a_batch_of_more_than_half_of_the_samples_is_noted():

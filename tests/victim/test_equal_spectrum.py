@@ -5,6 +5,7 @@ import pytest
 from toys import ToySource
 
 from hpcule.victim.equal_spectrum import equal_spectrum_noise
+from hpcule.victim.kinds import publisher
 
 
 def waves(n, shape, seed=0):
@@ -61,6 +62,14 @@ def test_each_sample_has_its_own_whatever_stands_next_to_it(make_store):
     noise = noise_of(store, source)
     np.testing.assert_array_equal(noise_of(store, source, [7, 3, 29]), noise[[7, 3, 29]])
     assert (noise_of(store, source, seed=1) != noise).any((1, 2, 3)).all()
+
+
+def test_a_training_set_of_its_kind_has_it(make_store):
+    source = middle(30, (3, 12, 10))
+    store = make_store(source, epsilon=16.0, deltas=waves(30, source.shape))
+    ids = np.arange(30)
+    published = publisher("spectrum", store, 5, source)(ids, source.samples)
+    np.testing.assert_array_equal(published - source.samples.astype(np.int64), noise_of(store, source, seed=5))
 
 
 def test_grey_samples_stay_grey(make_store):
