@@ -1,7 +1,7 @@
 """The equal-spectrum control: random noise with the mean spectrum and the strength of a store's deltas.
 
 White noise differs from a perturbation in more than what was crafted: crops and averages hide it, and any smooth
-pattern stands out beside it. This noise has the store's own energy at each frequency, and the same relation between
+pattern stands out against it. This noise has the store's own energy at each frequency, and the same relation between
 channels; it is shared by what shares a delta.
 """
 

@@ -63,8 +63,8 @@ class Cells:
 def dealt(classes: int, cells: Cells, a_period: int, purpose: int) -> Single:
     """A table of spectra [classes, cells] in which each period of two octaves names the class.
 
-    In each period, the classes are dealt to its cells in an order of their own, so that what one period leaves to be
-    confused, with more classes than cells, another tells apart.
+    In each period, the classes are dealt to its cells in an order of their own, so that classes which share a
+    cell in one period, where there are more classes than cells, differ in another.
     """
     table = np.zeros((classes, len(cells.wavelengths) * cells.sectors), np.float32)
     own = a_period * cells.sectors
