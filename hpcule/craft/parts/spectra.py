@@ -46,12 +46,14 @@ class Cells:
         down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
         frequency, angle = np.hypot(down, across), np.arctan2(np.abs(down), across)
         frequency[0, 0] = np.inf  # no change of brightness
-        found = []
+        cells = []
         for wavelength in self.wavelengths:
             band = np.exp(-((np.log2(frequency * wavelength) / WIDTH) ** 2))
-            found += [band * self._sector(angle, sector) for sector in range(self.sectors)]
-        energies = np.stack(found)
-        return (energies / (energies * frequency_counts(width)).sum((1, 2), keepdims=True)).astype(np.float32)
+            cells += [band * self._sector(angle, sector) for sector in range(self.sectors)]
+        energies = np.stack(cells)
+        totals = (energies * frequency_counts(width)).sum((1, 2), keepdims=True)
+        found: Single = (energies / totals).astype(np.float32)
+        return found
 
     def _sector(self, angle: npt.NDArray[np.float64], sector: int) -> npt.NDArray[np.float64]:
         if self.sectors == 1:
@@ -74,7 +76,8 @@ def dealt(classes: int, cells: Cells, a_period: int, purpose: int) -> Single:
             cell = first + rank % own
             if cell < table.shape[1]:
                 table[label, cell] = 1
-    return table / np.maximum(table.sum(1, keepdims=True), 1)
+    table /= np.maximum(table.sum(1, keepdims=True), 1)
+    return table
 
 
 def amplitudes(table: Single, energies: Single) -> Single:
