@@ -106,7 +106,7 @@ def work(pipe: Connection, place: Place, row: str, options: argparse.Namespace) 
             pipe.send(train(world, row, options))
     except Exception as error:
         traceback.print_exc(limit=-1, file=sys.stderr)
-        pipe.send(" ".join(str(error).split())[-80:])
+        pipe.send(" ".join(str(error).split()).rpartition("Allocator: ")[2])
 
 
 def train(world: World, row: str, options: argparse.Namespace) -> dict[str, Any]:

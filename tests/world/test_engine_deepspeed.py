@@ -257,7 +257,8 @@ def test_a_gradient_that_is_not_finite_ends_the_training(ranks):
 def environment_around(world):
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "DS_ACCELERATOR")
     os.environ["MASTER_PORT"] = "1"
-    trained(world, "1", steps=1)
+    for stage in ("1", "3"):
+        trained(world, stage, steps=1)
     try:
         return [os.environ.get(name) for name in names]
     finally:
@@ -297,9 +298,12 @@ def test_a_missing_deepspeed_is_named_with_its_remedy(alone, monkeypatch):
 @pytest.mark.slow
 @needs_deepspeed
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_command_trains_with_it_and_prints_its_result_alone(tmp_path, workers):
+@pytest.mark.parametrize(
+    "stage", [{}, {"zero": 3, "offload": "parameters", "precision": "bf16-weights", "clip_norm": 1.0}]
+)
+def test_the_command_trains_with_it_and_prints_its_result_alone(tmp_path, workers, stage):
     arguments = ["train", "--data=digits", f"--workers={workers}", f"--out={tmp_path}", "--json"]
-    victim = {"network": "convnet", "engine": "deepspeed", "steps": 2, "batch": 64, "micro_batch": 16}
+    victim = {"network": "convnet", "engine": "deepspeed", "steps": 2, "batch": 64, "micro_batch": 16, **stage}
     settings = ["world.device=cpu", "world.threads=1", *(f"victim.{name}={value}" for name, value in victim.items())]
     command = [sys.executable, "-m", "hpcule", *arguments, *(f"--set={setting}" for setting in settings)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
