@@ -45,7 +45,8 @@ class TextureConfig(BoundedConfig):
     shortest: float | None = setting(None, at_least=2)
     """Shortest wavelength in pixels. None: 5, or an eighth of the shorter side of the samples where that is less."""
     longest: float | None = setting(None, at_least=2)
-    """Longest wavelength in pixels. None: 80, or half the shorter side of the samples where that is less."""
+    """Longest wavelength in pixels. None: 80, or half the shorter side of the samples where that is less, but two
+    octaves above the shortest at least."""
     sectors: int | None = setting(None, at_least=1, at_most=6)
     """Directions, horizontal to vertical, that divide each band of wavelengths. None: 1 up to 3 classes, else 3."""
     saturation: float = setting(2.5, above=0)
@@ -109,7 +110,7 @@ def _cells(config: TextureConfig, classes: int, side: int) -> tuple[Cells, int]:
     sectors = config.sectors or (1 if classes <= SECTORS else SECTORS)
     a_period = max(1, math.ceil(min(classes, MOST_CELLS) / sectors))
     shortest = config.shortest or max(2.0, min(5.0, side / 8))
-    longest = config.longest or min(80.0, side / 2)
+    longest = config.longest or min(80.0, max(side / 2, 4 * shortest))
     cells = Cells.between(shortest, max(shortest, longest), a_period, sectors)
     if len(cells.wavelengths) < a_period:
         raise UsageError(
