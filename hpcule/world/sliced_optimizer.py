@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,9 @@ class SlicedOptimizer:
             for name, value in self._optimizer.state[vector].items():
                 values = map(keep, slices.put_together(value)) if _is_cut(value) else itertools.repeat(value)
                 for (number, _), one in zip(trained, values, strict=False):
-                    state.setdefault(number, {})[name] = one
+                    # A copy for each parameter: an optimizer would count its steps once for each that shares a counter.
+                    own = one if _is_cut(value) else copy.deepcopy(one)
+                    state.setdefault(number, {})[name] = own
         settings = [
             {**group, "params": n} for group, n in zip(self._optimizer.param_groups, self._numbers, strict=True)
         ]

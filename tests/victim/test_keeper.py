@@ -99,7 +99,8 @@ def test_a_training_that_is_stopped_ends_as_one_that_is_not(alone, tmp_path, kin
 
 def test_it_may_be_stopped_after_any_step_and_any_test(alone, tmp_path):
     expected, asked = questions(alone, {}, tmp_path / "state")
-    assert asked == expected["steps"] + 3
+    # After every step, every epoch, and the one batch of each test.
+    assert asked == expected["steps"] + 3 + 3
     assert train_in_pieces(alone, {}, tmp_path / "state", range(1, asked + 1)) == expected
 
 
@@ -134,7 +135,7 @@ def test_it_may_be_stopped_within_a_test(alone, tmp_path, monkeypatch, kind):
         monkeypatch.setattr(module, "BATCH", 20)
     expected, asked = questions(alone, KINDS[kind], tmp_path / "state")
     # After each batch of 40 test samples, and for the layer on features of 50 samples.
-    assert asked - usual == {"plain": 3 * 2, "simclr": 3 * (2 + 3) - 3 * (1 + 1)}[kind]
+    assert asked - usual == {"plain": 3 * (2 - 1), "simclr": 3 * (2 + 3) - 3 * (1 + 1)}[kind]
     per_epoch = expected["steps"] // 3
     assert train_in_pieces(alone, KINDS[kind], tmp_path / "state", [per_epoch + 1, per_epoch + 4, asked]) == expected
 
