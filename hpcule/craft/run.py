@@ -192,7 +192,9 @@ class _Loop:
                 last_save = time.monotonic()
             if stopping:
                 reason = self.stop.name or "a signal to another rank"
-                raise StoppedError(f"stopped by {reason}, saved: run the same command with --resume to continue")
+                raise StoppedError(
+                    f"stopped by {reason}, saved: run the same command again to continue, craft with --resume"
+                )
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Step):
