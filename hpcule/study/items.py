@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from hpcule.config.errors import (
     IN_STUDY,
@@ -41,6 +42,7 @@ from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
 Report = Callable[[str, int, int], None]
+Item = TypeVar("Item", Craft, StudyVictim)
 BY_WORKERS = "start {ranks} (--workers {ranks})"
 BY_JOBS = "submit the study, whose jobs have as many ranks as their victims take"
 
@@ -80,7 +82,7 @@ def run_all(folder: StudyFolder, config: StudyConfig, grid: StudyGrid, world: Wo
         UsageError: this number of ranks cannot train the victims.
         WorkerError: items failed; the others were done all the same.
     """
-    crafts = [craft for craft in grid.crafts.values() if folder.result(craft.key) is None]
+    crafts = _missing(folder, grid.crafts.values(), world)
     for number, craft in enumerate(crafts):
         report(f"craft {number + 1}/{len(crafts)}", 0, 1)
         do_craft(folder, config, craft, world, report)
@@ -96,10 +98,7 @@ def do_victims(
         UsageError: this number of ranks cannot train them.
         WorkerError: victims failed; the others were done all the same.
     """
-    # What one rank sees as done, all leave out, or they would not share the rest evenly.
-    seen = world.gather([victim.key for victim in victims if folder.result(victim.key) is None])
-    agreed = set.intersection(*map(set, seen))
-    missing = [victim for victim in victims if victim.key in agreed]
+    missing = _missing(folder, victims, world)
     require_ranks(missing, world.size)
     failures = []
     # The largest groups come first, while nobody has to wait for others that train by themselves.
@@ -110,6 +109,15 @@ def do_victims(
     failed = [line for part in world.gather(failures) for line in part]
     if failed:
         raise WorkerError(f"{len(failed)} of {len(missing)} victims failed, the first: {failed[0]}")
+
+
+def _missing(folder: StudyFolder, items: Iterable[Item], world: World) -> list[Item]:
+    """The items that no rank sees as done: all ranks have to go through the same ones, and a shared folder may show
+    them different results."""
+    items = list(items)
+    seen = world.gather([item.key for item in items if folder.result(item.key) is None])
+    agreed = set.intersection(*map(set, seen))
+    return [item for item in items if item.key in agreed]
 
 
 def _do_in_turn(
