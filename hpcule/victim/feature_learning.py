@@ -95,7 +95,7 @@ def train_contrastive(
     """
     learning = _Learning(config, train, world, seed)
     schedule, keeper = learning.schedule, keeper or Keeper(world)
-    if is_small(schedule.batch, world):
+    if is_small(schedule.batch, world.size):
         raise UsageError(f"{len(train)} samples are too few for {world.size} workers")
     test.load()
     state, looks = learning.state, look_epochs(schedule.epochs)

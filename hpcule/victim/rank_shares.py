@@ -15,13 +15,13 @@ def check_batch_for(workers: int, batch: int) -> None:
     Raises:
         UsageError: a rank would have fewer than two samples.
     """
-    if batch < 2 * workers:
+    if is_small(batch, workers):
         raise UsageError(f"victim.batch={batch} is too small for {workers} workers: at least {2 * workers}")
 
 
-def is_small(batch: int, world: World) -> bool:
+def is_small(batch: int, workers: int) -> bool:
     """Whether a batch of that size leaves a rank fewer than two samples, of which BatchNorm has no variance."""
-    return batch < 2 * world.size
+    return batch < 2 * workers
 
 
 def rank_shares(batch: Ids, world: World) -> list[Ids]:
@@ -30,6 +30,6 @@ def rank_shares(batch: Ids, world: World) -> list[Ids]:
     They are parts of nearly equal size, except of a small batch, such as an epoch's last: that one all ranks take
     whole, and their gradients, which are the same, are averaged like others.
     """
-    if is_small(len(batch), world):
+    if is_small(len(batch), world.size):
         return [batch] * world.size
     return np.array_split(batch, world.size)
