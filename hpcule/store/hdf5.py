@@ -102,7 +102,7 @@ def open_file(vault: Vault, name: str, run_key: str) -> h5py.File:
     """
     path = vault.path / name
     with as_damage(path):
-        if vault.key is None:  # whoever has the key could have written the others
+        if vault.key is None:  # with the key, only its owner can have written the file
             require_harmless(path, DATASETS)
         opened = path if vault.key is None else SealedFile(path, name, vault.key)
         file = h5py.File(opened, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES)

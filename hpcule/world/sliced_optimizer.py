@@ -98,11 +98,11 @@ class SlicedOptimizer:
         state: dict[int, dict[str, object]] = {}
         for vector, trained, slices in self._cut:
             for name, value in self._optimizer.state[vector].items():
-                values = map(keep, slices.put_together(value)) if _is_cut(value) else itertools.repeat(value)
-                for (number, _), one in zip(trained, values, strict=False):
-                    # A copy for each parameter: an optimizer would count its steps once for each that shares a counter.
-                    own = one if _is_cut(value) else copy.deepcopy(one)
-                    state.setdefault(number, {})[name] = own
+                # Copies: parameters that shared Adam's counter would each count every step in it.
+                copies = (copy.deepcopy(value) for _ in trained)
+                values = map(keep, slices.put_together(value)) if _is_cut(value) else copies
+                for (number, _), one in zip(trained, values, strict=True):
+                    state.setdefault(number, {})[name] = one
         settings = [
             {**group, "params": n} for group, n in zip(self._optimizer.param_groups, self._numbers, strict=True)
         ]

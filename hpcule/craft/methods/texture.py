@@ -97,8 +97,6 @@ class ClassTexture(SampleWise[TextureConfig]):
 
     def _spectra(self, labels: Labels, ids: Ids) -> Labels:
         """The class whose spectrum each sample gets int64 [n]."""
-        if self.config.purity == 1:
-            return labels
         strayed = uniform(key(self.problem.seed, "texture", "strayed"), ids, 1)[:, 0] >= self.config.purity
         words = bits(key(self.problem.seed, "texture", "random class"), ids, 1)[:, 0]
         others = (words % np.uint64(len(self.amplitudes))).astype(np.int64)

@@ -145,7 +145,7 @@ os.register_at_fork(after_in_child=_trial.forget)
 def _try_all() -> None:
     """Try every file that is named on standard input, and print what harm it does on one line."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # whoever asks decides when it is over
+        signal.signal(number, signal.SIG_IGN)  # the process that asks decides when it is over
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory()
     for line in sys.stdin:
