@@ -9,6 +9,7 @@ from hpcule.evaluation.ranked import best_ranks
 from hpcule.evaluation.results import (
     ProtectionDocument,
     RecipeDocument,
+    best_noise,
     noun,
     percent,
     percentage_points,
@@ -60,7 +61,9 @@ def verdict(results: ProtectionDocument) -> str:
     if found == "invalid":
         return f"INVALID: {results['invalid_because']}, so these results say nothing about the protection."
     recipe, samples = worst_recipe(results), noun(results)
-    clean, noise, protected = (victims(recipe, name)["mean"] for name in ("clean", "noise", "protected"))
+    clean, protected = (victims(recipe, kind)["mean"] for kind in ("clean", "protected"))
+    control = best_noise(recipe)
+    noise, spectrum = control["mean"], " of the same spectrum" if control["set"] == "spectrum" else ""
     as_good = ", so random noise protects equally well" if found != "none" and noise - protected < SAME else ""
     who = "victims"
     if len(whole_recipes(results)) > 1:
@@ -70,7 +73,7 @@ def verdict(results: ProtectionDocument) -> str:
         "of "
         f"{results['data']['name']} reach an accuracy of {percent(protected)} on clean test {samples}, compared with "
         f"{percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with random "
-        f"noise{as_good}; chance level is {percent(results['data']['chance'])}.{_still_ranked(results)}"
+        f"noise{spectrum}{as_good}; chance level is {percent(results['data']['chance'])}.{_still_ranked(results)}"
     )
 
 
@@ -188,15 +191,16 @@ def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[st
             f"INVALID: {recipe['invalid_because']}, so this recipe allows no conclusion and does not count in the "
             "verdict."
         ]
-    against_noise = _lead(recipe, "noise")
-    noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
+    control = best_noise(recipe)
+    against_noise, protected = _lead(recipe, control["set"]), victims(recipe, "protected")["mean"]
+    has = "spectrum and strength" if control["set"] == "spectrum" else "budget"
     pair = (
-        f"{percent(protected)} compared with {percent(noise)}; the noise has the same budget and is shared in the same "
-        "way"
+        f"{percent(protected)} compared with {percent(control['mean'])}; the noise has the same {has} and is shared in "
+        "the same way"
     )
     if against_noise.mean < SAME:
         paragraphs.append(f"{where}, the protection is no better than random noise ({pair}).")
-    elif not _distinguished(recipe, "noise", against_noise, test):
+    elif not _distinguished(recipe, control["set"], against_noise, test):
         paragraphs.append(
             f"{where}, these seeds do not distinguish the protection from random noise ({pair}); train more seeds."
         )

@@ -10,7 +10,15 @@ from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.pictures import Pictures
-from hpcule.evaluation.results import DataDocument, ProtectionDocument, left, victims, whole_recipes, worst_recipe
+from hpcule.evaluation.results import (
+    DataDocument,
+    ProtectionDocument,
+    best_noise,
+    left,
+    victims,
+    whole_recipes,
+    worst_recipe,
+)
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 
@@ -18,7 +26,7 @@ from hpcule.store.read import StoreReader
 class MeasureDocument(TypedDict):
     """One recipe on one store: accuracies, and what share of what can be learnt beyond chance is left.
 
-    `left` is None where the clean control did not learn.
+    `noise` is that of the noise control that protects best; `left` is None where the clean control did not learn.
     """
 
     protected: float
@@ -109,7 +117,7 @@ def _row(name: str, results: ProtectionDocument) -> ComparedDocument:
     protection, chance = results["protection"], results["data"]["chance"]
     recipes: dict[str, MeasureDocument] = {}
     for recipe in whole_recipes(results):
-        noise, protected = victims(recipe, "noise")["mean"], victims(recipe, "protected")["mean"]
+        noise, protected = best_noise(recipe)["mean"], victims(recipe, "protected")["mean"]
         recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left(recipe, chance)}
     row: ComparedDocument = {
         "name": name,

@@ -64,7 +64,7 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
     perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
-    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(r) for seed in config.seeds]
+    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(config, r) for seed in config.seeds]
     trained = Matrix(task, bench.out / "cells").train(cells, world, bench.report)
     recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
@@ -78,15 +78,17 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
     return results, pictures(store, source)
 
 
-def kinds_of(recipe: Recipe) -> tuple[Kind, ...]:
+def kinds_of(config: EvaluateConfig, recipe: Recipe) -> tuple[Kind, ...]:
     """The kinds of training set of a recipe's victims."""
-    return ("clean", "noise", "protected") if recipe.share is None else ("clean", "noise", "protected", "part")
+    spectrum: tuple[Kind, ...] = ("spectrum",) if config.equal_spectrum else ()
+    part: tuple[Kind, ...] = () if recipe.share is None else ("part",)
+    return ("clean", "noise", *spectrum, "protected", *part)
 
 
 def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, CellResult]) -> RecipeDocument:
     sets: list[SetDocument] = []
     lasts: dict[Kind, list[float]] = {}
-    for kind in kinds_of(recipe):
+    for kind in kinds_of(config, recipe):
         victims = [_victim(trained[MatrixCell(recipe, kind, seed)]) for seed in config.seeds]
         lasts[kind] = [victim["last"] for victim in victims]
         summary = summarise(lasts[kind])

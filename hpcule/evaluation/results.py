@@ -52,7 +52,7 @@ class SetDocument(TypedDict):
 
 
 class RecipeDocument(TypedDict):
-    """One way of training, on the clean control, on the random-noise control and on the protected set.
+    """One way of training, on the clean control, on the random-noise controls and on the protected set.
 
     A mixture also has its clean part alone, and `gain`: what the protected samples add to that. Where the clean
     control did not learn, `invalid_because` says so, and the recipe shows nothing.
@@ -178,6 +178,12 @@ def noun(results: ProtectionDocument) -> str:
 def victims(recipe: RecipeDocument, kind: Kind) -> SetDocument:
     """The set of this kind within a recipe; every recipe has a clean, a noise and a protected one."""
     return next(entry for entry in recipe["sets"] if entry["set"] == kind)
+
+
+def best_noise(recipe: RecipeDocument) -> SetDocument:
+    """The random-noise control that protects best by itself."""
+    controls = [entry for entry in recipe["sets"] if entry["set"] in ("noise", "spectrum")]
+    return min(controls, key=lambda entry: entry["mean"])
 
 
 def left(recipe: RecipeDocument, chance: float) -> float | None:

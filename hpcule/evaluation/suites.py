@@ -23,6 +23,8 @@ class EvaluateConfig:
     recipes: tuple[Recipe, ...] = (Recipe(),)
     """plain, crop-flip, and countermeasures, joined with +, and a network after @: crop-flip+jpeg-10@vgg16, mix-0.5."""
     seeds: tuple[int, ...] = (0, 1, 2)
+    equal_spectrum: bool = False
+    """One more control: random noise with the mean spectrum and the strength of the perturbation."""
     samples: int | None = setting(None, at_least=1)
     """Number of samples that victims train on, the same for all; None: all."""
     lpips: str | None = None
@@ -46,6 +48,7 @@ class SuiteSettings(TypedDict):
 
     recipes: list[str]
     seeds: list[int]
+    equal_spectrum: NotRequired[bool]
     victim: NotRequired[Mapping[str, object]]
 
 
@@ -58,6 +61,7 @@ SUITES: Mapping[str, SuiteSettings] = {
     "standard": {
         "recipes": ["plain", "crop-flip", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "mixup", "mix-0.5"],
         "seeds": [0, 1, 2],
+        "equal_spectrum": True,
     },
     "full": {
         "recipes": [
@@ -72,6 +76,7 @@ SUITES: Mapping[str, SuiteSettings] = {
             *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),
         ],
         "seeds": [0, 1, 2, 3, 4],
+        "equal_spectrum": True,
         "victim": {"network": "resnet18", "epochs": 60},
     },
 }

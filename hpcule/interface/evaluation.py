@@ -47,10 +47,10 @@ class Report:
     def table(self) -> DataFrame:
         """One row for each trained network.
 
-        Columns: `recipe`; `set` (clean, noise, protected, or part: the clean part of a mixture); `seed`; `accuracy`
-        after the last epoch and `best`, at the epoch `best_epoch` that was best, both on the clean test samples;
-        `train_accuracy` on the training set as published; `steps`; `seconds`; `valid`, whether the recipe's clean
-        control learnt anything.
+        Columns: `recipe`; `set` (clean, noise, spectrum: noise with the store's spectrum, protected, or part:
+        the clean part of a mixture); `seed`; `accuracy` after the last epoch and `best`, at the epoch `best_epoch` that
+        was best, both on the clean test samples; `train_accuracy` on the training set as published; `steps`; `seconds`;
+        `valid`, whether the recipe's clean control learnt anything.
 
         Raises:
             UsageError: pandas is not installed.

@@ -90,6 +90,17 @@ def test_no_better_than_noise_is_said_plainly(make):
     assert any("no better than random noise" in paragraph for paragraph in warnings(results))
 
 
+def test_of_two_random_noises_the_better_one_is_compared(make):
+    recipe = make.plain(noise=(0.7, 0.71, 0.7), protected=(0.49, 0.5, 0.49))
+    noise = next(entry for entry in recipe["sets"] if entry["set"] == "noise")
+    assert not any("no better than random noise" in paragraph for paragraph in warnings(make.results([recipe])))
+    seeds = [victim | {"last": 0.5} for victim in noise["seeds"]]
+    recipe["sets"].append(noise | {"set": "spectrum", "seeds": seeds, "mean": 0.5})
+    results = make.results([recipe])
+    assert "random noise of the same spectrum, so random noise protects equally well" in verdict(results)
+    assert any("50.0%; the noise has the same spectrum and strength" in paragraph for paragraph in warnings(results))
+
+
 def test_worse_than_noise_is_no_better_than_noise(make):
     results = make.results([make.plain(noise=(0.3, 0.3, 0.31), protected=(0.5, 0.5, 0.51))])
     assert any("no better than random noise" in paragraph for paragraph in warnings(results))

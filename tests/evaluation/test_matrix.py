@@ -158,12 +158,14 @@ def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_pat
 @pytest.mark.slow
 def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
     recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
-    config = EvaluateConfig(victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1))
+    config = EvaluateConfig(
+        victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1), equal_spectrum=True
+    )
     results, _ = evaluate(config, toy_bench(store, tmp_path))
     assert mismatches(results, ProtectionDocument) == []
     by_name = {recipe["name"]: recipe for recipe in results["recipes"]}
-    assert [entry["set"] for entry in by_name["plain"]["sets"]] == ["clean", "noise", "protected"]
-    assert [entry["set"] for entry in by_name["mix-0.5"]["sets"]] == ["clean", "noise", "protected", "part"]
+    assert [entry["set"] for entry in by_name["plain"]["sets"]] == ["clean", "noise", "spectrum", "protected"]
+    assert [entry["set"] for entry in by_name["mix-0.5"]["sets"]] == ["clean", "noise", "spectrum", "protected", "part"]
     means = {name: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for name, recipe in by_name.items()}
     gain = by_name["mix-0.5"]["gain"]
     assert gain["share"] == 0.5
@@ -177,9 +179,9 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     assert results["structure"]["class_share"] > 0.95
     steps = {victim["steps"] for recipe in results["recipes"] for entry in recipe["sets"] for victim in entry["seeds"]}
     assert steps == {40}
-    # 3 of plain, 3 of grayscale, of the mixture all but the clean control; two seeds each.
+    # 4 of plain, 4 of grayscale, of the mixture all but the clean control; two seeds each.
     files = list((tmp_path / "cells").iterdir())
-    assert len(files) == 2 * (3 + 3 + 3)
+    assert len(files) == 2 * (4 + 4 + 4)
     assert [mismatches(json.loads(file.read_text()), CellResultDocument) for file in files] == [[]] * len(files)
 
 
