@@ -246,7 +246,8 @@ def test_suites():
         assert network == config.victim.network
     full = build_config(EvaluateConfig, SUITES["full"]).recipes
     mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
-    runs_anywhere = [name for name in COUNTERMEASURES if name not in (*TRANSFERS, *PURIFICATIONS)]
+    elsewhere = (*TRANSFERS, *PURIFICATIONS, "test-too")
+    runs_anywhere = [name for name in COUNTERMEASURES if name not in elsewhere]
     first = [name for name in runs_anywhere if COUNTERMEASURES[name].stage == "features"]
     others = [
         name if COUNTERMEASURES[name].stage == "few" else f"crop-flip+{name}"

@@ -70,7 +70,7 @@ SUITES: Mapping[str, SuiteSettings] = {
             *(
                 name if kind.stage in ("few", "features") else f"crop-flip+{name}"
                 for name, kind in COUNTERMEASURES.items()
-                if name not in (*TRANSFERS, *PURIFICATIONS)
+                if name not in (*TRANSFERS, *PURIFICATIONS) and kind.stage != "test"
             ),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
             *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),

@@ -92,7 +92,7 @@ def _draw(config: CertifyConfig, network: nn.Module, networks: Networks, number:
     """Correct answers with the noise of this number, which is the same for all networks."""
     device = networks.bench.world.device
     with moved(config.deviation, key(config.seed, "certificate", number) % 2**63)(network):
-        return recognised(network, networks.test, device, fast=is_fast(config.victim, device))
+        return recognised(network, networks.read_test, device, fast=is_fast(config.victim, device))
 
 
 def certify(config: CertifyConfig, bench: Bench) -> CertificateDocument:

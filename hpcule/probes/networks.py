@@ -6,6 +6,7 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -32,6 +33,7 @@ from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import publisher
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
+from hpcule.victim.reading import read_for_test
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
 
@@ -158,6 +160,15 @@ class Networks:
         """What becomes of a clean sample there."""
         return publisher(basis, self.bench.store, self._config.seed, self.data.source)
 
+    def read(self, clean: Published) -> Published:
+        """Clean samples as the attacker reads them; see `read_for_test`."""
+        return read_for_test(clean, self._config.victim, self._config.seed, self.bench.world.device)
+
+    @cached_property
+    def read_test(self) -> Published:
+        """Test samples as the attacker reads them."""
+        return self.read(self.test)
+
     def load(self, basis: Basis, epoch: int) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.
 
@@ -165,7 +176,7 @@ class Networks:
             StoreError: its file is damaged.
         """
         device = self.bench.world.device
-        network = build_network(self._config.victim, self.data.source, self._config.seed, device)
+        network = build_network(self._config.victim, self.read_test, self._config.seed, device)
         path = self._weights(basis, epoch)
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))

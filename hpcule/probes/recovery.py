@@ -82,7 +82,7 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
     attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]
     names = list(networks.names.values())
     items = {attack: digest(names, settings, attack) for attack in attacks}
-    samples = Published(bench.source, ids=networks.withheld, resident=networks.data.resident)
+    samples = networks.read(Published(bench.source, ids=networks.withheld, resident=networks.data.resident))
 
     def perform(attack: Attack, number: int, count: int) -> Recovered:
         bench.report("recovery", number, count)
@@ -151,5 +151,5 @@ def _attack(
             saved=cast("RecoveryState | None", keeper.saved()),
             after_step=keeper.ask,
         )
-    correct = recognised(network, networks.test, device, fast=False)
+    correct = recognised(network, networks.read_test, device, fast=False)
     return Recovered(correct / len(networks.test), moved)

@@ -1,20 +1,15 @@
-"""From what was published to what a victim's network sees: ordinary augmentation, then countermeasures."""
+"""From samples as an attacker reads them to what a network sees: ordinary augmentation, then countermeasures."""
 
 from __future__ import annotations
 
 import torch
 
-from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
-from hpcule.publish.carry import Publish
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.augmentation import augment
 from hpcule.victim.countermeasures.mixing import Mixed, mix
 from hpcule.victim.countermeasures.projection import fit_directions, project
-from hpcule.victim.countermeasures.purify import PURIFICATIONS, purification
-from hpcule.victim.countermeasures.squeeze import squeeze
-from hpcule.victim.countermeasures.table import Applied
 from hpcule.victim.fixmatch import FewLabels, FixMatch
 from hpcule.victim.published import Published
 from hpcule.world.keyed import key
@@ -24,16 +19,13 @@ class Batches:
     """The training batches of one victim."""
 
     def __init__(self, config: VictimConfig, train: Published, seed: int, device: torch.device) -> None:
-        """Take the recipe's steps apart by where they act.
+        """Take the recipe's steps apart by where they act; those that act once on samples have done so in `train`.
 
         Raises:
-            UsageError: the recipe is for images, and these are recordings; or for more labels than there are.
+            UsageError: the recipe is for more labels than there are.
         """
-        source = train.source
         steps = config.countermeasures
-        if source.rate is not None and steps.steps:
-            raise UsageError(f"{', '.join(steps.written())}: for images, and {source.name} holds recordings")
-        self._train = squeezed(train, config, seed, device)
+        self._train = train
         self._train.load()
         self._directions = fit_directions(self._train, seed, device) if steps.named("projection") else None
         self._each = steps.at("batch")
@@ -58,20 +50,3 @@ class Batches:
         purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
         seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])
         return mix(seen, labels, self._mixes, key(self._seed, "mixing", step), versions)
-
-
-def squeezed(train: Published, config: VictimConfig, seed: int, device: torch.device) -> Published:
-    """A training set through those of a recipe's steps that change its samples once.
-
-    Raises:
-        UsageError, DataError: a step purifies with a model that cannot be had; see `purification`.
-    """
-    for step in config.countermeasures.at("samples"):
-        train = train.through(_change(step, config, train.source.levels, seed, device))
-    return train
-
-
-def _change(step: Applied, config: VictimConfig, levels: int, seed: int, device: torch.device) -> Publish:
-    if step.name in PURIFICATIONS:
-        return purification(step, config.purifier, levels, seed, device)
-    return lambda ids, samples: squeeze(samples, [step], levels)

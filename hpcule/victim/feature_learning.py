@@ -21,7 +21,6 @@ from hpcule.nets.contrastive import Contrastive, Learner, MoCo, build_learner, n
 from hpcule.nets.contrastive_losses import alignment, supervised_nt_xent, uniformity
 from hpcule.nets.running_statistics import normalising
 from hpcule.nets.synchronised import synchronise
-from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import gathered, probed
@@ -131,7 +130,7 @@ class _Learning:
         assert step is not None
         assert step.strength is not None
         self.name, self.preset, self.world, self.seed = step.name, PRESETS[step.name], world, seed
-        self.train = squeezed(train, config, seed, world.device)
+        self.train = train
         self.train.load()
         self.schedule = _schedule(self.preset.rate, int(step.strength), len(train))
         self.learner = self._build(config)
@@ -207,7 +206,7 @@ class _Learning:
         return first, second
 
     def _build(self, config: VictimConfig) -> Contrastive:
-        channels, height, width = self.train.source.shape
+        channels, height, width = self.train.shape
         learner = build_learner(
             self.preset.learner,
             config.network,

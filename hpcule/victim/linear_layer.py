@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from hpcule.data.source import Ids
 from hpcule.nets import Featured
 from hpcule.nets.logistic import logistic_regression
-from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import is_fast, trained_encoder
@@ -79,7 +78,6 @@ def train_probe(
     start = time.perf_counter()
     encoder = trained_encoder(config)
     place(encoder, world.device)
-    train = squeezed(train, config, seed, world.device)
     known = cast("dict[str, Tensor]", dict(keeper.saved() or {}))
 
     def encoded(name: str, samples: Published) -> tuple[Tensor, Tensor]:

@@ -7,26 +7,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hpcule.data.source import Source
 from hpcule.nets import build
 from hpcule.nets.encoder import Encoder, load_encoder
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.published import Published
 from hpcule.world.keyed import key
 from hpcule.world.precision import has_fast_bf16, place
 
 
-def build_network(config: VictimConfig, source: Source, seed: int, device: torch.device) -> nn.Module:
-    """A victim's network with its first weights.
+def build_network(config: VictimConfig, samples: Published, seed: int, device: torch.device) -> nn.Module:
+    """A victim's network with its first weights, for samples such as these.
 
     Raises:
         UsageError, DataError: it begins with weights that cannot be had; see `load_encoder`.
     """
+    source = samples.source
     if config.countermeasures.named("fine-tune"):
         network: nn.Module = Transferred(trained_encoder(config), source.class_count, key(seed, "victim init") % 2**63)
         place(network, device)
         return network
-    channels, height, width = source.shape
+    channels, height, width = samples.shape
     network = build(
         config.network,
         channels=channels,

@@ -17,9 +17,21 @@ BLOCK = 1024
 
 
 class Published:
-    """Samples behind consecutive numbers 0..n-1, with labels, as a victim's training or test set."""
+    """Samples behind consecutive numbers 0..n-1, with labels, as a victim's training or test set.
 
-    def __init__(self, source: Source, publish: Publish = clean, *, ids: Ids | None = None, resident: int) -> None:
+    Attributes:
+        shape: (C, H, W) of every sample.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        publish: Publish = clean,
+        *,
+        ids: Ids | None = None,
+        resident: int,
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
         """Take `ids` of a labelled source (all by default).
 
         Args:
@@ -27,9 +39,10 @@ class Published:
             publish: what becomes of them.
             ids: which; None: all.
             resident: bytes that may be kept in memory once they have been read; see `load`.
+            shape: of what `publish` gives; None: that of the source.
         """
         assert source.labels is not None
-        self.source = source
+        self.source, self.shape = source, shape or source.shape
         self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
         self.labels = torch.from_numpy(source.labels[self.ids])
         self._publish = publish
@@ -40,13 +53,13 @@ class Published:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def through(self, change: Publish) -> Published:
-        """The same set, each sample as `change` makes it of what was published."""
+    def through(self, change: Publish, shape: tuple[int, int, int] | None = None) -> Published:
+        """The same set, each sample as `change` makes it of what was published, of another shape if one is given."""
 
         def publish(ids: Ids, samples: Samples) -> Samples:
             return change(ids, self._publish(ids, samples))
 
-        return Published(self.source, publish, ids=self.ids, resident=self._resident)
+        return Published(self.source, publish, ids=self.ids, resident=self._resident, shape=shape or self.shape)
 
     def load(self) -> None:
         """Read what fits into memory, which `take` does otherwise at its first call."""
@@ -71,11 +84,11 @@ class Published:
     @property
     def _fits(self) -> bool:
         item = 1 if self.source.levels == 255 else 4
-        return len(self) * int(np.prod(self.source.shape)) * item <= self._resident
+        return len(self) * int(np.prod(self.shape)) * item <= self._resident
 
     def _beyond_memory(self) -> WorkingFile:
         if self._working is None:
-            row = np.empty(self.source.shape, self.source.dtype)
+            row = np.empty(self.shape, self.source.dtype)
             self._working = WorkingFile(len(self), row, self._make)
         return self._working
 

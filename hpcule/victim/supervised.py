@@ -107,7 +107,7 @@ class _Trainer:
     def __init__(self, config: VictimConfig, train: Published, world: World, seed: int) -> None:
         self.config, self.train, self.world, self.seed = config, train, world, seed
         self.batches = Batches(config, train, seed, world.device)
-        self.network = build_network(config, train.source, seed, world.device)
+        self.network = build_network(config, train, seed, world.device)
         if config.batch_norm == "synchronised":
             synchronise(self.network, world)
         self.optimizer = build_optimizer(config, self.network)

@@ -14,6 +14,7 @@ from hpcule.victim.feature_learning import look_epochs, train_contrastive
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import refit, train_probe
 from hpcule.victim.published import Published
+from hpcule.victim.reading import read_for_test, squeezed
 from hpcule.victim.result import VictimResult
 from hpcule.victim.supervised import train_network
 from hpcule.victim.training_schedule import TrainingSchedule
@@ -36,27 +37,35 @@ def train_victim(
     There is no such network where features come first.
 
     Args:
+        config: the recipe.
+        train: what was published.
+        test: clean samples of the same task, which a recipe may read as it reads the others; see `read_for_test`.
+        world: the ranks that train this one victim together.
+        seed: of initial weights, order and augmentation.
+        report: called with epochs done and in all.
         owned: clean samples that the attacker has, for recipes whose last layer is fitted to them, and for no others.
         after_epoch: called with the number of epochs done and the network, where a network is trained as a whole.
         keeper: keeps the training's state, from which it goes on where it was; None: nothing is kept.
 
     Raises:
-        UsageError: there are none for such a recipe, or features are to be learnt of recordings.
+        UsageError: there are none for such a recipe, or it is for images, and these are recordings.
         StoppedError: a signal has asked to stop; the state is saved.
     """
-    if learner := config.countermeasures.features:
-        if train.source.rate is not None:
-            raise UsageError(f"{learner.name}: for images, and {train.source.name} holds recordings")
+    steps = config.countermeasures
+    if train.source.rate is not None and steps.steps:
+        raise UsageError(f"{', '.join(steps.written())}: for images, and {train.source.name} holds recordings")
+    if steps.refit and owned is None:
+        raise UsageError(f"{steps.refit} needs clean samples, and none are withheld here")
+    train, test = squeezed(train, config, seed, world.device), read_for_test(test, config, seed, world.device)
+    if learner := steps.features:
         if learner.name != "linear-probe":
             return None, train_contrastive(config, train, test, world, seed, report, keeper)
         result = train_probe(config, train, test, world, seed, keeper)
         report(1, 1)
         return None, result
-    if config.countermeasures.refit and owned is None:
-        raise UsageError(f"{config.countermeasures.refit} needs clean samples, and none are withheld here")
     network, result = train_network(config, train, test, world, seed, report, after_epoch, keeper)
     if owned is not None:
-        result = refit(network, result, config, owned, test, world)
+        result = refit(network, result, config, read_for_test(owned, config, seed, world.device), test, world)
     return network, result
 
 

@@ -67,6 +67,10 @@ def test_a_cell_tells_how_its_network_ranks_all_test_samples(store, tmp_path, al
     # The toys' classes are of one size: balanced accuracy is accuracy.
     assert ranking["balanced"] == pytest.approx(found[CELLS[0]].victim.last.test)
     assert 0.5 < ranking["area"] <= 1
+    # Its network is asked about samples as it was tested on them, not about the samples themselves.
+    read = cell("bit-depth-1+size-16+test-too", "clean")
+    found, _ = train(task, tmp_path / "cells", alone, [read])
+    assert found[read].ranking["balanced"] == pytest.approx(found[read].victim.last.test)
     contrastive = cell("simclr-1", "clean")
     assert train(task, tmp_path / "cells", alone, [contrastive])[0][contrastive].ranking is None
 

@@ -127,15 +127,13 @@ def test_labels_are_for_the_layer_alone_but_in_supervised_contrast(alone):
     assert not torch.equal(weights["supcl", 0], weights["supcl", 1])
 
 
-def test_views_are_of_what_was_squeezed_and_tests_of_what_is(alone):
-    train, test = make_sets()
-    learning = _Learning(config_of("bit-depth-1", "simclr-2"), train, alone, 0)
-    assert set(learning.train.take(np.arange(90))[0].unique().tolist()) == {0, 128}
+def test_views_are_drawn_anew_in_every_epoch(alone):
+    train, _ = make_sets()
+    learning = _Learning(config_of("simclr-2"), train, alone, 0)
     first, second = learning._views(learning.train, np.arange(4), 0)
     assert first.shape == second.shape == (4, 3, 8, 8)
     assert not torch.equal(first, second)
     assert not torch.equal(first, learning._views(learning.train, np.arange(4), 1)[0])
-    assert len(test.take(np.arange(40))[0].unique()) > 10
 
 
 def test_rates_warm_up_and_are_smaller_for_smaller_batches(alone):

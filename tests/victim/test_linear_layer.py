@@ -88,7 +88,7 @@ def test_only_batch_norms_are_in_training_mode(checkpoint):
 def test_the_first_answers_are_those_of_the_checkpoint_with_a_new_layer(alone, checkpoint):
     source = ToySource(10)
     config = VictimConfig(**SMALL, checkpoint=str(checkpoint), countermeasures=Countermeasures.parse("fine-tune"))
-    network = build_network(config, source, 0, alone.device).eval()
+    network = build_network(config, Published(source, resident=0), 0, alone.device).eval()
     images = torch.from_numpy(source.read(np.arange(10))).float() / 255
     encoder = load_encoder("resnet18", checkpoint, input_size=32)
     with torch.no_grad():

@@ -30,6 +30,11 @@ def steps_of(*named, network=None):
             steps_of(("jpeg", 10), ("simclr", 20)),
             "JPEG at quality 10, features by SimCLR in 20 epochs",
         ),
+        (
+            "jpeg-50+test-too+size-160",
+            steps_of(("jpeg", 50), ("test-too", None), ("size", 160)),
+            "JPEG at quality 50, test images as well, read at 160 x 160 pixels",
+        ),
         ("plain@vgg16", steps_of(network="vgg16"), "no augmentation, network vgg16"),
         ("jpeg-10@vit", steps_of(("jpeg", 10), network="vit"), "JPEG at quality 10, network vit"),
         ("mix-0.5", steps_of(("mix", 0.5)), "50% protected, the rest clean"),
@@ -67,9 +72,12 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("plain@efficientnet-lite0", "unknown network 'efficientnet-lite0'"),
         (
             "moco+cutout+jpeg-10",
-            "moco with cutout: .* it goes with grayscale, jpeg, bit-depth, blur, diffusion, rebuild, and mix-0.5",
+            "moco with cutout: .* it goes with grayscale, jpeg, .*, size, test-too, and mix-0.5",
         ),
         ("simclr+byol", "simclr with byol"),
+        ("test-too", "test images are read like training images anyway; .* as in jpeg-50"),
+        ("size-64+test-too", "test images are read like training images anyway"),
+        ("size-8", "a whole number of 16 to 1024, as in size-64"),
         ("", "unknown step"),
     ],
 )

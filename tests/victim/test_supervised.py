@@ -17,6 +17,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 from hpcule.victim.published import Published
+from hpcule.victim.reading import squeezed
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.supervised import _Trainer
@@ -55,7 +56,7 @@ def test_a_victim_learns_a_separable_task(alone, steps):
 IN_TRAINING = [
     name
     for name, kind in COUNTERMEASURES.items()
-    if kind.stage not in ("features", "after") and name not in (*TRANSFERS, *PURIFICATIONS)
+    if kind.stage not in ("test", "features", "after") and name not in (*TRANSFERS, *PURIFICATIONS)
 ]
 
 
@@ -78,7 +79,7 @@ def test_a_victim_trains_with_every_countermeasure(alone, plain_curve, name):
 def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(("bit-depth-1", "cutout-50")))
     train, _ = make_sets()
-    mixed = Batches(config, train, 0, alone.device).take(np.arange(50), 0, 0, 0.0)
+    mixed = Batches(config, squeezed(train, config, 0, alone.device), 0, alone.device).take(np.arange(50), 0, 0, 0.0)
     assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}
     # A square of half the width, or what of it lies inside.
     assert ((mixed.images == 0).all(1).flatten(1).sum(1) >= 4).all()

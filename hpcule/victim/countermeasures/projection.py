@@ -27,7 +27,7 @@ def fit_directions(train: Published, seed: int, device: torch.device) -> Tensor:
         device: where to compute.
     """
     classes = train.source.class_count
-    weights = torch.zeros(classes, int(np.prod(train.source.shape)), device=device)
+    weights = torch.zeros(classes, int(np.prod(train.shape)), device=device)
     for epoch in range(EPOCHS):
         rate = LEARNING_RATE * 0.1 ** sum(epoch >= milestone for milestone in MILESTONES)
         numbers = order(key(seed, "projection", epoch), np.arange(len(train), dtype=np.int64))

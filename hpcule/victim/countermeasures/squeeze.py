@@ -12,11 +12,15 @@ from PIL import Image
 from torch.nn import functional
 
 from hpcule.config.errors import UsageError
+from hpcule.data.resize import resize_planes
 from hpcule.data.source import Samples
 from hpcule.victim.countermeasures.table import Applied
 
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in 65,536ths (ITU-R BT.601), the same as Pillow's."""
+
+
+Shape = tuple[int, int, int]
 
 
 def squeeze(samples: Samples, steps: Sequence[Applied], levels: int) -> Samples:
@@ -30,6 +34,11 @@ def squeeze(samples: Samples, steps: Sequence[Applied], levels: int) -> Samples:
     return samples
 
 
+def squeezed_shape(step: Applied, shape: Shape) -> Shape:
+    """Shape (C, H, W) of a sample after a step that acts once."""
+    return (shape[0], int(step.strength or 0), int(step.strength or 0)) if step.name == "size" else shape
+
+
 def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
     """Luminance in all three channels; a single channel stays as it is."""
     if samples.shape[1] != 3:
@@ -41,8 +50,7 @@ def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
 
 def jpeg(samples: Samples, quality: float, levels: int) -> Samples:
     """Compress samples as JPEG and decode them, with Pillow's own chroma subsampling (4:2:0)."""
-    if levels != 255 or samples.shape[1] not in (1, 3):
-        raise UsageError(f"jpeg needs 8 bits and 1 or 3 channels; here are {levels + 1} levels, {samples.shape[1]}")
+    _check_for_pillow("jpeg", samples, levels)
     return np.stack([_through_jpeg(sample, int(quality)) for sample in samples]) if len(samples) else samples
 
 
@@ -66,6 +74,23 @@ def blur(samples: Samples, sigma: float, levels: int) -> Samples:
     return images.reshape(samples.shape).round().numpy().astype(samples.dtype)
 
 
+def at_size(samples: Samples, pixels: float, levels: int) -> Samples:
+    """Every sample at pixels x pixels, bicubic; see `resize_planes`."""
+    _check_for_pillow("size", samples, levels)
+    resized = np.empty((*samples.shape[:2], int(pixels), int(pixels)), samples.dtype)
+    for row, sample in zip(resized, samples, strict=True):
+        row[...] = resize_planes(sample, int(pixels))
+    return resized
+
+
+def _check_for_pillow(name: str, samples: Samples, levels: int) -> None:
+    if levels != 255 or samples.shape[1] not in (1, 3):
+        raise UsageError(
+            f"{name} needs 8 bits and 1 or 3 channels; here are {levels + 1} levels, {samples.shape[1]}: convert the "
+            "images, or leave the step out"
+        )
+
+
 def _through_jpeg(sample: Samples, quality: int) -> Samples:
     image = Image.fromarray(np.moveaxis(sample, 0, -1) if len(sample) == 3 else sample[0])
     file = io.BytesIO()
@@ -79,4 +104,5 @@ _STEPS: dict[str, Callable[[Samples, float, int], Samples]] = {
     "jpeg": jpeg,
     "bit-depth": bit_depth,
     "blur": blur,
+    "size": at_size,
 }

@@ -11,7 +11,7 @@ from typing import Literal
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 
-Stage = Literal["mixture", "samples", "set", "crop", "batch", "labels", "network", "few", "features", "after"]
+Stage = Literal["mixture", "samples", "test", "set", "crop", "batch", "labels", "network", "few", "features", "after"]
 EARLY = 0.25
 """Share of the steps in which UEraser is adversarial: 50 of 200 epochs."""
 
@@ -21,15 +21,16 @@ class Countermeasure:
     """One step.
 
     Attributes:
-        stage: takes a `mixture` of published and clean samples; acts once on each of the published `samples`; is fitted
-            to the whole `set`; draws a random `crop` of every sample; acts again on every `batch`, on a batch and its
-            `labels`, or on the `network`; makes do with `few` labels; learns `features` before classes; or acts `after`
-            training.
+        stage: takes a `mixture` of published and clean samples; acts once on each of the published `samples`; has
+            `test` samples go the same way; is fitted to the whole `set`; draws a random `crop` of every sample; acts
+            again on every `batch`, on a batch and its `labels`, or on the `network`; makes do with `few` labels; learns
+            `features` before classes; or acts `after` training.
         title: in reports; {} stands for the strength.
         default, lowest, highest: of the strength; None where the step has none.
         whole: the strength is a whole number.
         versions: of every sample, drawn to learn from the one with the largest loss.
         early: more than one version in the first quarter of the steps alone.
+        reads: it is how the attacker reads every image: test samples go through it too.
     """
 
     stage: Stage
@@ -40,6 +41,7 @@ class Countermeasure:
     whole: bool = True
     versions: int = 1
     early: bool = False
+    reads: bool = False
 
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
@@ -49,6 +51,8 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "blur": Countermeasure("samples", "Gaussian blur of {} pixels", 1, 0.3, 10, whole=False),
     "diffusion": Countermeasure("samples", "{} steps of a diffusion model and back", 100, 1, 1000),
     "rebuild": Countermeasure("samples", "rebuilt by a trained network"),
+    "size": Countermeasure("samples", "read at {0} x {0} pixels", 64, 16, 1024, reads=True),
+    "test-too": Countermeasure("test", "test images as well"),
     "projection": Countermeasure("set", "orthogonal projection"),
     "cutout": Countermeasure("batch", "cutout of {}% of the width", 50, 1, 100),
     "resize": Countermeasure("batch", "shrunk at random to {}% or more and back", 50, 5, 99),
@@ -143,10 +147,15 @@ class Countermeasures:
             raise UsageError(f"{self}: a step is there twice")
         if self.mix is not None and self.refit:
             raise UsageError(f"{self}: a victim either mixes clean samples in, or fits its last layer to them")
-        own = self.at("few", "features")
-        others = [step.name for step in self.steps if step not in own[:1] and step.stage not in ("samples", "mixture")]
+        if self.named("test-too") and all(STEPS[step.name].reads for step in self.at("samples")):
+            raise UsageError(
+                f"{self}: test images are read like training images anyway; test-too goes with a step that else "
+                "changes training images only, as in jpeg-50+test-too"
+            )
+        own, once = self.at("few", "features"), ("samples", "test")
+        others = [step.name for step in self.steps if step not in own[:1] and step.stage not in (*once, "mixture")]
         if own and others:
-            valid = [name for name, kind in STEPS.items() if kind.stage == "samples"]
+            valid = [name for name, kind in STEPS.items() if kind.stage in once]
             raise UsageError(
                 f"{own[0].name} with {', '.join(others)}: such a victim draws views of its own, or none; it goes with "
                 f"{', '.join(valid)}, and mix-0.5"
@@ -165,6 +174,12 @@ class Countermeasures:
     def at(self, *stages: Stage) -> list[Applied]:
         """The steps of these stages."""
         return [step for step in self.steps if step.stage in stages]
+
+    @property
+    def reading(self) -> list[Applied]:
+        """The steps that change every image once before a network sees it, those of test samples included."""
+        too = self.named("test-too") is not None
+        return [step for step in self.at("samples") if too or STEPS[step.name].reads]
 
     def without(self, *stages: Stage) -> Countermeasures:
         """All steps but those of these stages."""

@@ -17,8 +17,9 @@ CPU = torch.device("cpu")
 def test_the_adversary_raises_the_loss_within_its_radius():
     config = VictimConfig(network="convnet", countermeasures=Countermeasures.parse("adversarial-8"))
     source = ToySource(60)
-    network = build_network(config, source, 0, CPU)
-    mixed = Batches(config, Published(source, resident=2**20), 0, CPU).take(np.arange(40), 0, 0, 0.0)
+    train = Published(source, resident=2**20)
+    network = build_network(config, train, 0, CPU)
+    mixed = Batches(config, train, 0, CPU).take(np.arange(40), 0, 0, 0.0)
     adversary = build_adversary(config, 0)
     moved = attacked(adversary, network, mixed, np.arange(40), 0)
     assert network.training
@@ -44,8 +45,9 @@ def test_the_adversary_raises_the_loss_within_its_radius():
 def test_every_version_of_a_sample_is_attacked():
     config = VictimConfig(network="convnet", countermeasures=Countermeasures.parse(("ueraser-max", "adversarial")))
     source = ToySource(60)
-    network = build_network(config, source, 0, CPU)
-    mixed = Batches(config, Published(source, resident=2**20), 0, CPU).take(np.arange(20), 0, 0, 0.0)
+    train = Published(source, resident=2**20)
+    network = build_network(config, train, 0, CPU)
+    mixed = Batches(config, train, 0, CPU).take(np.arange(20), 0, 0, 0.0)
     moved = attacked(build_adversary(config, 0), network, mixed, np.arange(20), 0)
     assert moved.images.shape == (100, 3, 8, 8)
     assert ((moved.images != mixed.images).flatten(1).any(1)).all()

@@ -9,11 +9,11 @@ from torch import nn
 from toys import ToySource
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.victim.batches import squeezed
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import diffused, purification
 from hpcule.victim.countermeasures.table import Countermeasures, countermeasure
 from hpcule.victim.published import Published
+from hpcule.victim.reading import squeezed
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 SIZE = 8

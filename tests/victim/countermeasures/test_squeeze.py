@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from hpcule.config.errors import UsageError
-from hpcule.victim.countermeasures.squeeze import squeeze
+from hpcule.victim.countermeasures.squeeze import squeeze, squeezed_shape
 from hpcule.victim.countermeasures.table import Applied, countermeasure
 
 
@@ -57,9 +57,18 @@ def test_jpeg_keeps_a_single_channel_single():
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [(np.uint16, (2, 1, 8, 8)), (np.uint8, (2, 4, 8, 8))])
-def test_jpeg_refuses_what_it_cannot_hold(dtype, shape):
-    with pytest.raises(UsageError, match="jpeg needs 8 bits and 1 or 3 channels"):
-        through("jpeg", samples(shape, dtype), int(np.iinfo(dtype).max))
+@pytest.mark.parametrize("name", ["jpeg", "size"])
+def test_what_pillow_cannot_hold_is_refused(name, dtype, shape):
+    with pytest.raises(UsageError, match=f"{name} needs 8 bits and 1 or 3 channels"):
+        through(name, samples(shape, dtype), int(np.iinfo(dtype).max))
+
+
+@pytest.mark.parametrize("pixels", [16, 40])
+def test_sizes_are_pillows_bicubic(pixels):
+    images = samples()
+    bicubic = pillow(images, lambda image: image.resize((pixels, pixels), Image.Resampling.BICUBIC))
+    assert np.array_equal(through(f"size-{pixels}", images), bicubic)
+    assert squeezed_shape(countermeasure(f"size-{pixels}"), (3, 20, 24)) == bicubic.shape[1:]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5])
@@ -92,6 +101,6 @@ def test_steps_act_in_their_order():
 def test_no_step_changes_what_it_was_given():
     images = samples()
     kept = images.copy()
-    for text in ("grayscale", "jpeg-10", "bit-depth-2", "blur-1"):
+    for text in ("grayscale", "jpeg-10", "bit-depth-2", "blur-1", "size-16"):
         through(text, images)
     assert np.array_equal(images, kept)
