@@ -35,6 +35,7 @@ def make_set(shape=(3, 8, 8), resident=2**30):
         ("crop-flip", [], []),
         ("jpeg-50+crop-flip", ["jpeg-50"], []),
         ("jpeg-50+grayscale+test-too", ["jpeg-50", "grayscale"], ["jpeg-50", "grayscale"]),
+        ("lowpass+zscore+blur+equalize", ["lowpass", "zscore", "blur", "equalize"], ["lowpass", "zscore", "equalize"]),
         ("grayscale+size-16+jpeg-50", ["grayscale", "size-16", "jpeg-50"], ["size-16"]),
         ("grayscale+size-16+test-too+cutout", ["grayscale", "size-16"], ["grayscale", "size-16"]),
     ],

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -41,11 +42,7 @@ def squeezed_shape(step: Applied, shape: Shape) -> Shape:
 
 def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
     """Luminance in all three channels; a single channel stays as it is."""
-    if samples.shape[1] != 3:
-        return samples
-    weighted = sum(weight * samples[:, c].astype(np.int64) for c, weight in enumerate(LUMA))
-    luminance = (np.asarray(weighted) + 2**15) >> 16
-    return np.repeat(luminance[:, None], 3, axis=1).astype(samples.dtype)
+    return samples if samples.shape[1] != 3 else np.repeat(luminance(samples), 3, axis=1)
 
 
 def jpeg(samples: Samples, quality: float, levels: int) -> Samples:
@@ -71,7 +68,40 @@ def blur(samples: Samples, sigma: float, levels: int) -> Samples:
     images = torch.from_numpy(samples.astype(np.float32)).flatten(0, 1)[:, None]
     images = functional.pad(images, (reach,) * 4, mode="reflect")
     images = functional.conv2d(functional.conv2d(images, kernel[None, None, None]), kernel[None, None, :, None])
-    return images.reshape(samples.shape).round().numpy().astype(samples.dtype)
+    return _to_levels(images.reshape(samples.shape).numpy(), samples, levels)
+
+
+def lowpass(samples: Samples, percent: float, levels: int) -> Samples:
+    """Keep this share of the rows and columns of each channel's discrete cosine transform, the lowest."""
+    rows, columns = (_lowest_cosines(length, percent) for length in samples.shape[2:])
+    return _to_levels(rows @ samples.astype(np.float32) @ columns, samples, levels)
+
+
+def zscore(samples: Samples, strength: float, levels: int) -> Samples:
+    """Each channel of a sample at mean 0 and variance 1: the mean lies in the middle of the levels, and three standard
+    deviations reach their ends, where values are cut off."""
+    values = samples.astype(np.float32)
+    mean, deviation = values.mean((2, 3), keepdims=True), values.std((2, 3), keepdims=True)
+    # A channel that has one value throughout has no deviation, and lies in the middle.
+    return _to_levels(levels / 2 + (values - mean) / np.maximum(deviation, 1e-6) * levels / 6, samples, levels)
+
+
+def equalize_histogram(samples: Samples, strength: float, levels: int) -> Samples:
+    """Spread the luminance of each sample evenly over the levels; the channels move with it."""
+    result = np.empty_like(samples)
+    for row, sample in zip(result, samples, strict=True):
+        light = luminance(sample[None])[0]
+        moved = np.stack([_spread(plane, levels) for plane in light]) - light
+        row[...] = _to_levels(sample + moved, sample, levels)
+    return result
+
+
+def luminance(samples: Samples) -> Samples:
+    """Luminance [n, 1, H, W] of samples of three channels; others stay as they are."""
+    if samples.shape[1] != 3:
+        return samples
+    weighted = sum(weight * samples[:, c].astype(np.int64) for c, weight in enumerate(LUMA))
+    return ((np.asarray(weighted) + 2**15) >> 16)[:, None].astype(samples.dtype)
 
 
 def at_size(samples: Samples, pixels: float, levels: int) -> Samples:
@@ -81,6 +111,29 @@ def at_size(samples: Samples, pixels: float, levels: int) -> Samples:
     for row, sample in zip(resized, samples, strict=True):
         row[...] = resize_planes(sample, int(pixels))
     return resized
+
+
+def _lowest_cosines(length: int, percent: float) -> npt.NDArray[np.float32]:
+    """The orthogonal projection [length, length] onto the lowest of its cosines."""
+    kept = max(1, round(length * percent / 100))
+    cosines = np.cos(np.pi / length * np.arange(kept)[:, None] * (np.arange(length) + 0.5))
+    cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
+    return (cosines.T @ cosines).astype(np.float32)
+
+
+def _spread(plane: Samples, levels: int) -> npt.NDArray[np.float64]:
+    """Values [H, W] in 0..levels whose cumulative histogram is as straight as it can be, their order kept."""
+    counts = np.bincount(plane.ravel(), minlength=levels + 1)
+    lowest = counts[plane.min()]
+    if lowest == plane.size:
+        return plane.astype(np.float64)
+    straight: npt.NDArray[np.float64] = (np.cumsum(counts) - lowest) * (levels / (plane.size - lowest))
+    return straight[plane]
+
+
+def _to_levels(values: npt.NDArray[np.floating], like: Samples, levels: int) -> Samples:
+    rounded: Samples = np.rint(values).clip(0, levels).astype(like.dtype)
+    return rounded
 
 
 def _check_for_pillow(name: str, samples: Samples, levels: int) -> None:
@@ -104,5 +157,8 @@ _STEPS: dict[str, Callable[[Samples, float, int], Samples]] = {
     "jpeg": jpeg,
     "bit-depth": bit_depth,
     "blur": blur,
+    "lowpass": lowpass,
+    "zscore": zscore,
+    "equalize": equalize_histogram,
     "size": at_size,
 }

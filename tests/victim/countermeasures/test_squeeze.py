@@ -5,10 +5,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
 from hpcule.config.errors import UsageError
-from hpcule.victim.countermeasures.squeeze import squeeze, squeezed_shape
+from hpcule.victim.countermeasures.squeeze import luminance, squeeze, squeezed_shape
 from hpcule.victim.countermeasures.table import Applied, countermeasure
 
 
@@ -90,6 +91,54 @@ def test_blur_is_a_gaussian_filter(sigma):
     assert np.abs(found.astype(int) - images).max() > 3
 
 
+DEEP = (np.uint16, 65535)
+SHALLOW = (np.uint8, 255)
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [SHALLOW, DEEP])
+@pytest.mark.parametrize(("channels", "percent"), [(1, 30), (3, 75)])
+def test_lowpass_leaves_the_lowest_cosines(dtype, levels, channels, percent):
+    images = samples((2, channels, 20, 24), dtype)
+    found = through(f"lowpass-{percent}", images, levels)
+    cosines = dctn(images.astype(float), axes=(2, 3), norm="ortho")
+    cosines[:, :, round(20 * percent / 100) :] = 0
+    cosines[:, :, :, round(24 * percent / 100) :] = 0
+    slow = idctn(cosines, axes=(2, 3), norm="ortho").clip(0, levels)
+    assert found.dtype == dtype
+    assert np.abs(found - slow).max() <= 0.5 + levels * 1e-5
+    assert np.abs(found.astype(int) - images).max() > levels / 100
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [SHALLOW, DEEP])
+def test_standardised_images_have_one_mean_and_deviation(dtype, levels):
+    images = samples((4, 3, 20, 24), dtype)
+    images[3, 0] = 7
+    found = through("zscore", images, levels)
+    assert (found[3, 0].astype(int) - levels // 2 <= 1).all()
+    planes = found.reshape(12, -1)[np.arange(12) != 9].astype(float)
+    np.testing.assert_allclose(planes.mean(1), levels / 2, rtol=0.01)
+    np.testing.assert_allclose(planes.std(1), levels / 6, rtol=0.05)
+    darker = (images[:3] // 3 + levels // 4).astype(dtype)
+    assert np.abs(through("zscore", darker, levels).astype(int) - found[:3]).max() < levels * 0.05
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [SHALLOW, DEEP])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equalised_luminance_is_as_likely_everywhere(dtype, levels, channels):
+    images = samples((3, channels, 20, 24), dtype)
+    images[2] = 9
+    found = through("equalize", images, levels)
+    assert np.array_equal(found[2], images[2])
+    for before, after in zip(images[:2], found, strict=False):
+        light, new = luminance(before[None])[0, 0], luminance(after[None])[0, 0]
+        lowest = (light == light.min()).sum()
+        slow = [((light <= value).sum() - lowest) / (light.size - lowest) * levels for value in light.ravel()]
+        # Colours may be cut off at the ends.
+        inside = ((after > 0) & (after < levels)).all(0).ravel()
+        assert np.abs(new.ravel() - np.array(slow))[inside].max() <= 1.5
+        assert inside.mean() > 0.3
+
+
 def test_steps_act_in_their_order():
     images = samples()
     one = squeeze(images, [Applied("bit-depth", 2), Applied("grayscale", None)], 255)
@@ -101,6 +150,6 @@ def test_steps_act_in_their_order():
 def test_no_step_changes_what_it_was_given():
     images = samples()
     kept = images.copy()
-    for text in ("grayscale", "jpeg-10", "bit-depth-2", "blur-1", "size-16"):
+    for text in ("grayscale", "jpeg-10", "bit-depth-2", "blur-1", "lowpass", "zscore", "equalize", "size-16"):
         through(text, images)
     assert np.array_equal(images, kept)
