@@ -22,11 +22,12 @@ from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
 from hpcule.craft.method import Facts, Problem
+from hpcule.craft.parts.contrast import local_contrast
 from hpcule.craft.parts.levels import to_levels
 from hpcule.craft.parts.model_free import Integers, SampleWise
 from hpcule.craft.parts.spectra import Cells, amplitudes, dealt
 from hpcule.data.source import Ids, Labels
-from hpcule.world.coloured import to_images, white_spectra
+from hpcule.world.coloured import Images, to_images, white_spectra
 from hpcule.world.keyed import bits, key, uniform
 
 MOST_CELLS = 12
@@ -53,6 +54,9 @@ class TextureConfig(BoundedConfig):
     """Standard deviations of the noise, in budgets, before tanh bounds it: more is stronger, and less pure."""
     colour: bool = False
     """Noise of its own for each channel; otherwise the same in all, which grey conversion leaves as it is."""
+    flat: float = setting(1.0, at_least=0, at_most=1)
+    """Share of the budget where an image is flat. It rises with local contrast, to all of it where the standard
+    deviation of brightness around a pixel reaches the budget; 1 is the whole budget everywhere."""
     purity: float = setting(1.0, at_least=0, at_most=1)
     """Share of samples with the spectrum of their class; the others have that of a random class."""
 
@@ -93,7 +97,15 @@ class ClassTexture(SampleWise[TextureConfig]):
         noise = torch.from_numpy(to_images(white * self.amplitudes[self._spectra(labels, ids), None], width))
         noise /= noise.square().mean((1, 2, 3), keepdim=True).sqrt_()
         delta = noise.mul_(config.saturation).tanh_().mul_(int(config.epsilon) / source.levels)
+        if config.flat < 1:
+            delta *= torch.from_numpy(self._budget_map(clean))
         return to_levels(delta.expand(clean.shape), torch.from_numpy(clean), source.levels, config.epsilon)
+
+    def _budget_map(self, clean: Integers) -> Images:
+        """Share of the budget at each pixel [n, 1, H, W]."""
+        flat, full = self.config.flat, self.config.epsilon
+        shares: Images = (flat + (1 - flat) * np.minimum(local_contrast(clean) / full, 1)).astype(np.float32)
+        return shares
 
     def _spectra(self, labels: Labels, ids: Ids) -> Labels:
         """The class whose spectrum each sample gets int64 [n]."""

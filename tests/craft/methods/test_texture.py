@@ -65,6 +65,18 @@ def test_all_channels_change_alike_unless_colour_is_asked_for():
     assert abs(np.corrcoef(coloured[:, 0].ravel(), coloured[:, 1].ravel())[0, 1]) < 0.1
 
 
+def test_flat_parts_get_a_share_of_the_budget():
+    source = grey_middle(40, 2)
+    source.samples[:, :, :, :16] = 128
+    # Where the square around a pixel is flat, and where it reaches a deviation of far more than the budget.
+    flat, rough = np.s_[:, :, 5:-5, 5:10], np.s_[:, :, 5:-5, 22:-5]
+    whole, half, none = (crafted(source, f"method.flat={share}") for share in (1, 0.5, 0))
+    assert (half[rough] == whole[rough]).all()
+    assert (np.abs(2 * half[flat] - whole[flat]) <= 1).all()
+    assert np.abs(half[flat]).max() == EPSILON // 2
+    assert (none[flat] == 0).all()
+
+
 def test_purity_is_the_share_of_samples_with_their_own_class_s_spectrum():
     source = grey_middle(400, 2)
     pure, mixed, none = (crafted(source, f"method.purity={purity}") for purity in (1, 0.5, 0))
