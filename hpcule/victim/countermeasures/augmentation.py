@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.data.source import Ids
+from hpcule.victim.countermeasures import clinical
 from hpcule.victim.countermeasures.plasma import plasma_brightness, plasma_contrast
 from hpcule.victim.countermeasures.table import Applied
 from hpcule.victim.countermeasures.trivial_augment import trivial_augment
@@ -94,6 +95,12 @@ _STEPS: dict[str, Callable[[Tensor, float, int, Ids], Tensor]] = {
     "cutout": cutout,
     "resize": resize,
     "coin": coin,
+    "gamma": clinical.random_gamma,
+    "noise": clinical.gaussian_noise,
+    "affine": clinical.rotate_and_scale,
+    "contrast": clinical.brightness_and_contrast,
+    "sharpen": clinical.random_sharpening,
+    "random-grayscale": clinical.random_grayscale,
     "ueraser-lite": ueraser,
     "ueraser": ueraser,
     "ueraser-max": ueraser,

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from hpcule.victim.countermeasures.augmentation import augment, shuffle_channels
-from hpcule.victim.countermeasures.table import countermeasure
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, countermeasure
 from hpcule.world.keyed import uniform
 
 IDS = np.arange(40, dtype=np.int64)
-TEXTS = ["cutout", "resize", "coin", "ueraser-lite"]
+TEXTS = [name for name, kind in COUNTERMEASURES.items() if kind.stage == "batch" and kind.versions == 1]
 
 
 def images(n=40, shape=(3, 16, 16)):
