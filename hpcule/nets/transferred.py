@@ -11,18 +11,22 @@ from hpcule.nets.seeded import seeded_weights
 class Transferred(nn.Module):
     """A classifier that begins with an encoder's weights.
 
-    In training the encoder's BatchNorms take batch statistics. All else in it computes as in evaluation: its dropout
-    would draw from the global random state, and a victim depends on its seed alone.
+    In training the encoder's BatchNorms take batch statistics, unless they are frozen. All else in it computes as in
+    evaluation: its dropout would draw from the global random state, and a victim depends on its seed alone.
 
     Args:
-        encoder: given over to this network; its parameters need gradients from now on.
+        encoder: given over to this network; its parameters need gradients from now on, but for the frozen ones.
         classes: the number of logits.
         seed: of the linear layer's initial weights.
+        frozen: share of the encoder's tensors, from the first one on, that stay as they are.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, seed: int) -> None:
+    def __init__(self, encoder: Encoder, classes: int, seed: int, frozen: float = 0.0) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
+        tensors = list(encoder.parameters())
+        for tensor in tensors[: round(frozen * len(tensors))]:
+            tensor.requires_grad_(False)
         with seeded_weights(seed):
             self.linear = nn.Linear(encoder.dimension, classes)
         self.train()
@@ -32,7 +36,7 @@ class Transferred(nn.Module):
         super().train(mode)
         for module in self.encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(mode)
+                module.train(mode and all(tensor.requires_grad for tensor in module.parameters()))
         return self
 
     def features(self, images: Tensor) -> Tensor:

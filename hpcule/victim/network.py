@@ -24,7 +24,10 @@ def build_network(config: VictimConfig, samples: Published, seed: int, device: t
     """
     source = samples.source
     if config.countermeasures.named("fine-tune"):
-        network: nn.Module = Transferred(trained_encoder(config), source.class_count, key(seed, "victim init") % 2**63)
+        freeze = config.countermeasures.named("freeze")
+        frozen = (freeze.strength or 0) / 100 if freeze else 0.0
+        first = key(seed, "victim init") % 2**63
+        network: nn.Module = Transferred(trained_encoder(config), source.class_count, first, frozen)
         place(network, device)
         return network
     channels, height, width = samples.shape

@@ -29,8 +29,8 @@ OWN_SETTINGS: dict[str, OwnSettings] = {
     "fine-tune": {"learning_rate": 0.01},
 }
 """Settings of networks and steps that do not learn with those of the others."""
-TRANSFERS = ("fine-tune", "linear-probe")
-"""Steps that begin with trained weights."""
+TRANSFERS = ("fine-tune", "freeze", "linear-probe")
+"""Steps of victims that begin with trained weights."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,19 @@ def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
     assert again.curve == result.curve  # nothing of it is random
 
 
+def test_frozen_tensors_stay_and_the_others_learn(alone, checkpoint):
+    steps = Countermeasures.parse("fine-tune+freeze-30")
+    config = VictimConfig(**{**SMALL, "epochs": 1}, checkpoint=str(checkpoint), countermeasures=steps)
+    network, _ = train_victim(config, *make_sets(), alone, 0)
+    start = load_encoder("resnet18", checkpoint, input_size=32)
+    pairs = list(zip(start.parameters(), network.encoder.parameters(), strict=True))
+    stays = [torch.equal(before, after) for before, after in pairs]
+    assert stays == [number < round(0.3 * len(pairs)) for number in range(len(pairs))]
+    assert torch.equal(network.encoder.network.bn1.running_mean, start.network.bn1.running_mean)
+    last = network.encoder.network.layer4[1].bn2
+    assert not torch.equal(last.running_mean, start.network.layer4[1].bn2.running_mean)
+
+
 @pytest.mark.slow
 def test_all_of_a_trained_network_learns_on(alone, checkpoint):
     config = VictimConfig(

@@ -77,6 +77,7 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("simclr+byol", "simclr with byol"),
         ("test-too", "test images are read like training images anyway; .* as in jpeg-50"),
         ("size-64+test-too", "test images are read like training images anyway"),
+        ("freeze-50@resnet18", "freeze goes with trained weights, as in fine-tune"),
         ("size-8", "a whole number of 16 to 1024, as in size-64"),
         ("", "unknown step"),
     ],

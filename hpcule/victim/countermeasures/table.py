@@ -75,6 +75,7 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "fixmatch": Countermeasure("few", "FixMatch with {} labels a class", 25, 1, 100_000),
     "dfr": Countermeasure("after", "last layer fitted again to {}% clean", 10, 0.1, 90, whole=False),
     "fine-tune": Countermeasure("network", "fine-tuned from trained weights"),
+    "freeze": Countermeasure("network", "first {}% of the trained tensors frozen", 50, 1, 99),
     "linear-probe": Countermeasure("features", "linear layer on a trained encoder"),
     "simclr": Countermeasure("features", "features by SimCLR in {} epochs", 100, 1, 2000),
     "moco": Countermeasure("features", "features by MoCo v2 in {} epochs", 100, 1, 2000),
@@ -161,6 +162,8 @@ class Countermeasures:
                 f"{self}: test images are read like training images anyway; test-too goes with a step that else "
                 "changes training images only, as in jpeg-50+test-too"
             )
+        if self.named("freeze") and not self.named("fine-tune"):
+            raise UsageError(f"{self}: freeze goes with trained weights, as in fine-tune+freeze-50")
         own, once = self.at("few", "features"), ("samples", "test")
         others = [step.name for step in self.steps if step not in own[:1] and step.stage not in (*once, "mixture")]
         if own and others:
