@@ -59,7 +59,9 @@ def test_victim(path):
     file = load_yaml(path)
     train = build_config(TrainConfig, file)
     for suite in SUITES.values():
-        evaluate = build_config(EvaluateConfig, merged(suite, file))
+        # The size at which networks with trained weights see images is the suite's: here are none.
+        own = {"victim": {"input_size": train.victim.input_size}}
+        evaluate = build_config(EvaluateConfig, merged(merged(suite, own), file))
         assert evaluate.victim == train.victim
     assert train.victim.network in (*NETS, *AUDIO_NETS)
 

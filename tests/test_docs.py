@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hpcule.cli.evaluate import SUITES_HELP
 from hpcule.cli.main import add_verbs
 from hpcule.config.tree import build_config, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure
@@ -243,8 +244,10 @@ def test_suites():
         if name != "`full`":
             assert recipes.split(", ") == [recipe.name for recipe in config.recipes]
         assert int(seeds) == len(config.seeds)
+        assert f"{name.strip('`')}: {len(config.recipes)} recipes" in SUITES_HELP
         assert network == config.victim.network
     full = build_config(EvaluateConfig, SUITES["full"]).recipes
+    later = ["crop-flip+grayscale+jpeg-50+test-too", "linear-probe@efficientnet-lite0"]
     mixtures = [f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)]
     elsewhere = (*TRANSFERS, *PURIFICATIONS, "test-too")
     runs_anywhere = [name for name in COUNTERMEASURES if name not in elsewhere]
@@ -255,7 +258,7 @@ def test_suites():
         if name not in first
     ]
     networks = [f"crop-flip@{name}" for name in NETS if name in LARGER]
-    assert [recipe.name for recipe in full] == ["plain", "crop-flip", *others, *first, *mixtures, *networks]
+    assert [recipe.name for recipe in full] == ["plain", "crop-flip", *others, *first, *later, *mixtures, *networks]
 
 
 def test_countermeasures():

@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> None:
         if world.leads:
             _report(options, config, results, each)
 
-    run_or_submit(options, "compare", work, config.world, options.stores, [left_out_notice(source, test)])
+    notices = [left_out_notice(source, test), *config.left_out]
+    run_or_submit(options, "compare", work, config.world, options.stores, notices)
 
 
 def _report(
@@ -68,7 +69,7 @@ def _report(
     """Write the comparison, its figures and the report of every store, and print the table."""
     from hpcule.report.comparison import print_comparison
 
-    write_comparison_files(options.out, config, results, each)
+    write_comparison_files(options.out, config, results, each, config.left_out)
     if options.figures:
         from hpcule.report.canvas import write_figures
         from hpcule.report.figures import comparison_figures

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from hpcule.evaluation.suites import EvaluateConfig
     from hpcule.world.group import World
 
-SUITE_NAMES = ("quick", "standard", "full")
-SUITES_HELP = "quick: 4 recipes, one seed; standard: 8 recipes, 3 seeds; full: 33 recipes, 5 seeds, field's schedule"
+SUITE_NAMES = ("quick", "standard", "clinic", "full")
+SUITES_HELP = (
+    "quick: 6 recipes, one seed; standard: 11 recipes, 3 seeds; clinic: 12 recipes of trainers of medical images, "
+    "3 seeds; full: 45 recipes, 5 seeds, field's schedule"
+)
 
 
 def add_to(verbs: Verbs) -> None:
@@ -73,14 +76,15 @@ def run(options: argparse.Namespace) -> None:
 
             write_figures(evaluation_figures(results), options.out / "figures", options.figures)
 
-    notices = [left_out_notice(source, test), small_notice("victim.batch", config.victim.batch, len(source))]
+    small = small_notice("victim.batch", config.victim.batch, len(source))
+    notices = [left_out_notice(source, test), small, *config.left_out]
     run_or_submit(options, "evaluate", work, config.world, [options.store], notices)
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:
     """The configuration of --suite, --config and --set for these samples."""
-    from hpcule.config.tree import build_config, load_yaml, merged, with_overrides
-    from hpcule.evaluation.suites import EvaluateConfig, suite
+    from hpcule.config.tree import load_yaml
+    from hpcule.evaluation.suites import suite_config
 
     file = load_yaml(options.config) if options.config else {}
-    return build_config(EvaluateConfig, with_overrides(merged(suite(options.suite, source), file), options.overrides))
+    return suite_config(options.suite, source, file, options.overrides)

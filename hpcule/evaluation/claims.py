@@ -103,6 +103,7 @@ def warnings(results: ProtectionDocument) -> list[str]:
             f"The settings are reduced (preset {results['protection']['preset']}): the run shows in little time "
             "that everything works. Its figures are not comparable with published ones or with those of full settings."
         )
+    paragraphs += [f"Not everything was tried: {sentence}." for sentence in results.get("left_out", ())]
     if results["status"] != "invalid":
         for recipe in whole_recipes(results):
             paragraphs += _recipe_warnings(recipe, results["data"]["test"], samples)
@@ -121,10 +122,10 @@ def claims(results: ProtectionDocument) -> list[str]:
     titles = ", ".join(recipe["title"] for recipe in results["recipes"])
     seen = "all" if data["train"] == protection["n"] else f"{data['train']:,} of the"
     scope = (
-        f"The figures hold for victims trained from scratch on the published copy of {data['name']} with the recipes "
+        f"The figures hold for victims trained on the published copy of {data['name']} with the recipes "
         f"shown ({titles}), on {seen} {protection['n']:,} protected {samples}, and tested on "
-        f"{data['test']:,} clean ones. Longer training, another network, a pretrained network or other data may reach "
-        "a higher accuracy."
+        f"{data['test']:,} clean ones. Longer training, another network, other pre-trained weights or other data may "
+        "reach a higher accuracy."
     )
     holders = (
         f"They do not hold against an attacker who has clean copies of the {samples}, or the perturbation, which can "

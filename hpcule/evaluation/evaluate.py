@@ -68,6 +68,8 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
     trained = Matrix(task, bench.out / "cells").train(cells, world, bench.report)
     recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
+    if config.left_out:
+        results["left_out"] = config.left_out
     if source.rate is None:
         results["visibility"] = visibility(store, source, perceptual)
     else:

@@ -168,6 +168,8 @@ class ProtectionDocument(TypedDict):
     controls: Mapping[str, Mapping[str, float]]
     worst_case: WorstCaseDocument
     invalid_because: str | None
+    left_out: NotRequired[Sequence[str]]
+    """Attackers of a suite that were not trained, and why."""
 
 
 def noun(results: ProtectionDocument) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
+from hpcule.config.tree import build_config, merged, with_overrides
 from hpcule.data.source import Source
+from hpcule.nets.pretrained import ARCHITECTURES, remedy_for
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
+from hpcule.victim.countermeasures.squeeze import BY_PILLOW
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS, Recipe
 
@@ -27,6 +31,8 @@ class EvaluateConfig:
     """One more control: random noise with the mean spectrum and the strength of the perturbation."""
     samples: int | None = setting(None, at_least=1)
     """Number of samples that victims train on, the same for all; None: all."""
+    left_out: tuple[str, ...] = ()
+    """Attackers of a suite that are not trained, and why; reports say so."""
     lpips: str | None = None
     """File with the weights of torchvision's AlexNet, to measure LPIPS too."""
     world: WorldConfig = field(default_factory=WorldConfig)
@@ -52,14 +58,30 @@ class SuiteSettings(TypedDict):
     victim: NotRequired[Mapping[str, object]]
 
 
+PRETRAINED = "efficientnet-lite0"
+"""The encoder of attackers in suites: its packages carry the weights, so that nothing is downloaded."""
+RECOMPRESSED = "grayscale+jpeg-50+test-too"
 SUITES: Mapping[str, SuiteSettings] = {
     "quick": {
-        "recipes": ["plain", "grayscale", "jpeg-10", "mix-0.5"],
+        "recipes": ["plain", "jpeg-10", RECOMPRESSED, "size", f"linear-probe@{PRETRAINED}", "mix-0.5"],
         "seeds": [0],
-        "victim": {"network": "resnet-tiny", "epochs": 10},
+        "victim": {"network": "resnet-tiny", "epochs": 10, "input_size": 112},
     },
     "standard": {
-        "recipes": ["plain", "crop-flip", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "mixup", "mix-0.5"],
+        "recipes": [
+            *("plain", "crop-flip", "grayscale", "jpeg-10", "bit-depth-2", "cutout", "mixup"),
+            *(RECOMPRESSED, "size", f"linear-probe@{PRETRAINED}", "mix-0.5"),
+        ],
+        "seeds": [0, 1, 2],
+        "equal_spectrum": True,
+    },
+    "clinic": {
+        "recipes": [
+            *("plain", "crop-flip", "zscore+crop-flip+affine+resize+noise+contrast+gamma"),
+            *(RECOMPRESSED, "size", "lowpass", "equalize", f"linear-probe@{PRETRAINED}"),
+            *(f"{RECOMPRESSED}+linear-probe@{PRETRAINED}", f"size+linear-probe@{PRETRAINED}"),
+            *(f"crop-flip+fine-tune@{PRETRAINED}", f"{RECOMPRESSED}+crop-flip+fine-tune@{PRETRAINED}"),
+        ],
         "seeds": [0, 1, 2],
         "equal_spectrum": True,
     },
@@ -72,6 +94,7 @@ SUITES: Mapping[str, SuiteSettings] = {
                 for name, kind in COUNTERMEASURES.items()
                 if name not in (*TRANSFERS, *PURIFICATIONS) and kind.stage != "test"
             ),
+            *(f"crop-flip+{RECOMPRESSED}", f"linear-probe@{PRETRAINED}"),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
             *(f"crop-flip@{name}" for name in ("resnet50", "senet18", "vgg16", "densenet121", "mobilenet-v2", "vit")),
         ],
@@ -80,12 +103,51 @@ SUITES: Mapping[str, SuiteSettings] = {
         "victim": {"network": "resnet18", "epochs": 60},
     },
 }
-
-
+"""Recipes and settings by name; `size` without a strength depends on the samples, see `suite`."""
 AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
+OTHER_SIZE = 5 / 7
+"""Width at which the images of a suite are read, as a share of their own: 160 of 224 pixels."""
+
+
+def suite_config(
+    name: str, source: Source, file: Mapping[str, object], overrides: Sequence[str] = ()
+) -> EvaluateConfig:
+    """The configuration of a suite for these samples, changed by a file of settings and by overrides.
+
+    Recipes of a suite that cannot be trained here are left out, and `left_out` says so. Those that a user names are
+    not.
+    """
+    own = suite(name, source)
+    settings = with_overrides(merged(own, file), overrides)
+    if settings["recipes"] == own["recipes"]:
+        reasons = {text: _hindrance(Recipe.parse(text), source) for text in own["recipes"]}
+        settings["recipes"] = [text for text, reason in reasons.items() if reason is None]
+        settings["left_out"] = [
+            f"recipes of the suite are left out ({', '.join(text for text in reasons if reasons[text] == reason)}): "
+            f"{reason}"
+            for reason in dict.fromkeys(reasons.values())
+            if reason is not None
+        ]
+    return build_config(EvaluateConfig, settings)
 
 
 def suite(name: str, source: Source) -> SuiteSettings:
     """Settings of a suite for images, or for recordings: neither cropped nor flipped, and for a network of theirs."""
     settings = SUITES[name]
-    return settings if source.rate is None else {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}
+    if source.rate is not None:
+        return {**settings, "recipes": ["plain"], "victim": AUDIO_VICTIM}
+    # Enlarging is the way for images that are too small to be made smaller.
+    width = source.shape[2]
+    smaller, larger = round(OTHER_SIZE * width), round(width / OTHER_SIZE)
+    pixels = smaller if smaller >= COUNTERMEASURES["size"].lowest else max(larger, 16)
+    return {**settings, "recipes": [re.sub(r"\bsize\b", f"size-{pixels}", text) for text in settings["recipes"]]}
+
+
+def _hindrance(recipe: Recipe, source: Source) -> str | None:
+    """Why a recipe cannot be trained here, and the remedy; None: it can."""
+    steps = recipe.countermeasures
+    if source.levels != 255 and any(steps.named(name) for name in BY_PILLOW):
+        return f"{source.name} has more than 8 bits; convert a copy of the images to try these on them"
+    if recipe.network in ARCHITECTURES and any(steps.named(name) for name in TRANSFERS):
+        return remedy_for(recipe.network)
+    return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hpcule.interface.process import Progress
     from hpcule.interface.stores import Store
 
-Suite = Literal["quick", "standard", "full"]
+Suite = Literal["quick", "standard", "clinic", "full"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def evaluate(
         labels: of arrays.
         test: clean test samples; None: the test split of `data`.
         test_labels: of arrays.
-        suite: "quick": 4 recipes, one seed; "standard": 8 recipes, 3 seeds; "full": 33 recipes, 5 seeds.
+        suite: "quick": 6 recipes, one seed; "standard": 11 recipes, 3 seeds; "clinic": 12 recipes of trainers of
+            medical images, 3 seeds; "full": 45 recipes, 5 seeds.
         out: folder for results.json, report.html, and a file for each victim, so that a second call trains only what is
             missing; None: nothing is kept on disk.
         workers: number of processes on this machine, which share the victims.
@@ -156,12 +157,10 @@ def evaluate(
 def _here(
     store: Store, data: str, test: str | None, suite: Suite, tree: Tree, out: Path, progress: Progress | None
 ) -> None:
-    from hpcule.config.tree import build_config, merged
     from hpcule.data.check import check_same_task
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate as run
-    from hpcule.evaluation.suites import EvaluateConfig
-    from hpcule.evaluation.suites import suite as of_suite
+    from hpcule.evaluation.suites import suite_config
     from hpcule.interface.process import note_progress, one_worker
     from hpcule.report.protection import write_evaluation
     from hpcule.store.read import StoreReader
@@ -170,7 +169,7 @@ def _here(
         opening = reader.manifest.opening
         source, clean_test = opening.source(data), opening.test(data, test)
         check_same_task(source, clean_test)
-        config = build_config(EvaluateConfig, merged(of_suite(suite, source), tree))
+        config = suite_config(suite, source, tree)
         with one_worker(config.world) as world:
             report = note_progress(progress)
             bench = Bench(store=reader, source=source, test=clean_test, out=out, world=world, report=report)

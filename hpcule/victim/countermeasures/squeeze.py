@@ -17,6 +17,8 @@ from hpcule.data.resize import resize_planes
 from hpcule.data.source import Samples
 from hpcule.victim.countermeasures.table import Applied
 
+BY_PILLOW = ("jpeg", "size")
+"""Steps that Pillow takes: they need 8 bits and 1 or 3 channels."""
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in 65,536ths (ITU-R BT.601), the same as Pillow's."""
 

@@ -1,0 +1,78 @@
+"""What a suite trains on given samples, and what it leaves out aloud."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from toys import ToySource
+
+from hpcule.evaluation.suites import PRETRAINED, SUITES, suite, suite_config
+from hpcule.nets.pretrained import ARCHITECTURES
+
+
+@pytest.fixture
+def not_installed(monkeypatch):
+    lacking = dataclasses.replace(ARCHITECTURES[PRETRAINED], packages=("not_there_at_all",))
+    monkeypatch.setitem(ARCHITECTURES, PRETRAINED, lacking)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    complete = dataclasses.replace(ARCHITECTURES[PRETRAINED], packages=())
+    monkeypatch.setitem(ARCHITECTURES, PRETRAINED, complete)
+
+
+def source_of(width=8, dtype=np.uint8):
+    return ToySource(6, (3, width, width), dtype=dtype)
+
+
+def names(config):
+    return [recipe.name for recipe in config.recipes]
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(224, 160), (64, 46), (32, 23), (23, 16), (20, 28), (8, 16)])
+def test_images_are_read_at_another_size(width, pixels):
+    recipes = suite("clinic", source_of(width))["recipes"]
+    assert f"size-{pixels}" in recipes
+    assert f"size-{pixels}+linear-probe@{PRETRAINED}" in recipes
+    assert "zscore+crop-flip+affine+resize+noise+contrast+gamma" in recipes
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_has_a_pretrained_attacker_and_two_that_read_differently(name, installed):
+    config = suite_config(name, source_of(32), {})
+    recipes = " ".join(names(config))
+    for part in ("jpeg-50+test-too", "size-23", f"@{PRETRAINED}"):
+        assert part in recipes
+    assert config.left_out == ()
+    assert len(names(config)) == len(SUITES[name]["recipes"])
+
+
+def test_what_is_not_installed_is_left_out_with_the_remedy(not_installed):
+    config = suite_config("clinic", source_of(), {"seeds": [4]}, ["victim.epochs=2"])
+    assert not any(PRETRAINED in name for name in names(config))
+    assert len(names(config)) == 7
+    (sentence,) = config.left_out
+    assert sentence.startswith(f"recipes of the suite are left out (linear-probe@{PRETRAINED}, ")
+    assert sentence.endswith('pip install "hpcule[encoder]"')
+    assert (config.seeds, config.victim.epochs) == ((4,), 2)
+
+
+def test_what_a_user_asks_for_is_not_left_out(not_installed):
+    config = suite_config("quick", source_of(), {}, [f"recipes=[plain,linear-probe@{PRETRAINED}]"])
+    assert names(config) == ["plain", f"linear-probe@{PRETRAINED}"]
+    assert config.left_out == ()
+
+
+def test_deep_images_are_neither_recompressed_nor_resized(installed):
+    config = suite_config("quick", source_of(dtype=np.uint16), {})
+    assert names(config) == ["plain", f"linear-probe@{PRETRAINED}", "mix-0.5"]
+    assert "toys has more than 8 bits; convert a copy" in config.left_out[0]
+
+
+def test_recordings_are_trained_on_plainly():
+    recordings = source_of()
+    recordings.rate = 16_000
+    assert names(suite_config("standard", recordings, {})) == ["plain"]
