@@ -91,7 +91,7 @@ def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, Ce
     sets: list[SetDocument] = []
     lasts: dict[Kind, list[float]] = {}
     for kind in kinds_of(config, recipe):
-        victims = [_victim(trained[MatrixCell(recipe, kind, seed)]) for seed in config.seeds]
+        victims = [_victim(trained[MatrixCell(recipe, kind, seed)], seed) for seed in config.seeds]
         lasts[kind] = [victim["last"] for victim in victims]
         summary = summarise(lasts[kind])
         sets.append(
@@ -109,10 +109,10 @@ def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, Ce
     return found
 
 
-def _victim(result: CellResult) -> VictimDocument:
+def _victim(result: CellResult, seed: int) -> VictimDocument:
     trained = result.victim
     victim: VictimDocument = {
-        "seed": trained.seed,
+        "seed": seed,
         "last": trained.last.test,
         "best": trained.best.test,
         "best_epoch": trained.best.epoch,

@@ -123,6 +123,22 @@ def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "kind", "victims"),
+    [
+        ("linear-probe@resnet18", "clean", 1),
+        ("grayscale+linear-probe@resnet18", "protected", 1),
+        ("linear-probe@resnet18", "noise", 3),
+        ("linear-probe+mix-0.5@resnet18", "protected", 3),
+        ("diffusion+linear-probe@resnet18", "protected", 3),
+        ("fine-tune@resnet18", "protected", 3),
+    ],
+)
+def test_where_nothing_is_random_one_victim_stands_for_all_seeds(store, recipe, kind, victims):
+    task = make_task(store)
+    assert len({task.job(cell(recipe, kind, seed)) for seed in range(3)}) == victims
+
+
 def test_what_a_victim_depends_on_names_its_file(store, tmp_path, alone):
     folder = tmp_path / "cells"
     train(make_task(store), folder, alone)

@@ -202,6 +202,12 @@ class Countermeasures:
         return next((step for step in self.steps if step.name == name), None)
 
     @property
+    def draws(self) -> bool:
+        """Whether a victim of given samples depends on its seed: a linear layer on a trained encoder does not."""
+        random = self.named("diffusion") or self.mix is not None
+        return self.named("linear-probe") is None or bool(random)
+
+    @property
     def features(self) -> Applied | None:
         """The step by which a victim gets features before it learns classes, or None."""
         return next(iter(self.at("features")), None)
