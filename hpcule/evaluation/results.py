@@ -10,6 +10,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from hpcule.measure.audibility import AudibilityNumbers
 from hpcule.measure.bayes import BayesError
+from hpcule.measure.detection import Detection
 from hpcule.measure.linearity import Linearity
 from hpcule.measure.ranking import Ranking
 from hpcule.measure.structure import Separability
@@ -132,13 +133,15 @@ class DataDocument(TaskDocument):
 class StructureDocument(TypedDict):
     """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves.
 
-    `bayes` estimates how well anybody could tell classes apart by published samples' values, and by clean ones'.
+    `bayes` estimates how well anybody could tell classes apart by published samples' values, and by clean ones';
+    `detection` is how well simple classifiers do.
     """
 
     delta: Separability
     clean: Separability
     class_share: float
     bayes: Mapping[Literal["published", "clean"], BayesError]
+    detection: Mapping[Literal["published", "clean"], Detection]
     n: int
     values: int
 

@@ -14,6 +14,7 @@ from hpcule.evaluation.pictures import Pictures, choose_samples, spectrograms
 from hpcule.evaluation.results import StructureDocument
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
 from hpcule.measure.bayes import bayes_error
+from hpcule.measure.detection import detection
 from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
@@ -63,19 +64,23 @@ def measure_structure(store: StoreReader, source: Source) -> StructureDocument:
     for start in range(0, count, 1024):
         rows = slice(start, min(start + 1024, count))
         samples = source.read(ids[rows])
-        published = publish(ids[rows], samples)
         clean[rows] = samples.reshape(len(samples), -1)[:, places]
-        delta[rows] = published.reshape(len(samples), -1)[:, places] - clean[rows]
+        delta[rows] = publish(ids[rows], samples).reshape(len(samples), -1)[:, places] - clean[rows]
     labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
     values = torch.from_numpy(clean)
     # Not every second one: classes may alternate.
     paired = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST_PAIRED]
+    published = values + deltas
     return {
         "delta": linear_separability(deltas, labels, source.class_count),
         "clean": linear_separability(values, labels, source.class_count),
         "bayes": {
-            "published": bayes_error((values + deltas)[paired], labels[paired], source.class_count),
+            "published": bayes_error(published[paired], labels[paired], source.class_count),
             "clean": bayes_error(values[paired], labels[paired], source.class_count),
+        },
+        "detection": {
+            "published": detection(published, labels, source.class_count),
+            "clean": detection(values, labels, source.class_count),
         },
         "class_share": class_share(deltas, labels),
         "n": count,

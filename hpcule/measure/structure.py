@@ -31,15 +31,19 @@ def linear_separability(values: Tensor, labels: Tensor, classes: int) -> Separab
         labels: int64 [n].
         classes: how many there may be.
     """
-    low, high = values.min(), values.max()
-    scaled = (values.float() - low) / (high - low).clamp_min(1e-12)
-    # Centred, the classifier's bias has nothing to make up for, and the search is short.
-    scaled -= scaled.mean(0)
+    scaled = centred(values)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     fit, rest = order[::2], order[1::2]
     weights, bias = logistic_regression(scaled[fit], labels[fit], classes)
     correct = ((scaled @ weights + bias).argmax(1) == labels).float()
     return {"fitted": float(correct[fit].mean()), "held_out": float(correct[rest].mean())}
+
+
+def centred(values: Tensor) -> Tensor:
+    """Values [n, d] in a range of length 1 all together, with mean 0 each: the search for a classifier is short."""
+    low, high = values.min(), values.max()
+    scaled = (values.float() - low) / (high - low).clamp_min(1e-12)
+    return scaled - scaled.mean(0)
 
 
 def class_share(values: Tensor, labels: Tensor) -> float:
