@@ -47,13 +47,14 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train the victims on DATA as STORE protects it and on the controls, and report."""
-    from hpcule.cli.opened import store_and_data
+    from hpcule.cli.opened import say, store_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.data.left_out import left_out_notice
     from hpcule.data.schedule import small_notice
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate
+    from hpcule.report.plan_table import duration
     from hpcule.report.probes import read_probes
     from hpcule.report.protection import write_evaluation
     from hpcule.report.table import print_results
@@ -63,8 +64,13 @@ def run(options: argparse.Namespace) -> None:
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
     def work(world: World) -> None:
+        def plan(victims: int, seconds: float) -> None:
+            if world.leads:
+                say(f"{victims} victims to train, about {duration(seconds)}, judged by a short training of each recipe")
+
         with Progress(shown=world.leads) as progress:
-            bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=progress.update)
+            report = progress.update
+            bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=report, plan=plan)
             results, pictures = evaluate(config, bench)
         if not world.leads:
             return

@@ -24,6 +24,8 @@ class Setup:
         out: folder of what is kept, so that a second run makes only what is missing.
         world: its ranks share out the work.
         report: called with what is being done, and how much of this rank's work is done and in all.
+        plan: called with the number of victims to train and about how many seconds that takes; None: nobody is, and it
+            is not estimated.
     """
 
     source: Source
@@ -31,6 +33,7 @@ class Setup:
     out: Path
     world: World
     report: Report
+    plan: Callable[[int, float], None] | None = None
 
     def bench(self, name: str, store: StoreReader) -> Bench:
         """The setup with one of several stores, whose name precedes what is reported."""

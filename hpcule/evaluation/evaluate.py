@@ -16,6 +16,7 @@ from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
 from hpcule.evaluation.bench import Bench
+from hpcule.evaluation.cost import expected_seconds
 from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
@@ -65,7 +66,10 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
     data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
     task = Task(config.victim, store, data, test)
     cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(config, r) for seed in config.seeds]
-    trained = Matrix(task, bench.out / "cells").train(cells, world, bench.report)
+    matrix = Matrix(task, bench.out / "cells")
+    if bench.plan and (missing := matrix.missing(cells, world)):
+        bench.plan(len(missing), expected_seconds(task, missing, world))
+    trained = matrix.train(cells, world, bench.report)
     recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
     results = _results(store, recipes, _data(source, test, data.ids))
     if config.left_out:

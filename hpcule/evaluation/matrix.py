@@ -153,11 +153,7 @@ class Matrix:
             StoreError: a file is damaged, or cannot be written.
         """
         test = Published(self._task.test, resident=self._task.data.resident)
-        names = {cell: self._task.job(cell).key(self._seen) for cell in cells}
-        # Cells whose victims are the same, as the clean controls of mixtures, share the result of the first of them.
-        first: dict[str, MatrixCell] = {}
-        for cell, name in names.items():
-            first.setdefault(name, cell)
+        names, first = self._names(cells)
 
         def train(cell: MatrixCell, number: int, count: int) -> CellResult:
             def progress(done: int, total: int) -> None:
@@ -169,3 +165,19 @@ class Matrix:
 
         found = self._kept.complete({cell: name for name, cell in first.items()}, world, train)
         return {cell: found[first[names[cell]]] for cell in cells}
+
+    def missing(self, cells: Sequence[MatrixCell], world: World) -> list[MatrixCell]:
+        """The cells that `train` would train, in its order."""
+        first = self._names(cells)[1]
+        return self._kept.missing({cell: name for name, cell in first.items()}, world)
+
+    def _names(self, cells: Sequence[MatrixCell]) -> tuple[dict[MatrixCell, str], dict[str, MatrixCell]]:
+        """Names of the cells' results, and the first cell of each name.
+
+        Cells whose victims are the same, as the clean controls of mixtures, share the result of the first of them.
+        """
+        names = {cell: self._task.job(cell).key(self._seen) for cell in cells}
+        first: dict[str, MatrixCell] = {}
+        for cell, name in names.items():
+            first.setdefault(name, cell)
+        return names, first

@@ -84,6 +84,13 @@ class Kept(Generic[Result]):
     def _checkpoint(self, name: str) -> Path:
         return self.folder / f"{name}.checkpoint"
 
+    def missing(self, items: Mapping[Item, str], world: World) -> list[Item]:
+        """The items that no file stands for, on all ranks the same."""
+        found = [name for name in items.values() if self.path(name).exists()]
+        # What one rank sees, all leave out, or they would not share the rest evenly.
+        seen = {name for part in world.gather(found) for name in part}
+        return [item for item, name in items.items() if name not in seen]
+
     def complete(
         self, items: Mapping[Item, str], world: World, do: Callable[[Item, int, int], Result]
     ) -> dict[Item, Result]:
@@ -97,10 +104,10 @@ class Kept(Generic[Result]):
         Raises:
             StoreError: a file is damaged, or cannot be written.
         """
-        found = {name: result for name in items.values() if (result := self.find(name)) is not None}
-        # What one rank sees, all leave out, or they would not share the rest evenly.
-        seen = {name for part in world.gather(list(found)) for name in part}
-        mine = [item for item, name in items.items() if name not in seen][world.rank :: world.size]
+        missing = self.missing(items, world)
+        there = {items[item] for item in items.keys() - set(missing)}
+        found = {name: result for name in there if (result := self.find(name)) is not None}
+        mine = missing[world.rank :: world.size]
         for number, item in enumerate(mine):
             found[items[item]] = do(item, number, len(mine))
             self.keep(items[item], found[items[item]])
