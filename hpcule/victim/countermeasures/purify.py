@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from hpcule.config.errors import DataError, UsageError, first_line
-from hpcule.data.source import Ids, Samples
+from hpcule.data.source import Ids
 from hpcule.publish.carry import Publish
 from hpcule.victim.countermeasures.exported import read_program
+from hpcule.victim.countermeasures.on_grid import on_grid
 from hpcule.victim.countermeasures.table import Applied
 from hpcule.world.keyed import key, normal
 from hpcule.world.torchvision_compat import declare_missing_operators
 
 PURIFICATIONS = ("diffusion", "rebuild")
 """Steps that need a checkpoint."""
-BATCH = 100
 
 
 def purification(step: Applied, path: str | None, levels: int, seed: int, device: torch.device) -> Publish:
@@ -42,19 +42,13 @@ def purification(step: Applied, path: str | None, levels: int, seed: int, device
     load = _diffusion if step.name == "diffusion" else _program
     purify = load(Path(path), step, seed, device)
 
-    def change(ids: Ids, samples: Samples) -> Samples:
-        parts = []
-        for start in range(0, len(ids), BATCH):
-            rows = slice(start, start + BATCH)
-            images = torch.from_numpy(samples[rows].astype(np.float32)).to(device) / levels
-            with torch.no_grad():
-                pure = purify(images, ids[rows])
-            if pure.shape != images.shape:
-                raise DataError(f"{path}: gives images {list(pure.shape)} for {list(images.shape)}")
-            parts.append((pure.clamp(0, 1) * levels).round().cpu().numpy().astype(samples.dtype))
-        return np.concatenate(parts) if parts else samples
+    def checked(images: Tensor, ids: Ids) -> Tensor:
+        pure = purify(images, ids)
+        if pure.shape != images.shape:
+            raise DataError(f"{path}: gives images {list(pure.shape)} for {list(images.shape)}")
+        return pure
 
-    return change
+    return on_grid(checked, levels, device)
 
 
 Purify = Callable[[Tensor, Ids], Tensor]
