@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ class Published:
         ids: Ids | None = None,
         resident: int,
         shape: tuple[int, int, int] | None = None,
+        costly: bool = False,
     ) -> None:
         """Take `ids` of a labelled source (all by default).
 
@@ -40,12 +43,13 @@ class Published:
             ids: which; None: all.
             resident: bytes that may be kept in memory once they have been read; see `load`.
             shape: of what `publish` gives; None: that of the source.
+            costly: whether `publish` costs much more than copying.
         """
         assert source.labels is not None
         self.source, self.shape = source, shape or source.shape
         self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
         self.labels = torch.from_numpy(source.labels[self.ids])
-        self._publish = publish
+        self._publish, self._costly = publish, costly or source.decodes
         self._resident = resident
         self._kept: Tensor | None = None
         self._working: WorkingFile | None = None
@@ -55,11 +59,17 @@ class Published:
 
     def through(self, change: Publish, shape: tuple[int, int, int] | None = None) -> Published:
         """The same set, each sample as `change` makes it of what was published, of another shape if one is given."""
+        before = self._publish  # and not what this set has in memory
 
         def publish(ids: Ids, samples: Samples) -> Samples:
-            return change(ids, self._publish(ids, samples))
+            return change(ids, before(ids, samples))
 
-        return Published(self.source, publish, ids=self.ids, resident=self._resident, shape=shape or self.shape)
+        shape = shape or self.shape
+        return Published(self.source, publish, ids=self.ids, resident=self._resident, shape=shape, costly=True)
+
+    def originals(self, numbers: Ids) -> Published:
+        """These of the samples, clean."""
+        return Published(self.source, ids=self.ids[numbers], resident=self._resident)
 
     def load(self) -> None:
         """Read what fits into memory, which `take` does otherwise at its first call."""
@@ -73,13 +83,18 @@ class Published:
         if self._kept is not None:
             samples = self._kept[torch.from_numpy(numbers)]
         else:
-            samples = to_tensor(self._beyond_memory().read(numbers) if self.source.decodes else self._make(numbers))
+            samples = to_tensor(self._beyond_memory().read(numbers) if self._costly else self._make(numbers))
         return samples, self.labels[torch.from_numpy(numbers)]
 
     def images(self, numbers: Ids, device: torch.device) -> tuple[Tensor, Tensor]:
         """Samples float32 [n, C, H, W] in [0, 1] and labels [n], on a device."""
         samples, labels = self.take(numbers)
         return samples.to(device).float().div_(self.source.levels), labels.to(device)
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples [n, C, H, W] and their labels [n] in order, block by block."""
+        for start in range(0, len(self), BLOCK):
+            yield self.take(np.arange(start, min(start + BLOCK, len(self)), dtype=np.int64))
 
     @property
     def _fits(self) -> bool:

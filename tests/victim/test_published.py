@@ -243,3 +243,33 @@ def test_random_noise_is_the_same_where_its_basis_is(make_store, one, other, sam
 
 def test_noise_as_strong_as_the_deltas_is_the_stores_own(make_store):
     assert basis_of(make_store(ToySource(60), epsilon=255.0)) is None
+
+
+@pytest.mark.parametrize("resident", [0, RESIDENT])
+def test_samples_are_changed_once(resident):
+    source, changed = ToySource(30), []
+
+    def change(ids, samples):
+        changed.extend(ids.tolist())
+        return 255 - samples
+
+    train = Published(source, ids=np.arange(5, 25), resident=resident).through(change)
+    for numbers in ([3, 1], [1, 2], [19, 3]):
+        found, _ = train.take(np.array(numbers))
+        np.testing.assert_array_equal(found.numpy(), 255 - source.samples[5 + np.array(numbers)])
+    assert sorted(changed) == (list(range(5, 25)) if resident else [6, 7, 8, 24])
+
+
+def test_blocks_are_all_samples_in_order():
+    train = Published(ToySource(BLOCK + 7, (1, 4, 4)), resident=0)
+    samples, labels = zip(*train.blocks(), strict=True)
+    assert [len(part) for part in samples] == [BLOCK, 7]
+    np.testing.assert_array_equal(torch.cat(samples).numpy(), train.source.samples)
+    assert torch.equal(torch.cat(labels), train.labels)
+
+
+def test_originals_are_clean():
+    train = Published(ToySource(30), lambda ids, samples: samples // 2, ids=np.arange(30)[::2], resident=RESIDENT)
+    originals = train.originals(np.array([4, 2]))
+    assert originals.ids.tolist() == [8, 4]
+    np.testing.assert_array_equal(originals.take(np.arange(2))[0].numpy(), train.source.samples[[8, 4]])
