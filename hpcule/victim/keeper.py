@@ -86,14 +86,28 @@ class Keeper:
         pace = (now - self._asked_at) / self._steps
         stopping, saving, pace = world.maximum([bool(self._stop), due, pace])
         if stopping or saving:
-            with unhurried():
-                self._save(state())
-            self._saved_at = time.monotonic()
+            self.save(state)
         if stopping:
             reason = self._stop.name or "a signal to another rank"
             raise StoppedError(f"stopped by {reason}, saved: run the same command again to continue")
         self._asked_at, self._steps = now, 0
         self._pause = max(1, int(AGREEMENT_SECONDS / pace)) if world.size > 1 and pace > 0 else 1
+
+    def save(self, state: Callable[[], Mapping[str, object]]) -> None:
+        """Save now, if anything is kept at all; a collective.
+
+        Raises:
+            StoreError: the state cannot be written.
+        """
+        if self._path is None:
+            return
+        with unhurried():
+            self._write(state())
+        self._saved_at = time.monotonic()
+
+    def in_same_folder(self, name: str) -> Keeper:
+        """A keeper of another state, in a file of this name next to this one's; without a file where this has none."""
+        return Keeper(self._world, self._path and self._path.with_name(name), self._stop)
 
     def discard(self) -> None:
         """Remove the file, once nobody needs it."""
@@ -106,7 +120,7 @@ class Keeper:
             return bytearray()
         return bytearray(self._path.read_bytes())
 
-    def _save(self, state: Mapping[str, object]) -> None:
+    def _write(self, state: Mapping[str, object]) -> None:
         if self._world.leads:
             assert self._path is not None
             private_directory(self._path.parent)
