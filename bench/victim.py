@@ -36,7 +36,7 @@ def main() -> None:
     train, test = random_images(options.samples), random_images(TEST_IMAGES)
     for network in options.networks:
         config = VictimConfig(network=network, epochs=1, batch=options.batch, precision=options.precision)
-        seconds = [train_victim(config, train, test, world, seed)[1].seconds for seed in range(options.runs + 1)]
+        seconds = [train_victim(config, train, test, world, seed).result.seconds for seed in range(options.runs + 1)]
         rates = sorted(options.samples / one for one in seconds[1:])
         print(
             f"victim {network}, 32x32, batch {options.batch}, {world.device}, {torch.get_num_threads()} thread(s), "

@@ -22,7 +22,6 @@ from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
-from hpcule.victim.reading import read_for_test
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.result import ResultDocument, VictimResult
 from hpcule.victim.testing import answers
@@ -121,10 +120,9 @@ class Task:
             UsageError: its mixture leaves hardly any clean sample.
         """
         job = self.job(cell)
-        network, result = job.train(self.data, self.store, test, world, report, keeper=keeper)
+        network, result, test = job.train(self.data, self.store, test, world, report, keeper=keeper)
         ranked, linear = None, None
         if network is not None:
-            test = read_for_test(test, job.config, job.seed, world.device)
             everything = np.arange(len(test), dtype=np.int64)
             fast = is_fast(job.config, world.device)
             parts = zip(*answers(network, test, everything, world.device, fast=fast), strict=True)

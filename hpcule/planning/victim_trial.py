@@ -107,7 +107,7 @@ def perform_victim(trial: VictimTrial, folder: Path, world: World) -> None:
     for steps, count in ((1, FEW), (2 * BATCHES, FEW), (1, MANY)):
         recipe = of_length(trial.victim, steps)
         world.barrier()
-        _, result = VictimJob(recipe, "clean", seed=0).train(data, None, sets[count], world.alone())
+        result = VictimJob(recipe, "clean", seed=0).train(data, None, sets[count], world.alone()).result
         seconds = float(np.mean(world.gather(result.seconds)))
         observed.append((*work(recipe, len(data.ids), len(sets[count])), seconds))
         spent += seconds

@@ -28,12 +28,13 @@ from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.fitted import FITTED
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import publisher
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
-from hpcule.victim.reading import read_for_test
+from hpcule.victim.reading import ReadingSteps
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
 
@@ -89,6 +90,12 @@ class Networks:
         if own:
             raise UsageError(
                 f"victim.countermeasures={own[0]}: these networks learn as a whole, from one kind of samples"
+            )
+        apart = [step for step in config.victim.countermeasures.steps if step.name in FITTED]
+        if apart:
+            raise UsageError(
+                f"victim.countermeasures={apart[0]}: these networks are asked about the same images, and this step is "
+                "fitted to the training set of each: leave it out"
             )
         source, test = bench.source, bench.test
         if source.labels is None or test.labels is None:
@@ -150,7 +157,7 @@ class Networks:
 
             job, alone = self._job(basis), world.alone()
             keeper = kept.keeper(self.names[basis], alone)
-            result = job.train(self.data, store, self.test, alone, progress, keep, keeper)[1]
+            result = job.train(self.data, store, self.test, alone, progress, keep, keeper).result
             return TrainedNetwork(result.last.test, result.last.train, result.seconds)
 
         kept = Kept.of(self._folder, TrainedNetwork)
@@ -160,14 +167,14 @@ class Networks:
         """What becomes of a clean sample there."""
         return publisher(basis, self.bench.store, self._config.seed, self.data.source)
 
-    def read(self, clean: Published) -> Published:
-        """Clean samples as the attacker reads them; see `read_for_test`."""
-        return read_for_test(clean, self._config.victim, self._config.seed, self.bench.world.device)
+    def read(self, published: Published) -> ReadingSteps:
+        """How the attacker reads images, in steps that are not fitted to any: those given, for one."""
+        return ReadingSteps(published, self._config.victim, self._config.seed, self.bench.world.alone())
 
     @cached_property
     def read_test(self) -> Published:
         """Test samples as the attacker reads them."""
-        return self.read(self.test)
+        return self.read(self.test).for_test(self.test)
 
     def load(self, basis: Basis, epoch: int) -> nn.Module:
         """A network as it was after an epoch, in evaluation mode.

@@ -82,7 +82,8 @@ def measure_recovery(config: RecoveryConfig, bench: Bench) -> RecoveryDocument:
     attacks: list[Attack] = ["scratch", *((basis, eta) for basis in BASES for eta in config.etas)]
     names = list(networks.names.values())
     items = {attack: digest(names, settings, attack) for attack in attacks}
-    samples = networks.read(Published(bench.source, ids=networks.withheld, resident=networks.data.resident))
+    withheld = Published(bench.source, ids=networks.withheld, resident=networks.data.resident)
+    samples = networks.read(withheld).for_test(withheld)
 
     def perform(attack: Attack, number: int, count: int) -> Recovered:
         bench.report("recovery", number, count)
@@ -124,7 +125,7 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
     victim = dataclasses.replace(config.victim, steps=steps, batch=min(config.victim.batch, len(samples)))
     own = dataclasses.replace(networks.data, ids=samples.ids)
     job, alone = VictimJob(victim, "clean", config.seed), networks.bench.world.alone()
-    return Recovered(job.train(own, None, networks.test, alone, keeper=keeper)[1].last.test)
+    return Recovered(job.train(own, None, networks.test, alone, keeper=keeper).result.last.test)
 
 
 def _attack(

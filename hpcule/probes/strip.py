@@ -81,7 +81,7 @@ def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
 
         alone = bench.world.alone()
         keeper = kept.keeper(items[samples], alone)
-        result = train_victim(config.victim, train, networks.test, alone, config.seed, progress, keeper=keeper)[1]
+        result = train_victim(config.victim, train, networks.test, alone, config.seed, progress, keeper=keeper).result
         return Left(residual, result.last.test)
 
     kept = Kept.of(bench.out / "stripped", Left)

@@ -24,7 +24,6 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.kept import Kept
 from hpcule.victim.published import Published
-from hpcule.victim.reading import squeezed
 from hpcule.world.keyed import key, order
 
 Item = tuple[Basis, int, str]
@@ -134,7 +133,7 @@ def _probe(config: DistanceConfig, networks: Networks, names: list[str]) -> dict
     @cache
     def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
         published = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
-        probe = squeezed(published, config.victim, config.seed, bench.world.device)
+        probe = networks.read(published).train
         return probe.images(np.arange(len(ids), dtype=np.int64), bench.world.device)
 
     def measure(item: Item, number: int, count: int) -> LayerSharpness:

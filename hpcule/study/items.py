@@ -242,7 +242,7 @@ def _train(
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
     tests, keeper = Published(test, resident=resident), folder.keeper(victim.key, world)
-    result = victim.job.train(data, store, tests, world, report, keeper=keeper)[1]
+    result = victim.job.train(data, store, tests, world, report, keeper=keeper).result
     found = result.document()
     return {
         "kind": "victim",

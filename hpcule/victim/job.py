@@ -23,8 +23,7 @@ from hpcule.victim.keeper import Keeper
 from hpcule.victim.kinds import Basis, Kind, noise_basis
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
-from hpcule.victim.result import VictimResult
-from hpcule.victim.training import train_victim
+from hpcule.victim.training import TrainedVictim, train_victim
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
@@ -103,7 +102,7 @@ class VictimJob:
         report: Callable[[int, int], None] = lambda done, total: None,
         after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
         keeper: Keeper | None = None,
-    ) -> tuple[nn.Module | None, VictimResult]:
+    ) -> TrainedVictim:
         """Train the victim; see `train_victim`.
 
         Args:

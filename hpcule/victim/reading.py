@@ -1,48 +1,65 @@
 """How an attacker reads images before a network sees any: the steps of a recipe that change every sample once.
 
 As published, such steps change training samples only, and victims are tested on unchanged samples. `test-too`, and
-steps that are part of reading as `size` is, change test samples in the same way.
+steps that are part of reading as `size` is, change test samples in the same way, unless they go by labels.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 
 from hpcule.publish.carry import Publish
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.fitted import FITTED, fitted
 from hpcule.victim.countermeasures.purify import PURIFICATIONS, purification
 from hpcule.victim.countermeasures.squeeze import squeeze, squeezed_shape
 from hpcule.victim.countermeasures.table import Applied
+from hpcule.victim.keeper import Keeper
 from hpcule.victim.published import Published
+from hpcule.world.group import World
 
 
-def squeezed(train: Published, config: VictimConfig, seed: int, device: torch.device) -> Published:
-    """A training set through those of a recipe's steps that change its samples once.
+class ReadingSteps:
+    """What the steps of a recipe that act once do, in their order, each fitted to what those before it leave.
 
-    Raises:
-        UsageError, DataError: a step purifies with a model that cannot be had; see `purification`.
+    Attributes:
+        train: the training set, as it is read.
     """
-    return _through(train, config.countermeasures.at("samples"), config, seed, device)
 
+    def __init__(
+        self, train: Published, config: VictimConfig, seed: int, world: World, keeper: Keeper | None = None
+    ) -> None:
+        """Fit the steps.
 
-def read_for_test(clean: Published, config: VictimConfig, seed: int, device: torch.device) -> Published:
-    """Test samples, or clean ones of the attacker's, through those of a recipe's steps that change every image.
+        Args:
+            train: what was published.
+            config: the recipe.
+            seed: of the victim.
+            world: the ranks that train the victim together.
+            keeper: of the victim; None: nothing is kept.
 
-    Raises:
-        UsageError, DataError: see `squeezed`.
-    """
-    return _through(clean, config.countermeasures.reading, config, seed, device)
+        Raises:
+            UsageError, DataError: a step cannot be had; see `purification` and `fitted`.
+        """
+        self.train = train
+        self._steps, self._changes = config.countermeasures, dict[Applied, Publish]()
+        for step in self._steps.at("samples"):
+            if step.name in FITTED:
+                change = fitted(step, self.train, self.for_test, seed, world, keeper or Keeper(world))
+            else:
+                change = _change(step, config, train.source.levels, seed, world.device)
+            self._changes[step] = change
+            self.train = self._through(self.train, step)
 
+    def for_test(self, clean: Published) -> Published:
+        """Test samples, or clean ones of the attacker's, through those steps that change every image."""
+        for step in self._steps.reading:
+            if step in self._changes:
+                clean = self._through(clean, step)
+        return clean
 
-def _through(
-    samples: Published, steps: Sequence[Applied], config: VictimConfig, seed: int, device: torch.device
-) -> Published:
-    for step in steps:
-        change = _change(step, config, samples.source.levels, seed, device)
-        samples = samples.through(change, squeezed_shape(step, samples.shape))
-    return samples
+    def _through(self, samples: Published, step: Applied) -> Published:
+        return samples.through(self._changes[step], squeezed_shape(step, samples.shape))
 
 
 def _change(step: Applied, config: VictimConfig, levels: int, seed: int, device: torch.device) -> Publish:

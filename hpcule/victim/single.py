@@ -91,7 +91,8 @@ def train(
     job = VictimJob(config.victim, "protected" if store else "clean", config.seed)
     data, tests = TrainingData.of(source, None, resident), Published(test, resident=resident)
     keeper = Keeper(world, out / f"{_name(job, data, test, store, world)}.checkpoint")
-    _, result = job.train(data, store, tests, world, lambda done, total: report("training", done, total), keeper=keeper)
+    trained = job.train(data, store, tests, world, lambda done, total: report("training", done, total), keeper=keeper)
+    result = trained.result
     results: TrainDocument = {
         "kind": "train",
         "hpcule": __version__,

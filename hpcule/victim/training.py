@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.fitted import FITTED
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import refit, train_probe
 from hpcule.victim.published import Published
-from hpcule.victim.reading import read_for_test, squeezed
+from hpcule.victim.reading import ReadingSteps
 from hpcule.victim.result import VictimResult
 from hpcule.victim.supervised import train_network
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.group import World
+
+
+class TrainedVictim(NamedTuple):
+    """What training a victim gives.
+
+    Attributes:
+        network: in evaluation mode; None where features come before classes.
+        result: what it reaches.
+        test: the test samples, as the attacker reads them.
+    """
+
+    network: nn.Module | None
+    result: VictimResult
+    test: Published
 
 
 def train_victim(
@@ -31,15 +47,13 @@ def train_victim(
     owned: Published | None = None,
     after_epoch: Callable[[int, nn.Module], None] = lambda epoch, network: None,
     keeper: Keeper | None = None,
-) -> tuple[nn.Module | None, VictimResult]:
-    """A victim's network, in evaluation mode, and what it reaches; see `train_network`.
-
-    There is no such network where features come first.
+) -> TrainedVictim:
+    """A victim that is trained by its recipe; see `train_network`.
 
     Args:
         config: the recipe.
         train: what was published.
-        test: clean samples of the same task, which a recipe may read as it reads the others; see `read_for_test`.
+        test: clean samples of the same task, which a recipe may read as it reads the others; see `ReadingSteps`.
         world: the ranks that train this one victim together.
         seed: of initial weights, order and augmentation.
         report: called with epochs done and in all.
@@ -56,17 +70,18 @@ def train_victim(
         raise UsageError(f"{', '.join(steps.written())}: for images, and {train.source.name} holds recordings")
     if steps.refit and owned is None:
         raise UsageError(f"{steps.refit} needs clean samples, and none are withheld here")
-    train, test = squeezed(train, config, seed, world.device), read_for_test(test, config, seed, world.device)
+    reading = ReadingSteps(train, config, seed, world, keeper)
+    train, test = reading.train, reading.for_test(test)
     if learner := steps.features:
         if learner.name != "linear-probe":
-            return None, train_contrastive(config, train, test, world, seed, report, keeper)
+            return TrainedVictim(None, train_contrastive(config, train, test, world, seed, report, keeper), test)
         result = train_probe(config, train, test, world, seed, keeper)
         report(1, 1)
-        return None, result
+        return TrainedVictim(None, result, test)
     network, result = train_network(config, train, test, world, seed, report, after_epoch, keeper)
     if owned is not None:
-        result = refit(network, result, config, read_for_test(owned, config, seed, world.device), test, world)
-    return network, result
+        result = refit(network, result, config, reading.for_test(owned), test, world)
+    return TrainedVictim(network, result, test)
 
 
 def work(config: VictimConfig, samples: int, tests: int) -> tuple[int, int]:
@@ -83,8 +98,9 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[int, int]:
 
 
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
-    """The recipe with `length` steps, or epochs of learning features, and without a target."""
-    steps = config.countermeasures.without("after", "mixture")
+    """The recipe with `length` steps, or epochs of learning features, without a target and steps that are fitted."""
+    steps = config.countermeasures.without("after", "mixture", "test")
+    steps = Countermeasures(tuple(step for step in steps.steps if step.name not in FITTED))
     learner = steps.features
     if learner and learner.strength is not None:
         shorter = dataclasses.replace(learner, strength=float(length))

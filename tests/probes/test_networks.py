@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import toys
 from toys import ToySource, make_store, toy_bench
 
+from hpcule.config.errors import UsageError
 from hpcule.probes.networks import Networks, NetworksConfig
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
@@ -24,3 +26,10 @@ def test_a_network_is_asked_again_about_samples_as_it_was_tested_on_them(tmp_pat
     for basis, reached in trained.items():
         network = networks.load(basis, networks.epochs[-1])
         assert recognised(network, networks.read_test, alone.device, fast=False) / 60 == reached.last
+
+
+def test_steps_that_are_fitted_to_each_training_set_are_refused(alone, tmp_path):
+    store = make_store(tmp_path / "store", ToySource(120), alone)
+    victim = VictimConfig(countermeasures=Countermeasures.parse("jpeg-50+notch"))
+    with pytest.raises(UsageError, match=r"victim\.countermeasures=notch: .* fitted to the training set of each"):
+        Networks(NetworksConfig(victim=victim), 1, toy_bench(store, tmp_path / "out", alone))

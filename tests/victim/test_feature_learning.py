@@ -52,7 +52,7 @@ def step_on(world, name, samples=29):
 def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
     told = []
     config = config_of(f"{name}-10")
-    _, result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
+    result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total))).result
     assert [point.epoch for point in result.curve] == [2, 4, 6, 8, 10]
     assert len(result.curve) == LOOKS
     assert result.last.test > 0.6
@@ -66,7 +66,7 @@ def test_a_victim_learns_features_and_a_layer_on_them(alone, name):
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):
     curves = [
-        train_victim(config_of("simclr-3"), *make_sets(contrast=0.05), alone, seed)[1].curve for seed in (0, 0, 1)
+        train_victim(config_of("simclr-3"), *make_sets(contrast=0.05), alone, seed).result.curve for seed in (0, 0, 1)
     ]
     assert curves[0] == curves[1] != curves[2]
 

@@ -75,7 +75,7 @@ def test_a_victim_learns_from_five_labels_a_class(alone):
     config = VictimConfig(
         network="convnet", epochs=8, batch=50, learning_rate=0.05, countermeasures=Countermeasures.parse("fixmatch-5")
     )
-    assert train_victim(config, make_set(), make_set(101, seed=1), alone, 0)[1].last.test > 0.9
+    assert train_victim(config, make_set(), make_set(101, seed=1), alone, 0).result.last.test > 0.9
 
 
 def test_labels_that_are_not_known_are_not_learnt_from():

@@ -68,7 +68,7 @@ def train(world, settings, keeper=None, seed=0):
     config = VictimConfig(**{**SETTINGS, **settings, "countermeasures": steps})
     samples, test, owned = (Published(ToySource(n, seed=s), resident=RESIDENT) for n, s in ((50, 0), (40, 1), (30, 2)))
     keywords = {"owned": owned} if steps.refit else {}
-    result = train_victim(config, samples, test, world, seed, keeper=keeper, **keywords)[1]
+    result = train_victim(config, samples, test, world, seed, keeper=keeper, **keywords).result
     return {**result.document(), "seconds": None}
 
 

@@ -104,14 +104,14 @@ def test_two_ranks_with_synchronised_batch_norm_train_the_network_of_one(pool, a
 
 
 def trained(world, settings, sets=None):
-    return train_victim(VictimConfig(**{**SETTINGS, **settings}), *(sets or make_sets()), world, 0)[1]
+    return train_victim(VictimConfig(**{**SETTINGS, **settings}), *(sets or make_sets()), world, 0).result
 
 
 @pytest.mark.parametrize(("batch", "epochs"), [(23, 3), (69, 7), (10, 1)])
 def test_a_budget_of_steps_ends_the_run(alone, batch, epochs):
     told = []
     config = VictimConfig(**{**SETTINGS, "batch": batch, "steps": 7})
-    _, result = train_victim(config, *make_sets(), alone, 0, lambda *state: told.append(state))
+    result = train_victim(config, *make_sets(), alone, 0, lambda *state: told.append(state)).result
     assert result.steps == 7
     assert [point.epoch for point in result.curve] == list(range(1, epochs + 1))
     assert told == [(epoch, epochs) for epoch in range(1, epochs + 1)]

@@ -47,14 +47,14 @@ def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
         **SMALL, checkpoint=str(checkpoint), countermeasures=Countermeasures.parse(("grayscale", "linear-probe"))
     )
     train, test = make_sets()
-    network, result = train_victim(config, train, test, alone, 0, lambda done, total: told.append((done, total)))
+    network, result, _ = train_victim(config, train, test, alone, 0, lambda done, total: told.append((done, total)))
     assert network is None
     assert result.last.train == 1.0
     assert result.last.test > 0.55
     assert told == [(1, 1)]
     assert work(config, 120, 61) == (0.0, 181)
     assert of_length(config, 3).countermeasures == config.countermeasures
-    again = train_victim(config, train, test, alone, 1)[1]
+    again = train_victim(config, train, test, alone, 1).result
     assert again.curve == result.curve  # nothing of it is random
 
 
@@ -78,13 +78,13 @@ def test_all_of_a_trained_network_learns_on(alone, checkpoint):
     )
     train, test = make_sets()
     start = load_encoder("resnet18", checkpoint, input_size=32)
-    network, result = train_victim(config, train, test, alone, 0)
+    network, result, _ = train_victim(config, train, test, alone, 0)
     assert result.last.test > 0.5
     before = start.network.layer1[0].conv1.weight
     moved = network.encoder.network.layer1[0].conv1.weight.detach() - before
     assert 0 < float(moved.norm()) < float(before.norm()) / 2
     assert not torch.equal(network.encoder.network.bn1.running_mean, start.network.bn1.running_mean)
-    assert train_victim(config, train, test, alone, 0)[1].curve == result.curve
+    assert train_victim(config, train, test, alone, 0).result.curve == result.curve
 
 
 def test_only_batch_norms_are_in_training_mode(checkpoint):
@@ -155,7 +155,7 @@ def test_the_last_layer_becomes_the_optimum_on_clean_samples(alone):
     data, test = make_data(), Published(ToySource(101, seed=1), resident=2**30)
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse("dfr-20"))
     train, owned = data.published(shortcut, config.countermeasures, 0), data.owned(config.countermeasures, 0)
-    network, result = train_victim(config, train, test, alone, 0, owned=owned)
+    network, result, _ = train_victim(config, train, test, alone, 0, owned=owned)
     before, plain = train_network(VictimConfig(**SETTINGS), train, test, alone, 0)
     assert [point.test for point in result.curve[:-1]] == [point.test for point in plain.curve[:-1]]
     assert result.last.test > plain.last.test + 0.1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,10 +15,11 @@ from hpcule.config.errors import UsageError
 from hpcule.victim import supervised
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures import denoise, dvae
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 from hpcule.victim.published import Published
-from hpcule.victim.reading import squeezed
+from hpcule.victim.reading import ReadingSteps
 from hpcule.victim.recipe import TRANSFERS
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.supervised import _Trainer
@@ -34,7 +36,7 @@ def make_sets(n=230, m=101, **settings):
 
 
 def train_on(world, settings=None, seed=0):
-    _, result = train_victim(VictimConfig(**{**SETTINGS, **(settings or {})}), *make_sets(), world, seed)
+    result = train_victim(VictimConfig(**{**SETTINGS, **(settings or {})}), *make_sets(), world, seed).result
     return result.curve, result.steps
 
 
@@ -42,7 +44,7 @@ def train_on(world, settings=None, seed=0):
 def test_a_victim_learns_a_separable_task(alone, steps):
     told = []
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(steps))
-    _, result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total)))
+    result = train_victim(config, *make_sets(), alone, 0, lambda done, total: told.append((done, total))).result
     assert result.last.test > 0.95
     assert result.last.train > 0.9
     assert result.curve[0].test < result.last.test
@@ -66,20 +68,23 @@ def plain_curve():
 
 
 @pytest.mark.parametrize("name", slow_but(["cutmix", "jpeg", "projection", "fixmatch", "adversarial"], IN_TRAINING))
-def test_a_victim_trains_with_every_countermeasure(alone, plain_curve, name):
+def test_a_victim_trains_with_every_countermeasure(alone, plain_curve, name, monkeypatch):
+    monkeypatch.setattr(dvae, "FEWEST_STEPS", 100)
+    monkeypatch.setattr(denoise, "FIT", dataclasses.replace(denoise.FIT, steps=5))
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(name))
     train, test = make_sets()
-    _, result = train_victim(config, train, test, alone, 0)
-    # The toys' classes are linear, which is what the projection takes away: new samples are recognised by chance, and
-    # training shows in the known ones alone.
-    assert (result.last.train if name == "projection" else result.last.test) > 0.5
-    assert result.curve != plain_curve
+    result = train_victim(config, train, test, alone, 0).result
+    # The toys' classes are linear, which is what these take away: new samples are recognised by chance, and training
+    # shows in the known ones alone.
+    assert (result.last.train if name in ("projection", "class-means") else result.last.test) > 0.5
+    # These samples are clean, in which a denoiser finds no noise.
+    assert (result.curve == plain_curve) == (name == "denoise")
 
 
 def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse(("bit-depth-1", "cutout-50")))
     train, _ = make_sets()
-    mixed = Batches(config, squeezed(train, config, 0, alone.device), 0, alone.device).take(np.arange(50), 0, 0, 0.0)
+    mixed = Batches(config, ReadingSteps(train, config, 0, alone).train, 0, alone.device).take(np.arange(50), 0, 0, 0.0)
     assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}
     # A square of half the width, or what of it lies inside.
     assert ((mixed.images == 0).all(1).flatten(1).sum(1) >= 4).all()
@@ -245,7 +250,7 @@ def test_an_epoch_may_end_with_a_single_sample(pool, alone, network, settings):
 
 def lone_on(world, settings):
     train, test = make_sets(n=21)
-    _, result = train_victim(VictimConfig(**settings), train, test, world, 0)
+    result = train_victim(VictimConfig(**settings), train, test, world, 0).result
     return result.curve, result.steps
 
 

@@ -31,6 +31,7 @@ class Countermeasure:
         versions: of every sample, drawn to learn from the one with the largest loss.
         early: more than one version in the first quarter of the steps alone.
         reads: it is how the attacker reads every image: test samples go through it too.
+        by_class: it goes by labels, so that test samples never go through it.
     """
 
     stage: Stage
@@ -42,6 +43,7 @@ class Countermeasure:
     versions: int = 1
     early: bool = False
     reads: bool = False
+    by_class: bool = False
 
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
@@ -54,6 +56,12 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "equalize": Countermeasure("samples", "histogram equalisation", reads=True),
     "diffusion": Countermeasure("samples", "{} steps of a diffusion model and back", 100, 1, 1000),
     "rebuild": Countermeasure("samples", "rebuilt by a trained network"),
+    "dvae": Countermeasure("samples", "D-VAE with {} nats a place", 3, 0.5, 20, whole=False, by_class=True),
+    "class-means": Countermeasure("samples", "class means subtracted", by_class=True),
+    "wiener": Countermeasure("samples", "Wiener filter by class", by_class=True),
+    "notch": Countermeasure("samples", "bands taken out that tell classes apart", reads=True),
+    "equal-bands": Countermeasure("samples", "equal energies of bands", reads=True),
+    "denoise": Countermeasure("samples", "denoiser fitted to {} originals", 100, 2, 100_000),
     "size": Countermeasure("samples", "read at {0} x {0} pixels", 64, 16, 1024, reads=True),
     "test-too": Countermeasure("test", "test images as well"),
     "projection": Countermeasure("set", "orthogonal projection"),
@@ -157,10 +165,11 @@ class Countermeasures:
             raise UsageError(f"{self}: a step is there twice")
         if self.mix is not None and self.refit:
             raise UsageError(f"{self}: a victim either mixes clean samples in, or fits its last layer to them")
-        if self.named("test-too") and all(STEPS[step.name].reads for step in self.at("samples")):
+        kinds = [STEPS[step.name] for step in self.at("samples")]
+        if self.named("test-too") and all(kind.reads or kind.by_class for kind in kinds):
             raise UsageError(
-                f"{self}: test images are read like training images anyway; test-too goes with a step that else "
-                "changes training images only, as in jpeg-50+test-too"
+                f"{self}: test images go through all steps that they can go through anyway; test-too goes with a step "
+                "that else changes training images only, as in jpeg-50+test-too"
             )
         if self.named("freeze") and not self.named("fine-tune"):
             raise UsageError(f"{self}: freeze goes with trained weights, as in fine-tune+freeze-50")
@@ -191,7 +200,8 @@ class Countermeasures:
     def reading(self) -> list[Applied]:
         """The steps that change every image once before a network sees it, those of test samples included."""
         too = self.named("test-too") is not None
-        return [step for step in self.at("samples") if too or STEPS[step.name].reads]
+        kinds = [(step, STEPS[step.name]) for step in self.at("samples")]
+        return [step for step, kind in kinds if kind.reads or (too and not kind.by_class)]
 
     def without(self, *stages: Stage) -> Countermeasures:
         """All steps but those of these stages."""
