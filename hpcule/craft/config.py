@@ -20,8 +20,8 @@ class CraftConfig(Opening):
     preset: Preset = "paper"
     """Where the method's defaults come from; results of small and smoke are marked `reduced`."""
     seed: int | None = setting(None, at_least=0, below=2**63, words="0 to 2^63 - 1")
-    """None: 0 for a method with a surrogate; one without has no other secret, and draws its seed from the operating
-    system, or takes it from the store that is resumed."""
+    """None: 0, but for methods whose seed is their secret: these draw it from the operating system, or take it from the
+    store that is resumed."""
     deterministic: bool = False
     """The same bytes for every number of workers, launcher, kill and resume."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

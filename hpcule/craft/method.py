@@ -199,6 +199,12 @@ class Method(ABC, Generic[Config]):
         return cls.facts.needs_labels
 
     @classmethod
+    def seed_is_secret(cls) -> bool:
+        """Whether the deltas follow from the seed so directly that nobody else may know it: it is drawn from the
+        operating system unless a user sets it."""
+        return not cls.facts.needs_surrogate
+
+    @classmethod
     def groups(cls, config: Config, source: Source) -> int:
         """Number of shared deltas; 0 if each sample has its own."""
         return 0

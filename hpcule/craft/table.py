@@ -164,7 +164,7 @@ def configure(
         raise UsageError(f"method: the configuration is for another method than '{name}'")
     below = defaults(method, chosen, settings)
     filled = build_config(method.config_class, merged(below, settings), "method.").resolved()
-    if method.facts.needs_surrogate:
+    if not method.seed_is_secret():
         tree = {"seed": 0, **tree}
     return build_config(CraftConfig, {**tree, "data": data, "preset": chosen, "method": filled})
 

@@ -113,8 +113,9 @@ def test_every_method_tells_the_facts_of_the_survey():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_without_a_surrogate_has_no_seed_that_everybody_knows(name):
-    assert configured(name).seed == (0 if find(name).facts.needs_surrogate else None)
+def test_a_secret_seed_is_none_that_everybody_knows(name):
+    assert find(name).seed_is_secret() or find(name).facts.needs_surrogate
+    assert configured(name).seed == (None if find(name).seed_is_secret() else 0)
     assert configured(name, overrides=["seed=3"]).seed == 3
 
 
