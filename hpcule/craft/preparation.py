@@ -125,8 +125,11 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
     # The machine and the place of the data are not part of the result.
     del settings["world"], settings["data"]
     settings["precision"] = "bf16" if bf16 else "fp32"
-    if checkpoint := settings["method"].get("checkpoint"):
-        settings["method"]["checkpoint"] = f"sha256:{_sha256(Path(checkpoint))}"
+    own = settings["method"]
+    if checkpoint := own.get("checkpoint"):
+        own["checkpoint"] = _sha256(checkpoint)
+    if checkpoints := own.get("checkpoints"):
+        own["checkpoints"] = [file and _sha256(file) for file in checkpoints]
     groups = method.groups(config.method, source)
     budget = method.budget(config.method, source.shape, source.levels)
     assert config.seed is not None
@@ -155,9 +158,9 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
     )
 
 
-def _sha256(checkpoint: Path) -> str:
+def _sha256(checkpoint: str) -> str:
     try:
-        return sha256_file(checkpoint)
+        return f"sha256:{sha256_file(Path(checkpoint))}"
     except OSError as error:
         raise DataError(f"{checkpoint}: cannot be read: {error.strerror}") from None
 

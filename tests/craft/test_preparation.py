@@ -1,11 +1,14 @@
 """Batches that there are no samples for, and what a run says of its batches before and after."""
 
+import dataclasses
+import hashlib
+
 import pytest
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.craft import run
-from hpcule.craft.preparation import batch_notice, check_craft_batch
+from hpcule.craft.preparation import batch_notice, check_craft_batch, cut_into_shards, plan
 from hpcule.craft.table import configure
 from hpcule.store.vault import Vault
 from hpcule.world.signals import StopFlag
@@ -32,6 +35,26 @@ def test_a_presets_own_batch_is_not_refused_but_told(method, preset):
     expected = f"method.batch={batch} is more than the 20 samples: a step takes all of them" if batch else None
     assert batch_notice(config, ToySource(20), 1) == expected
     assert batch_notice(config, ToySource(1024), 1) is None
+
+
+def plan_of(config, source):
+    cut = cut_into_shards(config, source, 1)
+    return plan(dataclasses.replace(config, seed=0), source, cut, "fingerprint", bf16=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("uc", "checkpoint={}"), ("texture-learned", "checkpoints=[null, {}]")]
+)
+def test_a_run_is_bound_to_what_is_in_a_checkpoint_and_not_to_its_name(tmp_path, method, setting):
+    files = [tmp_path / name for name in ("first.pt", "again.pt", "other.pt")]
+    for file, content in zip(files, (b"weights", b"weights", b"others"), strict=True):
+        file.write_bytes(content)
+    overrides = ["encoders=[resnet18, resnet50]"] if method == "texture-learned" else []
+    found = [plan_of(settings(method, *overrides, setting.format(file)), ToySource(60)) for file in files]
+    digest = f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
+    written = digest if method == "uc" else [None, digest]
+    assert found[0].config["method"][setting.partition("=")[0]] == written
+    assert found[0].run_key == found[1].run_key != found[2].run_key
 
 
 def test_workers_without_work_are_told_of():

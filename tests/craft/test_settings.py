@@ -21,12 +21,14 @@ STAIRS = ["model_epochs=1", "schedule=stairs", "max_rounds=1"]
 ONCE = ["model_epochs=null", "model_steps=2", "noise_steps=1", "schedule=stairs"]
 AROUND = ["weight_noise=0.05", "model_draws=1", "noise_draws=1", "noisy_below=1"]
 ADVERSARY = ["adversary_steps=1"]
-CLUSTERS = ["clusters=2", "encoder_size=32", "batch=12", "ghost=6", "steps=1"]
+ENCODER = ["encoder_size=32", "batch=12", "ghost=6", "steps=1"]
+CLUSTERS = ["clusters=2", *ENCODER]
 PATCH = ["patch=20", "region=60", "taps=3"]
 RUNS: dict[str, list[list[str]]] = {
     "em": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
     "pil": [["epochs=1", "steps=1", "batch=12", "ghost=6"]],
     "uc": [CLUSTERS, [*CLUSTERS, "direct=true", "steps=null", "epochs=1"]],
+    "texture-learned": [ENCODER],
     "aue": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
     "aap": [[*NETWORK, *ONCE]],
     "tap": [[*NETWORK, *ONCE]],

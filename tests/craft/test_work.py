@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from toys import ToySource, craft, make_problem
 
-from hpcule.craft.methods import uc
+from hpcule.craft.methods import texture_learned, uc
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk
 from hpcule.data.partition import Partition
@@ -72,7 +72,7 @@ RUNS = [
     ("em", EM),
     ("em", {**EM, "unit": "class", "subset": 1.0}),
 ]
-COUNTED = ("em", "pil", "uc")
+COUNTED = ("em", "pil", "uc", "texture-learned")
 """Methods with a closed form."""
 
 
@@ -108,7 +108,7 @@ def test_a_single_worker_sends_nothing(alone, name, settings):
 class CountingEncoder(nn.Module):
     """Counts the samples that it sees."""
 
-    name, weights_sha256 = "counting", "0"
+    name, weights_sha256, dimension = "counting", "0", 64
 
     def __init__(self):
         super().__init__()
@@ -136,6 +136,33 @@ def test_samples_that_go_through_the_encoder_of_uc(alone, monkeypatch, fit_on):
     assert (features.marks, clusters.marks) == (steps.count("features"), steps.count("clusters"))
     if fit_on == "all":
         assert generators.marks == steps.count("generators")
+
+
+def learn_spectra(world, shards):
+    """Steps by stage, samples that went through an encoder, and the method's own collectives and their bytes."""
+    encoders = [CountingEncoder(), CountingEncoder()]
+    texture_learned.load_encoder = lambda name, checkpoint, *, input_size: encoders.pop()
+    source = ToySource(48)
+    seen = list(encoders)
+    config = settings_of("texture-learned", encoders="[a, b]", batch=12, ghost=6, steps=8)
+    method = find("texture-learned")(config, make_problem(source, world, shards=shards))
+    before = world.spent.copy()
+    steps = [step.stage for step in craft(method).steps]
+    sent = world.spent.calls - before.calls, world.spent.bytes - before.bytes
+    return {s: steps.count(s) for s in dict.fromkeys(steps)}, sum(encoder.seen for encoder in seen), sent
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_learning_spectra_takes(pool, alone, monkeypatch, workers):
+    monkeypatch.setattr(texture_learned, "load_encoder", None)
+    monkeypatch.setattr(texture_learned, "FEATURES", CountingEncoder.dimension)
+    found = [learn_spectra(alone, 4)] if workers == 1 else pool.run(learn_spectra, 4)
+    config = settings_of("texture-learned", encoders="[a, b]", batch=12, ghost=6, steps=8)
+    spectra, noise = find("texture-learned").work(config, extent_of(ToySource(48), 4, workers)).phases
+    for marks, passes, sent in found:
+        assert marks == {"spectra": spectra.marks, "noise": noise.marks}
+        assert passes == pytest.approx(spectra.passes)
+        assert sent == (spectra.sums, pytest.approx(spectra.sums * spectra.sum_bytes))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hpcule.planning.predict import predict, sum_seconds
 from hpcule.planning.trial import store_bytes
 from hpcule.store.vault import Vault
 
-STAGES = ("surrogate", "noise", "model", "round", "features", "clusters", "generators")
+STAGES = ("surrogate", "noise", "model", "round", "features", "clusters", "generators", "spectra")
 
 
 def make_calibration(workers=2, device="cpu", **changes):

@@ -17,7 +17,7 @@ from hpcule.planning.measurements import Measurements
 from hpcule.planning.timed import TimedRun, TimedStage, Timing, extrapolate, stages_of, timing_settings
 from hpcule.report.plan_table import print_craft
 
-COUNTED = {"em", "pil", "uc"}
+COUNTED = {"em", "pil", "uc", "texture-learned"}
 
 
 def marks(*rows):

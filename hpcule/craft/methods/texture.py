@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
@@ -27,7 +28,7 @@ from hpcule.craft.parts.levels import to_levels
 from hpcule.craft.parts.model_free import Integers, SampleWise
 from hpcule.craft.parts.spectra import Cells, amplitudes, dealt
 from hpcule.data.source import Ids, Labels
-from hpcule.world.coloured import Images, to_images, white_spectra
+from hpcule.world.coloured import Images, Spectra, to_images, white_spectra
 from hpcule.world.keyed import bits, key, uniform
 
 MOST_CELLS = 12
@@ -61,7 +62,10 @@ class TextureConfig(BoundedConfig):
     """Share of samples with the spectrum of their class; the others have that of a random class."""
 
 
-class ClassTexture(SampleWise[TextureConfig]):
+Texture = TypeVar("Texture", bound=TextureConfig)
+
+
+class ClassTexture(SampleWise[Texture]):
     """A spectrum a class, noise a sample."""
 
     facts: ClassVar[Facts] = Facts(
@@ -80,26 +84,38 @@ class ClassTexture(SampleWise[TextureConfig]):
     )
     config_class: ClassVar[type[MethodConfig]] = TextureConfig
 
-    def __init__(self, config: TextureConfig, problem: Problem) -> None:
+    def __init__(self, config: Texture, problem: Problem) -> None:
         super().__init__(config, problem)
         _, height, width = problem.source.shape
-        cells, a_period = _cells(config, problem.source.class_count, min(height, width))
+        cells, a_period = cells_of(config, problem.source.class_count, min(height, width))
         purpose = key(problem.seed, "texture", "spectra")
-        table = dealt(problem.source.class_count, cells, a_period, purpose)
-        self.amplitudes = amplitudes(table, cells.energies(height, width))
+        self.energies = cells.energies(height, width)
+        self.combs = dealt(problem.source.class_count, cells, a_period, purpose)
+        """The fixed table of spectra [K, cells]."""
+        self.amplitudes = amplitudes(self.combs, self.energies)
 
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """Saturated noise with the spectrum of each sample's class."""
-        source, config = self.problem.source, self.config
-        channels, height, width = source.shape
-        shape = (channels if config.colour else 1, height, width)
-        white = white_spectra(key(self.problem.seed, "texture", "noise"), ids, shape)
-        noise = torch.from_numpy(to_images(white * self.amplitudes[self._spectra(labels, ids), None], width))
-        noise /= noise.square().mean((1, 2, 3), keepdim=True).sqrt_()
-        delta = noise.mul_(config.saturation).tanh_().mul_(int(config.epsilon) / source.levels)
-        if config.flat < 1:
-            delta *= torch.from_numpy(self._budget_map(clean))
-        return to_levels(delta.expand(clean.shape), torch.from_numpy(clean), source.levels, config.epsilon)
+        source = self.problem.source
+        spectra = self.white(ids) * self.amplitudes[self._spectra(labels, ids), None]
+        delta = self.saturated(torch.from_numpy(to_images(spectra, source.shape[2])), clean)
+        return to_levels(delta.expand(clean.shape), torch.from_numpy(clean), source.levels, self.config.epsilon)
+
+    def white(self, ids: Ids) -> Spectra:
+        """The half spectra of each sample's white noise [n, 1 or C, H, W // 2 + 1]."""
+        channels, height, width = self.problem.source.shape
+        shape = (channels if self.config.colour else 1, height, width)
+        return white_spectra(key(self.problem.seed, "texture", "noise"), ids, shape)
+
+    def saturated(self, noise: Tensor, clean: Integers) -> Tensor:
+        """Noise [n, 1 or C, H, W] of any strength at the budget of clean samples, in units of [0, 1]; differentiable in
+        the noise."""
+        deviation = noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+        budget = int(self.config.epsilon) / self.problem.source.levels
+        delta = (noise / deviation).mul_(self.config.saturation).tanh_() * budget
+        if self.config.flat < 1:
+            delta = delta * torch.from_numpy(self._budget_map(clean)).to(delta.device)
+        return delta
 
     def _budget_map(self, clean: Integers) -> Images:
         """Share of the budget at each pixel [n, 1, H, W]."""
@@ -115,7 +131,7 @@ class ClassTexture(SampleWise[TextureConfig]):
         return np.where(strayed, others, labels)
 
 
-def _cells(config: TextureConfig, classes: int, side: int) -> tuple[Cells, int]:
+def cells_of(config: TextureConfig, classes: int, side: int) -> tuple[Cells, int]:
     """The cells for samples with this shorter side in pixels, and the number of bands of a period."""
     sectors = config.sectors or (1 if classes <= SECTORS else SECTORS)
     a_period = max(1, math.ceil(min(classes, MOST_CELLS) / sectors))

@@ -41,17 +41,29 @@ class EncoderConfig(MethodConfig):
     """Padded crop and flip of the sample, before delta is added."""
 
 
+def settle(encoder: Encoder, problem: Problem) -> None:
+    """Rewrite an encoder to be faster on the samples of a problem, in place, and move it to their device."""
+    fold_batch_norms(encoder, torch.zeros(1, *problem.source.shape))
+    if problem.autocast and problem.world.device.type == "cpu":
+        split_strides(encoder)
+    place(encoder, problem.world.device)
+
+
+def through(encoder: Encoder, images: Tensor, *, bf16: bool) -> Tensor:
+    """Features float32 [n, D] of images [n, C, H, W] in [0, 1], differentiable in the images."""
+    with autocast(images.device, bf16):
+        features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last))
+    return features.float()
+
+
 class Encoded:
-    """The samples of a problem, seen through an encoder that is rewritten here, in place, to be faster."""
+    """The samples of a problem, seen through an encoder that is settled here."""
 
     def __init__(self, config: EncoderConfig, problem: Problem, encoder: Encoder) -> None:
         self.config = config
         self.problem = problem
         self.encoder = encoder
-        fold_batch_norms(encoder, torch.zeros(1, *problem.source.shape))
-        if problem.autocast and problem.world.device.type == "cpu":
-            split_strides(encoder)
-        place(encoder, problem.world.device)
+        settle(encoder, problem)
 
     def features(self, shard: int) -> Any:
         """Features float64 [n, D] of a shard, from the cache where they are there."""
@@ -83,7 +95,7 @@ class Encoded:
                 # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
                 leaf = delta.expand(len(ghost.ids), *delta.shape).clone().requires_grad_()
                 samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
-                log_probability = functional.log_softmax(self._through((samples + leaf).clamp(0, 1)).float(), dim=1)
+                log_probability = functional.log_softmax(self._through((samples + leaf).clamp(0, 1)), dim=1)
                 loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
                 (gradients,) = torch.autograd.grad(loss, leaf)
                 gradient_sum.add([gradients.sum(0)])
@@ -101,13 +113,11 @@ class Encoded:
         for tile in self.problem.tiles(ids, self.config.ghost):
             samples = self.problem.reader.take(shard, ids[tile])
             with torch.no_grad():
-                parts.append(self._through(self.problem.unit_interval(samples)).float().cpu())
+                parts.append(self._through(self.problem.unit_interval(samples)).cpu())
         return torch.cat(parts).double().numpy()
 
     def _through(self, images: Tensor) -> Tensor:
-        with autocast(self.problem.world.device, self.problem.autocast):
-            features: Tensor = self.encoder(images.contiguous(memory_format=torch.channels_last))
-        return features
+        return through(self.encoder, images, bf16=self.problem.autocast)
 
     def _augmented(self, samples: Tensor, purpose: int, ids: Ids) -> Tensor:
         if self.config.augment:
