@@ -131,6 +131,8 @@ def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
         ("linear-probe@resnet18", "noise", 3),
         ("linear-probe+mix-0.5@resnet18", "protected", 3),
         ("diffusion+linear-probe@resnet18", "protected", 3),
+        ("denoise+linear-probe@resnet18", "protected", 3),
+        ("dvae+linear-probe@resnet18", "protected", 1),
         ("fine-tune@resnet18", "protected", 3),
     ],
 )

@@ -214,8 +214,8 @@ class Countermeasures:
     @property
     def draws(self) -> bool:
         """Whether a victim of given samples depends on its seed: a linear layer on a trained encoder does not."""
-        random = self.named("diffusion") or self.mix is not None
-        return self.named("linear-probe") is None or bool(random)
+        random = self.mix is not None or any(self.named(name) for name in ("diffusion", "denoise"))
+        return self.named("linear-probe") is None or random
 
     @property
     def features(self) -> Applied | None:
