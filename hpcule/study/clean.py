@@ -31,6 +31,9 @@ def clean_folder(folder: StudyFolder, grid: StudyGrid, queued: Collection[str]) 
     cache = [folder.path / "cache"] if finished.issuperset(grid.crafts) and len(ended) == len(arrays) else []
     stores = [folder.store(key) for key in grid.crafts if key in finished]
     checkpoints = [path for store in stores for path in (store / "run").glob("checkpoint-*")]
+    if finished.issuperset(grid.victims):
+        # What attackers have fitted, which several victims share.
+        checkpoints += (folder.path / "done").glob("*.checkpoint")
     return {
         "checkpoints": _remove(checkpoints),
         "logs": _remove(path for array in ended for path in _logs(array)),

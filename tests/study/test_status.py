@@ -121,6 +121,8 @@ def test_cancelled_items_wait(study):
 def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
     files = ["crafts/{craft}/run/checkpoint-00000001/COMMIT", "crafts/{craft}/index.h5", "code/10/hpcule/a.py"]
     files += ["code/11/hpcule/a.py", "logs/10_0_log.out", "logs/10_submission.sh", "logs/11_0_log.out", "cache/a"]
+    fitted = "done/dvae-0123.checkpoint"
+    files += [fitted]
     paths = [study.folder.path / name.format(craft=study.craft) for name in files]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,7 @@ def test_cleaning_removes_what_finished_items_left_and_nothing_else(study):
         removed = clean_folder(study.folder, study.grid, queued)
         assert {what for what, size in removed.items() if size} == kinds
     left = {str(path.relative_to(study.folder.path)) for path in paths if path.exists()}
-    assert left == {f"crafts/{study.craft}/index.h5", "code/11/hpcule/a.py", "logs/11_0_log.out", "cache/a"}
+    assert left == {f"crafts/{study.craft}/index.h5", "code/11/hpcule/a.py", "logs/11_0_log.out", "cache/a", fitted}
     assert not list(study.logs.glob(".submission*"))
     for key in study.grid.victims:
         study.folder.finish(key, victim_item("noise", None, 0.5))
