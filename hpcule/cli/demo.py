@@ -39,15 +39,13 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.cli.workers import on_all_ranks
     from hpcule.config.tree import build_config, with_overrides
     from hpcule.craft.table import configure
-    from hpcule.evaluation.suites import SUITES, EvaluateConfig
+    from hpcule.evaluation.suites import EvaluateConfig
     from hpcule.store.vault import Vault
     from hpcule.world.launcher import detect
 
     vault = Vault(options.out / "store")
     craft_config = configure("pil", "digits", preset=None, file={}, overrides=CRAFT)
-    evaluate_config = build_config(
-        EvaluateConfig, with_overrides({**SUITES["standard"], "recipes": ["plain"]}, EVALUATE)
-    )
+    evaluate_config = build_config(EvaluateConfig, with_overrides({}, EVALUATE))
     source, test = craft_config.source("digits"), craft_config.test("digits", None)
 
     def work(world: World) -> None:
