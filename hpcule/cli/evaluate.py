@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUITE_NAMES = ("quick", "standard", "clinic", "full")
 SUITES_HELP = (
-    "quick: 6 recipes, one seed; standard: 11 recipes, 3 seeds; clinic: 12 recipes of trainers of medical images, "
+    "quick: 6 recipes, one seed; standard: 11 recipes, 3 seeds; clinic: 13 recipes of trainers of medical images, "
     "3 seeds; full: 51 recipes, 5 seeds, field's schedule"
 )
 
@@ -58,15 +58,21 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.report.probes import read_probes
     from hpcule.report.protection import write_evaluation
     from hpcule.report.table import print_results
+    from hpcule.victim.countermeasures.fitted import FITTED
 
     check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
+    steps = dict.fromkeys(step.name for recipe in config.recipes for step in recipe.countermeasures.steps)
+    uncounted = ", ".join(name for name in steps if name in FITTED)
+
     def work(world: World) -> None:
         def plan(victims: int, seconds: float) -> None:
             if world.leads:
-                say(f"{victims} victims to train, about {duration(seconds)}, judged by a short training of each recipe")
+                basis = "judged by a short training of each recipe"
+                more = f", and what fitting {uncounted} takes" if uncounted else ""
+                say(f"{victims} victims to train, about {duration(seconds)}, {basis}{more}")
 
         with Progress(shown=world.leads) as progress:
             report = progress.update

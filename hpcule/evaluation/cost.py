@@ -26,6 +26,8 @@ FORWARD = 1 / 3
 def expected_seconds(task: Task, cells: Sequence[MatrixCell], world: World) -> float:
     """About how long these cells take, of which each rank trains its share; the same on all ranks, which all call it.
 
+    What fitting a step takes, such as D-VAE, is not part of it.
+
     Raises:
         UsageError, DataError: a recipe cannot be trained on these samples.
     """

@@ -78,7 +78,7 @@ SUITES: Mapping[str, SuiteSettings] = {
     "clinic": {
         "recipes": [
             *("plain", "crop-flip", "zscore+crop-flip+affine+resize+noise+contrast+gamma"),
-            *(RECOMPRESSED, "size", "lowpass", "equalize", f"linear-probe@{PRETRAINED}"),
+            *(RECOMPRESSED, "size", "lowpass", "equalize", "dvae", f"linear-probe@{PRETRAINED}"),
             *(f"{RECOMPRESSED}+linear-probe@{PRETRAINED}", f"size+linear-probe@{PRETRAINED}"),
             *(f"crop-flip+fine-tune@{PRETRAINED}", f"{RECOMPRESSED}+crop-flip+fine-tune@{PRETRAINED}"),
         ],

@@ -107,7 +107,7 @@ def evaluate(
         labels: of arrays.
         test: clean test samples; None: the test split of `data`.
         test_labels: of arrays.
-        suite: "quick": 6 recipes, one seed; "standard": 11 recipes, 3 seeds; "clinic": 12 recipes of trainers of
+        suite: "quick": 6 recipes, one seed; "standard": 11 recipes, 3 seeds; "clinic": 13 recipes of trainers of
             medical images, 3 seeds; "full": 51 recipes, 5 seeds.
         out: folder for results.json, report.html, and a file for each victim, so that a second call trains only what is
             missing; None: nothing is kept on disk.

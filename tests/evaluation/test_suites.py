@@ -53,7 +53,7 @@ def test_every_suite_has_a_pretrained_attacker_and_two_that_read_differently(nam
 def test_what_is_not_installed_is_left_out_with_the_remedy(not_installed):
     config = suite_config("clinic", source_of(), {"seeds": [4]}, ["victim.epochs=2"])
     assert not any(PRETRAINED in name for name in names(config))
-    assert len(names(config)) == 7
+    assert len(names(config)) == 8
     (sentence,) = config.left_out
     assert sentence.startswith(f"recipes of the suite are left out (linear-probe@{PRETRAINED}, ")
     assert sentence.endswith('pip install "hpcule[encoder]"')
