@@ -122,7 +122,6 @@ def test_a_clean_control_is_the_same_with_a_mixture(store, tmp_path, alone):
     assert found[cells[0]] == found[cells[1]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "kind", "victims"),
     [
@@ -141,6 +140,7 @@ def test_where_nothing_is_random_one_victim_stands_for_all_seeds(store, recipe, 
     assert len({task.job(cell(recipe, kind, seed)) for seed in range(3)}) == victims
 
 
+@pytest.mark.slow
 def test_what_a_victim_depends_on_names_its_file(store, tmp_path, alone):
     folder = tmp_path / "cells"
     train(make_task(store), folder, alone)
