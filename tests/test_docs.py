@@ -17,7 +17,7 @@ from hpcule.cli.main import add_verbs
 from hpcule.config.tree import build_config, load_yaml, merged, to_tree, with_overrides
 from hpcule.craft.table import METHODS, configure
 from hpcule.data.opening import Opening
-from hpcule.evaluation.recommend import RecommendConfig
+from hpcule.evaluation.candidates import RecommendConfig
 from hpcule.evaluation.suites import SUITES, EvaluateConfig
 from hpcule.nets import NETS
 from hpcule.probes.certify import CertifyConfig

@@ -9,8 +9,12 @@ from hpcule.cli.options import Verbs, add_data, add_out, add_run, add_test, tell
 
 if TYPE_CHECKING:
     from hpcule.data.source import Source
-    from hpcule.evaluation.recommend import RecommendConfig
+    from hpcule.evaluation.candidates import RecommendConfig
     from hpcule.world.group import World
+
+
+COMMON_SIZE = 224
+"""Height and width in pixels at which images of many sizes are tried: what most pretrained networks read."""
 
 
 def add_to(verbs: Verbs) -> None:
@@ -31,19 +35,37 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.config.tree import build_config, load_yaml, with_overrides
     from hpcule.data.check import check_same_task
     from hpcule.data.left_out import left_out_notice
-    from hpcule.evaluation.recommend import RecommendConfig
+    from hpcule.evaluation.candidates import RecommendConfig
 
     if options.budget <= 0:
         raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
     file = load_yaml(options.config) if options.config else {}
     config = build_config(RecommendConfig, with_overrides(file, options.overrides))
+    config, resized = _with_one_size(config, options.data)
     source, test = config.source(options.data), config.test(options.data, options.test)
     check_same_task(source, test)
 
     def work(world: World) -> None:
         _recommend(options, config, source, test, world)
 
-    run_or_submit(options, "recommend", work, config.world, notices=[left_out_notice(source, test)])
+    left_out = config.evaluation(source).left_out
+    run_or_submit(options, "recommend", work, config.world, notices=[resized, left_out_notice(source, test), *left_out])
+
+
+def _with_one_size(config: RecommendConfig, data: str) -> tuple[RecommendConfig, str | None]:
+    """The configuration with a size for images of many sizes, if it has none, and what to say about that."""
+    from dataclasses import replace
+
+    from hpcule.config.errors import OpeningError
+
+    try:
+        config.source(data)
+    except OpeningError as error:
+        if error.name != "image_size":
+            raise
+        resized = replace(config, image_size=COMMON_SIZE)
+        return resized, f"{error.seen}: tried at {COMMON_SIZE} x {COMMON_SIZE} pixels; --set image_size=N changes that"
+    return config, None
 
 
 def _recommend(
@@ -54,15 +76,25 @@ def _recommend(
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
     from hpcule.evaluation.bench import Setup
-    from hpcule.evaluation.recommend import advice, recommend
+    from hpcule.evaluation.recommend import recommend
+    from hpcule.evaluation.recommendation import advice
     from hpcule.report.comparison import print_comparison
+    from hpcule.report.plan_table import duration
 
     say(*(usable()[1] if world.leads else ()))
     with Progress(shown=world.leads) as progress:
-        setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
-        results, each = recommend(config, options.budget, options.data, setup)
+
+        def plan(victims: int, seconds: float) -> None:
+            if world.leads:
+                say(
+                    f"up to {victims} victims, about {duration(seconds)} without crafting; it ends after "
+                    f"{options.budget:g} minutes with what was measured until then"
+                )
+
+        setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update, plan=plan)
+        results, evaluation, each = recommend(config, options.budget, options.data, setup)
     if not world.leads:
         return
-    notes = advice(results, options.data)
-    write_comparison_files(options.out, config.evaluation(), results, each, notes)
+    notes = advice(results, {name: evaluated for name, (evaluated, _) in each.items()}, options.data)
+    write_comparison_files(options.out, evaluation, results, each, notes)
     tell(options, results, lambda: print_comparison(results, notes))

@@ -9,6 +9,7 @@ from pathlib import Path
 from hpcule.data.source import Source
 from hpcule.store.read import StoreReader
 from hpcule.world.group import World
+from hpcule.world.signals import StopFlag
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, and how much of it is done and in all."""
@@ -26,6 +27,7 @@ class Setup:
         report: called with what is being done, and how much of this rank's work is done and in all.
         plan: called with the number of victims to train and about how many seconds that takes; None: nobody is, and it
             is not estimated.
+        stop: set where victims are to stop; None: signals set it.
     """
 
     source: Source
@@ -34,11 +36,19 @@ class Setup:
     world: World
     report: Report
     plan: Callable[[int, float], None] | None = None
+    stop: StopFlag | None = None
 
     def bench(self, name: str, store: StoreReader) -> Bench:
         """The setup with one of several stores, whose name precedes what is reported."""
-        report = prefixed(name, self.report)
-        return Bench(store=store, source=self.source, test=self.test, out=self.out, world=self.world, report=report)
+        return Bench(
+            store=store,
+            source=self.source,
+            test=self.test,
+            out=self.out,
+            world=self.world,
+            report=prefixed(name, self.report),
+            stop=self.stop,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from hpcule.data.source import Source
 from hpcule.evaluation.matrix import MatrixCell, Task
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import VictimJob
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training import of_length, work
+from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 
 LENGTH, TESTS = 2, 100
@@ -32,10 +34,24 @@ def expected_seconds(task: Task, cells: Sequence[MatrixCell], world: World) -> f
         UsageError, DataError: a recipe cannot be trained on these samples.
     """
     recipes = dict.fromkeys(cell.recipe for cell in cells)
-    rates = {recipe: _seconds_a_sample(task, recipe, world.alone()) for recipe in recipes}
-    sizes = {recipe: extent(recipe.applied(task.victim), len(task.data.ids), len(task.test)) for recipe in recipes}
+    each = victim_seconds(task.victim, recipes, task.data, task.test, world)
     mine = cells[world.rank :: world.size]
-    return max(world.gather(sum(rates[cell.recipe] * sizes[cell.recipe] for cell in mine)))
+    return max(world.gather(sum(each[cell.recipe] for cell in mine)))
+
+
+def victim_seconds(
+    victim: VictimConfig, recipes: Iterable[Recipe], data: TrainingData, test: Source, world: World
+) -> dict[Recipe, float]:
+    """About how long a victim of each recipe takes on this rank.
+
+    Raises:
+        UsageError, DataError: a recipe cannot be trained on these samples.
+    """
+    found = {}
+    for recipe in recipes:
+        size = extent(recipe.applied(victim), len(data.ids), len(test))
+        found[recipe] = size * _seconds_a_sample(recipe.whole.applied(victim), data, test, world.alone())
+    return found
 
 
 def extent(config: VictimConfig, samples: int, tests: int) -> float:
@@ -44,17 +60,15 @@ def extent(config: VictimConfig, samples: int, tests: int) -> float:
     return trained + FORWARD * tested
 
 
-def _seconds_a_sample(task: Task, recipe: Recipe, world: World) -> float:
-    config = of_length(recipe.whole.applied(task.victim), LENGTH)
-    ids = task.data.ids
+def _seconds_a_sample(victim: VictimConfig, data: TrainingData, test: Source, world: World) -> float:
+    config, ids = of_length(victim, LENGTH), data.ids
     if not config.countermeasures.at("few"):  # which need their labels of every class
         ids = ids[:: max(1, len(ids) // (LENGTH * config.batch))]
-    data = dataclasses.replace(task.data, ids=ids)
-    tests = np.arange(len(task.test), dtype=np.int64)[:TESTS]
-    test = Published(task.test, ids=tests, resident=task.data.resident)
+    tests = np.arange(len(test), dtype=np.int64)[:TESTS]
+    some, tested = dataclasses.replace(data, ids=ids), Published(test, ids=tests, resident=data.resident)
     seconds = 0.0
     for _ in range(2):
-        seconds = VictimJob(config, "clean", 0).train(data, None, test, world)[1].seconds
+        seconds = VictimJob(config, "clean", 0).train(some, None, tested, world)[1].seconds
         if seconds > LONG:
             break
     return seconds / extent(config, len(ids), len(tests))

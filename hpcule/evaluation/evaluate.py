@@ -51,27 +51,11 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
         UsageError: more samples asked for than there are, or a recipe that is for images.
         StoreError: the store was made for other samples, or a victim's file is damaged.
     """
-    store, source, test, world = bench.store, bench.source, bench.test, bench.world
-    if source.rate is not None and set(config.recipes) != {Recipe()}:
-        names = [recipe.name for recipe in config.recipes]
-        raise UsageError(f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]")
-    if source.labels is None or test.labels is None:
-        raise DataError(
-            f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
-        )
-    if world.leads:
-        require_same_samples(store.manifest, source)
+    store, source, world = bench.store, bench.source, bench.world
     # Its weights are read before anything is trained, since they may not be there.
     perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
-    data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-    task = Task(config.victim, store, data, test)
-    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(config, r) for seed in config.seeds]
-    matrix = Matrix(task, bench.out / "cells")
-    if bench.plan and (missing := matrix.missing(cells, world)):
-        bench.plan(len(missing), expected_seconds(task, missing, world))
-    trained = matrix.train(cells, world, bench.report)
-    recipes = [_recipe(config, recipe, trained) for recipe in config.recipes]
-    results = _results(store, recipes, _data(source, test, data.ids))
+    recipes = train_recipes(config, bench)
+    results = _results(store, recipes, _data(source, bench.test, training_data(config, source).ids))
     if config.left_out:
         results["left_out"] = config.left_out
     if source.rate is None:
@@ -84,6 +68,42 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
     return results, pictures(store, source)
 
 
+def train_recipes(config: EvaluateConfig, bench: Bench) -> list[RecipeDocument]:
+    """Train every victim of the configuration that has not been; what each recipe came to.
+
+    Raises:
+        StoppedError: `bench.stop` was set; what is done is kept.
+        DataError, UsageError, StoreError: see `evaluate`.
+    """
+    source, test, world = bench.source, bench.test, bench.world
+    if source.rate is not None and set(config.recipes) != {Recipe()}:
+        names = [recipe.name for recipe in config.recipes]
+        raise UsageError(f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]")
+    if source.labels is None or test.labels is None:
+        raise DataError(
+            f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
+        )
+    if world.leads:
+        require_same_samples(bench.store.manifest, source)
+    task = Task(config.victim, bench.store, training_data(config, source), test)
+    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(config, r) for seed in config.seeds]
+    matrix = Matrix(task, bench.out / "cells")
+    if bench.plan and (missing := matrix.missing(cells, world)):
+        bench.plan(len(missing), expected_seconds(task, missing, world))
+    trained = matrix.train(cells, world, bench.report, bench.stop)
+    chance = chance_level(test.labels)
+    return [_recipe(config, recipe, trained, chance) for recipe in config.recipes]
+
+
+def training_data(config: EvaluateConfig, source: Source) -> TrainingData:
+    """What the victims of an evaluation train on.
+
+    Raises:
+        UsageError: more samples are asked for than there are.
+    """
+    return TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
+
+
 def kinds_of(config: EvaluateConfig, recipe: Recipe) -> tuple[Kind, ...]:
     """The kinds of training set of a recipe's victims."""
     spectrum: tuple[Kind, ...] = ("spectrum",) if config.equal_spectrum else ()
@@ -91,7 +111,9 @@ def kinds_of(config: EvaluateConfig, recipe: Recipe) -> tuple[Kind, ...]:
     return ("clean", "noise", *spectrum, "protected", *part)
 
 
-def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, CellResult]) -> RecipeDocument:
+def _recipe(
+    config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, CellResult], chance: float
+) -> RecipeDocument:
     sets: list[SetDocument] = []
     lasts: dict[Kind, list[float]] = {}
     for kind in kinds_of(config, recipe):
@@ -110,6 +132,10 @@ def _recipe(config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, Ce
     if recipe.share is not None:
         gain = paired_difference(lasts["protected"], lasts["part"])
         found["gain"] = {"share": recipe.share, "mean": gain.mean, "interval": gain.interval}
+    clean = summarise(lasts["clean"]).mean
+    if not has_learnt(clean, chance):
+        reached = f"the clean control of recipe {recipe.name} reached {percent(clean)}"
+        found["invalid_because"] = f"{reached}, chance is {percent(chance)}"
     return found
 
 
@@ -138,10 +164,6 @@ def _victim(result: CellResult, seed: int) -> VictimDocument:
 
 def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataDocument) -> ProtectionDocument:
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
-    for recipe in recipes:
-        if not has_learnt(means[recipe["name"]]["clean"], data["chance"]):
-            reached = f"the clean control of recipe {recipe['name']} reached {percent(means[recipe['name']]['clean'])}"
-            recipe["invalid_because"] = f"{reached}, chance is {percent(data['chance'])}"
     whole = [recipe for recipe in recipes if "gain" not in recipe]
     valid = [recipe for recipe in whole if "invalid_because" not in recipe]
     worst = max((recipe["name"] for recipe in valid or whole), key=lambda name: means[name]["protected"])

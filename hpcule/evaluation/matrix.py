@@ -27,6 +27,7 @@ from hpcule.victim.result import ResultDocument, VictimResult
 from hpcule.victim.testing import answers
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
+from hpcule.world.signals import StopFlag
 
 MOST_TESTS = 1000
 """Largest number of test samples on which linearity is measured."""
@@ -143,11 +144,22 @@ class Matrix:
         self._seen = Fingerprints.of(task.store, task.data, task.test)
 
     def train(
-        self, cells: Sequence[MatrixCell], world: World, report: Callable[[str, int, int], None]
+        self,
+        cells: Sequence[MatrixCell],
+        world: World,
+        report: Callable[[str, int, int], None],
+        stop: StopFlag | None = None,
     ) -> dict[MatrixCell, CellResult]:
         """Train what is not there yet, each rank whole victims, and return everything.
 
+        Args:
+            cells: what is asked for.
+            world: the ranks.
+            report: called with what this rank does, and how much of it is done and in all.
+            stop: set where victims are to stop; None: signals set it.
+
         Raises:
+            StoppedError: stopped; what is done is kept.
             StoreError: a file is damaged, or cannot be written.
         """
         test = Published(self._task.test, resident=self._task.data.resident)
@@ -159,9 +171,9 @@ class Matrix:
                 report(label, number * total + done, count * total)
 
             alone = world.alone()
-            return self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone))
+            return self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone, stop))
 
-        found = self._kept.complete({cell: name for name, cell in first.items()}, world, train)
+        found = self._kept.complete({cell: name for name, cell in first.items()}, world, train, stop)
         return {cell: found[first[names[cell]]] for cell in cells}
 
     def missing(self, cells: Sequence[MatrixCell], world: World) -> list[MatrixCell]:

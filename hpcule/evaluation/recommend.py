@@ -1,83 +1,47 @@
-"""A tournament of methods on some of the samples, within a budget of time."""
+"""A tournament of candidates against attackers, within a budget of time.
+
+A round has more attackers than the one before it, the cheapest first, and after each round the worse half of the
+candidates is dropped (successive halving: Jamieson and Talwalkar, AISTATS 2016, arXiv 1502.07943). In the end the best
+method is tried at its weaker strengths: of two that protect as well, the one that is seen less is better.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
-from hpcule.config.run import Preset, WorldConfig
-from hpcule.config.tree import to_tree, unknown
+from hpcule.config.tree import to_tree
 from hpcule.craft.config import CraftConfig
-from hpcule.craft.measured import cost_order
 from hpcule.craft.method import Step
 from hpcule.craft.run import craft
-from hpcule.craft.table import METHODS, configure, usable
-from hpcule.data.opening import Opening
+from hpcule.craft.table import configure
 from hpcule.data.subset import at_most
 from hpcule.evaluation.bench import Setup, prefixed
-from hpcule.evaluation.comparison import StoresDocument, protects, summarise_stores
-from hpcule.evaluation.evaluate import evaluate
+from hpcule.evaluation.candidates import Candidate, RecommendConfig
+from hpcule.evaluation.cost import victim_seconds
+from hpcule.evaluation.evaluate import evaluate, train_recipes, training_data
 from hpcule.evaluation.pictures import Pictures
+from hpcule.evaluation.recommendation import RecommendationDocument, Standing, attackers_left, recommendation
 from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
-from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import Recipe
-from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
 
-
-def candidates() -> tuple[str, ...]:
-    """Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
-    methods, _ = usable()
-    fit = [name for name, method in methods.items() if method.facts.data == "images"]
-    return tuple(sorted((name for name in fit if not methods[name].facts.needs_checkpoint), key=cost_order))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommendConfig(Opening):
-    """How the samples are opened, which methods take part, and how they are measured."""
-
-    methods: tuple[str, ...] = field(default_factory=candidates)
-    """Methods in the order in which they are tried; those at the end may not be reached."""
-    preset: Preset = "small"
-    samples: int = 3000
-    """Number of samples to craft for and train on, spread evenly over the data; all where there are fewer."""
-    victim: VictimConfig = field(default_factory=lambda: VictimConfig(network="resnet-tiny", steps=600))
-    recipes: tuple[Recipe, ...] = tuple(map(Recipe.parse, ("plain", "grayscale", "jpeg-10")))
-    seeds: tuple[int, ...] = (0,)
-    world: WorldConfig = field(default_factory=WorldConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges and names."""
-        super().__post_init__()
-        if self.subset is not None:
-            raise ValueError(f"subset={self.subset}: recommend takes samples={self.samples} of the data; set samples")
-        for name in self.methods:
-            if name not in METHODS:
-                raise UsageError(unknown("method", name, METHODS))
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"methods={list(self.methods)}: at least one, and none twice")
-        self.evaluation()
-
-    def evaluation(self) -> EvaluateConfig:
-        """How each store is measured."""
-        return EvaluateConfig(victim=self.victim, recipes=self.recipes, seeds=self.seeds, world=self.world)
+ATTACKERS = (2, 4, 8)
+"""Number of attackers of the first rounds; the last round has all."""
+FINALISTS = 3
+"""Largest number of methods with a report of their own; the best one has reports of its weaker strengths, too."""
+REPORTING = 0.05
+"""Share of the budget that is left for the reports."""
 
 
-class RecommendationDocument(StoresDocument):
-    """The whole of results.json of a tournament: `recommended` is None where none protects, or no control learnt."""
-
-    kind: Literal["recommend"]
-    budget_minutes: float
-    recommended: str | None
-    unreached: list[str]
-    """Methods that time did not suffice for; a larger budget continues with the first of them."""
-    refused: dict[str, str]
-    """Method -> why it cannot take these samples."""
+Evaluated = dict[str, tuple[ProtectionDocument, Pictures]]
+"""Results and samples to show of stores, by name."""
 
 
 class Deadline(StopFlag):
@@ -90,15 +54,12 @@ class Deadline(StopFlag):
 
 
 def recommend(
-    config: RecommendConfig,
-    minutes: float,
-    data: str,
-    setup: Setup,
-) -> tuple[RecommendationDocument, dict[str, tuple[ProtectionDocument, Pictures]]]:
-    """Craft and evaluate one method after the other until the time is spent.
+    config: RecommendConfig, minutes: float, data: str, setup: Setup
+) -> tuple[RecommendationDocument, EvaluateConfig, Evaluated]:
+    """Craft candidates and train attackers on them until the time is spent.
 
-    A craft that the clock stops has written a checkpoint, and each victim is a file: the same command with a larger
-    budget goes on where this one was. The first method is measured however long it takes.
+    A craft that the clock stops has written a checkpoint, and so has a victim: the same command with a larger budget
+    goes on where this one was.
 
     Args:
         config: who takes part, and how they are measured.
@@ -107,88 +68,138 @@ def recommend(
         setup: all clean samples, opened as the configuration says; the stores go to its folder `stores`, the victims'
             results to `cells`.
 
+    Returns:
+        The results, how the finalists were measured, and the results of each.
+
     Raises:
         DataError: no method can take these samples.
+        UsageError: the time did not suffice for any candidate.
         StoppedError: stopped by a signal.
     """
-    end = time.monotonic() + 60 * minutes
-    samples, subset = at_most(setup.source, config.samples)
-    setup = replace(setup, source=samples)
-    world = setup.world
-    opening = replace(config.opening, subset=subset)
-    evaluated: dict[str, tuple[ProtectionDocument, Pictures]] = {}
-    refused: dict[str, str] = {}
-    waiting, stop, longest = list(config.methods), Deadline(), 0.0
-    while waiting and not _any(bool(stop), world):
-        name = waiting[0]
-        try:
-            _craft(config, name, data, opening, setup, stop)
-        except (DataError, UsageError) as error:
-            refused[waiting.pop(0)] = str(error)
-            continue
-        except StoppedError:
+    tournament = _Tournament(config, minutes, data, setup)
+    contestants, unreached = Candidate.strongest(config), list[str]()
+    rounds = tournament.rounds(len(contestants))
+    standings, tried = list[Standing](), rounds[0]
+    for number, attackers in enumerate(rounds):
+        tournament.give_time(number, len(rounds))
+        found = tournament.play(contestants, attackers)
+        if not found:
             break
-        if _any(bool(stop.name), world):
-            break
-        began, store = time.monotonic(), StoreReader(_vault(setup, name))
-        evaluated[name] = evaluate(config.evaluation(), setup.bench(name, store))
-        longest = max(longest, *world.maximum([time.monotonic() - began]))
-        stop.end = end - longest
-        waiting.pop(0)
-    if _any(bool(stop.name), world):
-        raise StoppedError("stopped by a signal: run the same command again to continue")
-    if not evaluated:
-        raise DataError("no method can take these samples: " + "; ".join(refused.values()))
-    compared = summarise_stores({name: results for name, (results, _) in evaluated.items()})
-    recommendation: RecommendationDocument = {
-        "kind": "recommend",
-        **compared,
-        "budget_minutes": minutes,
-        "recommended": compared["stores"][0]["name"] if protects(compared) else None,
-        "unreached": waiting,
-        "refused": refused,
-    }
-    return recommendation, evaluated
+        if number == 0:
+            unreached = [one.name for one in contestants if not tournament.has_met(one, found)]
+        if number == len(rounds) - 1:
+            found[1:1] = tournament.play(found[0].candidate.weaker(config), attackers)
+        played = {one.candidate for one in found}
+        standings, tried = [*found, *(one for one in standings if one.candidate not in played)], attackers
+        contestants = [one.candidate for one in found[: math.ceil(len(found) / 2)]]
+    return tournament.end(standings, tried, unreached)
 
 
-def _craft(config: RecommendConfig, name: str, data: str, opening: Opening, setup: Setup, stop: Deadline) -> None:
-    file = {"world": to_tree(config.world), **to_tree(opening)}
-    settings: CraftConfig = configure(name, data, preset=config.preset, file=file, overrides=[])
-    tell = prefixed(name, setup.report)
+class _Tournament:
+    def __init__(self, config: RecommendConfig, minutes: float, data: str, setup: Setup) -> None:
+        self.began, self.seconds, self.stop = time.monotonic(), 60 * minutes, Deadline()
+        samples, subset = at_most(setup.source, config.samples)
+        self.config, self.data = config, data
+        self.opening = replace(config.opening, subset=subset)
+        self.setup, self.world = replace(setup, source=samples, stop=self.stop), setup.world
+        self.evaluation = config.evaluation(samples)
+        self.refused = dict[str, str]()
 
-    def progress(step: Step) -> None:
-        tell(step.stage, step.done, step.total)
-
-    craft(settings, setup.source, _vault(setup, name), setup.world, stop, resume=True, report=progress)
-
-
-def _vault(setup: Setup, name: str) -> Vault:
-    return Vault(setup.out / "stores" / name)
-
-
-def _any(flag: bool, world: World) -> bool:
-    """Whether it is true on any rank, which all of them learn."""
-    return world.maximum([float(flag)])[0] > 0
-
-
-def advice(results: RecommendationDocument, data: str) -> list[str]:
-    """What to do next, and who could not take part.
-
-    Args:
-        results: what became of the methods.
-        data: how the source is called on the command line.
-    """
-    if results["recommended"] is None:
-        said = ["None of the methods that were tried can be recommended."]
-    else:
-        said = [
-            f"Recommended: {results['recommended']}. Craft it for all samples with its authors' settings, and "
-            f"measure it with a standard suite: hpcule craft {results['recommended']} --data {data} --out STORE"
+    def rounds(self, candidates: int) -> list[tuple[Recipe, ...]]:
+        """The attackers of each round, the cheapest first; reports how many victims that makes, and what they take."""
+        setup, recipes = self.setup, self.evaluation.recipes
+        data = training_data(self.evaluation, setup.source)
+        each = victim_seconds(self.evaluation.victim, recipes, data, setup.test, self.world)
+        seconds = self.world.gather([each[recipe] for recipe in recipes])[0]
+        cost = dict(zip(recipes, seconds, strict=True))
+        ordered = sorted(recipes, key=lambda recipe: (recipe.share is not None, cost[recipe]))
+        counts = [number for number in ATTACKERS if number < len(ordered)] + [len(ordered)]
+        # Each control is trained once, and in each round half of the candidates meet the attackers that are new.
+        trained = [
+            (recipe, 2 + math.ceil(candidates / 2 ** sum(count <= place for count in counts)))
+            for place, recipe in enumerate(ordered)
         ]
-    if results["unreached"]:
-        said.append(
-            f"Not reached within {results['budget_minutes']:g} minutes: {', '.join(results['unreached'])}. The "
-            "same command with a larger --budget goes on there."
+        if setup.plan:
+            total = sum(cost[recipe] * times for recipe, times in trained) * len(self.evaluation.seeds)
+            victims = sum(times for _, times in trained) * len(self.evaluation.seeds)
+            setup.plan(victims, total / self.world.size)
+        return [tuple(ordered[:count]) for count in counts]
+
+    def give_time(self, number: int, rounds: int) -> None:
+        """Let the clock stop a round after half of the time that is left, and the last one where reports begin."""
+        share = 1 - REPORTING if number == rounds - 1 else 1 - 0.5 ** (number + 1)
+        self.stop.end = self.began + share * self.seconds
+
+    def play(self, contestants: Sequence[Candidate], attackers: tuple[Recipe, ...]) -> list[Standing]:
+        """Craft for the candidates and train these attackers on them, as far as time suffices; the best one first."""
+        found = []
+        for candidate in contestants:
+            try:
+                self._craft(candidate)
+                store = StoreReader(self._vault(candidate))
+                bench = self.setup.bench(candidate.name, store)
+                recipes = train_recipes(replace(self.evaluation, recipes=attackers), bench)
+            except (DataError, UsageError) as error:
+                self.refused[candidate.name] = str(error)
+            except StoppedError:
+                break
+            else:
+                found.append(Standing(candidate, recipes))
+            if self._agreed(bool(self.stop)):
+                break
+        if self._agreed(bool(self.stop.name)):
+            raise StoppedError("stopped by a signal: run the same command again to continue")
+        return sorted(found, key=lambda standing: standing.rank)
+
+    def has_met(self, candidate: Candidate, found: Sequence[Standing]) -> bool:
+        """Whether a candidate was measured or refused."""
+        return candidate.name in self.refused or any(one.candidate == candidate for one in found)
+
+    def end(
+        self, standings: Sequence[Standing], tried: tuple[Recipe, ...], unreached: Sequence[str]
+    ) -> tuple[RecommendationDocument, EvaluateConfig, Evaluated]:
+        """The results, with a report of each finalist."""
+        if not standings and self.refused:
+            raise DataError("no method can take these samples: " + "; ".join(self.refused.values()))
+        if not standings:
+            raise UsageError(
+                f"--budget {self.seconds / 60:g}: no candidate was measured in these minutes; what was done is kept: "
+                "the same command with a larger budget goes on there"
+            )
+        self.stop.end = float("inf")
+        evaluation = replace(self.evaluation, recipes=tried)
+        finalists = [one.candidate for one in standings if len(one.recipes) == len(tried)]
+        evaluated: Evaluated = {}
+        for candidate in finalists[: FINALISTS + len(self.config.levels) - 1]:
+            bench = self.setup.bench(candidate.name, StoreReader(self._vault(candidate)))
+            evaluated[candidate.name] = evaluate(evaluation, bench)
+        results = recommendation(
+            {name: results for name, (results, _) in evaluated.items()},
+            standings,
+            minutes=self.seconds / 60,
+            untried=[*attackers_left(self.evaluation.recipes, tried), *self.evaluation.left_out],
+            unreached=unreached,
+            refused=self.refused,
         )
-    said += [f"{name} cannot take these samples: {why}." for name, why in results["refused"].items()]
-    return said
+        return results, evaluation, evaluated
+
+    def _craft(self, candidate: Candidate) -> None:
+        config, setup = self.config, self.setup
+        file = {"world": to_tree(config.world), **to_tree(self.opening)}
+        overrides = candidate.settings(setup.source)
+        settings: CraftConfig = configure(
+            candidate.method, self.data, preset=config.preset, file=file, overrides=overrides
+        )
+        tell = prefixed(candidate.name, setup.report)
+
+        def progress(step: Step) -> None:
+            tell(step.stage, step.done, step.total)
+
+        craft(settings, setup.source, self._vault(candidate), self.world, self.stop, resume=True, report=progress)
+
+    def _vault(self, candidate: Candidate) -> Vault:
+        return Vault(self.setup.out / "stores" / candidate.name)
+
+    def _agreed(self, flag: bool) -> bool:
+        """Whether it is true on any rank, which all of them learn."""
+        return self.world.maximum([float(flag)])[0] > 0

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from hpcule.config.errors import HpculeError, StoreError
+from hpcule.config.errors import HpculeError, StoppedError, StoreError
 from hpcule.config.tree import Tree, build_config, to_tree
 from hpcule.store.files import discard, private_directory, read_json, to_json, write_atomically
 from hpcule.victim.keeper import Keeper
 from hpcule.world.group import World
 from hpcule.world.progress import note_saved
+from hpcule.world.signals import StopFlag
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,14 +69,15 @@ class Kept(Generic[Result]):
         note_saved()
         discard(self._checkpoint(name))
 
-    def keeper(self, name: str, world: World) -> Keeper:
+    def keeper(self, name: str, world: World, stop: StopFlag | None = None) -> Keeper:
         """Where a training whose result will have this name keeps its state until then.
 
         Args:
             name: of the result.
             world: the ranks that train together.
+            stop: set where the training is to stop; None: signals set it.
         """
-        return Keeper(world, self._checkpoint(name))
+        return Keeper(world, self._checkpoint(name), stop)
 
     def path(self, name: str) -> Path:
         """The file of the result of this name."""
@@ -92,7 +94,11 @@ class Kept(Generic[Result]):
         return [item for item, name in items.items() if name not in seen]
 
     def complete(
-        self, items: Mapping[Item, str], world: World, do: Callable[[Item, int, int], Result]
+        self,
+        items: Mapping[Item, str],
+        world: World,
+        do: Callable[[Item, int, int], Result],
+        stop: StopFlag | None = None,
     ) -> dict[Item, Result]:
         """Do the items that no file stands for, each rank whole ones, and return the results of all.
 
@@ -100,17 +106,29 @@ class Kept(Generic[Result]):
             items: item -> name of its result.
             world: the ranks that share the work, and the folder.
             do: called with an item, how many of its rank came before it, and how many the rank has.
+            stop: what may stop `do` on one rank alone, such as a clock; None: only a signal does, which all ranks get.
 
         Raises:
+            StoppedError: `do` was stopped; what is done is kept.
             StoreError: a file is damaged, or cannot be written.
         """
         missing = self.missing(items, world)
         there = {items[item] for item in items.keys() - set(missing)}
         found = {name: result for name in there if (result := self.find(name)) is not None}
         mine = missing[world.rank :: world.size]
+        stopped: StoppedError | None = None
         for number, item in enumerate(mine):
-            found[items[item]] = do(item, number, len(mine))
+            try:
+                found[items[item]] = do(item, number, len(mine))
+            except StoppedError as error:
+                if stop is None:
+                    raise
+                stopped = error
+                break
             self.keep(items[item], found[items[item]])
+        # The clocks of ranks differ, and a rank that has done its items waits for the others.
+        if stop is not None and any(world.gather(stopped is not None)):
+            raise stopped or StoppedError("stopped on another rank")
         # As documents: results are of many types, and ranks send each other plain values alone.
         written: dict[str, Tree] = {name: dict(self.write(result)) for name, result in found.items()}
         documents = world.gather(written)

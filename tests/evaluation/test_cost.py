@@ -35,8 +35,9 @@ def test_the_work_of_a_victim_is_in_samples_that_it_trains_on():
 def test_each_recipe_counts_with_its_own_speed_and_length(store, alone, monkeypatch):
     data = TrainingData(ToySource(120), np.arange(120, dtype=np.int64), 2**20)
     task = Task(VICTIM, store, data, ToySource(60, seed=1))
-    monkeypatch.setattr(cost, "_seconds_a_sample", lambda task, recipe, world: 2.0 if recipe.name == "plain" else 5.0)
-    cells = [MatrixCell(Recipe.parse(name), "clean", seed) for name in ("plain", "mix-0.5") for seed in (0, 1)]
+    speed = {"plain": 2.0, "mixup": 5.0}
+    monkeypatch.setattr(cost, "_seconds_a_sample", lambda victim, *others: speed[str(victim.countermeasures)])
+    cells = [MatrixCell(Recipe.parse(name), "clean", seed) for name in speed for seed in (0, 1)]
     assert expected_seconds(task, cells, alone) == pytest.approx((2 * 2 + 2 * 5) * extent(VICTIM, 120, 60))
 
 

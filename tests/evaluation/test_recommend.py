@@ -1,8 +1,9 @@
-"""A tournament keeps its time, goes on where it was, and says who could not take part."""
+"""A tournament keeps its time, drops the worse half, goes on where it was, and says who could not take part."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from documents import mismatches
@@ -13,25 +14,29 @@ from hpcule.config.tree import build_config
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.bench import Setup
-from hpcule.evaluation.recommend import Deadline, RecommendationDocument, RecommendConfig, advice, candidates, recommend
+from hpcule.evaluation.candidates import Candidate, RecommendConfig, candidates
+from hpcule.evaluation.recommend import Deadline, recommend
+from hpcule.evaluation.recommendation import RecommendationDocument
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.recipe import Recipe
 
 VICTIM = VictimConfig(network="convnet", epochs=4, batch=30, learning_rate=0.05, precision="fp32")
-CONFIG = RecommendConfig(methods=("classwise", "pil"), preset="smoke", samples=120, victim=VICTIM, recipes=(Recipe(),))
+CONFIG = RecommendConfig(
+    methods=("classwise", "pil"), levels=(16,), preset="smoke", samples=120, victim=VICTIM, recipes=(Recipe(),)
+)
 
 
-def hold(world, out, minutes=10.0, **changes):
+def hold(world, out, minutes=10.0, setup=None, **changes):
     """The results, and what was done."""
     told = []
-    setup = Setup(
+    setup = setup or Setup(
         source=ToySource(150),
         test=ToySource(60, seed=1),
         out=out,
         world=world,
         report=lambda label, done, total: told.append(label),
     )
-    results, _ = recommend(dataclasses.replace(CONFIG, **changes), minutes, "toys", setup)
+    results, *_ = recommend(dataclasses.replace(CONFIG, **changes), minutes, "toys", setup)
     return results, list(dict.fromkeys(told))
 
 
@@ -48,43 +53,101 @@ def test_cheap_candidates_come_first_and_among_those_what_protects():
     assert order["ops"] < order["classwise"]
 
 
+def test_methods_take_part_at_their_largest_budget_in_levels_of_their_own_grid():
+    config = RecommendConfig(methods=("pil", "cuda"), levels=(4, 16, 8))
+    strongest = Candidate.strongest(config)
+    assert [one.name for one in strongest] == ["pil-16", "cuda"]
+    assert [one.name for one in strongest[0].weaker(config)] == ["pil-8", "pil-4"]
+    assert strongest[1].weaker(config) == []
+    deep = ToySource(10)
+    deep.levels = 65535
+    assert strongest[0].settings(deep) == ["method.epsilon=4112"]
+    assert strongest[1].settings(deep) == []
+
+
 def test_every_method_is_crafted_and_measured_on_a_subset(alone, tmp_path):
     results, told = hold(alone, tmp_path)
-    assert {row["name"] for row in results["stores"]} == {"classwise", "pil"}
+    assert {row["name"] for row in results["stores"]} == {"classwise-16", "pil-16"}
+    assert {row["epsilon"] for row in results["stores"]} == {16}
     assert mismatches(results, RecommendationDocument) == []
     assert results["data"]["train"] == 120
-    assert results["unreached"] == []
-    assert results["recommended"] in (None, results["stores"][0]["name"])
-    assert any(label.startswith("pil: ") for label in told)
+    assert (results["unreached"], results["untried"], results["dropped"]) == ([], [], [])
+    assert any(label.startswith("pil-16: ") for label in told)
     assert hold(alone, tmp_path)[1] == [], "all is there"
 
 
-def test_the_first_is_measured_and_the_others_wait_for_a_larger_budget(alone, tmp_path):
-    results, _ = hold(alone, tmp_path, minutes=1e-9)
-    assert [row["name"] for row in results["stores"]] == ["classwise"]
-    assert results["unreached"] == ["pil"]
-    assert "Not reached" in " ".join(advice(results, "toys"))
-    again, told = hold(alone, tmp_path)
-    assert again["unreached"] == []
-    assert not any(label.startswith("classwise") for label in told)
+def test_each_round_drops_the_worse_half_and_the_best_one_is_tried_weaker(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ATTACKERS", (1,))
+    recipes = tuple(map(Recipe.parse, ("grayscale", "plain")))
+    plans = []
+    setup = Setup(
+        source=ToySource(150),
+        test=ToySource(60, seed=1),
+        out=tmp_path,
+        world=alone,
+        report=lambda label, done, total: None,
+        plan=lambda victims, seconds: plans.append((victims, seconds)),
+    )
+    results, _ = hold(alone, tmp_path, setup=setup, recipes=recipes, levels=(16, 2))
+    (dropped,) = results["dropped"]
+    assert dropped["attackers"] == 1
+    best = next(name for name in ("classwise", "pil") if not dropped["name"].startswith(name))
+    assert {row["name"] for row in results["stores"]} == {f"{best}-16", f"{best}-2"}
+    for row in results["stores"]:
+        assert set(row["recipes"]) == {"grayscale", "plain"}
+    # Two controls of each attacker; the first meets both methods, the second one of them.
+    ((victims, seconds),) = plans
+    assert victims == 2 + 2 + 2 + 1
+    assert 0 < seconds < 600
 
 
-def test_a_craft_is_stopped_by_the_clock_and_goes_on_later(alone, tmp_path, monkeypatch):
-    class Short(Deadline):
-        """Set the fourth time that it is asked with an end."""
+def test_too_little_time_for_anything_says_so_and_goes_on_later(alone, tmp_path):
+    with pytest.raises(UsageError, match=r"--budget 1e-09: no candidate was measured"):
+        hold(alone, tmp_path, minutes=1e-9)
+    assert len(hold(alone, tmp_path)[0]["stores"]) == 2
 
-        asked = 0
 
-        def __bool__(self):
-            self.asked += self.end < float("inf")
-            return self.asked >= 4
+class OnTime(Deadline):
+    """Set from the moment on when it has been asked so many times."""
 
-    monkeypatch.setattr(module, "Deadline", Short)
-    results, _ = hold(alone, tmp_path)
-    assert results["unreached"] == ["pil"]
-    assert list((tmp_path / "stores" / "pil" / "run").glob("checkpoint-*"))
-    monkeypatch.undo()
-    assert hold(alone, tmp_path)[0]["unreached"] == []
+    asked, most = 0, math.inf
+
+    def __bool__(self):
+        OnTime.asked += 1
+        return OnTime.asked > OnTime.most
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets after how many questions the time is over."""
+    monkeypatch.setattr(module, "Deadline", OnTime)
+
+    def set_to(most):
+        OnTime.asked, OnTime.most = 0, most
+
+    return set_to
+
+
+def test_crafts_and_victims_are_stopped_by_the_clock_and_go_on_later(alone, tmp_path, clock):
+    clock(math.inf)
+    expected = hold(alone, tmp_path / "undisturbed")[0]
+    every = OnTime.asked
+    stopped = 0
+    for most in range(1, every, every // 7):
+        clock(most)
+        try:
+            results = hold(alone, tmp_path / "stopped")[0]
+        except UsageError:
+            stopped += 1
+            continue
+        if results["unreached"]:
+            assert results["unreached"] == ["pil-16"]
+            assert [row["name"] for row in results["stores"]] == ["classwise-16"]
+            stopped += 1
+    assert stopped > 2
+    clock(math.inf)
+    again = hold(alone, tmp_path / "stopped")[0]
+    assert [row["recipes"] for row in again["stores"]] == [row["recipes"] for row in expected["stores"]]
 
 
 def test_a_signal_is_no_end_of_the_time(alone, tmp_path, monkeypatch):
@@ -101,22 +164,33 @@ def test_a_signal_is_no_end_of_the_time(alone, tmp_path, monkeypatch):
 
 def test_methods_that_cannot_take_the_samples_are_named(alone, tmp_path):
     results, _ = hold(alone, tmp_path, methods=("poscuda", "classwise"))
-    assert [row["name"] for row in results["stores"]] == ["classwise"]
-    assert "poscuda" in results["refused"]
-    assert "poscuda cannot take these samples" in " ".join(advice(results, "toys"))
+    assert [row["name"] for row in results["stores"]] == ["classwise-16"]
+    assert list(results["refused"]) == ["poscuda"]
     with pytest.raises(DataError, match="no method can take these samples"):
         hold(alone, tmp_path, methods=("poscuda",))
 
 
-def hold_on(world, out):
-    results, _ = hold(world, out, minutes=1e-9)
-    return results
+def test_without_recipes_the_attackers_are_those_of_the_clinic():
+    evaluation = RecommendConfig().evaluation(ToySource(20))
+    assert "crop-flip" in [recipe.name for recipe in evaluation.recipes]
+    assert len(evaluation.recipes) > 5
+    assert evaluation.victim == RecommendConfig().victim
+
+
+def hold_until(world, out, minutes):
+    try:
+        return hold(world, out, minutes)[0]
+    except UsageError as error:
+        return str(error)
 
 
 def test_ranks_agree_on_the_time(pool, tmp_path):
-    first, second = pool.run(hold_on, tmp_path)
+    first, second = pool.run(hold_until, tmp_path, 1e-9)
     assert first == second
-    assert first["unreached"] == ["pil"]
+    assert "no candidate was measured" in first
+    first, second = pool.run(hold_until, tmp_path, 10.0)
+    assert first == second
+    assert len(first["stores"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -125,6 +199,8 @@ def test_ranks_agree_on_the_time(pool, tmp_path):
         ({"methods": ["pill"]}, "did you mean 'pil'"),
         ({"methods": []}, "at least one"),
         ({"methods": ["pil", "pil"]}, "none twice"),
+        ({"levels": []}, "at least one"),
+        ({"levels": [0.5]}, "each of 1 to 127"),
         ({"recipes": ["mix-0.5"]}, "at least one without clean samples"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config
-from hpcule.evaluation.recommend import RecommendConfig
+from hpcule.evaluation.candidates import RecommendConfig
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand, find_item
