@@ -140,24 +140,22 @@ def test_samples_that_go_through_the_encoder_of_uc(alone, monkeypatch, fit_on):
 
 def learn_spectra(world, shards):
     """Steps by stage, samples that went through an encoder, and the method's own collectives and their bytes."""
-    encoders = [CountingEncoder(), CountingEncoder()]
-    texture_learned.load_encoder = lambda name, checkpoint, *, input_size: encoders.pop()
-    source = ToySource(48)
-    seen = list(encoders)
-    config = settings_of("texture-learned", encoders="[a, b]", batch=12, ghost=6, steps=8)
-    method = find("texture-learned")(config, make_problem(source, world, shards=shards))
+    encoders = {"first": CountingEncoder(), "second": CountingEncoder()}
+    config = settings_of("texture-learned", encoders="[first, second]", batch=12, ghost=6, steps=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texture_learned, "load_encoder", lambda name, checkpoint, *, input_size: encoders[name])
+        method = find("texture-learned")(config, make_problem(ToySource(48), world, shards=shards))
     before = world.spent.copy()
     steps = [step.stage for step in craft(method).steps]
     sent = world.spent.calls - before.calls, world.spent.bytes - before.bytes
-    return {s: steps.count(s) for s in dict.fromkeys(steps)}, sum(encoder.seen for encoder in seen), sent
+    return {s: steps.count(s) for s in dict.fromkeys(steps)}, sum(encoder.seen for encoder in encoders.values()), sent
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_learning_spectra_takes(pool, alone, monkeypatch, workers):
-    monkeypatch.setattr(texture_learned, "load_encoder", None)
     monkeypatch.setattr(texture_learned, "FEATURES", CountingEncoder.dimension)
     found = [learn_spectra(alone, 4)] if workers == 1 else pool.run(learn_spectra, 4)
-    config = settings_of("texture-learned", encoders="[a, b]", batch=12, ghost=6, steps=8)
+    config = settings_of("texture-learned", encoders="[first, second]", batch=12, ghost=6, steps=8)
     spectra, noise = find("texture-learned").work(config, extent_of(ToySource(48), 4, workers)).phases
     for marks, passes, sent in found:
         assert marks == {"spectra": spectra.marks, "noise": noise.marks}
