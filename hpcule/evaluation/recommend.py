@@ -29,10 +29,11 @@ from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
+from hpcule.victim.countermeasures.fitted import FITTED
 from hpcule.victim.recipe import Recipe
 from hpcule.world.signals import StopFlag
 
-ATTACKERS = (2, 4, 8)
+ATTACKERS = (2, 4, 8, 12)
 """Number of attackers of the first rounds; the last round has all."""
 FINALISTS = 3
 """Largest number of methods with a report of their own; the best one has reports of its weaker strengths, too."""
@@ -112,7 +113,7 @@ class _Tournament:
         each = victim_seconds(self.evaluation.victim, recipes, data, setup.test, self.world)
         seconds = self.world.gather([each[recipe] for recipe in recipes])[0]
         cost = dict(zip(recipes, seconds, strict=True))
-        ordered = sorted(recipes, key=lambda recipe: (recipe.share is not None, cost[recipe]))
+        ordered = sorted(recipes, key=lambda recipe: (recipe.share is not None, _is_fitted(recipe), cost[recipe]))
         counts = [number for number in ATTACKERS if number < len(ordered)] + [len(ordered)]
         # Each control is trained once, and in each round half of the candidates meet the attackers that are new.
         trained = [
@@ -203,3 +204,8 @@ class _Tournament:
     def _agreed(self, flag: bool) -> bool:
         """Whether it is true on any rank, which all of them learn."""
         return self.world.maximum([float(flag)])[0] > 0
+
+
+def _is_fitted(recipe: Recipe) -> bool:
+    """Whether something is fitted before the victim trains, which takes nobody knows how long."""
+    return any(step.name in FITTED for step in recipe.countermeasures.steps)
