@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from hpcule.evaluation.candidates import Candidate
-from hpcule.evaluation.claims import GRADES, grade
+from hpcule.evaluation.claims import GRADES, SAME, grade
 from hpcule.evaluation.comparison import StoresDocument, summarise_stores
-from hpcule.evaluation.results import ProtectionDocument, RecipeDocument, left, percent, victims, worst_recipe
+from hpcule.evaluation.results import (
+    ProtectionDocument,
+    RecipeDocument,
+    best_noise,
+    left,
+    percent,
+    victims,
+    worst_recipe,
+)
 from hpcule.victim.recipe import Recipe
 
 PROTECTS = ("held", "part")
@@ -63,24 +71,29 @@ class RecommendationDocument(StoresDocument):
 
 def choose(evaluated: Mapping[str, ProtectionDocument], candidates: Mapping[str, Candidate]) -> str | None:
     """The name of the recommended store: the best, or where it protects as well by its grade, a weaker strength of the
-    same method; None where nothing protects.
+    same method; None where nothing protects, or not better than random noise does.
 
     Args:
         evaluated: results of the finalists by name, measured with the same attackers.
         candidates: of the same names.
     """
     best = min(evaluated, key=lambda name: evaluated[name]["worst_case"]["protected"])
-    found = grade(evaluated[best])
-    if found not in PROTECTS:
+    if not _protects(evaluated[best]):
         return None
     same = [
         name
         for name, results in evaluated.items()
         if candidates[name].method == candidates[best].method
-        and GRADES.index(grade(results)) <= GRADES.index(found)
-        and grade(results) in PROTECTS
+        and _protects(results)
+        and GRADES.index(grade(results)) <= GRADES.index(grade(evaluated[best]))
     ]
     return min(same, key=lambda name: candidates[name].level or 0)
+
+
+def _protects(results: ProtectionDocument) -> bool:
+    worst = worst_recipe(results)
+    over_noise = best_noise(worst)["mean"] - victims(worst, "protected")["mean"]
+    return grade(results) in PROTECTS and over_noise >= SAME
 
 
 def recommendation(
@@ -166,12 +179,14 @@ def _verdict(results: RecommendationDocument, evaluated: Mapping[str, Protection
         f"Of what networks learn from the clean images beyond chance, the most successful of {len(results['titles'])} "
         f"attackers ({worst['title']}) still learns {percent(max(share, 0.0))} from {name}: an accuracy of "
         f"{percent(victims(worst, 'protected')['mean'])} instead of {percent(victims(worst, 'clean')['mean'])}, where "
-        f"guessing gives {percent(chance)}."
+        f"guessing gives {percent(chance)}; from images with random noise it reaches "
+        f"{percent(best_noise(worst)['mean'])}."
     )
     if results["recommended"] is None:
         return (
-            "Nothing that was tried protects this collection. Do not publish it in the belief that it cannot be "
-            f"trained on; restrict who gets it instead. {evidence}"
+            "Nothing that was tried protects this collection: attackers still learn too much, or random noise does as "
+            "well. Do not publish it in the belief that it cannot be trained on; restrict who gets it instead. "
+            f"{evidence}"
         )
     row = next(row for row in results["stores"] if row["name"] == name)
     epsilon = f" --set method.epsilon={row['epsilon']:g}" if row["norm"] == "linf" and row["epsilon"] < 255 else ""

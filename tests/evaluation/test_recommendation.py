@@ -38,6 +38,11 @@ def test_a_weaker_strength_is_preferred_where_it_protects_as_well(make, strong, 
     assert choose(evaluated, CANDIDATES) == expected
 
 
+def test_what_random_noise_does_as_well_is_no_protection(make):
+    results = make.results([make.plain(noise=(0.12, 0.13, 0.12), protected=HELD)])
+    assert choose({"pil-16": results}, CANDIDATES) is None
+
+
 def test_the_advice_names_the_command_and_the_evidence(make):
     evaluated = {"pil-8": store(make, HELD, 8)}
     (said,) = advice(ended(make, evaluated), evaluated, "my-images")
@@ -45,14 +50,16 @@ def test_the_advice_names_the_command_and_the_evidence(make):
     assert "--data my-images --set method.epsilon=8 --out STORE" in said
     # 0.11 of 0.715 where 0.1 is chance.
     assert "still learns 1.6%" in said
-    assert "an accuracy of 11.0% instead of 71.5%, where guessing gives 10.0%" in said
+    assert "an accuracy of 11.0% instead of 71.5%, where guessing gives 10.0%; from images with random noise" in said
 
 
 def test_where_nothing_protects_it_says_so_plainly(make):
     evaluated = {"pil-16": store(make, WEAK)}
     results = ended(make, evaluated)
     assert results["recommended"] is None
-    assert advice(results, evaluated, "d")[0].startswith("Nothing that was tried protects this collection. Do not")
+    assert advice(results, evaluated, "d")[0].startswith(
+        "Nothing that was tried protects this collection better than random noise"
+    )
 
 
 def test_controls_that_did_not_learn_allow_no_conclusion(make):
