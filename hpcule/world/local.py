@@ -167,7 +167,9 @@ def _remoteness(failure: Failure, record: dict[str, object], stopped_by: str) ->
     if record.get("class") == StoppedError.__name__:
         return 1
     lost = record.get("class") == PeerLostError.__name__
-    return 2 if lost or failure.exitcode == -signal.SIGTERM or (stopped_by and not record) else 0
+    # In the middle of a long step our signal leaves it no time to write why.
+    ended = failure.exitcode == -signal.SIGTERM or (failure.exitcode == StoppedError.exit_code and not record)
+    return 2 if lost or ended or (stopped_by and not record) else 0
 
 
 def _record(path: Path) -> dict[str, object]:

@@ -70,6 +70,12 @@ def test_a_rank_that_had_no_time_to_say_so_was_stopped_all_the_same(failed):
     assert "disk full" in str(_explain({0: failed(exitcode=75), 1: failed(DataError("disk full"))}, "SIGTERM"))
 
 
+def test_a_rank_that_was_asked_to_stop_in_a_long_step_is_no_cause(failed):
+    explained = str(_explain({0: failed(exitcode=75), 1: failed(exitcode=-signal.SIGKILL)}))
+    assert "rank 1 on " in explained
+    assert "killed by SIGKILL" in explained
+
+
 def test_a_stopped_rank_explains_more_than_one_that_lost_it(failed):
     lost, stopped = failed(PeerLostError("lost")), failed(StoppedError("stopped, saved"), 75)
     assert str(_explain({0: lost, 1: stopped})) == "stopped, saved"
