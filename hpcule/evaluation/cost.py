@@ -10,8 +10,6 @@ import numpy as np
 from hpcule.data.source import Source
 from hpcule.evaluation.matrix import MatrixCell, Task
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.fitted import FITTED
-from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.job import VictimJob
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
@@ -62,14 +60,8 @@ def extent(config: VictimConfig, samples: int, tests: int) -> float:
     return trained + FORWARD * tested
 
 
-def short_training(victim: VictimConfig) -> VictimConfig:
-    """A victim that takes `LENGTH` steps, each as long as before; nothing is fitted before it trains."""
-    kept = tuple(step for step in victim.countermeasures.without("test").steps if step.name not in FITTED)
-    return of_length(dataclasses.replace(victim, countermeasures=Countermeasures(kept)), LENGTH)
-
-
 def _seconds_a_sample(victim: VictimConfig, data: TrainingData, test: Source, world: World) -> float:
-    config, ids = short_training(victim), data.ids
+    config, ids = of_length(victim, LENGTH), data.ids
     if not config.countermeasures.at("few"):  # which need their labels of every class
         ids = ids[:: max(1, len(ids) // (LENGTH * config.batch))]
     tests = np.arange(len(test), dtype=np.int64)[:TESTS]

@@ -9,7 +9,7 @@ import pytest
 from toys import ToySource, make_store, toy_bench
 
 from hpcule.evaluation import cost
-from hpcule.evaluation.cost import FORWARD, LENGTH, expected_seconds, extent, short_training
+from hpcule.evaluation.cost import FORWARD, expected_seconds, extent
 from hpcule.evaluation.evaluate import evaluate
 from hpcule.evaluation.matrix import MatrixCell, Task
 from hpcule.evaluation.suites import EvaluateConfig
@@ -39,13 +39,6 @@ def test_each_recipe_counts_with_its_own_speed_and_length(store, alone, monkeypa
     monkeypatch.setattr(cost, "_seconds_a_sample", lambda victim, *others: speed[str(victim.countermeasures)])
     cells = [MatrixCell(Recipe.parse(name), "clean", seed) for name in speed for seed in (0, 1)]
     assert expected_seconds(task, cells, alone) == pytest.approx((2 * 2 + 2 * 5) * extent(VICTIM, 120, 60))
-
-
-def test_a_short_training_fits_nothing_first():
-    config = dataclasses.replace(VICTIM, countermeasures=Countermeasures.parse("grayscale+dvae+test-too+crop-flip"))
-    short = short_training(config)
-    assert str(short.countermeasures) == "grayscale+crop-flip"
-    assert short.steps == LENGTH
 
 
 def test_a_plan_is_reported_before_the_victims_that_are_missing(store, tmp_path, alone):
