@@ -133,7 +133,7 @@ class _Tournament:
 
     def play(self, contestants: Sequence[Candidate], attackers: tuple[Recipe, ...]) -> list[Standing]:
         """Craft for the candidates and train these attackers on them, as far as time suffices; the best one first."""
-        found = []
+        found, stopped = [], StoppedError("stopped by a signal: run the same command again to continue")
         for candidate in contestants:
             try:
                 self._craft(candidate)
@@ -142,14 +142,15 @@ class _Tournament:
                 recipes = train_recipes(replace(self.evaluation, recipes=attackers), bench)
             except (DataError, UsageError) as error:
                 self.refused[candidate.name] = str(error)
-            except StoppedError:
+            except StoppedError as error:
+                stopped = error
                 break
             else:
                 found.append(Standing(candidate, recipes))
             if self._agreed(bool(self.stop)):
                 break
         if self._agreed(bool(self.stop.name)):
-            raise StoppedError("stopped by a signal: run the same command again to continue")
+            raise stopped
         return sorted(found, key=lambda standing: standing.rank)
 
     def has_met(self, candidate: Candidate, found: Sequence[Standing]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpcule.cli import recommend
 from hpcule.data.opening import Opening
 from hpcule.store.manifest import read_manifest
 from hpcule.store.vault import Vault
@@ -92,11 +93,24 @@ def test_a_verb_takes_the_settings_of_an_opening(run, folder, tmp_path, verb):
     assert code == 0, err
     assert all(part in err for part in SAID), err
     if verb == "recommend":
-        manifest = read_manifest(Vault(tmp_path / "out" / "stores" / "classwise"))
+        manifest = read_manifest(Vault(tmp_path / "out" / "stores" / "classwise-16"))
         assert manifest.n == 20
         assert manifest.opening == Opening(image_size=16, skip_unreadable=True, exclude=("*_mask.png",), subset=20)
-        code, _, err = run("verify", tmp_path / "out" / "stores" / "classwise", "--data", folder)
+        code, _, err = run("verify", tmp_path / "out" / "stores" / "classwise-16", "--data", folder)
         assert code == 0, err
+
+
+def test_recommend_gives_images_of_many_sizes_one_size(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(recommend, "COMMON_SIZE", 20)
+    line = ["recommend", "--data", folder, "--out", tmp_path / "out", "--budget", "5", *words(*VICTIM)]
+    line += words(
+        "methods=[classwise]", "recipes=[plain]", "samples=20", "skip_unreadable=true", "exclude=['*_mask.png']"
+    )
+    code, _, err = run(*line)
+    assert code == 0, err
+    assert "tried at 20 x 20 pixels; --set image_size=N changes that" in err
+    manifest = read_manifest(Vault(tmp_path / "out" / "stores" / "classwise-16"))
+    assert manifest.opening.image_size == 20
 
 
 def test_a_study_leaves_out_what_its_crafts_leave_out(run, folder, tmp_path):

@@ -61,7 +61,7 @@ def says(sign: str) -> Callable[[str], bool]:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_recommend_stops_while_a_victim_trains(data, tmp_path, workers):
     words = ["recommend", "--data", str(data), "--out", str(tmp_path / "out"), "--budget", "60", "--workers", workers]
-    words += ["--set", "methods=[lsp]", *LONG]
+    words += ["--set", "methods=[lsp]", "--set", "recipes=[plain]", *LONG]
     code, last = stopped(tmp_path, words, says("clean, seed 0"), signal.SIGTERM)
     assert code == 75
     assert last == f"hpcule: stopped by SIGTERM, {SAVED}"

@@ -61,7 +61,7 @@ def test_a_linear_layer_learns_on_trained_features(alone, checkpoint):
 def test_frozen_tensors_stay_and_the_others_learn(alone, checkpoint):
     steps = Countermeasures.parse("fine-tune+freeze-30")
     config = VictimConfig(**{**SMALL, "epochs": 1}, checkpoint=str(checkpoint), countermeasures=steps)
-    network, _ = train_victim(config, *make_sets(), alone, 0)
+    network = train_victim(config, *make_sets(), alone, 0).network
     start = load_encoder("resnet18", checkpoint, input_size=32)
     pairs = list(zip(start.parameters(), network.encoder.parameters(), strict=True))
     stays = [torch.equal(before, after) for before, after in pairs]
