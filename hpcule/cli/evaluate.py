@@ -58,14 +58,14 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.report.probes import read_probes
     from hpcule.report.protection import write_evaluation
     from hpcule.report.table import print_results
-    from hpcule.victim.countermeasures.fitted import FITTED
+    from hpcule.victim.countermeasures.fitted import fitted_steps
 
     check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
-    steps = dict.fromkeys(step.name for recipe in config.recipes for step in recipe.countermeasures.steps)
-    uncounted = ", ".join(name for name in steps if name in FITTED)
+    steps = [step.name for recipe in config.recipes for step in fitted_steps(recipe.countermeasures)]
+    uncounted = ", ".join(dict.fromkeys(steps))
 
     def work(world: World) -> None:
         def plan(victims: int, seconds: float) -> None:

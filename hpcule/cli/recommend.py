@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--budget {options.budget:g}: minutes, above 0")
     file = load_yaml(options.config) if options.config else {}
     config = build_config(RecommendConfig, with_overrides(file, options.overrides))
-    config, resized = _with_one_size(config, options.data)
-    source, test = config.source(options.data), config.test(options.data, options.test)
+    config, source, resized = _opened(config, options.data)
+    test = config.test(options.data, options.test)
     check_same_task(source, test)
 
     def work(world: World) -> None:
@@ -52,20 +52,20 @@ def run(options: argparse.Namespace) -> None:
     run_or_submit(options, "recommend", work, config.world, notices=[resized, left_out_notice(source, test), *left_out])
 
 
-def _with_one_size(config: RecommendConfig, data: str) -> tuple[RecommendConfig, str | None]:
-    """The configuration with a size for images of many sizes, if it has none, and what to say about that."""
+def _opened(config: RecommendConfig, data: str) -> tuple[RecommendConfig, Source, str | None]:
+    """The samples, with a size in the configuration if they are of many and it has none, and what to say about that."""
     from dataclasses import replace
 
     from hpcule.config.errors import OpeningError
 
     try:
-        config.source(data)
+        return config, config.source(data), None
     except OpeningError as error:
         if error.name != "image_size":
             raise
         resized = replace(config, image_size=COMMON_SIZE)
-        return resized, f"{error.seen}: tried at {COMMON_SIZE} x {COMMON_SIZE} pixels; --set image_size=N changes that"
-    return config, None
+        said = f"{error.seen}: tried at {COMMON_SIZE} x {COMMON_SIZE} pixels; --set image_size=N changes that"
+    return resized, resized.source(data), said
 
 
 def _recommend(

@@ -19,17 +19,17 @@ from hpcule.craft.method import Step
 from hpcule.craft.run import craft
 from hpcule.craft.table import configure
 from hpcule.data.subset import at_most
-from hpcule.evaluation.bench import Setup, prefixed
+from hpcule.evaluation.bench import Bench, Setup, prefixed
 from hpcule.evaluation.candidates import Candidate, RecommendConfig
 from hpcule.evaluation.cost import victim_seconds
 from hpcule.evaluation.evaluate import evaluate, train_recipes, training_data
 from hpcule.evaluation.pictures import Pictures
-from hpcule.evaluation.recommendation import RecommendationDocument, Standing, attackers_left, recommendation
+from hpcule.evaluation.recommendation import RecommendationDocument, Standing, recommendation
 from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
-from hpcule.victim.countermeasures.fitted import FITTED
+from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.recipe import Recipe
 from hpcule.world.signals import StopFlag
 
@@ -104,16 +104,20 @@ class _Tournament:
         self.opening = replace(config.opening, subset=subset)
         self.setup, self.world = replace(setup, source=samples, stop=self.stop), setup.world
         self.evaluation = config.evaluation(samples)
-        self.refused = dict[str, str]()
+        self.benches, self.refused = dict[Candidate, Bench](), dict[str, str]()
 
     def rounds(self, candidates: int) -> list[tuple[Recipe, ...]]:
-        """The attackers of each round, the cheapest first; reports how many victims that makes, and what they take."""
+        """The attackers of each round, the cheapest first, but for those with steps that are fitted, which takes nobody
+        knows how long; reports how many victims that makes, and what they take."""
         setup, recipes = self.setup, self.evaluation.recipes
         data = training_data(self.evaluation, setup.source)
         each = victim_seconds(self.evaluation.victim, recipes, data, setup.test, self.world)
         seconds = self.world.gather([each[recipe] for recipe in recipes])[0]
         cost = dict(zip(recipes, seconds, strict=True))
-        ordered = sorted(recipes, key=lambda recipe: (recipe.share is not None, _is_fitted(recipe), cost[recipe]))
+        ordered = sorted(
+            recipes,
+            key=lambda recipe: (recipe.share is not None, bool(fitted_steps(recipe.countermeasures)), cost[recipe]),
+        )
         counts = [number for number in ATTACKERS if number < len(ordered)] + [len(ordered)]
         # Each control is trained once, and in each round half of the candidates meet the attackers that are new.
         trained = [
@@ -136,10 +140,9 @@ class _Tournament:
         found, stopped = [], StoppedError("stopped by a signal: run the same command again to continue")
         for candidate in contestants:
             try:
-                self._craft(candidate)
-                store = StoreReader(self._vault(candidate))
-                bench = self.setup.bench(candidate.name, store)
-                recipes = train_recipes(replace(self.evaluation, recipes=attackers), bench)
+                if candidate not in self.benches:
+                    self.benches[candidate] = self._crafted(candidate)
+                recipes = train_recipes(replace(self.evaluation, recipes=attackers), self.benches[candidate])
             except (DataError, UsageError) as error:
                 self.refused[candidate.name] = str(error)
             except StoppedError as error:
@@ -173,20 +176,20 @@ class _Tournament:
         finalists = [one.candidate for one in standings if len(one.recipes) == len(tried)]
         evaluated: Evaluated = {}
         for candidate in finalists[: FINALISTS + len(self.config.levels) - 1]:
-            bench = self.setup.bench(candidate.name, StoreReader(self._vault(candidate)))
-            evaluated[candidate.name] = evaluate(evaluation, bench)
+            evaluated[candidate.name] = evaluate(evaluation, self.benches[candidate])
+        untried = [recipe.title for recipe in self.evaluation.recipes if recipe not in tried]
         results = recommendation(
             {name: results for name, (results, _) in evaluated.items()},
             standings,
             minutes=self.seconds / 60,
-            untried=[*attackers_left(self.evaluation.recipes, tried), *self.evaluation.left_out],
+            untried=[*untried, *self.evaluation.left_out],
             unreached=unreached,
             refused=self.refused,
         )
         return results, evaluation, evaluated
 
-    def _craft(self, candidate: Candidate) -> None:
-        config, setup = self.config, self.setup
+    def _crafted(self, candidate: Candidate) -> Bench:
+        config, setup, vault = self.config, self.setup, Vault(self.setup.out / "stores" / candidate.name)
         file = {"world": to_tree(config.world), **to_tree(self.opening)}
         overrides = candidate.settings(setup.source)
         settings: CraftConfig = configure(
@@ -197,16 +200,9 @@ class _Tournament:
         def progress(step: Step) -> None:
             tell(step.stage, step.done, step.total)
 
-        craft(settings, setup.source, self._vault(candidate), self.world, self.stop, resume=True, report=progress)
-
-    def _vault(self, candidate: Candidate) -> Vault:
-        return Vault(self.setup.out / "stores" / candidate.name)
+        craft(settings, setup.source, vault, self.world, self.stop, resume=True, report=progress)
+        return setup.bench(candidate.name, StoreReader(vault))
 
     def _agreed(self, flag: bool) -> bool:
         """Whether it is true on any rank, which all of them learn."""
         return self.world.maximum([float(flag)])[0] > 0
-
-
-def _is_fitted(recipe: Recipe) -> bool:
-    """Whether something is fitted before the victim trains, which takes nobody knows how long."""
-    return any(step.name in FITTED for step in recipe.countermeasures.steps)

@@ -18,7 +18,6 @@ from hpcule.evaluation.results import (
     victims,
     worst_recipe,
 )
-from hpcule.victim.recipe import Recipe
 
 PROTECTS = ("held", "part")
 """Grades of a worst case with which a method is recommended."""
@@ -195,8 +194,3 @@ def _verdict(results: RecommendationDocument, evaluated: Mapping[str, Protection
         f"all of them, `hpcule craft {row['method']} --data {data}{epsilon} --out STORE`, and measure that store, "
         f"`hpcule evaluate STORE --data {data} --suite clinic`."
     )
-
-
-def attackers_left(all_attackers: Sequence[Recipe], tried: Sequence[Recipe]) -> list[str]:
-    """Titles of the attackers that were not tried."""
-    return [recipe.title for recipe in all_attackers if recipe not in tried]

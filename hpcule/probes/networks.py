@@ -28,7 +28,7 @@ from hpcule.store.files import private_directory, sha256_file, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.fitted import FITTED
+from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import publisher
@@ -91,7 +91,7 @@ class Networks:
             raise UsageError(
                 f"victim.countermeasures={own[0]}: these networks learn as a whole, from one kind of samples"
             )
-        apart = [step for step in config.victim.countermeasures.steps if step.name in FITTED]
+        apart = fitted_steps(config.victim.countermeasures)
         if apart:
             raise UsageError(
                 f"victim.countermeasures={apart[0]}: these networks are asked about the same images, and this step is "

@@ -19,8 +19,8 @@ from hpcule.data.opening import Opening
 from hpcule.study.config import CONSTANT, DATA, Rate, StudyConfig, StudyVictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kinds import Kind, noise_basis
-from hpcule.victim.rank_shares import check_batch_for
 from hpcule.victim.recipe import Recipe
+from hpcule.victim.training_schedule import check_batch_for
 
 POWERS: Mapping[str, float] = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 LEVELS = 255

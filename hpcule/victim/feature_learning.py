@@ -26,9 +26,8 @@ from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import gathered, probed
 from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
-from hpcule.victim.rank_shares import is_small, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
-from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_schedule import TrainingSchedule, is_small, rank_shares
 from hpcule.victim.training_state import TrainingState
 from hpcule.world.engine import DdpEngine, average_buffers
 from hpcule.world.group import World

@@ -23,10 +23,9 @@ from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import build_network, is_fast
 from hpcule.victim.optimizers import build_optimizer
 from hpcule.victim.published import Published
-from hpcule.victim.rank_shares import check_batch_for, rank_shares
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import BATCH, answers
-from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_schedule import TrainingSchedule, check_batch_for, rank_shares
 from hpcule.victim.training_state import TrainingState
 from hpcule.world.engine import DdpEngine, Engine, average_buffers
 from hpcule.world.group import World

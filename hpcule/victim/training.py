@@ -10,7 +10,7 @@ from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.fitted import FITTED
+from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
 from hpcule.victim.keeper import Keeper
@@ -100,7 +100,7 @@ def work(config: VictimConfig, samples: int, tests: int) -> tuple[int, int]:
 def of_length(config: VictimConfig, length: int) -> VictimConfig:
     """The recipe with `length` steps, or epochs of learning features, without a target and steps that are fitted."""
     steps = config.countermeasures.without("after", "mixture", "test")
-    steps = Countermeasures(tuple(step for step in steps.steps if step.name not in FITTED))
+    steps = Countermeasures(tuple(step for step in steps.steps if step not in fitted_steps(steps)))
     learner = steps.features
     if learner and learner.strength is not None:
         shorter = dataclasses.replace(learner, strength=float(length))

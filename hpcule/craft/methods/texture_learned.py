@@ -96,7 +96,7 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
 
     @classmethod
     def seed_is_secret(cls) -> bool:
-        """Whoever knows the seed can make the noise of every sample."""
+        """Anybody who knows the seed can make the noise of every sample."""
         return True
 
     @classmethod

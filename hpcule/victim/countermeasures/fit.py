@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpcule.config.errors import DivergedError
 from hpcule.data.source import Ids
 from hpcule.victim.keeper import Keeper
-from hpcule.victim.rank_shares import rank_shares
+from hpcule.victim.training_schedule import rank_shares
 from hpcule.world.engine import DdpEngine, EngineState
 from hpcule.world.group import World
 from hpcule.world.keyed import key, order
@@ -75,7 +75,7 @@ class Fit:
             samples: how many there are.
             purpose: key of their order.
             world: the ranks that fit it together.
-            keeper: keeps the state, and at the end what was fitted: whoever finds that fits nothing.
+            keeper: keeps the state, and at the end what was fitted: where that is found, nothing is fitted.
 
         Raises:
             DivergedError: its weights are not finite.

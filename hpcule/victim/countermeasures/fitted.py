@@ -12,7 +12,7 @@ from hpcule.victim.countermeasures.class_means import class_means
 from hpcule.victim.countermeasures.denoise import denoise
 from hpcule.victim.countermeasures.dvae import dvae
 from hpcule.victim.countermeasures.spectral import HELD_OUT, equal_bands, notch, wiener
-from hpcule.victim.countermeasures.table import Applied
+from hpcule.victim.countermeasures.table import Applied, Countermeasures
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.published import Published
 from hpcule.world.group import World
@@ -26,6 +26,11 @@ FITTED: Mapping[str, int] = {
     "denoise": 1,
 }
 """Steps that are fitted -> how many samples of each class that is there they need."""
+
+
+def fitted_steps(steps: Countermeasures) -> list[Applied]:
+    """The steps of a recipe that are fitted."""
+    return [step for step in steps.steps if step.name in FITTED]
 
 
 def fitted(
