@@ -28,6 +28,7 @@ RUNS: dict[str, list[str]] = {
         "method.subset=1",
         "method.stop_error=-1",
     ],
+    "mi-ue": ["method.max_rounds=2", "method.noise_steps=3", "method.noise_batch=25", "method.spread=0.1"],
     "rem": [*ADVERSARY, "method.model_steps=3", "method.noise_steps=3", "method.draws=2"],
     "sem": [*ADVERSARY, "method.model_steps=3", "method.noise_steps=3", "method.draws=2"],
     "sep": ["method.model_epochs=2", "method.checkpoints=3", "method.noise_steps=3"],

@@ -42,6 +42,7 @@ BUILT_IN: Mapping[str, str] = {
     "em-ops": "em_ops:ErrorMinimizingShortcut",
     "tue": "tue:TransferableUnlearnable",
     "poscuda": "poscuda:PositionalConvolution",
+    "mi-ue": "mi_ue:MutualInformationUnlearnable",
     "texture": "texture:ClassTexture",
     "texture-learned": "texture_learned:LearnedTexture",
 }

@@ -34,6 +34,7 @@ RUNS: dict[str, list[list[str]]] = {
     "tap": [[*NETWORK, *ONCE]],
     "hypo": [[*NETWORK, *ONCE]],
     "pue": [[*NETWORK, *ROUNDS, *AROUND, "unit=sample"], [*NETWORK, *STAIRS, *AROUND]],
+    "mi-ue": [[*NETWORK, *ROUNDS, "noise_batch=12", "spread=0.1"], [*NETWORK, *STAIRS]],
     "rem": [[*NETWORK, *ONCE, *ADVERSARY, "draws=1"]],
     "sem": [[*NETWORK, *ONCE, *ADVERSARY, "draws=1"]],
     "sep": [[*NETWORK, *ONCE, "checkpoints=1"]],
