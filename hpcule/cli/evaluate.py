@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUITE_NAMES = ("quick", "standard", "clinic", "full")
 SUITES_HELP = (
     "quick: 6 recipes, one seed; standard: 11 recipes, 3 seeds; clinic: 13 recipes of trainers of medical images, "
-    "3 seeds; full: 51 recipes, 5 seeds, field's schedule"
+    "3 seeds; full: 51 recipes, 5 seeds, field's schedule; clinic and full have 2 more for images of more than 8 bits"
 )
 
 

@@ -15,6 +15,26 @@ WIDEST = 1 << 16
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What stored values stand for: `slope` times the value, plus `intercept`.
+
+    Attributes:
+        slope: not 0.
+        intercept: what a stored 0 stands for.
+        unit: of what they stand for, such as "HU"; "" where nothing names it.
+    """
+
+    slope: float
+    intercept: float
+    unit: str = ""
+
+
+HOUNSFIELD = "HU"
+"""The unit of computed tomography: -1000 is air, and 0 water."""
+_AS_STORED = Scale(1, 0)
+
+
+@dataclass(frozen=True)
 class Grid:
     """How stored values become the levels that are shown, and how far they may be moved.
 
@@ -23,12 +43,14 @@ class Grid:
         table: uint8, the level shown of each valid stored value from `lowest` on.
         unit: stored values that one level shown is worth; negative where the larger value is the darker one.
         padding: first and last stored value that mean "no pixel here", or None.
+        scale: what stored values stand for, or None where nothing says.
     """
 
     lowest: int
     table: npt.NDArray[np.uint8]
     unit: float
     padding: tuple[int, int] | None = None
+    scale: Scale | None = None
 
     @property
     def highest(self) -> int:
@@ -62,6 +84,18 @@ class Grid:
         fixed = (stored < self.lowest) | (stored > self.highest) | self.pads(stored) | self.pads(total)
         return np.where(fixed, stored, total).astype(stored.dtype)
 
+    def meant(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """What stored values stand for, or the stored values themselves where nothing says."""
+        scale = self.scale or _AS_STORED
+        valid: npt.NDArray[np.float64] = np.clip(stored, self.lowest, self.highest).astype(np.float64)
+        return valid * scale.slope + scale.intercept
+
+    def bright(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The same, so that the larger is the brighter one: of an image whose larger values are shown darker, stored
+        values are mirrored between the smallest and the largest valid one first."""
+        mirrored = self.unit * (self.scale or _AS_STORED).slope < 0
+        return self.meant(self.lowest + self.highest - stored.astype(np.int64) if mirrored else stored)
+
     def pads(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Where stored values are padding."""
         if self.padding is None:
@@ -70,7 +104,14 @@ class Grid:
         return (stored >= first) & (stored <= last)
 
 
-def linear(lowest: int, highest: int, window: tuple[float, float], *, padding: tuple[int, int] | None = None) -> Grid:
+def linear(
+    lowest: int,
+    highest: int,
+    window: tuple[float, float],
+    *,
+    padding: tuple[int, int] | None = None,
+    scale: Scale | None = None,
+) -> Grid:
     """A grid that shows stored values from one end of a window to the other as levels from black to white.
 
     Args:
@@ -78,11 +119,12 @@ def linear(lowest: int, highest: int, window: tuple[float, float], *, padding: t
         highest: the largest one.
         window: the stored values that are black and white; equal ones are one grey, and leave no budget.
         padding: see `Grid`.
+        scale: see `Grid`.
     """
     black, white = window
     values = np.arange(lowest, highest + 1, dtype=np.float64)
     share = (values - black) / (white - black) if white != black else np.full(values.shape, 0.5)
-    return Grid(lowest, as_levels(share), (white - black) / SHOWN, padding)
+    return Grid(lowest, as_levels(share), (white - black) / SHOWN, padding, scale)
 
 
 def as_levels(share: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

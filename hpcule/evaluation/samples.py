@@ -36,7 +36,7 @@ def visibility(store: StoreReader, source: Source, perceptual: Perceptual | None
     for _, samples, published in _pairs(store, source):
         measured.update(torch.from_numpy(samples), torch.from_numpy(published))
     numbers = measured.result()
-    if carries(store, source) and files_of(source) is source:
+    if carries(store.manifest, source) and files_of(source) is source:
         numbers["resized"] = True
     if perceptual:
         distances = np.concatenate([part.numpy() for part in _perceived(store, source, perceptual)])

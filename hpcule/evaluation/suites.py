@@ -10,11 +10,12 @@ from typing import NotRequired, TypedDict
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import build_config, merged, with_overrides
+from hpcule.data.grid import SHOWN
 from hpcule.data.source import Source
 from hpcule.nets.pretrained import ARCHITECTURES, remedy_for
+from hpcule.publish.carry import files_of
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
-from hpcule.victim.countermeasures.squeeze import BY_PILLOW
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS, Recipe
 
@@ -92,7 +93,7 @@ SUITES: Mapping[str, SuiteSettings] = {
             *(
                 name if kind.stage in ("few", "features") else f"crop-flip+{name}"
                 for name, kind in COUNTERMEASURES.items()
-                if name not in (*TRANSFERS, *PURIFICATIONS) and kind.stage != "test"
+                if name not in (*TRANSFERS, *PURIFICATIONS) and kind.stage != "test" and not kind.window
             ),
             *(f"crop-flip+{RECOMPRESSED}", f"linear-probe@{PRETRAINED}"),
             *(f"crop-flip+mix-{share}" for share in (0.9, 0.8, 0.5, 0.2)),
@@ -104,6 +105,11 @@ SUITES: Mapping[str, SuiteSettings] = {
     },
 }
 """Recipes and settings by name; `size` without a strength depends on the samples, see `suite`."""
+IN_WINDOWS: Mapping[str, Sequence[str]] = {
+    "clinic": ("window", "set-window+crop-flip"),
+    "full": ("crop-flip+window", "crop-flip+set-window"),
+}
+"""Recipes that suites have in addition on images with more than 8 bits."""
 AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
 OTHER_SIZE = 5 / 7
 """Width at which the images of a suite are read, as a share of their own: 160 of 224 pixels."""
@@ -120,7 +126,7 @@ def suite_config(
     own = suite(name, source)
     settings = with_overrides(merged(own, file), overrides)
     if settings["recipes"] == own["recipes"]:
-        reasons = {text: _hindrance(Recipe.parse(text), source) for text in own["recipes"]}
+        reasons = {text: _hindrance(Recipe.parse(text)) for text in own["recipes"]}
         settings["recipes"] = [text for text, reason in reasons.items() if reason is None]
         settings["left_out"] = [
             f"recipes of the suite are left out ({', '.join(text for text in reasons if reasons[text] == reason)}): "
@@ -140,14 +146,21 @@ def suite(name: str, source: Source) -> SuiteSettings:
     width = source.shape[2]
     smaller, larger = round(OTHER_SIZE * width), round(width / OTHER_SIZE)
     pixels = smaller if smaller >= COUNTERMEASURES["size"].lowest else max(larger, 16)
-    return {**settings, "recipes": [re.sub(r"\bsize\b", f"size-{pixels}", text) for text in settings["recipes"]]}
+    recipes = [re.sub(r"\bsize\b", f"size-{pixels}", text) for text in settings["recipes"]]
+    return {**settings, "recipes": [*recipes, *(IN_WINDOWS.get(name, ()) if has_deep_values(source) else ())]}
 
 
-def _hindrance(recipe: Recipe, source: Source) -> str | None:
+def has_deep_values(source: Source) -> bool:
+    """Whether there is more in images than the 8 bits of a screen, so that attackers choose what they display."""
+    native = files_of(source).native(0)
+    return source.levels > SHOWN or (
+        native is not None and native.grid is not None and len(native.grid.table) > SHOWN + 1
+    )
+
+
+def _hindrance(recipe: Recipe) -> str | None:
     """Why a recipe cannot be trained here, and the remedy; None: it can."""
     steps = recipe.countermeasures
-    if source.levels != 255 and any(steps.named(name) for name in BY_PILLOW):
-        return f"{source.name} has more than 8 bits; convert a copy of the images to try these on them"
     if recipe.network in ARCHITECTURES and any(steps.named(name) for name in TRANSFERS):
         return remedy_for(recipe.network)
     return None

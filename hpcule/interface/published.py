@@ -66,7 +66,7 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
         reader, source = self._open()
         require_same_samples(reader.manifest, source)
         files = files_of(source)
-        self._count, self._own_sizes = len(files), carries(reader, source)
+        self._count, self._own_sizes = len(files), carries(reader.manifest, source)
         self.labels = None if files.labels is None else torch.from_numpy(files.labels)
         self.classes = files.class_names or ()
 

@@ -6,7 +6,7 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +20,7 @@ from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import Tree, to_tree
 from hpcule.config.version import __version__
+from hpcule.data.source import Ids
 from hpcule.evaluation.bench import Bench
 from hpcule.measure.accuracy import chance_level, has_learnt
 from hpcule.probes.documents import Basis, NetworksDocument
@@ -31,7 +32,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.kept import Kept
-from hpcule.victim.kinds import publisher
+from hpcule.victim.kinds import native_publisher, publisher
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
@@ -166,6 +167,12 @@ class Networks:
     def publish(self, basis: Basis) -> Publish:
         """What becomes of a clean sample there."""
         return publisher(basis, self.bench.store, self._config.seed, self.data.source)
+
+    def published(self, basis: Basis, ids: Ids) -> Published:
+        """These samples as they are published there."""
+        source, resident = self.data.source, self.data.resident
+        native = partial(native_publisher, basis, self.bench.store, self._config.seed, source)
+        return Published(source, self.publish(basis), ids=ids, resident=resident, native=native)
 
     def read(self, published: Published) -> ReadingSteps:
         """How the attacker reads images, in steps that are not fitted to any: those given, for one."""

@@ -23,7 +23,6 @@ from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwo
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.kept import Kept
-from hpcule.victim.published import Published
 from hpcule.world.keyed import key, order
 
 Item = tuple[Basis, int, str]
@@ -132,7 +131,7 @@ def _probe(config: DistanceConfig, networks: Networks, names: list[str]) -> dict
 
     @cache
     def samples(basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
-        published = Published(data.source, networks.publish(basis), ids=ids, resident=data.resident)
+        published = networks.published(basis, ids)
         probe = networks.read(published).train
         return probe.images(np.arange(len(ids), dtype=np.int64), bench.world.device)
 

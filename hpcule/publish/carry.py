@@ -8,6 +8,7 @@ lets it: Landweber's iteration on the resize, projected onto the budget after ev
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from hpcule.data.resize import resize_planes
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.recording import perturbed_recording, working
 from hpcule.data.tiles import Tiles
+from hpcule.publish.collection import PublishNative
 from hpcule.store.grey import is_grey, mean_of_channels
+from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader
 
 CORRECTION_STEPS = 8
@@ -29,6 +32,22 @@ CORRECTION_STEPS = 8
 
 Publish = Callable[[Ids, Samples], Samples]
 """A function of ids and clean samples [n, C, H, W] that returns the published samples, of the same type."""
+Perturb = Callable[[Ids], npt.NDArray[np.integer]]
+"""A function of ids that returns perturbations [n, C, H, W] in levels."""
+NoiseLevels = Callable[[Ids, Samples], npt.NDArray[np.integer]]
+"""The same of ids and of the clean samples that it is added to."""
+Display = Callable[[Native], Samples]
+"""A function of an image of its own size that returns the 8-bit levels that somebody displays of it."""
+
+
+def added(noise: NoiseLevels, levels: int) -> Publish:
+    """Samples of 0..levels with noise, clipped."""
+
+    def publish(ids: Ids, samples: Samples) -> Samples:
+        noisy: Samples = np.clip(samples.astype(np.int64) + noise(ids, samples), 0, levels).astype(samples.dtype)
+        return noisy
+
+    return publish
 
 
 def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: float) -> npt.NDArray[np.int32]:
@@ -63,10 +82,9 @@ def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, int], bound: fl
     return moved.numpy()
 
 
-def carries(store: StoreReader, source: Source) -> bool:
-    """Whether images are published at their own sizes: a source resizes them or cuts them into tiles, and the store's
+def carries(manifest: Manifest, source: Source) -> bool:
+    """Whether images are published at their own sizes: a source resizes them or cuts them into tiles, and a store's
     budget, being one of single values, can be kept at any size, and in any unit."""
-    manifest = store.manifest
     own_sizes = isinstance(source, Tiles) or source.native(0) is not None
     return manifest.norm == "linf" and not manifest.free_pixels and own_sizes
 
@@ -77,31 +95,36 @@ def files_of(source: Source) -> Source:
 
 
 def published_native(store: StoreReader, source: Source, image: int, native: Native) -> Native:
-    """An image of its own size with the store's perturbation; transparency stays as it is, and grey stays grey.
+    """An image of its own size with the perturbation of a complete store; see `perturbed_native`."""
+    return perturbed_native(store.delta, store.manifest, source, image, native)
+
+
+def perturbed_native(perturb: Perturb, manifest: Manifest, source: Source, image: int, native: Native) -> Native:
+    """An image of its own size with a perturbation; transparency stays as it is, and grey stays grey.
 
     Args:
-        store: complete.
-        source: the samples that it was made for.
+        perturb: gives it.
+        manifest: of the store whose budget it has.
+        source: the samples that the store was made for.
         image: the number of a sample, or of the image that tiles were cut from.
         native: that image.
     """
-    manifest = store.manifest
     if isinstance(source, Tiles):
-        delta = source.joined(image, store.delta(source.of_image(image)))
+        delta = source.joined(image, perturb(source.of_image(image)))
     else:
-        delta = store.delta(np.array([image]))[0]
-    if (grid := budget_grid(store, native)) is not None:
+        delta = perturb(np.array([image]))[0]
+    if (grid := budget_grid(manifest, native)) is not None:
         levels = _carried(_grey_on_grey(native.pixels, delta), native.pixels.shape[1:], manifest.epsilon)
         return native._replace(pixels=grid.moved(native.pixels, levels, manifest.epsilon))
     total = native.pixels + carried_onto(native.pixels, delta, manifest.epsilon)
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
 
 
-def budget_grid(store: StoreReader, native: Native) -> Grid | None:
-    """The grid of an image of stored values, in the units of the store's budget; None for one of 8-bit levels."""
+def budget_grid(manifest: Manifest, native: Native) -> Grid | None:
+    """The grid of an image of stored values, in the units of a store's budget; None for one of 8-bit levels."""
     if native.grid is None:
         return None
-    return native.grid.in_stored_levels() if store.manifest.config.get("budget_unit") == "stored" else native.grid
+    return native.grid.in_stored_levels() if manifest.config.get("budget_unit") == "stored" else native.grid
 
 
 def published_recording(store: StoreReader, sample: int, recording: Recording) -> Recording:
@@ -115,20 +138,38 @@ def publishing(store: StoreReader, source: Source) -> Publish:
     and resized or cut by the victim in turn; of recordings in their files' own channels and bits, and mixed in turn."""
     if source.rate is not None:
         return _mixing(store, source)
-    if not carries(store, source):
+    if not carries(store.manifest, source):
         return store.published
-    if isinstance(source, Tiles):
-        return _cutting(store, source)
+    return displayed(partial(published_native, store, source), source)
 
-    def publish(ids: Ids, samples: Samples) -> Samples:
+
+def displayed(publish: PublishNative, source: Source, display: Display = Native.shown) -> Publish:
+    """What a victim sees of images that are published at their own sizes.
+
+    Args:
+        publish: what becomes of an image.
+        source: the samples that were read from the images, resized or cut into tiles.
+        display: how the victim displays an image, before it resizes or cuts it in turn.
+    """
+
+    def see(ids: Ids, samples: Samples) -> Samples:
         result = np.empty_like(samples)
-        for row, sample in zip(result, ids.tolist(), strict=True):
-            native = source.native(sample)
-            assert native is not None
-            row[...] = _seen(published_native(store, source, sample, native).shown(), samples.shape[2:])
+        if isinstance(source, Tiles):
+            for image, rows, wanted in source.by_image(ids):
+                result[rows] = source.cut(display(publish(image, native_of(source.images, image))))[wanted]
+        else:
+            for row, sample in zip(result, ids.tolist(), strict=True):
+                row[...] = _seen(display(publish(sample, native_of(source, sample))), samples.shape[2:])
         return result
 
-    return publish
+    return see
+
+
+def native_of(source: Source, sample: int) -> Native:
+    """The sample at its own size, of a source that has them."""
+    native = source.native(sample)
+    assert native is not None
+    return native
 
 
 def as_crafted(source: Source, native: Native) -> Samples:
@@ -141,18 +182,6 @@ def as_crafted(source: Source, native: Native) -> Samples:
 
 def _seen(shown: Samples, size: tuple[int, ...]) -> Samples:
     return shown if shown.shape[1:] == size else resize_planes(shown, size[1])
-
-
-def _cutting(store: StoreReader, source: Tiles) -> Publish:
-    def publish(ids: Ids, samples: Samples) -> Samples:
-        result = np.empty_like(samples)
-        for image, rows, wanted in source.by_image(ids):
-            native = source.images.native(image)
-            assert native is not None
-            result[rows] = source.cut(published_native(store, source, image, native).shown())[wanted]
-        return result
-
-    return publish
 
 
 def _mixing(store: StoreReader, source: Source) -> Publish:

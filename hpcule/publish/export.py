@@ -89,7 +89,7 @@ def export(
     """
     others, files = {split: files_of(other) for split, other in (other_splits or {}).items()}, files_of(source)
     with StoreReader(vault, cache_bytes=0) as reader:
-        kind, native = check_out(out, format, files, others), carries(reader, source)
+        kind, native = check_out(out, format, files, others), carries(reader.manifest, source)
         if files is not source and kind in ("npz", "hdf5"):
             raise UsageError(f"{source.name}: images of their own sizes do not go into {kind}: choose another format")
         if jpeg_quality is not None:
@@ -146,7 +146,7 @@ class _Publisher:
         self._unchanged.add_native(sample, clean)
         published = published_native(self._reader, self._source, sample, clean)
         change = int(np.abs(np.subtract(published.pixels, clean.pixels, dtype=np.int32)).max())
-        grid = budget_grid(self._reader, clean)
+        grid = budget_grid(self._reader.manifest, clean)
         if change > self.bound(clean):
             unit = "levels" if grid is None else "stored values"
             raise StoreError(
@@ -158,7 +158,8 @@ class _Publisher:
 
     def bound(self, native: Native) -> int:
         """See `Publisher.bound`."""
-        grid, epsilon = budget_grid(self._reader, native), self._reader.manifest.epsilon
+        manifest = self._reader.manifest
+        grid, epsilon = budget_grid(manifest, native), manifest.epsilon
         return int(epsilon) if grid is None else grid.bound(epsilon)
 
     def publish_recording(self, sample: int, clean: Recording) -> Recording:

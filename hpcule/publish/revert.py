@@ -131,7 +131,7 @@ class _Reverter:
     """
 
     def __init__(self, reader: StoreReader, copy: Source, export: ExportRecord, originals: Source | None) -> None:
-        self.ids, self.native = _ids(reader, copy, export), carries(reader, copy)
+        self.ids, self.native = _ids(reader, copy, export), carries(reader.manifest, copy)
         self.uncertain = self.uncertain_samples = self.foreign = 0
         self._reader, self._copy, self._export, self._originals = reader, copy, export, originals
         self._differ = 0

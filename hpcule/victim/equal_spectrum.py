@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.publish.carry import Publish
+from hpcule.publish.carry import NoiseLevels
 from hpcule.store.grey import is_grey
 from hpcule.store.read import StoreReader
 from hpcule.world.coloured import Spectra, to_images, white_spectra
@@ -23,8 +23,8 @@ BLOCK = 64
 """Deltas that are transformed at a time."""
 
 
-def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> Publish:
-    """Publish samples with such noise; grey samples stay grey, and what was padded in `source` stays as it is.
+def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> NoiseLevels:
+    """Such noise in levels; on grey samples it is grey, and what was padded in `source` gets none.
 
     Args:
         store: complete.
@@ -35,7 +35,7 @@ def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> Publi
     purpose = key(seed, "equal-spectrum control")
     width = store.manifest.sample_shape[2]
 
-    def publish(ids: Ids, samples: Samples) -> Samples:
+    def draw(ids: Ids, samples: Samples) -> npt.NDArray[np.integer]:
         group = store.group(ids)
         white = white_spectra(purpose, ids if group is None else group, store.manifest.sample_shape)
         noise = to_images(np.einsum("cdhw,ndhw->nchw", mixing, white), width)
@@ -43,11 +43,9 @@ def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> Publi
         noise[grey] = noise[grey].mean(1, keepdims=True)
         noise *= np.arange(width) < source.lengths(ids).reshape(-1, 1, 1, 1)
         noise *= _strength(store.delta_on(ids, samples)) / np.maximum(_strength(noise), np.finfo(np.float32).tiny)
-        total = samples.astype(np.int64) + np.rint(noise).astype(np.int64)
-        noisy: Samples = np.clip(total, 0, store.manifest.levels).astype(samples.dtype)
-        return noisy
+        return np.rint(noise).astype(np.int64)
 
-    return publish
+    return draw
 
 
 def mean_spectrum(store: StoreReader) -> npt.NDArray[np.complex128]:

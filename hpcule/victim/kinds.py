@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.source import Ids, Labels, Samples, Source
-from hpcule.publish.carry import Publish, publishing
+from hpcule.data.source import Ids, Labels, Native, Samples, Source
+from hpcule.publish.carry import NoiseLevels, Perturb, Publish, added, carries, perturbed_native, publishing
+from hpcule.publish.collection import PublishNative
 from hpcule.store.budget import Budget, magnitude
 from hpcule.store.grey import is_grey
 from hpcule.store.manifest import Manifest
@@ -68,13 +69,61 @@ def publisher(kind: Kind, store: Basis | None, seed: int, source: Source) -> Pub
         return random_noise(store, seed, source, matched=kind == "matched")
     assert isinstance(store, StoreReader)
     if kind == "spectrum":
-        return equal_spectrum_noise(store, seed, source)
+        return added(equal_spectrum_noise(store, seed, source), store.manifest.levels)
     return publishing(store, source)
 
 
 def clean(ids: Ids, samples: Samples) -> Samples:
     """The clean control: published as they are."""
     return samples
+
+
+def clean_native(image: int, native: Native) -> Native:
+    """The clean control of images at their own sizes."""
+    return native
+
+
+def native_publisher(
+    kind: Kind, store: Basis | None, seed: int, source: Source, protected: Ids | None = None
+) -> PublishNative | None:
+    """The same of an image of `source` at its own size.
+
+    Args:
+        kind: of the training set.
+        store: whose perturbation it has; clean samples need none.
+        seed: of random noise.
+        source: whose store it is.
+        protected: ids that are published; all others are clean. None: all.
+
+    Returns:
+        None where perturbations are not carried to that size.
+    """
+    if kind in ("clean", "part"):
+        return clean_native
+    assert store is not None
+    if not carries(store.manifest, source):
+        return None
+    perturb, manifest = _perturbation(kind, store, seed, source), store.manifest
+    if kind == "spectrum":  # such noise has the strength of the deltas, but single values of it are not bounded
+        manifest = replace(manifest, epsilon=float(manifest.levels))
+
+    def part(ids: Ids) -> npt.NDArray[np.integer]:
+        chosen = np.ones(len(ids), np.bool_) if protected is None else np.isin(ids, protected)
+        return perturb(ids) * chosen[:, None, None, None]
+
+    return lambda image, native: perturbed_native(part, manifest, source, image, native)
+
+
+def _perturbation(kind: Kind, store: Basis, seed: int, source: Source) -> Perturb:
+    """What is added to samples in a training set of this kind, which is not the clean one."""
+    if kind in ("noise", "matched"):
+        noise = _random_signs(store, seed, source, matched=kind == "matched")
+    else:
+        assert isinstance(store, StoreReader)
+        if kind != "spectrum":
+            return store.delta
+        noise = equal_spectrum_noise(store, seed, source)
+    return lambda ids: noise(ids, source.read(ids))
 
 
 def random_noise(store: Basis, seed: int, source: Source, *, matched: bool = False) -> Publish:
@@ -91,7 +140,7 @@ def random_noise(store: Basis, seed: int, source: Source, *, matched: bool = Fal
     manifest = store.manifest
     if manifest.norm == "l0":
         return _random_pixels(store, int(manifest.epsilon), seed)
-    noise = _random_signs(store, seed, source, matched=matched)
+    noise = added(_random_signs(store, seed, source, matched=matched), manifest.levels)
     if not manifest.free_pixels:
         return noise
     pixels = _random_pixels(store, manifest.free_pixels, seed)
@@ -117,14 +166,14 @@ def _is_unbounded(budget: Budget, levels: int) -> bool:
     return budget.norm == "linf" and budget.epsilon >= levels
 
 
-def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> Publish:
+def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> NoiseLevels:
     manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = _is_unbounded(manifest.budget, manifest.levels)
     level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
     purpose = key(seed, "random-noise control")
 
-    def publish(ids: Ids, samples: Samples) -> Samples:
+    def draw(ids: Ids, samples: Samples) -> npt.NDArray[np.integer]:
         group = store.group(ids)
         words = bits(purpose, ids if group is None else group, -(-values // 64))
         up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
@@ -138,11 +187,9 @@ def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> 
             root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
         noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
-        noise = np.where(is_grey(samples)[:, None, None, None], noise[:, :1], noise)
-        noisy: Samples = np.clip(samples.astype(np.int32) + noise, 0, manifest.levels).astype(samples.dtype)
-        return noisy
+        return np.where(is_grey(samples)[:, None, None, None], noise[:, :1], noise)
 
-    return publish
+    return draw
 
 
 def _random_pixels(store: Basis, count: int, seed: int) -> Publish:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hpcule.config.errors import UsageError
 from hpcule.data.reader import to_tensor
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Native, Samples, Source
+from hpcule.data.tiles import Tiles
 from hpcule.data.working import WorkingFile
-from hpcule.publish.carry import Publish
-from hpcule.victim.kinds import clean
+from hpcule.publish.carry import Display, Publish, displayed, files_of, native_of
+from hpcule.publish.collection import PublishNative
+from hpcule.victim.kinds import clean, clean_native
 
 BLOCK = 1024
 """Samples read at a time."""
@@ -34,6 +37,7 @@ class Published:
         resident: int,
         shape: tuple[int, int, int] | None = None,
         costly: bool = False,
+        native: Callable[[], PublishNative | None] = lambda: None,
     ) -> None:
         """Take `ids` of a labelled source (all by default).
 
@@ -44,13 +48,14 @@ class Published:
             resident: bytes that may be kept in memory once they have been read; see `load`.
             shape: of what `publish` gives; None: that of the source.
             costly: whether `publish` costs much more than copying.
+            native: gives what becomes of images at their own sizes, for `displayed`; None where that is not known.
         """
         assert source.labels is not None
         self.source, self.shape = source, shape or source.shape
         self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
         self.labels = torch.from_numpy(source.labels[self.ids])
         self._publish, self._costly = publish, costly or source.decodes
-        self._resident = resident
+        self._resident, self._native = resident, (lambda: clean_native) if publish is clean else native
         self._kept: Tensor | None = None
         self._working: WorkingFile | None = None
 
@@ -66,6 +71,32 @@ class Published:
 
         shape = shape or self.shape
         return Published(self.source, publish, ids=self.ids, resident=self._resident, shape=shape, costly=True)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether images have stored values, which attackers can display in a window of their own."""
+        native = files_of(self.source).native(0)
+        return native is not None and native.grid is not None
+
+    def natives(self) -> Iterator[Native]:
+        """The images of the samples, as they are published, at their own sizes.
+
+        Raises:
+            UsageError: it is not known how they are published.
+        """
+        files, source = files_of(self.source), self.source
+        images = [image for image, *_ in source.by_image(self.ids)] if isinstance(source, Tiles) else self.ids.tolist()
+        publish = self._publish_native
+        return (publish(image, native_of(files, image)) for image in images)
+
+    def displayed(self, display: Display) -> Published:
+        """The same set in another display of the images as they are published, before they are resized or cut.
+
+        Raises:
+            UsageError: it is not known how they are published.
+        """
+        publish = displayed(self._publish_native, self.source, display)
+        return Published(self.source, publish, ids=self.ids, resident=self._resident, costly=True)
 
     def originals(self, numbers: Ids) -> Published:
         """These of the samples, clean."""
@@ -95,6 +126,13 @@ class Published:
         """All samples [n, C, H, W] and their labels [n] in order, block by block."""
         for start in range(0, len(self), BLOCK):
             yield self.take(np.arange(start, min(start + BLOCK, len(self)), dtype=np.int64))
+
+    @property
+    def _publish_native(self) -> PublishNative:
+        publish = self._native()
+        if publish is None:
+            raise UsageError("a window is for images as they are published, and these were changed since: leave it out")
+        return publish
 
     @property
     def _fits(self) -> bool:

@@ -6,6 +6,9 @@ steps that are part of reading as `size` is, change test samples in the same way
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from hpcule.publish.carry import Publish
@@ -13,10 +16,14 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.fitted import FITTED, fitted
 from hpcule.victim.countermeasures.purify import PURIFICATIONS, purification
 from hpcule.victim.countermeasures.squeeze import squeeze, squeezed_shape
-from hpcule.victim.countermeasures.table import Applied
+from hpcule.victim.countermeasures.table import STEPS, Applied
+from hpcule.victim.countermeasures.window import in_window, window_of
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.published import Published
 from hpcule.world.group import World
+
+Change = Callable[[Published], Published]
+"""A function of samples that returns them as a step leaves them."""
 
 
 class ReadingSteps:
@@ -39,27 +46,31 @@ class ReadingSteps:
             keeper: of the victim; None: nothing is kept.
 
         Raises:
-            UsageError, DataError: a step cannot be had; see `purification` and `fitted`.
+            UsageError, DataError: a step cannot be had; see `purification`, `fitted` and `in_window`.
         """
         self.train = train
-        self._steps, self._changes = config.countermeasures, dict[Applied, Publish]()
+        self._steps, self._changes = config.countermeasures, dict[Applied, Change]()
         for step in self._steps.at("samples"):
-            if step.name in FITTED:
-                change = fitted(step, self.train, self.for_test, seed, world, keeper or Keeper(world))
+            change: Change
+            if STEPS[step.name].window:
+                change = partial(in_window, step=step, window=window_of(step, self.train))
+            elif step.name in FITTED:
+                change = _through(step, fitted(step, self.train, self.for_test, seed, world, keeper or Keeper(world)))
             else:
-                change = _change(step, config, train.source.levels, seed, world.device)
+                change = _through(step, _change(step, config, train.source.levels, seed, world.device))
             self._changes[step] = change
-            self.train = self._through(self.train, step)
+            self.train = change(self.train)
 
     def for_test(self, clean: Published) -> Published:
         """Test samples, or clean ones of the attacker's, through those steps that change every image."""
         for step in self._steps.reading:
             if step in self._changes:
-                clean = self._through(clean, step)
+                clean = self._changes[step](clean)
         return clean
 
-    def _through(self, samples: Published, step: Applied) -> Published:
-        return samples.through(self._changes[step], squeezed_shape(step, samples.shape))
+
+def _through(step: Applied, change: Publish) -> Change:
+    return lambda samples: samples.through(change, squeezed_shape(step, samples.shape))
 
 
 def _change(step: Applied, config: VictimConfig, levels: int, seed: int, device: torch.device) -> Publish:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +13,10 @@ import numpy.typing as npt
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish
+from hpcule.publish.collection import PublishNative
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
-from hpcule.victim.kinds import Basis, Kind, publisher
+from hpcule.victim.kinds import Basis, Kind, native_publisher, publisher
 from hpcule.victim.published import Published
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
@@ -68,18 +71,28 @@ class TrainingData:
             return *self.clean_part(config, seed), None
         steps = config.countermeasures
         owned = self.owned(steps, seed) if steps.refit else None
-        return config, self.published(publisher(kind, store, seed, self.source), steps, seed), owned
+        native = partial(native_publisher, kind, store, seed, self.source)
+        return config, self.published(publisher(kind, store, seed, self.source), steps, seed, native), owned
 
-    def published(self, publish: Publish, steps: Countermeasures, seed: int) -> Published:
-        """The training set: all of it through `publish`, or what the attacker does not have clean."""
-        ids = self.ids
+    def published(
+        self,
+        publish: Publish,
+        steps: Countermeasures,
+        seed: int,
+        native: Callable[[Ids | None], PublishNative | None] = lambda protected: None,
+    ) -> Published:
+        """The training set: all of it through `publish`, or what the attacker does not have clean.
+
+        Images at their own sizes go through what `native` makes of the ids that are protected; None stands for all.
+        """
+        ids, own = self.ids, partial(native, None)
         if steps.share is not None:
             protected = self._protected(steps.share, seed)
             if steps.mix is not None:
-                publish = mixture(publish, protected)
+                publish, own = mixture(publish, protected), partial(native, protected)
             else:
                 ids = protected
-        return Published(self.source, publish, ids=ids, resident=self.resident)
+        return Published(self.source, publish, ids=ids, resident=self.resident, native=own)
 
     def owned(self, steps: Countermeasures, seed: int) -> Published:
         """The samples that the attacker has clean.

@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from dicoms import noise, write_dicom
 from toys import ToySource
 
-from hpcule.evaluation.suites import PRETRAINED, SUITES, suite, suite_config
+from hpcule.data.opening import Opening
+from hpcule.evaluation.suites import IN_WINDOWS, PRETRAINED, SUITES, has_deep_values, suite, suite_config
 from hpcule.nets.pretrained import ARCHITECTURES
 
 
@@ -66,10 +68,20 @@ def test_what_a_user_asks_for_is_not_left_out(not_installed):
     assert config.left_out == ()
 
 
-def test_deep_images_are_neither_recompressed_nor_resized(installed):
-    config = suite_config("quick", source_of(dtype=np.uint16), {})
-    assert names(config) == ["plain", f"linear-probe@{PRETRAINED}", "mix-0.5"]
-    assert "toys has more than 8 bits; convert a copy" in config.left_out[0]
+@pytest.mark.parametrize("name", SUITES)
+def test_images_of_more_than_8_bits_are_read_in_windows_too(name, installed):
+    config = suite_config(name, source_of(32, dtype=np.uint16), {})
+    own = list(IN_WINDOWS.get(name, ()))
+    assert names(config) == [*names(suite_config(name, source_of(32), {})), *own]
+    assert bool(own) == (name in ("clinic", "full"))
+    assert config.left_out == ()
+
+
+@pytest.mark.parametrize(("dtype", "deep"), [(np.uint8, False), (np.int16, True)])
+def test_medical_files_are_deep_by_what_they_store(tmp_path, dtype, deep):
+    write_dicom(tmp_path / "a.dcm", noise(16, 16, low=0, high=99, dtype=dtype), WindowCenter=50, WindowWidth=99)
+    for opening in (Opening(), Opening(tile_size=8), Opening(image_size=8)):
+        assert has_deep_values(opening.source(str(tmp_path))) == deep
 
 
 def test_recordings_are_trained_on_plainly():

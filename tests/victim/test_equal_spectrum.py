@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from toys import ToySource
 
+from hpcule.publish.carry import added
 from hpcule.victim.equal_spectrum import equal_spectrum_noise
 from hpcule.victim.kinds import publisher
 
@@ -26,7 +27,7 @@ def middle(n, shape, classes=3):
 
 def noise_of(store, source, ids=None, seed=0):
     ids = np.arange(len(source)) if ids is None else np.asarray(ids)
-    published = equal_spectrum_noise(store, seed, source)(ids, source.samples[ids])
+    published = added(equal_spectrum_noise(store, seed, source), source.levels)(ids, source.samples[ids])
     assert published.dtype == source.samples.dtype
     return published.astype(np.int64) - source.samples[ids]
 

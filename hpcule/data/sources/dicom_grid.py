@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.valuerep import format_number_as_ds
 
-from hpcule.data.grid import SHOWN, Grid, as_levels, linear
+from hpcule.data.grid import HOUNSFIELD, SHOWN, Grid, Scale, as_levels, linear
 from hpcule.data.source import Samples
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -70,17 +70,35 @@ def grid_of(header: Dataset) -> Grid:
     values = np.arange(lowest, lowest + (1 << bits), dtype=np.int32)
     share = _windowed(apply_modality_lut(values, header), header)
     inverted = header.PhotometricInterpretation == "MONOCHROME1"
+    scale = _scale_of(header)
     table = as_levels(1 - share if inverted else share)
     if header.get("VOILUTSequence") or header.get("ModalityLUTSequence"):
         unit = _unit_of(table)
     else:
-        slope = float(header.RescaleSlope) if "RescaleSlope" in header and "RescaleIntercept" in header else 1.0
-        if slope == 0:
-            raise ValueError("its rescale slope is 0")
+        slope = 1.0 if scale is None else scale.slope
         unit = _width(header) / SHOWN / slope * (-1 if inverted else 1)
         if not math.isfinite(unit):
             raise ValueError("its window or rescale slope is no finite number")
-    return Grid(lowest, table, unit, padding_of(header))
+    return Grid(lowest, table, unit, padding_of(header), scale)
+
+
+def _scale_of(header: Dataset) -> Scale | None:
+    """The modality's rescale; None without one, or with a table in its place.
+
+    C.11.1.1.2: without a type, it is in Hounsfield units where the modality is CT, and in no specified unit elsewhere.
+
+    Raises:
+        ValueError: it is no usable number.
+    """
+    if header.get("ModalityLUTSequence") or "RescaleSlope" not in header or "RescaleIntercept" not in header:
+        return None
+    slope, intercept = float(header.RescaleSlope), float(header.RescaleIntercept)
+    if slope == 0:
+        raise ValueError("its rescale slope is 0")
+    if not math.isfinite(slope) or not math.isfinite(intercept):
+        raise ValueError("its rescale slope or intercept is no finite number")
+    usual = HOUNSFIELD if header.get("Modality") == "CT" else "US"
+    return Scale(slope, intercept, str(header.get("RescaleType") or usual))
 
 
 def padding_of(header: Dataset) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError, first_line
-from hpcule.data.grid import Grid, linear
+from hpcule.data.grid import Grid, Scale, linear
 from hpcule.data.source import Native
 from hpcule.data.sources.array import MOST_COMPRESSED
 from hpcule.data.sources.folder import ENDINGS as IMAGES
@@ -88,7 +88,8 @@ def read_volume(path: Path) -> Volume:
         window = _window(stored.header, values, slope, intercept)
         ends = ((window[0] - intercept) / slope, (window[1] - intercept) / slope)
         limits = np.iinfo(kind)
-        return Volume(stored.header, values, slope, intercept, window, linear(int(limits.min), int(limits.max), ends))
+        grid = linear(int(limits.min), int(limits.max), ends, scale=Scale(slope, intercept))
+        return Volume(stored.header, values, slope, intercept, window, grid)
     except Exception as error:  # foreign bytes make readers raise what they like
         raise UnreadableError.of(path, first_line(error), "a NIfTI volume") from None
 

@@ -18,6 +18,7 @@ from hpcule.victim.published import Published
 from hpcule.world.group import World
 
 FITTED: Mapping[str, int] = {
+    "set-window": 1,
     "dvae": 2,
     "class-means": 2,
     "wiener": 2,

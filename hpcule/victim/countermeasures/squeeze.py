@@ -13,12 +13,10 @@ from PIL import Image
 from torch.nn import functional
 
 from hpcule.config.errors import UsageError
-from hpcule.data.resize import resize_planes
+from hpcule.data.resize import resize_image, resize_planes
 from hpcule.data.source import Samples
 from hpcule.victim.countermeasures.table import Applied
 
-BY_PILLOW = ("jpeg", "size")
-"""Steps that Pillow takes: they need 8 bits and 1 or 3 channels."""
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in 65,536ths (ITU-R BT.601), the same as Pillow's."""
 
@@ -48,9 +46,15 @@ def grayscale(samples: Samples, strength: float, levels: int) -> Samples:
 
 
 def jpeg(samples: Samples, quality: float, levels: int) -> Samples:
-    """Compress samples as JPEG and decode them, with Pillow's own chroma subsampling (4:2:0)."""
-    _check_for_pillow("jpeg", samples, levels)
-    return np.stack([_through_jpeg(sample, int(quality)) for sample in samples]) if len(samples) else samples
+    """Compress samples as JPEG and decode them, with Pillow's own chroma subsampling (4:2:0).
+
+    JPEG has 8 bits: samples of 16 are rounded to them first, and what is decoded is spread over 16 again.
+    """
+    result = np.empty_like(samples)
+    for row, sample in zip(result, samples, strict=True):
+        row[...] = _through_jpeg(np.rint(sample * (255 / levels)).astype(np.uint8), int(quality))
+    result *= levels // 255
+    return result
 
 
 def bit_depth(samples: Samples, bits: float, levels: int) -> Samples:
@@ -107,11 +111,15 @@ def luminance(samples: Samples) -> Samples:
 
 
 def at_size(samples: Samples, pixels: float, levels: int) -> Samples:
-    """Every sample at pixels x pixels, bicubic; see `resize_planes`."""
-    _check_for_pillow("size", samples, levels)
+    """Every sample at pixels x pixels, bicubic; see `resize_planes`. Samples of 16 bits are floats for Pillow."""
     resized = np.empty((*samples.shape[:2], int(pixels), int(pixels)), samples.dtype)
     for row, sample in zip(resized, samples, strict=True):
-        row[...] = resize_planes(sample, int(pixels))
+        if levels == 255:
+            row[...] = resize_planes(sample, int(pixels))
+        else:
+            for plane, channel in zip(row, sample.astype(np.float32), strict=True):
+                floats = np.asarray(resize_image(Image.fromarray(channel), int(pixels)))
+                plane[...] = _to_levels(floats, sample, levels)
     return resized
 
 
@@ -136,14 +144,6 @@ def _spread(plane: Samples, levels: int) -> npt.NDArray[np.float64]:
 def _to_levels(values: npt.NDArray[np.floating], like: Samples, levels: int) -> Samples:
     rounded: Samples = np.rint(values).clip(0, levels).astype(like.dtype)
     return rounded
-
-
-def _check_for_pillow(name: str, samples: Samples, levels: int) -> None:
-    if levels != 255 or samples.shape[1] not in (1, 3):
-        raise UsageError(
-            f"{name} needs 8 bits and 1 or 3 channels; here are {levels + 1} levels, {samples.shape[1]}: convert the "
-            "images, or leave the step out"
-        )
 
 
 def _through_jpeg(sample: Samples, quality: int) -> Samples:

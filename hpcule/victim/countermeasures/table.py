@@ -32,6 +32,7 @@ class Countermeasure:
         early: more than one version in the first quarter of the steps alone.
         reads: it is how the attacker reads every image: test samples go through it too.
         by_class: it goes by labels, so that test samples never go through it.
+        window: it displays stored values, so that no other step can have changed them.
     """
 
     stage: Stage
@@ -44,9 +45,19 @@ class Countermeasure:
     early: bool = False
     reads: bool = False
     by_class: bool = False
+    window: bool = False
 
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
+    "window": Countermeasure(
+        "samples", "each image from percentile {0} to 100 - {0}", 0.5, 0, 49, whole=False, reads=True, window=True
+    ),
+    "set-window": Countermeasure(
+        "samples", "percentiles {0} to 100 - {0} of the set", 0.5, 0, 49, whole=False, reads=True, window=True
+    ),
+    "lung-window": Countermeasure("samples", "lung window", reads=True, window=True),
+    "soft-tissue-window": Countermeasure("samples", "soft-tissue window", reads=True, window=True),
+    "bone-window": Countermeasure("samples", "bone window", reads=True, window=True),
     "grayscale": Countermeasure("samples", "grayscale"),
     "jpeg": Countermeasure("samples", "JPEG at quality {}", 10, 1, 100),
     "bit-depth": Countermeasure("samples", "{} bits a value", 2, 1, 7),
@@ -173,6 +184,12 @@ class Countermeasures:
             )
         if self.named("freeze") and not self.named("fine-tune"):
             raise UsageError(f"{self}: freeze goes with trained weights, as in fine-tune+freeze-50")
+        late = [step for step in self.at("samples")[1:] if STEPS[step.name].window]
+        if late:
+            raise UsageError(
+                f"{self}: {late[0]} displays stored values, so it comes before all other steps that change samples "
+                "once, and there is one such step, as in window-0.5+jpeg-50"
+            )
         own, once = self.at("few", "features"), ("samples", "test")
         others = [step.name for step in self.steps if step not in own[:1] and step.stage not in (*once, "mixture")]
         if own and others:

@@ -8,7 +8,6 @@ from PIL import Image
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
-from hpcule.config.errors import UsageError
 from hpcule.victim.countermeasures.squeeze import luminance, squeeze, squeezed_shape
 from hpcule.victim.countermeasures.table import Applied, countermeasure
 
@@ -57,11 +56,23 @@ def test_jpeg_keeps_a_single_channel_single():
     assert found.dtype == np.uint8
 
 
-@pytest.mark.parametrize(("dtype", "shape"), [(np.uint16, (2, 1, 8, 8)), (np.uint8, (2, 4, 8, 8))])
-@pytest.mark.parametrize("name", ["jpeg", "size"])
-def test_what_pillow_cannot_hold_is_refused(name, dtype, shape):
-    with pytest.raises(UsageError, match=f"{name} needs 8 bits and 1 or 3 channels"):
-        through(name, samples(shape, dtype), int(np.iinfo(dtype).max))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_compressed_as_their_highest_eight(channels):
+    images = samples((2, channels, 16, 16), np.uint16)
+    eight = np.rint(images / 257).astype(np.uint8)
+    assert np.array_equal(through("jpeg-50", images, 65535), through("jpeg-50", eight).astype(int) * 257)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_resized_to_the_last(channels):
+    images = samples((2, channels, 20, 24), np.uint16)
+    found = through("size-16", images, 65535)
+    assert (found.shape, found.dtype) == ((2, channels, 16, 16), np.uint16)
+    eight = through("size-16", np.rint(images / 257).astype(np.uint8))
+    assert np.abs(found / 257 - eight).max() <= 1.5
+    for plane, slow in zip(found.reshape(-1, 16, 16), images.reshape(-1, 20, 24), strict=True):
+        floats = Image.fromarray(slow.astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC)
+        assert np.array_equal(plane, np.rint(np.asarray(floats)).clip(0, 65535))
 
 
 @pytest.mark.parametrize("pixels", [16, 40])
