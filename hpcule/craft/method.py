@@ -23,6 +23,7 @@ from hpcule.store.budget import Budget
 from hpcule.store.checkpoint import PartState
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
+from hpcule.world.texture_recipe import TextureRecipe
 
 Config = TypeVar("Config", bound=MethodConfig)
 Settings = Mapping[str, object]
@@ -128,6 +129,8 @@ class ShardResult:
     shard: int
     delta: npt.NDArray[np.integer[Any]] | None = None
     group: npt.NDArray[np.int64] | None = None
+    spectrum: npt.NDArray[np.int64] | None = None
+    """The row [n] of each sample in the table of spectra, where `Method.texture` says that there is one."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,11 @@ class Method(ABC, Generic[Config]):
     def groups(cls, config: Config, source: Source) -> int:
         """Number of shared deltas; 0 if each sample has its own."""
         return 0
+
+    @classmethod
+    def texture(cls, config: Config, source: Source) -> TextureRecipe | None:
+        """What deltas are drawn from again where images are published at sizes of their own; None: they are resized."""
+        return None
 
     @classmethod
     def work(cls, config: Config, extent: Extent) -> Work | None:

@@ -153,6 +153,7 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
         compression=config.store.compression,
         shards=plan_shards(len(source), [cut.range(shard) for shard in range(cut.count)]),
         shared=SharedEntry(SHARED, groups) if groups else None,
+        texture=method.texture(config.method, source),
         labelled=method.needs_labels(config.method),
         complete=False,
     )

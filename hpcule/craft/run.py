@@ -203,7 +203,7 @@ class _Loop:
             labels = self.problem.source.labels if self.manifest.labelled else None
             part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
             delta = None if event.delta is None else event.delta.astype(self.manifest.delta_dtype, copy=False)
-            self.writer.shard(event.shard, part, delta=delta, group=event.group)
+            self.writer.shard(event.shard, part, delta=delta, group=event.group, spectrum=event.spectrum)
         elif isinstance(event, SharedResult) and self.problem.world.leads:
             self.writer.shared(event.delta.astype(self.manifest.delta_dtype, copy=False))
 

@@ -23,6 +23,7 @@ from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.recording import perturbed_recording, working
 from hpcule.data.tiles import Tiles
 from hpcule.publish.collection import PublishNative
+from hpcule.publish.texture import Texture
 from hpcule.store.grey import is_grey, mean_of_channels
 from hpcule.store.manifest import Manifest
 from hpcule.store.read import StoreReader
@@ -50,30 +51,31 @@ def added(noise: NoiseLevels, levels: int) -> Publish:
     return publish
 
 
-def carried(delta: npt.NDArray[np.integer], size: tuple[int, int], epsilon: float) -> npt.NDArray[np.int32]:
-    """A perturbation [C, h, w] at another size [C, H, W], in whole levels of at most `epsilon`."""
-    moved: npt.NDArray[np.int32] = np.rint(_carried(delta, size, int(epsilon))).astype(np.int32)
-    return moved
-
-
-def carried_onto(pixels: Samples, delta: npt.NDArray[np.integer], epsilon: float) -> npt.NDArray[np.int32]:
-    """A perturbation [C, h, w] at the size of an image [C, H, W], in whole levels; one channel for a grey image."""
-    return carried(_grey_on_grey(pixels, delta), (pixels.shape[1], pixels.shape[2]), epsilon)
-
-
-def _grey_on_grey(pixels: Samples, delta: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return mean_of_channels(delta) if is_grey(pixels) else delta
-
-
-def _carried(delta: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[Any]:
-    """The perturbation at another size before it is rounded, in fractions of levels."""
+def carried(delta: npt.NDArray[Any], size: tuple[int, ...], bound: float) -> npt.NDArray[Any]:
+    """A perturbation [C, h, w] at another size [C, H, W], in fractions of levels of at most `bound`."""
     if delta.shape[1:] == size:
         return delta
     # Channel by channel: images may be large.
     return np.concatenate([_carried_channel(channel[None], size, bound) for channel in delta])
 
 
-def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, int], bound: float) -> npt.NDArray[np.float32]:
+def own_size(store: StoreReader, sample: int, native: Native) -> npt.NDArray[Any]:
+    """The perturbation of a sample at the size of its image [C, H, W], in fractions of levels; one channel for a grey
+    image. It is as it was crafted where the size is the same, and else drawn again or resized."""
+    manifest, size = store.manifest, native.pixels.shape[1:]
+    if manifest.texture is None or size == manifest.sample_shape[1:]:
+        return _onto(native, store.delta(np.array([sample]))[0], manifest.epsilon)
+    texture = Texture(manifest.texture, manifest.seed, manifest.sample_shape, manifest.epsilon)
+    return _onto(native, texture.at(sample, store.spectrum(sample), native.shown()), manifest.epsilon)
+
+
+def _onto(native: Native, delta: npt.NDArray[Any], epsilon: float) -> npt.NDArray[Any]:
+    if is_grey(native.pixels):
+        delta = mean_of_channels(delta)
+    return carried(delta, native.pixels.shape[1:], int(epsilon) if native.grid is None else epsilon)
+
+
+def _carried_channel(channel: npt.NDArray[Any], size: tuple[int, ...], bound: float) -> npt.NDArray[np.float32]:
     crafted, working = torch.from_numpy(channel.astype(np.float32)), (channel.shape[1], channel.shape[2])
     moved = _resized(crafted, size).clamp_(-bound, bound)
     for _ in range(CORRECTION_STEPS):
@@ -96,7 +98,9 @@ def files_of(source: Source) -> Source:
 
 def published_native(store: StoreReader, source: Source, image: int, native: Native) -> Native:
     """An image of its own size with the perturbation of a complete store; see `perturbed_native`."""
-    return perturbed_native(store.delta, store.manifest, source, image, native)
+    if isinstance(source, Tiles):
+        return perturbed_native(store.delta, store.manifest, source, image, native)
+    return _moved(store.manifest, native, own_size(store, image, native))
 
 
 def perturbed_native(perturb: Perturb, manifest: Manifest, source: Source, image: int, native: Native) -> Native:
@@ -113,10 +117,13 @@ def perturbed_native(perturb: Perturb, manifest: Manifest, source: Source, image
         delta = source.joined(image, perturb(source.of_image(image)))
     else:
         delta = perturb(np.array([image]))[0]
+    return _moved(manifest, native, _onto(native, delta, manifest.epsilon))
+
+
+def _moved(manifest: Manifest, native: Native, levels: npt.NDArray[Any]) -> Native:
     if (grid := budget_grid(manifest, native)) is not None:
-        levels = _carried(_grey_on_grey(native.pixels, delta), native.pixels.shape[1:], manifest.epsilon)
         return native._replace(pixels=grid.moved(native.pixels, levels, manifest.epsilon))
-    total = native.pixels + carried_onto(native.pixels, delta, manifest.epsilon)
+    total = native.pixels + np.rint(levels).astype(np.int32)
     return native._replace(pixels=np.clip(total, 0, manifest.levels).astype(native.pixels.dtype))
 
 
@@ -172,6 +179,15 @@ def native_of(source: Source, sample: int) -> Native:
     return native
 
 
+def seen_change(store: StoreReader, source: Source) -> NoiseLevels:
+    """How samples change in the eyes of a victim, as a function of ids and clean samples [n, C, H, W]: by the store's
+    perturbations, or by what is left of a texture where the victim resizes images of other sizes."""
+    if store.manifest.texture is None or isinstance(source, Tiles) or not carries(store.manifest, source):
+        return store.delta_on
+    publish = publishing(store, source)
+    return lambda ids, samples: np.subtract(publish(ids, samples), samples, dtype=np.int32)
+
+
 def as_crafted(source: Source, native: Native) -> Samples:
     """The samples [n, C, H, W] that a source reads from an image of its own size: the image resized, or its tiles."""
     if isinstance(source, Tiles):
@@ -196,6 +212,6 @@ def _mixing(store: StoreReader, source: Source) -> Publish:
     return publish
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bicubic, and antialiased where it makes an image smaller, as Pillow does it."""
     return functional.interpolate(images[None], size, mode="bicubic", antialias=True)[0]

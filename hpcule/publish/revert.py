@@ -14,7 +14,7 @@ from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.layout import is_excluded
-from hpcule.publish.carry import carried_onto, carries
+from hpcule.publish.carry import carries, own_size
 from hpcule.publish.copy import check_out, write_copy
 from hpcule.publish.formats import safe_name
 from hpcule.publish.records import ExportRecord, last_export, read_records
@@ -69,7 +69,8 @@ def revert(
     Raises:
         StoreError: the store is damaged, the copy is not one of it, `out` holds something, the disk is full.
         DataError: a sample cannot be read.
-        UsageError: the copy is of DICOM or NIfTI files, or the store of tiles.
+        UsageError: the copy is of DICOM or NIfTI files, or the store of tiles, or of a texture that follows the
+            contrast of originals of other sizes.
     """
     others = dict(other_splits or {})
     if copy.kind in ("dicom", "nifti"):
@@ -148,10 +149,19 @@ class _Reverter:
         return restored
 
     def publish_native(self, sample: int, clean: Native) -> Native:
-        """See `Publisher.publish_native`; here the other way round."""
+        """See `Publisher.publish_native`; here the other way round.
+
+        Raises:
+            UsageError: the perturbation cannot be found without the original.
+        """
         of_store, manifest = int(self.ids[sample]), self._reader.manifest
-        size = clean.pixels.shape[1], clean.pixels.shape[2]
-        delta = carried_onto(clean.pixels, self._reader.delta(np.array([of_store]))[0], manifest.epsilon)
+        size = clean.pixels.shape[1:]
+        if manifest.texture is not None and manifest.texture.flat < 1 and size != manifest.sample_shape[1:]:
+            raise UsageError(
+                f"{self._copy.file_name(sample)}: with method.flat={manifest.texture.flat:g} the perturbation of an "
+                "image of its own size depends on the original, and cannot be reverted: take the originals"
+            )
+        delta = np.rint(own_size(self._reader, of_store, clean)).astype(np.int32)
         cut = manifest.unit != "sample" or size != manifest.sample_shape[1:]
         restored, *doubts = take_off(clean.pixels, delta, manifest.levels, cut=cut)
         self._count(*(doubt[None] for doubt in doubts))

@@ -47,9 +47,12 @@ class WriteBehind:
         *,
         delta: Array | None = None,
         group: npt.NDArray[np.int64] | None = None,
+        spectrum: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Write a shard; the arguments are those of `prepare_shard`."""
-        self._put(prepare_shard(self._manifest, index, labels, delta=delta, group=group, image=self._image))
+        self._put(
+            prepare_shard(self._manifest, index, labels, delta=delta, group=group, spectrum=spectrum, image=self._image)
+        )
 
     def shared(self, delta: Array) -> None:
         """Write the perturbations that samples share; see `prepare_shared`."""

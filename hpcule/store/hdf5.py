@@ -22,7 +22,7 @@ from hpcule.store.vault import Vault
 CHUNK_BYTES = 256 << 10
 """Chunks are whole samples, as many as fit; one where a sample is larger."""
 
-DATASETS = ("id", "label", "delta", "group")
+DATASETS = ("id", "label", "delta", "group", "spectrum")
 """What the datasets of a store's files are called."""
 
 _CHUNK_CACHE_BYTES = 1 << 20

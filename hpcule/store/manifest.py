@@ -20,6 +20,7 @@ from hpcule.store.budget import SYMBOLS, Budget, Norm
 from hpcule.store.files import to_json
 from hpcule.store.seal import is_sealed
 from hpcule.store.vault import MANIFEST, Vault
+from hpcule.world.texture_recipe import TextureRecipe
 
 SCHEMA = 1
 SHARED = "shared.h5"
@@ -97,6 +98,8 @@ class Manifest:
     compression: str | None
     shards: tuple[ShardEntry, ...]
     shared: SharedEntry | None
+    texture: TextureRecipe | None = None
+    """What perturbations are drawn from at other sizes than `sample_shape`; None: they are resized."""
     labelled: bool = True
     """Whether labels are part of what it was made for; where not, shards hold none and any may be added later."""
     index_sha256: str | None = None
@@ -115,6 +118,8 @@ class Manifest:
         if not self.free_pixels:
             # As before there were any: the key of a store does not change with the program.
             del document["free_pixels"]
+        if self.texture is None:
+            del document["texture"]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -198,6 +203,7 @@ def _parse(document: Tree) -> Manifest:
     source = _typed(document, "source", dict)
     shape = _typed(document, "sample_shape", list)
     shared = _optional(document, "shared", dict)
+    texture = _optional({"texture": None, **document}, "texture", dict)
     if len(shape) != 3 or any(type(size) is not int for size in shape):
         raise ValueError(f"sample_shape is {str(shape)[:40]}, not three integers")
     return Manifest(
@@ -221,6 +227,7 @@ def _parse(document: Tree) -> Manifest:
         compression=_optional(document, "compression", str),
         shards=tuple(_shard_entry(entry) for entry in _typed(document, "shards", list)),
         shared=_shared_entry(shared) if shared is not None else None,
+        texture=_texture(texture) if texture is not None else None,
         labelled=_typed(document, "labelled", bool),
         index_sha256=_optional({"index_sha256": None, **document}, "index_sha256", str),
         complete=_typed(document, "complete", bool),
@@ -243,6 +250,18 @@ def _shared_entry(entry: object) -> SharedEntry:
         _typed(entry, "count", int),
         _optional(entry, "bytes", int),
         _optional(entry, "sha256", str),
+    )
+
+
+def _texture(recipe: object) -> TextureRecipe:
+    return TextureRecipe(
+        spectra=_typed(recipe, "spectra", int),
+        sectors=_typed(recipe, "sectors", int),
+        shortest=_optional(recipe, "shortest", float),
+        longest=_optional(recipe, "longest", float),
+        saturation=_typed(recipe, "saturation", float),
+        colour=_typed(recipe, "colour", bool),
+        flat=_typed(recipe, "flat", float),
     )
 
 
@@ -288,6 +307,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"working_size is {manifest.working_size}, and its configuration says {opened_at}")
     if (manifest.unit == "sample") != (manifest.groups == 0) or manifest.groups < 0:
         raise ValueError(f"unit is {manifest.unit} and groups {manifest.groups}")
+    if manifest.texture is not None and (manifest.unit, manifest.norm) != ("sample", "linf"):
+        raise ValueError(f"there is a texture, unit is {manifest.unit} and norm {manifest.norm}")
     planned = replace(manifest.shared, bytes=None, sha256=None) if manifest.shared else None
     if planned != (SharedEntry(SHARED, manifest.groups) if manifest.groups else None):
         raise ValueError(f"shared does not name {SHARED} with {manifest.groups} perturbations")

@@ -51,11 +51,13 @@ def load_shard(vault: Vault, manifest: Manifest, entry: ShardEntry) -> ShardCont
         ids = _checked_ids(file, entry)
         labels = _labels(file, entry)
         if manifest.unit == "sample":
+            if manifest.texture is not None:
+                _checked_rows(file, "spectrum", manifest.texture.spectra, entry)
             shape = (entry.count, *manifest.sample_shape)
             return ShardContents(
                 entry.first, ids, labels, dataset(file, "delta", shape, manifest.delta_dtype)[()], None
             )
-        return ShardContents(entry.first, ids, labels, None, _checked_group(file, manifest, entry))
+        return ShardContents(entry.first, ids, labels, None, _checked_rows(file, "group", manifest.groups, entry))
 
 
 def load_labels(vault: Vault, manifest: Manifest, entry: ShardEntry) -> npt.NDArray[np.int64] | None:
@@ -67,6 +69,18 @@ def load_labels(vault: Vault, manifest: Manifest, entry: ShardEntry) -> npt.NDAr
     path = vault.path / entry.file
     with open_file(vault, entry.file, manifest.run_key) as file, as_damage(path):
         return _labels(file, entry)
+
+
+def load_spectra(vault: Vault, manifest: Manifest, entry: ShardEntry) -> npt.NDArray[np.int64]:
+    """Read the row int64 [n] of each sample of a shard in the table of its texture's spectra.
+
+    Raises:
+        DamageError: it is not what the manifest says.
+    """
+    assert manifest.texture is not None
+    path = vault.path / entry.file
+    with open_file(vault, entry.file, manifest.run_key) as file, as_damage(path):
+        return _checked_rows(file, "spectrum", manifest.texture.spectra, entry)
 
 
 def load_shared(vault: Vault, manifest: Manifest) -> Array:
@@ -207,6 +221,14 @@ class StoreReader:
         """The perturbations [groups, C, H, W] that samples share; without the clip."""
         return load_shared(self.vault, self.manifest)
 
+    def spectrum(self, sample: int) -> int:
+        """Return the row of a sample in the table of spectra; only of a store with a texture."""
+        return int(self._spectra[sample])
+
+    @cached_property
+    def _spectra(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([load_spectra(self.vault, self.manifest, entry) for entry in self.manifest.shards])
+
     @cached_property
     def _groups(self) -> npt.NDArray[np.int64]:
         found = [self.shard(index).group for index in range(len(self.manifest.shards))]
@@ -265,11 +287,12 @@ def _checked_ids(file: h5py.File, entry: ShardEntry) -> Ids:
     return ids
 
 
-def _checked_group(file: h5py.File, manifest: Manifest, entry: ShardEntry) -> npt.NDArray[np.int64]:
-    group: npt.NDArray[np.int64] = dataset(file, "group", (entry.count,), _INTEGER)[()]
-    wrong = np.flatnonzero((group < 0) | (group >= manifest.groups))
+def _checked_rows(file: h5py.File, name: str, rows: int, entry: ShardEntry) -> npt.NDArray[np.int64]:
+    """What stands in the dataset `group` or `spectrum`: for each sample a row of what has so many."""
+    found: npt.NDArray[np.int64] = dataset(file, name, (entry.count,), _INTEGER)[()]
+    wrong = np.flatnonzero((found < 0) | (found >= rows))
     if wrong.size:
         row = int(wrong[0])
-        message = f"sample {entry.first + row} is in group {group[row]}, outside 0..{manifest.groups - 1}"
+        message = f"sample {entry.first + row} is in {name} {found[row]}, outside 0..{rows - 1}"
         raise DamageError("group", Path(file.filename), message)
-    return group
+    return found

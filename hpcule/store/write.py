@@ -78,6 +78,7 @@ def prepare_shard(
     *,
     delta: Array | None = None,
     group: npt.NDArray[np.int64] | None = None,
+    spectrum: npt.NDArray[np.int64] | None = None,
     image: Image | None = None,
 ) -> Prepared:
     """Make the file of shard `index`.
@@ -88,6 +89,7 @@ def prepare_shard(
         labels: int64 [n] of the shard's samples, or None.
         delta: [n, C, H, W] in `manifest.delta_dtype` and in levels, for the unit "sample".
         group: int64 [n] in 0..groups-1, for shared perturbations.
+        spectrum: int64 [n], the row of each sample in the table of a texture's spectra; where there is a texture.
         image: to make it in; None: in memory of its own.
     """
     entry = manifest.shards[index]
@@ -100,11 +102,14 @@ def prepare_shard(
         assert group is None
         _assert_delta(manifest, delta, entry.count)
         datasets["delta"] = delta
+        assert (spectrum is None) == (manifest.texture is None)
+        if spectrum is not None and manifest.texture is not None:
+            _assert_rows(spectrum, entry.count, manifest.texture.spectra)
+            datasets["spectrum"] = spectrum
     else:
         assert group is not None
         assert delta is None
-        _assert_column(group, entry.count)
-        assert not np.any((group < 0) | (group >= manifest.groups)), (group.min(), group.max())
+        _assert_rows(group, entry.count, manifest.groups)
         datasets["group"] = group
     return _prepare(manifest, entry.file, _shard_note(index), datasets, image)
 
@@ -186,6 +191,11 @@ def _shard_note(index: int) -> str:
 def _assert_column(values: Array, count: int) -> None:
     assert values.shape == (count,), values.shape
     assert values.dtype == np.int64, values.dtype
+
+
+def _assert_rows(values: Array, count: int, rows: int) -> None:
+    _assert_column(values, count)
+    assert not np.any((values < 0) | (values >= rows)), (values.min(), values.max())
 
 
 def _assert_delta(manifest: Manifest, delta: Array, count: int) -> None:

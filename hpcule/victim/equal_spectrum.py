@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.publish.carry import NoiseLevels
+from hpcule.publish.carry import NoiseLevels, seen_change
 from hpcule.store.grey import is_grey
 from hpcule.store.read import StoreReader
 from hpcule.world.coloured import Spectra, to_images, white_spectra
@@ -31,7 +31,7 @@ def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> Noise
         seed: of the noise.
         source: whose store this is.
     """
-    mixing = _roots(mean_spectrum(store))
+    mixing, change = _roots(mean_spectrum(store, source)), seen_change(store, source)
     purpose = key(seed, "equal-spectrum control")
     width = store.manifest.sample_shape[2]
 
@@ -42,20 +42,21 @@ def equal_spectrum_noise(store: StoreReader, seed: int, source: Source) -> Noise
         grey = is_grey(samples)
         noise[grey] = noise[grey].mean(1, keepdims=True)
         noise *= np.arange(width) < source.lengths(ids).reshape(-1, 1, 1, 1)
-        noise *= _strength(store.delta_on(ids, samples)) / np.maximum(_strength(noise), np.finfo(np.float32).tiny)
+        noise *= _strength(change(ids, samples)) / np.maximum(_strength(noise), np.finfo(np.float32).tiny)
         return np.rint(noise).astype(np.int64)
 
     return draw
 
 
-def mean_spectrum(store: StoreReader) -> npt.NDArray[np.complex128]:
+def mean_spectrum(store: StoreReader, source: Source) -> npt.NDArray[np.complex128]:
     """The mean over deltas of the products of their channels' spectra [C, C, H, W // 2 + 1]."""
-    manifest = store.manifest
+    manifest, change = store.manifest, seen_change(store, source)
     channels, height, width = manifest.sample_shape
     chosen = np.sort(order(key(0, "mean spectrum"), np.arange(manifest.n))[:MOST])
     total = np.zeros((channels, channels, height, width // 2 + 1), np.complex128)
     for start in range(0, len(chosen), BLOCK):
-        spectra = np.fft.rfft2(store.delta(chosen[start : start + BLOCK]).astype(np.float64))
+        ids = chosen[start : start + BLOCK]
+        spectra = np.fft.rfft2(change(ids, source.read(ids)).astype(np.float64))
         total += np.einsum("nchw,ndhw->cdhw", spectra, spectra.conj())
     return total / len(chosen)
 

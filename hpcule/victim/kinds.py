@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hpcule.data.source import Ids, Labels, Native, Samples, Source
-from hpcule.publish.carry import NoiseLevels, Perturb, Publish, added, carries, perturbed_native, publishing
+from hpcule.data.tiles import Tiles
+from hpcule.publish.carry import (
+    NoiseLevels,
+    Perturb,
+    Publish,
+    added,
+    carries,
+    perturbed_native,
+    published_native,
+    publishing,
+    seen_change,
+)
 from hpcule.publish.collection import PublishNative
 from hpcule.store.budget import Budget, magnitude
 from hpcule.store.grey import is_grey
@@ -103,6 +115,11 @@ def native_publisher(
     assert store is not None
     if not carries(store.manifest, source):
         return None
+    if kind in ("untrained", "protected") and not isinstance(source, Tiles):
+        assert isinstance(store, StoreReader)
+        chosen = None if protected is None else frozenset(protected.tolist())
+        publish = partial(published_native, store, source)
+        return lambda image, native: publish(image, native) if chosen is None or image in chosen else native
     perturb, manifest = _perturbation(kind, store, seed, source), store.manifest
     if kind == "spectrum":  # such noise has the strength of the deltas, but single values of it are not bounded
         manifest = replace(manifest, epsilon=float(manifest.levels))
@@ -181,7 +198,7 @@ def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> 
         own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
             assert isinstance(store, StoreReader)
-            delta = store.delta_on(ids, samples)
+            delta = seen_change(store, source)(ids, samples)
             if manifest.free_pixels:
                 delta = np.clip(delta, -int(level), int(level))
             root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))

@@ -50,5 +50,5 @@ def to_images(spectra: Spectra, width: int) -> Images:
     found = np.empty((*spectra.shape[:3], width), np.float32)
     # One by one: the last bits of a transform may depend on what is transformed with it.
     for row, own in zip(found.reshape(-1, height, width), spectra.reshape(-1, *spectra.shape[2:]), strict=True):
-        row[...] = fft.irfft2(own, (height, width))
-    return found * np.float32(height * width)
+        row[...] = fft.irfft2(own, (height, width), norm="forward")
+    return found

@@ -101,6 +101,8 @@ CASES = {
     "resized npz": ("small_npz", "classwise", ["--set", "image_size=20"], "folder", True, False),
     "own sizes": ("mixed", "classwise", ["--set", "image_size=32"], "folder", True, False),
     "own sizes, black and white as such": ("bordered", "classwise", ["--set", "image_size=32"], "folder", True, None),
+    "own sizes, texture": ("bordered", "texture", ["--set", "image_size=32"], "folder", True, None),
+    "own sizes, grey texture": ("grey_files", "texture", ["--set", "image_size=32"], "folder", False, True),
     "own sizes as npz": ("mixed", "ar", ["--set", "image_size=32"], "npz", False, True),
     "grey by sample": ("grey_npz", "ar", [], "npz", False, True),
     "grey, shared": ("grey_npz", "classwise", [], "npz", False, True),
@@ -240,6 +242,14 @@ def test_excluded_files_stay_as_they_are(export, revert, tmp_path, mask, pattern
             before = name if not name.endswith(published) else f"x/{mask}"
             with Image.open(data / split / before) as one, Image.open(back / split / name) as other:
                 assert (one.mode, np.asarray(one).tobytes()) == (other.mode, np.asarray(other).tobytes())
+
+
+def test_a_texture_that_follows_the_contrast_of_originals_is_refused(export, run, bordered, tmp_path):
+    store, copy = export(bordered, "texture", ["--set", "image_size=32", "--set", "method.flat=0.5"], "folder")
+    code, _, err = run("revert", store, "--data", copy, "--out", tmp_path / "back")
+    assert code == 2
+    assert "with method.flat=0.5 the perturbation of an image of its own size depends on the original" in err
+    assert not (tmp_path / "back").exists()
 
 
 def test_another_store_takes_nothing_off(export, revert, small_npz, run, tmp_path):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hpcule.data.opening import Opening
 from hpcule.data.resize import resize_planes
 from hpcule.interface.stores import open_store
-from hpcule.publish.carry import carried, carried_onto, publishing
+from hpcule.publish.carry import carried, publishing
 from hpcule.publish.export import export
 from hpcule.store.grey import is_grey
 from hpcule.store.read import StoreReader
@@ -35,7 +35,6 @@ def test_it_has_the_size_and_keeps_the_budget(size):
     found = carried(crafted(), size, EPSILON)
     assert found.shape == (3, *size)
     assert np.abs(found).max() <= EPSILON
-    assert found.dtype == np.int32
 
 
 def test_at_the_same_size_it_is_the_same():
@@ -47,23 +46,12 @@ def test_at_the_same_size_it_is_the_same():
 def test_a_victims_resize_gives_it_back(size, smooth, least):
     delta = crafted(smooth=smooth)
     clean = np.full((3, *size), 128, np.uint8)
-    published = (clean + carried(delta, size, EPSILON)).astype(np.uint8)
+    published = (clean + np.rint(carried(delta, size, EPSILON))).astype(np.uint8)
     back = resize_planes(published, 32).astype(int) - 128
     assert np.corrcoef(back.ravel(), delta.ravel())[0, 1] > least
     plain = functional.interpolate(torch.from_numpy(delta[None]).float(), size, mode="bicubic").clamp(-8, 8).round()
     uncorrected = resize_planes((clean + plain[0].numpy()).astype(np.uint8), 32).astype(int) - 128
     assert np.abs(back - delta).mean() < np.abs(uncorrected - delta).mean()
-
-
-def test_a_fraction_of_a_level_is_no_budget():
-    assert np.abs(carried(crafted(), (50, 50), 7.9)).max() <= 7
-
-
-def test_a_grey_image_gets_the_mean_of_the_channels():
-    delta, coloured = crafted(), noise(40, 50, 3).transpose(2, 0, 1)
-    mean = carried(delta.mean(axis=0, keepdims=True), (40, 50), EPSILON)
-    assert np.array_equal(carried_onto(np.repeat(coloured[:1], 3, axis=0), delta, EPSILON), mean)
-    assert np.array_equal(carried_onto(coloured, delta, EPSILON), carried(delta, (40, 50), EPSILON))
 
 
 @pytest.mark.parametrize("opening", [{"image_size": 16}, {"tile_size": 16}])

@@ -11,30 +11,27 @@ only short waves does not undo it.
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
-from hpcule.craft.method import Facts, Problem
-from hpcule.craft.parts.contrast import local_contrast
-from hpcule.craft.parts.levels import to_levels
+from hpcule.craft.method import Facts, Problem, ShardResult
 from hpcule.craft.parts.model_free import Integers, SampleWise
-from hpcule.craft.parts.spectra import Cells, amplitudes, dealt
-from hpcule.data.source import Ids, Labels
-from hpcule.world.coloured import Images, Spectra, to_images, white_spectra
+from hpcule.data.source import Ids, Labels, Source
+from hpcule.publish.texture import Texture, whole_levels
+from hpcule.world.coloured import to_images
 from hpcule.world.keyed import bits, key, uniform
+from hpcule.world.spectra import Cells, amplitudes
+from hpcule.world.texture_recipe import TextureRecipe
 
-MOST_CELLS = 12
-"""Number of cells of a period that classes are dealt to, at most."""
 SECTORS = 3
-"""Number of sectors from where a period has more cells than that."""
+"""Number of directions, from where classes are more than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ class TextureConfig(BoundedConfig):
     """Shortest wavelength in pixels. None: 5, or an eighth of the shorter side of the samples where that is less."""
     longest: float | None = setting(None, at_least=2)
     """Longest wavelength in pixels. None: 80, or half the shorter side of the samples where that is less, but two
-    octaves above the shortest at least."""
+    octaves above the shortest at least; in larger images that are published at their own size, in proportion."""
     sectors: int | None = setting(None, at_least=1, at_most=6)
     """Directions, horizontal to vertical, that divide each band of wavelengths. None: 1 up to 3 classes, else 3."""
     saturation: float = setting(2.5, above=0)
@@ -62,10 +59,10 @@ class TextureConfig(BoundedConfig):
     """Share of samples with the spectrum of their class; the others have that of a random class."""
 
 
-Texture = TypeVar("Texture", bound=TextureConfig)
+Textured = TypeVar("Textured", bound=TextureConfig)
 
 
-class ClassTexture(SampleWise[Texture]):
+class ClassTexture(SampleWise[Textured]):
     """A spectrum a class, noise a sample."""
 
     facts: ClassVar[Facts] = Facts(
@@ -84,44 +81,36 @@ class ClassTexture(SampleWise[Texture]):
     )
     config_class: ClassVar[type[MethodConfig]] = TextureConfig
 
-    def __init__(self, config: Texture, problem: Problem) -> None:
+    def __init__(self, config: Textured, problem: Problem) -> None:
         super().__init__(config, problem)
-        _, height, width = problem.source.shape
-        cells, a_period = cells_of(config, problem.source.class_count, min(height, width))
-        purpose = key(problem.seed, "texture", "spectra")
+        source = problem.source
+        recipe = recipe_of(config, source.class_count)
+        self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
+        _, height, width = source.shape
+        cells = cells_of(recipe, min(height, width))
         self.energies = cells.energies(height, width)
-        self.combs = dealt(problem.source.class_count, cells, a_period, purpose)
+        self.combs = recipe.table(cells, key(problem.seed, "texture", "spectra"))
         """The fixed table of spectra [K, cells]."""
         self.amplitudes = amplitudes(self.combs, self.energies)
 
+    @classmethod
+    def texture(cls, config: Textured, source: Source) -> TextureRecipe | None:
+        """The recipe of the fixed spectra, of which there is one a class."""
+        return recipe_of(config, source.class_count)
+
+    def answer(self, shard: int) -> ShardResult:
+        """Deltas of a shard, and the row of each of its samples in the table of spectra."""
+        result, ids = super().answer(shard), self.problem.partition.ids(shard)
+        if self.texture(self.config, self.problem.source) is None:
+            return result
+        return dataclasses.replace(result, spectrum=self._spectra(self.problem.labels[ids], ids))
+
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """Saturated noise with the spectrum of each sample's class."""
-        source = self.problem.source
-        spectra = self.white(ids) * self.amplitudes[self._spectra(labels, ids), None]
-        delta = self.saturated(torch.from_numpy(to_images(spectra, source.shape[2])), clean)
-        return to_levels(delta.expand(clean.shape), torch.from_numpy(clean), source.levels, self.config.epsilon)
-
-    def white(self, ids: Ids) -> Spectra:
-        """The half spectra of each sample's white noise [n, 1 or C, H, W // 2 + 1]."""
-        channels, height, width = self.problem.source.shape
-        shape = (channels if self.config.colour else 1, height, width)
-        return white_spectra(key(self.problem.seed, "texture", "noise"), ids, shape)
-
-    def saturated(self, noise: Tensor, clean: Integers) -> Tensor:
-        """Noise [n, 1 or C, H, W] of any strength at the budget of clean samples, in units of [0, 1]; differentiable in
-        the noise."""
-        deviation = noise.square().mean((1, 2, 3), keepdim=True).sqrt()
-        budget = int(self.config.epsilon) / self.problem.source.levels
-        delta = (noise / deviation).mul_(self.config.saturation).tanh_() * budget
-        if self.config.flat < 1:
-            delta = delta * torch.from_numpy(self._budget_map(clean)).to(delta.device)
-        return delta
-
-    def _budget_map(self, clean: Integers) -> Images:
-        """Share of the budget at each pixel [n, 1, H, W]."""
-        flat, full = self.config.flat, self.config.epsilon
-        shares: Images = (flat + (1 - flat) * np.minimum(local_contrast(clean) / full, 1)).astype(np.float32)
-        return shares
+        _, height, width = clean.shape[1:]
+        spectra = self.drawn.white(ids, height, width) * self.amplitudes[self._spectra(labels, ids), None]
+        delta = self.drawn.saturated(torch.from_numpy(to_images(spectra, width)), clean)
+        return whole_levels(delta, clean, self.problem.source.levels)
 
     def _spectra(self, labels: Labels, ids: Ids) -> Labels:
         """The class whose spectrum each sample gets int64 [n]."""
@@ -131,16 +120,30 @@ class ClassTexture(SampleWise[Texture]):
         return np.where(strayed, others, labels)
 
 
-def cells_of(config: TextureConfig, classes: int, side: int) -> tuple[Cells, int]:
-    """The cells for samples with this shorter side in pixels, and the number of bands of a period."""
-    sectors = config.sectors or (1 if classes <= SECTORS else SECTORS)
-    a_period = max(1, math.ceil(min(classes, MOST_CELLS) / sectors))
-    shortest = config.shortest or max(2.0, min(5.0, side / 8))
-    longest = config.longest or min(80.0, max(side / 2, 4 * shortest))
-    cells = Cells.between(shortest, max(shortest, longest), a_period, sectors)
-    if len(cells.wavelengths) < a_period:
+def recipe_of(config: TextureConfig, classes: int) -> TextureRecipe:
+    """What textures of so many classes are drawn from."""
+    return TextureRecipe(
+        spectra=classes,
+        sectors=config.sectors or (1 if classes <= SECTORS else SECTORS),
+        shortest=config.shortest,
+        longest=config.longest,
+        saturation=config.saturation,
+        colour=config.colour,
+        flat=config.flat,
+    )
+
+
+def cells_of(recipe: TextureRecipe, side: int) -> Cells:
+    """The cells of samples that are crafted with this shorter side in pixels.
+
+    Raises:
+        UsageError: the wavelengths that a user has set leave too few bands.
+    """
+    shortest, longest = recipe.span(side, side)
+    bands = len(Cells.between(shortest, longest, recipe.a_period, recipe.sectors).wavelengths)
+    if bands < recipe.a_period:
         raise UsageError(
-            f"method.shortest, method.longest: {classes} classes need {a_period} bands of wavelengths, and from "
-            f"{shortest:g} to {longest:g} pixels there are {len(cells.wavelengths)}: two octaves are always enough"
+            f"method.shortest, method.longest: {recipe.spectra} classes need {recipe.a_period} bands of wavelengths, "
+            f"and from {shortest:g} to {longest:g} pixels there are {bands}: two octaves are always enough"
         )
-    return cells, a_period
+    return recipe.cells(side, side)

@@ -18,13 +18,14 @@ from torch import Tensor
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, State, Step
-from hpcule.craft.methods.texture import ClassTexture, TextureConfig, cells_of
+from hpcule.craft.methods.texture import ClassTexture, TextureConfig, cells_of, recipe_of
 from hpcule.craft.parts.model_free import TILE
-from hpcule.craft.parts.spectra import amplitudes
 from hpcule.craft.parts.spectra_learner import SpectraLearner
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule, samples_of
+from hpcule.data.source import Source
 from hpcule.nets.encoder import load_encoder
+from hpcule.world.spectra import amplitudes
 
 FEATURES = 1280
 """Number of features of the default encoder; others have 512 to 2048."""
@@ -107,12 +108,16 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
         return dataclasses.replace(config, **defaults, steps=0)
 
     @classmethod
+    def texture(cls, config: LearnedTextureConfig, source: Source) -> None:
+        """There is no recipe: wavelengths are learnt at the size of the samples, and have no meaning at another."""
+
+    @classmethod
     def work(cls, config: LearnedTextureConfig, extent: Extent) -> Work:
         """Steps with a sum each; then noise, each rank by itself."""
         walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-        cells, _ = cells_of(config, extent.classes, min(extent.shape[1:]))
+        cells = cells_of(recipe_of(config, extent.classes), min(extent.shape[1:]))
         encoders, workers = len(config.encoders), extent.workers
-        numbers = extent.classes * (len(cells.wavelengths) * cells.sectors + FEATURES * encoders)
+        numbers = extent.classes * (cells.count + FEATURES * encoders)
         spectra = Phase(
             stage="spectra",
             marks=config.steps,
@@ -158,10 +163,11 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
         differentiable in the spectra."""
         samples = self.problem.reader.take(ghost.shard, ghost.ids)
         _, height, width = samples.shape[1:]
-        white = torch.from_numpy(self.white(ghost.ids)).to(spectra.device)
+        white = torch.from_numpy(self.drawn.white(ghost.ids, height, width)).to(spectra.device)
         energies = torch.tensordot(spectra, torch.from_numpy(self.energies).to(spectra.device), 1)
         noise = torch.fft.irfft2(white * energies.clamp_min(LEAST_ENERGY).sqrt()[:, None], (height, width))
-        return (self.problem.unit_interval(samples) + self.saturated(noise, samples.numpy())).clamp(0, 1)
+        delta = self.drawn.saturated(noise, samples.numpy()) / self.problem.source.levels
+        return (self.problem.unit_interval(samples) + delta).clamp(0, 1)
 
     def state(self) -> State:
         """The learner; finished shards are in the store."""

@@ -20,13 +20,13 @@ from torch.nn import functional
 from hpcule.craft.method import Problem, finite
 from hpcule.craft.parts.attacker_steps import disturbed
 from hpcule.craft.parts.encoded import settle, through
-from hpcule.craft.parts.spectra import Single
 from hpcule.data.schedule import Ghost, samples_of
 from hpcule.data.source import Labels
 from hpcule.nets.encoder import Encoder
 from hpcule.store.checkpoint import PartState
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import bits, key
+from hpcule.world.spectra import Single
 
 SPREAD_EVENLY = 0.1
 """Share of each spectrum's energy that lies evenly in all cells at the start: a softmax cannot leave zero."""

@@ -14,11 +14,11 @@ from hpcule.config.errors import DataError, HpculeError, UsageError
 from hpcule.craft.methods import texture_learned
 from hpcule.craft.methods.texture import ClassTexture
 from hpcule.craft.methods.texture_learned import LearnedTexture, LearnedTextureConfig
-from hpcule.craft.parts.spectra import amplitudes
 from hpcule.craft.parts.spectra_learner import SPREAD_EVENLY
 from hpcule.craft.table import configure
 from hpcule.data.schedule import Ghost
 from hpcule.world.coloured import to_images
+from hpcule.world.spectra import amplitudes
 
 SMALL = {"epsilon": 24, "batch": 18, "ghost": 5, "steps": 4, "encoders": ("tiny", "wide")}
 
@@ -227,6 +227,9 @@ def test_the_noise_is_that_of_the_learnt_spectra():
     source = make_source(12, contrast=0.1)
     method = make_method(source, steps=2)
     delta = craft(method).delta
-    spectra = method.white(np.arange(12)) * amplitudes(method.learner.table(), method.energies)[source.labels, None]
+    spectra = (
+        method.drawn.white(np.arange(12), 24, 24)
+        * amplitudes(method.learner.table(), method.energies)[source.labels, None]
+    )
     noise = to_images(spectra, 24)
     assert np.corrcoef(delta[:, :1].ravel(), noise.ravel())[0, 1] > 0.85

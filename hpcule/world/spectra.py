@@ -7,6 +7,7 @@ to each other belong to one sector, so that flipped samples keep their spectrum.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +44,33 @@ class Cells:
     def energies(self, height: int, width: int) -> Single:
         """The energy of each cell over the frequencies of real images [cells, height, width // 2 + 1]; each sums to 1
         over all frequencies, of which these are half."""
+        found: Single = np.stack([energy for _, energy in self._each(height, width, range(self.count))])
+        return found
+
+    def amplitude(self, spectrum: Single, height: int, width: int) -> Single:
+        """The amplitude [height, width // 2 + 1] of one spectrum [cells], see `amplitudes`; of large images one cell
+        after the other."""
+        total = np.zeros((height, width // 2 + 1), np.float32)
+        for cell, energy in self._each(height, width, np.flatnonzero(spectrum).tolist()):
+            total += spectrum[cell] * energy
+        return np.sqrt(total, out=total)
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return len(self.wavelengths) * self.sectors
+
+    def _each(self, height: int, width: int, cells: Iterable[int]) -> Iterator[tuple[int, Single]]:
+        """Cells with their energies."""
         down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
         frequency, angle = np.hypot(down, across), np.arctan2(np.abs(down), across)
         frequency[0, 0] = np.inf  # no change of brightness
-        cells = []
-        for wavelength in self.wavelengths:
-            band = np.exp(-((np.log2(frequency * wavelength) / WIDTH) ** 2))
-            cells += [band * self._sector(angle, sector) for sector in range(self.sectors)]
-        energies = np.stack(cells)
-        totals = (energies * frequency_counts(width)).sum((1, 2), keepdims=True)
-        found: Single = (energies / totals).astype(np.float32)
-        return found
+        for cell in cells:
+            band = np.exp(-((np.log2(frequency * self.wavelengths[cell // self.sectors]) / WIDTH) ** 2))
+            energy = band * self._sector(angle, cell % self.sectors)
+            # A single pixel has no frequency but that of its brightness.
+            total = max(float((energy * frequency_counts(width)).sum()), np.finfo(np.float64).tiny)
+            yield cell, (energy / total).astype(np.float32)
 
     def _sector(self, angle: npt.NDArray[np.float64], sector: int) -> npt.NDArray[np.float64]:
         if self.sectors == 1:
@@ -68,14 +85,13 @@ def dealt(classes: int, cells: Cells, a_period: int, purpose: int) -> Single:
     In each period, the classes are dealt to its cells in an order of their own, so that classes which share a
     cell in one period, where there are more classes than cells, differ in another.
     """
-    table = np.zeros((classes, len(cells.wavelengths) * cells.sectors), np.float32)
+    table = np.zeros((classes, cells.count), np.float32)
     own = a_period * cells.sectors
     for period, first in enumerate(range(0, table.shape[1], own)):
         ranks = order(key(purpose, "period", period), np.arange(classes))
-        for rank, label in enumerate(ranks):
-            cell = first + rank % own
-            if cell < table.shape[1]:
-                table[label, cell] = 1
+        dealt_to = first + np.arange(classes) % own
+        inside = dealt_to < cells.count
+        table[ranks[inside], dealt_to[inside]] = 1
     table /= np.maximum(table.sum(1, keepdims=True), 1)
     return table
 

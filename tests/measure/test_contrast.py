@@ -1,6 +1,6 @@
 import numpy as np
 
-from hpcule.craft.parts.contrast import WINDOW, local_contrast
+from hpcule.measure.contrast import WINDOW, local_contrast
 
 
 def test_contrast_is_the_deviation_of_brightness_in_the_square_around_a_pixel():

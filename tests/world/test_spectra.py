@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from hpcule.craft.parts.spectra import Cells, amplitudes, dealt
 from hpcule.world.coloured import frequency_counts
+from hpcule.world.spectra import Cells, amplitudes, dealt
 
 SIZES = [(24, 24), (25, 30), (30, 25)]
 
