@@ -288,7 +288,7 @@ def _checked_ids(file: h5py.File, entry: ShardEntry) -> Ids:
 
 
 def _checked_rows(file: h5py.File, name: str, rows: int, entry: ShardEntry) -> npt.NDArray[np.int64]:
-    """What stands in the dataset `group` or `spectrum`: for each sample a row of what has so many."""
+    """What stands in the dataset `group` or `spectrum`: for each sample a number below `rows`."""
     found: npt.NDArray[np.int64] = dataset(file, name, (entry.count,), _INTEGER)[()]
     wrong = np.flatnonzero((found < 0) | (found >= rows))
     if wrong.size:

@@ -121,7 +121,7 @@ class ClassTexture(SampleWise[Textured]):
 
 
 def recipe_of(config: TextureConfig, classes: int) -> TextureRecipe:
-    """What textures of so many classes are drawn from."""
+    """What textures of this number of classes are drawn from."""
     return TextureRecipe(
         spectra=classes,
         sectors=config.sectors or (1 if classes <= SECTORS else SECTORS),
