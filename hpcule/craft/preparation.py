@@ -69,7 +69,10 @@ def check_task(config: CraftConfig, source: Source) -> None:
         raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
     labelled = find(config.method.name).needs_labels(config.method)
     if labelled and source.labels is None:
-        raise DataError(f"{config.method.name} needs labels and {source.name} has none: use class folders, or uc")
+        clusters = ", method.clusters" if hasattr(config.method, "clusters") else ""
+        raise DataError(
+            f"{config.method.name} needs labels and {source.name} has none: use class folders{clusters}, or uc"
+        )
     if labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:

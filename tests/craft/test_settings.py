@@ -28,6 +28,7 @@ RUNS: dict[str, list[list[str]]] = {
     "em": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
     "pil": [["epochs=1", "steps=1", "batch=12", "ghost=6"]],
     "uc": [CLUSTERS, [*CLUSTERS, "direct=true", "steps=null", "epochs=1"]],
+    "texture": [["clusters=2", "encoder=efficientnet-lite0", "encoder_size=32"]],
     "texture-learned": [ENCODER],
     "aue": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
     "aap": [[*NETWORK, *ONCE]],

@@ -13,7 +13,7 @@ from dicoms import noise, write_dicom
 from PIL import Image
 from toys import ToySource, alone
 
-from hpcule.config.errors import StoreError
+from hpcule.config.errors import DataError, StoreError
 from hpcule.craft.run import craft
 from hpcule.craft.table import configure, find
 from hpcule.data.opening import Opening
@@ -188,6 +188,22 @@ def test_without_image_size_files_of_one_size_are_crafted_at_it(tmp_path):
         for sample in range(4):
             native = source.native(sample)
             assert np.array_equal(own_size(store, sample, native), store.delta(np.array([sample]))[0, :1])
+
+
+def test_a_folder_without_classes(tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(9):
+        stripes = np.where(np.arange(50) % (4 if number % 3 else 50) < 2, 60, 0).astype(np.uint8)
+        Image.fromarray(grey(40, 50, number) // 2 + stripes).save(tmp_path / "data" / f"{number}.png")
+    with pytest.raises(DataError, match=r"data has none: use class folders, method\.clusters, or uc"):
+        crafted(tmp_path / "data", tmp_path / "none", "image_size=32")
+    store, source = crafted(tmp_path / "data", tmp_path / "store", "image_size=32", "method.clusters=2")
+    assert [store.spectrum(sample) for sample in range(9)] == [1, 0, 0] * 3
+    assert store.manifest.texture.spectra == 2
+    assert verify(Vault(tmp_path / "store"), source) == []
+    export(Vault(tmp_path / "store"), source, tmp_path / "copy")
+    change = np.asarray(Image.open(tmp_path / "copy" / "0.png")).astype(int) - source.native(0).pixels[0]
+    assert np.array_equal(change, np.rint(Texture.of(store.manifest).at(0, 1, source.native(0).pixels)[0]))
 
 
 def test_learned_spectra_have_no_recipe():

@@ -12,18 +12,25 @@ only short waves does not undo it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
-from hpcule.craft.method import Facts, Problem, ShardResult
-from hpcule.craft.parts.model_free import Integers, SampleWise
+from hpcule.craft.method import Event, Facts, Problem, ShardResult, Step
+from hpcule.craft.parts.band_energies import BandEnergies
+from hpcule.craft.parts.encoded import Encoded, EncoderConfig
+from hpcule.craft.parts.kmeans import kmeans
+from hpcule.craft.parts.model_free import TILE, Integers, SampleWise
 from hpcule.data.source import Ids, Labels, Source
+from hpcule.nets.encoder import load_encoder
 from hpcule.publish.texture import Texture, whole_levels
 from hpcule.world.coloured import to_images
 from hpcule.world.keyed import bits, key, uniform
@@ -35,10 +42,9 @@ SECTORS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextureConfig(BoundedConfig):
-    """Defaults are ours: nobody has published this method."""
+class SpectraConfig(BoundedConfig):
+    """What textures of fixed and of learned spectra have in common."""
 
-    name: str = "texture"
     epsilon: float = setting(16.0, at_least=1, at_most=32767)
     """Budget in levels of the sample's own grid: 16 means 16/255 for 8-bit images."""
     shortest: float | None = setting(None, at_least=2)
@@ -57,13 +63,101 @@ class TextureConfig(BoundedConfig):
     deviation of brightness around a pixel reaches the budget; 1 is the whole budget everywhere."""
     purity: float = setting(1.0, at_least=0, at_most=1)
     """Share of samples with the spectrum of their class; the others have that of a random class."""
+    clusters: int | None = setting(None, at_least=2)
+    """Number of clusters that take the place of classes, so that no labels are needed. None: classes."""
 
 
-Textured = TypeVar("Textured", bound=TextureConfig)
+@dataclass(frozen=True, kw_only=True)
+class TextureConfig(SpectraConfig):
+    """Defaults are ours: nobody has published this method."""
+
+    name: str = "texture"
+    encoder: str | None = None
+    """Name of a frozen network, as for `uc`, by whose features samples are clustered. None: by their band energies,
+    without a network."""
+    checkpoint: str | None = None
+    """State dict for the encoder, every key of which must match; None: the published weights."""
+    encoder_size: int = setting(224, at_least=32)
+    """Samples are resized to this height and width in front of the encoder."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that an encoder has something to do."""
+        super().__post_init__()
+        if self.encoder is not None and self.clusters is None:
+            raise ValueError(f"encoder={self.encoder}: it finds clusters: set clusters as well, or leave it out")
+        if self.checkpoint is not None and self.encoder is None:
+            raise ValueError(f"checkpoint={self.checkpoint}: it is that of an encoder: name the encoder as well")
 
 
-class ClassTexture(SampleWise[Textured]):
-    """A spectrum a class, noise a sample."""
+Textured = TypeVar("Textured", bound=SpectraConfig)
+
+
+class SpectraTexture(SampleWise[Textured]):
+    """A spectrum a class or a cluster, noise a sample."""
+
+    def __init__(self, config: Textured, problem: Problem) -> None:
+        super().__init__(config, problem)
+        source = problem.source
+        recipe = recipe_of(config, source.class_count)
+        self.assignment: Mapping[int, Labels] = {}
+        """Cluster of each sample, by own shard, where clusters take the place of classes."""
+        self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
+        _, height, width = source.shape
+        cells = cells_of(recipe, min(height, width))
+        self.energies = cells.energies(height, width)
+        self.combs = recipe.table(cells, key(problem.seed, "texture", "spectra"))
+        """The fixed table of spectra [K, cells]."""
+        self.amplitudes = amplitudes(self.combs, self.energies)
+
+    @classmethod
+    def needs_labels(cls, config: Textured) -> bool:
+        """Whether classes have spectra, and not clusters."""
+        return config.clusters is None
+
+    def features(self, shard: int) -> npt.NDArray[np.float64]:
+        """What the samples of a shard are clustered by, float64 [n, D]."""
+        bands, ids = BandEnergies(self.problem.source.shape), self.problem.partition.ids(shard)
+        tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
+        return np.concatenate([bands.features(self.clean(shard, tile)) for tile in tiles])
+
+    def prepare(self) -> Iterator[Event]:
+        """Find the clusters, where there are any, all ranks together; after an interruption again."""
+        if self.config.clusters is None:
+            return
+        owned, rounds = self.problem.owned, self.problem.rounds
+        found = {}
+        for turn in range(rounds):
+            if turn < len(owned):
+                found[owned[turn]] = self.features(owned[turn])
+            yield Step("features", turn + 1, rounds)
+        first_ids = {shard: self.problem.partition.range(shard)[0] for shard in found}
+        purpose = key(self.problem.seed, "texture", "clusters")
+        self.assignment = kmeans(found, first_ids, self.config.clusters, self.problem.world, purpose).assignment
+        yield Step("clusters", 1, 1)
+
+    def classes(self, shard: int, ids: Ids) -> Labels:
+        """The classes, or clusters, of a shard's samples."""
+        if self.config.clusters is None:
+            return super().classes(shard, ids)
+        return self.assignment[shard][ids - self.problem.partition.range(shard)[0]]
+
+    def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
+        """Saturated noise with the spectrum of each sample's class."""
+        _, height, width = clean.shape[1:]
+        spectra = self.drawn.white(ids, height, width) * self.amplitudes[self._spectra(labels, ids), None]
+        delta = self.drawn.saturated(torch.from_numpy(to_images(spectra, width)), clean)
+        return whole_levels(delta, clean, self.problem.source.levels)
+
+    def _spectra(self, labels: Labels, ids: Ids) -> Labels:
+        """The class whose spectrum each sample gets int64 [n]."""
+        strayed = uniform(key(self.problem.seed, "texture", "strayed"), ids, 1)[:, 0] >= self.config.purity
+        words = bits(key(self.problem.seed, "texture", "random class"), ids, 1)[:, 0]
+        others = (words % np.uint64(len(self.amplitudes))).astype(np.int64)
+        return np.where(strayed, others, labels)
+
+
+class ClassTexture(SpectraTexture[TextureConfig]):
+    """The texture of fixed spectra, which can be drawn at any size."""
 
     facts: ClassVar[Facts] = Facts(
         title="Class texture",
@@ -81,56 +175,49 @@ class ClassTexture(SampleWise[Textured]):
     )
     config_class: ClassVar[type[MethodConfig]] = TextureConfig
 
-    def __init__(self, config: Textured, problem: Problem) -> None:
+    def __init__(self, config: TextureConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        source = problem.source
-        recipe = recipe_of(config, source.class_count)
-        self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
-        _, height, width = source.shape
-        cells = cells_of(recipe, min(height, width))
-        self.energies = cells.energies(height, width)
-        self.combs = recipe.table(cells, key(problem.seed, "texture", "spectra"))
-        """The fixed table of spectra [K, cells]."""
-        self.amplitudes = amplitudes(self.combs, self.energies)
+        self.encoded = None
+        if config.encoder is not None:
+            self.encoded = encoded(config.encoder, config.checkpoint, config.encoder_size, problem)
 
     @classmethod
-    def texture(cls, config: Textured, source: Source) -> TextureRecipe | None:
-        """The recipe of the fixed spectra, of which there is one a class."""
+    def texture(cls, config: TextureConfig, source: Source) -> TextureRecipe:
+        """The recipe of the spectra, from which they are drawn at any size."""
         return recipe_of(config, source.class_count)
+
+    def features(self, shard: int) -> npt.NDArray[np.float64]:
+        """What an encoder sees, or band energies."""
+        if self.encoded is None:
+            return super().features(shard)
+        features: npt.NDArray[np.float64] = self.encoded.features(shard)
+        return features
 
     def answer(self, shard: int) -> ShardResult:
         """Deltas of a shard, and the row of each of its samples in the table of spectra."""
-        result, ids = super().answer(shard), self.problem.partition.ids(shard)
-        if self.texture(self.config, self.problem.source) is None:
-            return result
-        return dataclasses.replace(result, spectrum=self._spectra(self.problem.labels[ids], ids))
-
-    def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
-        """Saturated noise with the spectrum of each sample's class."""
-        _, height, width = clean.shape[1:]
-        spectra = self.drawn.white(ids, height, width) * self.amplitudes[self._spectra(labels, ids), None]
-        delta = self.drawn.saturated(torch.from_numpy(to_images(spectra, width)), clean)
-        return whole_levels(delta, clean, self.problem.source.levels)
-
-    def _spectra(self, labels: Labels, ids: Ids) -> Labels:
-        """The class whose spectrum each sample gets int64 [n]."""
-        strayed = uniform(key(self.problem.seed, "texture", "strayed"), ids, 1)[:, 0] >= self.config.purity
-        words = bits(key(self.problem.seed, "texture", "random class"), ids, 1)[:, 0]
-        others = (words % np.uint64(len(self.amplitudes))).astype(np.int64)
-        return np.where(strayed, others, labels)
+        ids = self.problem.partition.ids(shard)
+        return dataclasses.replace(super().answer(shard), spectrum=self._spectra(self.classes(shard, ids), ids))
 
 
-def recipe_of(config: TextureConfig, classes: int) -> TextureRecipe:
-    """What textures of this number of classes are drawn from."""
+def recipe_of(config: SpectraConfig, classes: int) -> TextureRecipe:
+    """What textures of this number of classes, or of the clusters that are asked for, are drawn from."""
+    spectra = config.clusters or classes
     return TextureRecipe(
-        spectra=classes,
-        sectors=config.sectors or (1 if classes <= SECTORS else SECTORS),
+        spectra=spectra,
+        sectors=config.sectors or (1 if spectra <= SECTORS else SECTORS),
         shortest=config.shortest,
         longest=config.longest,
         saturation=config.saturation,
         colour=config.colour,
         flat=config.flat,
     )
+
+
+def encoded(name: str, checkpoint: str | None, size: int, problem: Problem) -> Encoded:
+    """The samples of a problem, seen through a frozen encoder."""
+    encoder = load_encoder(name, Path(checkpoint) if checkpoint else None, input_size=size)
+    config = EncoderConfig(name="texture", encoder=name, checkpoint=checkpoint, encoder_size=size)
+    return Encoded(config, problem, encoder)
 
 
 def cells_of(recipe: TextureRecipe, side: int) -> Cells:
@@ -143,7 +230,7 @@ def cells_of(recipe: TextureRecipe, side: int) -> Cells:
     bands = len(Cells.between(shortest, longest, recipe.a_period, recipe.sectors).wavelengths)
     if bands < recipe.a_period:
         raise UsageError(
-            f"method.shortest, method.longest: {recipe.spectra} classes need {recipe.a_period} bands of wavelengths, "
+            f"method.shortest, method.longest: {recipe.spectra} spectra need {recipe.a_period} bands of wavelengths, "
             f"and from {shortest:g} to {longest:g} pixels there are {bands}: two octaves are always enough"
         )
     return recipe.cells(side, side)

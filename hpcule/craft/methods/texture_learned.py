@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, State, Step
-from hpcule.craft.methods.texture import ClassTexture, TextureConfig, cells_of, recipe_of
+from hpcule.craft.methods.texture import ClassTexture, SpectraConfig, SpectraTexture, cells_of, encoded, recipe_of
+from hpcule.craft.parts.encoded import Encoded
 from hpcule.craft.parts.model_free import TILE
 from hpcule.craft.parts.spectra_learner import SpectraLearner
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule, samples_of
-from hpcule.data.source import Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.spectra import amplitudes
 
@@ -34,7 +36,7 @@ LEAST_ENERGY = 1e-20
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnedTextureConfig(TextureConfig):
+class LearnedTextureConfig(SpectraConfig):
     """Defaults are ours: nobody has published this method."""
 
     name: str = "texture-learned"
@@ -67,7 +69,7 @@ class LearnedTextureConfig(TextureConfig):
             )
 
 
-class LearnedTexture(ClassTexture[LearnedTextureConfig]):
+class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
     """A learnt spectrum a class, noise a sample."""
 
     facts: ClassVar[Facts] = dataclasses.replace(
@@ -94,6 +96,7 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
         rate = config.learning_rate
         self.learner = SpectraLearner(self.combs, encoders, self.textured, problem, learning_rate=rate)
         self.step = 0
+        self.encoded: Encoded | None = None
 
     @classmethod
     def seed_is_secret(cls) -> bool:
@@ -107,13 +110,20 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
         defaults = {name: getattr(LearnedTextureConfig(), name) for name in learning}
         return dataclasses.replace(config, **defaults, steps=0)
 
-    @classmethod
-    def texture(cls, config: LearnedTextureConfig, source: Source) -> None:
-        """There is no recipe: wavelengths are learnt at the size of the samples, and have no meaning at another."""
+    def features(self, shard: int) -> npt.NDArray[np.float64]:
+        """What the first encoder sees."""
+        if self.encoded is None:
+            config = self.config
+            checkpoint = config.checkpoints[0] if config.checkpoints else None
+            self.encoded = encoded(config.encoders[0], checkpoint, config.encoder_size, self.problem)
+        found: npt.NDArray[np.float64] = self.encoded.features(shard)
+        return found
 
     @classmethod
-    def work(cls, config: LearnedTextureConfig, extent: Extent) -> Work:
-        """Steps with a sum each; then noise, each rank by itself."""
+    def work(cls, config: LearnedTextureConfig, extent: Extent) -> Work | None:
+        """Steps with a sum each; then noise, each rank by itself; what clusters take is not counted."""
+        if config.clusters is not None:
+            return None
         walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
         cells = cells_of(recipe_of(config, extent.classes), min(extent.shape[1:]))
         encoders, workers = len(config.encoders), extent.workers
@@ -146,6 +156,7 @@ class LearnedTexture(ClassTexture[LearnedTextureConfig]):
 
     def prepare(self) -> Iterator[Event]:
         """Learn the spectra, all ranks together."""
+        yield from super().prepare()
         partition, config = self.problem.partition, self.config
         members = [partition.ids(shard) for shard in range(partition.count)]
         schedule = Schedule(members, config.ghost, config.batch, self.problem.seed, "texture spectra")

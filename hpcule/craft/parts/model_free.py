@@ -67,8 +67,12 @@ class SampleWise(ModelFree[Config]):
         """Deltas of a shard, made tile by tile."""
         ids = self.problem.partition.ids(shard)
         tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
-        parts = [self.perturb(self.clean(shard, tile), self.problem.labels[tile], tile) for tile in tiles]
+        parts = [self.perturb(self.clean(shard, tile), self.classes(shard, tile), tile) for tile in tiles]
         return ShardResult(shard, delta=np.concatenate(parts))
+
+    def classes(self, shard: int, ids: Ids) -> Labels:
+        """What stands for the labels of a shard's samples int64 [n]; by default, their labels."""
+        return self.problem.labels[ids]
 
     def clean(self, shard: int, ids: Ids) -> Integers:
         """Samples of a shard [n, C, H, W]."""

@@ -2,17 +2,23 @@
 
 import numpy as np
 import pytest
-from toys import ToySource, craft, make_problem
+import torch
+from toys import ToySource, craft, joined, make_problem
 
 from hpcule.config.errors import UsageError
+from hpcule.craft.methods import texture
 from hpcule.craft.table import configure, find
 
 EPSILON = 16
 
 
-def crafted(source, *overrides, seed=1):
+def make_method(source, *overrides, world=None, shards=2, seed=1):
     config = configure("texture", "toys", preset="paper", file={}, overrides=overrides).method
-    return craft(find("texture")(config, make_problem(source, shards=2, seed=seed))).delta.astype(np.int64)
+    return find("texture")(config, make_problem(source, world, shards=shards, seed=seed))
+
+
+def crafted(source, *overrides, seed=1):
+    return craft(make_method(source, *overrides, seed=seed)).delta.astype(np.int64)
 
 
 def grey_middle(n, classes, side=32):
@@ -94,5 +100,87 @@ def test_longer_waves_can_be_asked_for():
 
 
 def test_too_narrow_a_range_for_the_classes_is_refused():
-    with pytest.raises(UsageError, match="10 classes need 4 bands of wavelengths, and from 5 to 8 pixels there are 2"):
+    with pytest.raises(UsageError, match="10 spectra need 4 bands of wavelengths, and from 5 to 8 pixels there are 2"):
         crafted(grey_middle(60, 10), "method.shortest=5", "method.longest=8")
+
+
+def striped(n=60, labelled=False):
+    """Images of three kinds: smooth, fine horizontal stripes, fine vertical ones; and which kind each is."""
+    source = ToySource(n, (3, 32, 32), 3, contrast=0, labelled=labelled)
+    kinds = np.random.default_rng(5).integers(0, 3, n)
+    wave = np.where(np.arange(32) % 4 < 2, 40, -40)
+    stripes = np.stack([np.zeros((32, 32)), np.tile(wave[:, None], 32), np.tile(wave, (32, 1))])
+    source.samples = (source.samples.astype(int) // 4 + 96 + stripes[kinds, None].astype(int)).astype(np.uint8)
+    return source, kinds
+
+
+def rows(method, shards):
+    """The row of each sample in the table of spectra."""
+    return np.concatenate([method.answer(shard).spectrum for shard in range(shards)])
+
+
+def test_clusters_need_no_labels_and_follow_what_images_show():
+    source, kinds = striped()
+    method = make_method(source, "method.clusters=3")
+    outcome = craft(method)
+    assert [step.stage for step in outcome.steps] == ["features", "features", "clusters", "noise", "noise"]
+    assert not find("texture").needs_labels(method.config)
+    clusters = rows(method, 2)
+    assert len(set(zip(kinds.tolist(), clusters.tolist(), strict=True))) == 3
+    delta = outcome.delta.astype(np.int64)
+    first, again, second = (
+        spectrum(delta[chosen])
+        for chosen in (clusters == 0, np.flatnonzero(clusters == 0)[::2], np.flatnonzero(clusters == 1))
+    )
+    assert overlap(first, again) > overlap(first, second) + 0.3
+
+
+def craft_clusters(world, overrides):
+    return craft(make_method(striped(75)[0], "method.clusters=3", *overrides, world=world, shards=5))
+
+
+def test_two_ranks_and_one_find_the_same_clusters(pool, alone):
+    expected = craft_clusters(alone, [])
+    np.testing.assert_array_equal(joined(pool.run(craft_clusters, [])).delta, expected.delta)
+
+
+def test_clusters_have_nothing_to_do_with_labels():
+    labelled, plain = (craft(make_method(striped(labelled=known)[0], "method.clusters=3")) for known in (True, False))
+    np.testing.assert_array_equal(labelled.delta, plain.delta)
+
+
+def test_clusters_by_what_an_encoder_sees(monkeypatch):
+    class Brightness(torch.nn.Module):
+        name, weights_sha256, dimension = "brightness", "0", 3
+
+        def forward(self, images):
+            return 100 * images.mean((2, 3))
+
+    asked = []
+
+    def load(name, checkpoint, *, input_size):
+        asked.append((name, checkpoint, input_size))
+        return Brightness().eval()
+
+    monkeypatch.setattr(texture, "load_encoder", load)
+    source, _ = striped()
+    source.samples[::2] //= 2
+    method = make_method(source, "method.clusters=2", "method.encoder=resnet18", "method.encoder_size=64")
+    craft(method)
+    assert asked == [("resnet18", None, 64)]
+    found = rows(method, 2)
+    assert len({*found[::2].tolist()}) == 1
+    assert len({*found[1::2].tolist()} | {*found[::2].tolist()}) == len({*found[1::2].tolist()}) + 1 == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method.encoder=resnet18"], "encoder=resnet18: it finds clusters: set clusters as well"),
+        (["method.clusters=2", "method.checkpoint=a.pt"], "checkpoint=a.pt: it is that of an encoder"),
+        (["method.clusters=1"], "method.clusters=1: valid are whole numbers from 2"),
+    ],
+)
+def test_settings_of_clusters_that_do_not_fit_are_refused(overrides, message):
+    with pytest.raises(UsageError, match=message):
+        configure("texture", "toys", preset=None, file={}, overrides=overrides)

@@ -11,7 +11,7 @@ from torch import nn
 from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import DataError, HpculeError, UsageError
-from hpcule.craft.methods import texture_learned
+from hpcule.craft.methods import texture, texture_learned
 from hpcule.craft.methods.texture import ClassTexture
 from hpcule.craft.methods.texture_learned import LearnedTexture, LearnedTextureConfig
 from hpcule.craft.parts.spectra_learner import SPREAD_EVENLY
@@ -25,6 +25,8 @@ SMALL = {"epsilon": 24, "batch": 18, "ghost": 5, "steps": 4, "encoders": ("tiny"
 
 class TinyEncoder(nn.Module):
     """What random filters without a mean let through, in place of a pretrained network."""
+
+    name, weights_sha256 = "tiny", "0"
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
@@ -42,11 +44,13 @@ class TinyEncoder(nn.Module):
 @contextmanager
 def tiny_encoders():
     original = texture_learned.load_encoder
-    texture_learned.load_encoder = lambda name, checkpoint, *, input_size: TinyEncoder({"tiny": 8, "wide": 24}[name])
+    for module in (texture, texture_learned):
+        module.load_encoder = lambda name, checkpoint, *, input_size: TinyEncoder({"tiny": 8, "wide": 24}[name])
     try:
         yield
     finally:
-        texture_learned.load_encoder = original
+        for module in (texture, texture_learned):
+            module.load_encoder = original
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +176,17 @@ def test_labels_choose_a_spectrum_and_are_no_part_of_its_learning():
         craft(method)
         tables.append(method.learner.table())
     np.testing.assert_array_equal(*tables)
+
+
+def test_clusters_of_the_first_encoder_take_the_place_of_labels():
+    labelled, plain = (make_source(labelled=known) for known in (True, False))
+    methods = [make_method(source, clusters=3, steps=1) for source in (labelled, plain)]
+    outcomes = [craft(method) for method in methods]
+    np.testing.assert_array_equal(outcomes[0].delta, outcomes[1].delta)
+    assert [step.stage for step in outcomes[0].steps[:6]] == ["features"] * 4 + ["clusters", "spectra"]
+    assert LearnedTexture.work(methods[0].config, None) is None
+    with_labels = craft(make_method(labelled, steps=1))
+    assert (with_labels.delta != outcomes[0].delta).any()
 
 
 def test_values_that_diverge_end_the_run():
