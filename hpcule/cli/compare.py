@@ -34,13 +34,14 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate the stores with the same controls, and compare them."""
-    from hpcule.cli.opened import stores_and_data
+    from hpcule.cli.opened import say, stores_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError, one_line
     from hpcule.data.left_out import left_out_notice
     from hpcule.evaluation.bench import Setup
     from hpcule.evaluation.comparison import compare_stores
+    from hpcule.report.estimates import planned, remaining
 
     check_figures(options)
     stores, source, test = stores_and_data(options.stores, options)
@@ -50,8 +51,17 @@ def run(options: argparse.Namespace) -> None:
     config = evaluate_config(options, source)
 
     def work(world: World) -> None:
+        def plan(victims: int, seconds: float) -> None:
+            if world.leads:
+                say(planned(config, victims, seconds))
+
         with Progress(shown=world.leads) as progress:
-            setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update)
+
+            def left(done: int, total: int, seconds: float) -> None:
+                progress.left = remaining(done, total, seconds, world.size)
+
+            report, out = progress.update, options.out
+            setup = Setup(source=source, test=test, out=out, world=world, report=report, plan=plan, left=left)
             results, each = compare_stores(config, named, setup)
         if world.leads:
             _report(options, config, results, each)

@@ -54,29 +54,35 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.schedule import small_notice
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate
-    from hpcule.report.plan_table import duration
+    from hpcule.report.estimates import planned, remaining
     from hpcule.report.probes import read_probes
     from hpcule.report.protection import write_evaluation
     from hpcule.report.table import print_results
-    from hpcule.victim.countermeasures.fitted import fitted_steps
 
     check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
 
-    steps = [step.name for recipe in config.recipes for step in fitted_steps(recipe.countermeasures)]
-    uncounted = ", ".join(dict.fromkeys(steps))
-
     def work(world: World) -> None:
         def plan(victims: int, seconds: float) -> None:
             if world.leads:
-                basis = "judged by a short training of each recipe"
-                more = f", and what fitting {uncounted} takes" if uncounted else ""
-                say(f"{victims} victims to train, about {duration(seconds)}, {basis}{more}")
+                say(planned(config, victims, seconds))
 
         with Progress(shown=world.leads) as progress:
-            report = progress.update
-            bench = Bench(store=store, source=source, test=test, out=options.out, world=world, report=report, plan=plan)
+
+            def left(done: int, total: int, seconds: float) -> None:
+                progress.left = remaining(done, total, seconds, world.size)
+
+            bench = Bench(
+                store=store,
+                source=source,
+                test=test,
+                out=options.out,
+                world=world,
+                report=progress.update,
+                plan=plan,
+                left=left,
+            )
             results, pictures = evaluate(config, bench)
         if not world.leads:
             return

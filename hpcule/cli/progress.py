@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, one line every few seconds elsewhere, on rank 0 only."""
+"""Progress: one line with a bar on a terminal, a new line every few seconds elsewhere, on rank 0 only."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Progress:
-    """Shows how far each stage of a run is, on standard error."""
+    """Shows how far the current stage of a run is, on standard error.
+
+    Attributes:
+        left: what is left of the whole run, for the end of each line; "" where nobody knows.
+    """
 
     def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown
+        self.left, self._shown = "", shown
         self._last = time.monotonic()
         self._bar = None
         if shown and sys.stderr.isatty():
             from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._tasks: dict[str, int] = {}
+            text = TextColumn("{task.description}", markup=False)
+            left = TextColumn("{task.fields[left]}", markup=False)
+            console = Console(stderr=True)
+            self._bar = Bar(text, BarColumn(20), MofNCompleteColumn(), left, console=console, transient=True)
+            self._task = self._bar.add_task("", total=None, left="")
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
@@ -38,14 +46,12 @@ class Progress:
         """Say that `done` of `total` steps of a stage are done."""
         if not self._shown:
             return
+        left = f"{note}, {self.left}" if self.left else note
         if self._bar is not None:
-            from rich.progress import TaskID
-
-            if stage not in self._tasks:
-                self._tasks[stage] = int(self._bar.add_task(stage, total=total))
-            self._bar.update(TaskID(self._tasks[stage]), completed=done, total=total)
+            shown = left.removeprefix(", ")
+            self._bar.update(self._task, description=stage, completed=done, total=total, left=shown)
             return
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            print(f"hpcule: {stage} {done}/{total}{note}", file=sys.stderr, flush=True)
+            print(f"hpcule: {stage} {done}/{total}{left}", file=sys.stderr, flush=True)

@@ -27,6 +27,8 @@ class Setup:
         report: called with what is being done, and how much of this rank's work is done and in all.
         plan: called with the number of victims to train and about how many seconds that takes; None: nobody is, and it
             is not estimated.
+        left: where it is estimated, called whenever more is done with the number of this rank's victims that are done,
+            the number of all of them, and about how many seconds the others take.
         stop: set where victims are to stop; None: signals set it.
     """
 
@@ -36,6 +38,7 @@ class Setup:
     world: World
     report: Report
     plan: Callable[[int, float], None] | None = None
+    left: Callable[[int, int, float], None] = lambda done, total, seconds: None
     stop: StopFlag | None = None
 
     def bench(self, name: str, store: StoreReader) -> Bench:
@@ -47,6 +50,7 @@ class Setup:
             out=self.out,
             world=self.world,
             report=prefixed(name, self.report),
+            left=self.left,
             stop=self.stop,
         )
 

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 from hpcule.config.version import __version__
 from hpcule.evaluation.bench import Setup
 from hpcule.evaluation.claims import SAME
-from hpcule.evaluation.evaluate import evaluate
+from hpcule.evaluation.evaluate import Victims, foreseen
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
     DataDocument,
@@ -81,7 +81,9 @@ def compare_stores(
     Raises:
         HpculeError: as `evaluate`.
     """
-    evaluated = {name: evaluate(config, setup.bench(name, store)) for name, store in stores.items()}
+    each = {name: Victims(config, setup.bench(name, store)) for name, store in stores.items()}
+    outlook = foreseen(list(each.values()), setup.plan)
+    evaluated = {name: victims.results(outlook) for name, victims in each.items()}
     summary = summarise_stores({name: results for name, (results, _) in evaluated.items()})
     return {"kind": "compare", **summary}, evaluated
 

@@ -1,15 +1,19 @@
-"""What the victims of an evaluation will take: each recipe is trained for a moment, and the rest is counted."""
+"""What the victims of an evaluation will take: each recipe is trained for a moment, and the rest is counted.
+
+While victims are trained, what those that are done took corrects this.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from hpcule.data.source import Source
-from hpcule.evaluation.matrix import MatrixCell, Task
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.job import VictimJob
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
@@ -25,18 +29,47 @@ FORWARD = 1 / 3
 """What testing a sample takes, as a share of training on it: a backward pass takes twice as long as a forward pass."""
 
 
-def expected_seconds(task: Task, cells: Sequence[MatrixCell], world: World) -> float:
-    """About how long these cells take, of which each rank trains its share; the same on all ranks, which all call it.
+class Outlook:
+    """The victims of a rank, in the order in which it trains them: how many are done, and what the others take.
 
-    What fitting a step takes, such as D-VAE, is not part of it.
-
-    Raises:
-        UsageError, DataError: a recipe cannot be trained on these samples.
+    A recipe takes what its victims took on average. One that none was trained by yet takes what was expected of it,
+    multiplied by what the others took compared with what was expected of them; those with fitted steps do not count
+    there, because what is expected does not include fitting.
     """
-    recipes = dict.fromkeys(cell.recipe for cell in cells)
-    each = victim_seconds(task.victim, recipes, task.data, task.test, world)
-    mine = cells[world.rank :: world.size]
-    return max(world.gather(sum(each[cell.recipe] for cell in mine)))
+
+    def __init__(self, expected: Mapping[Recipe, float], recipes: Sequence[Recipe]) -> None:
+        """Begin.
+
+        Args:
+            expected: seconds that a victim of each recipe takes, without what is fitted; see `victim_seconds`.
+            recipes: the recipe of each victim.
+        """
+        self._expected, self._recipes = expected, recipes
+        self._took = defaultdict[Recipe, list[float]](list)
+        self.done = 0
+
+    @property
+    def total(self) -> int:
+        """Number of victims, done or not."""
+        return len(self._recipes)
+
+    def note(self, seconds: float) -> None:
+        """Take down that the next victim is done, and what it took."""
+        self._took[self._recipes[self.done]].append(seconds)
+        self.done += 1
+
+    def seconds_left(self, share: float = 0) -> float:
+        """Estimated seconds of the victims that are not done; of the first of them, this share in [0, 1] is."""
+        left = [self._each(recipe) for recipe in self._recipes[self.done :]]
+        return sum(left) - share * left[0] if left else 0.0
+
+    def _each(self, recipe: Recipe) -> float:
+        if took := self._took.get(recipe):
+            return sum(took) / len(took)
+        counted = {recipe: took for recipe, took in self._took.items() if not fitted_steps(recipe.countermeasures)}
+        expected = sum(self._expected[recipe] * len(took) for recipe, took in counted.items())
+        ratio = sum(map(sum, counted.values())) / expected if expected else 1.0
+        return ratio * self._expected[recipe]
 
 
 def victim_seconds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
 from hpcule.evaluation.bench import Bench
-from hpcule.evaluation.cost import expected_seconds
+from hpcule.evaluation.cost import Outlook, victim_seconds
 from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
@@ -51,48 +52,113 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
         UsageError: more samples asked for than there are, or a recipe that is for images.
         StoreError: the store was made for other samples, or a victim's file is damaged.
     """
-    store, source, world = bench.store, bench.source, bench.world
-    # Its weights are read before anything is trained, since they may not be there.
-    perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
-    recipes = train_recipes(config, bench)
-    results = _results(store, recipes, _data(source, bench.test, training_data(config, source).ids))
-    if config.left_out:
-        results["left_out"] = config.left_out
-    if source.rate is None:
-        results["visibility"] = visibility(store, source, perceptual)
-    else:
-        results["audibility"] = audibility(store, source, source.rate)
-    if world.leads:
-        # Seconds of work on one rank, which alone writes the results.
-        results["structure"] = measure_structure(store, source)
-    return results, pictures(store, source)
+    victims = Victims(config, bench)
+    return victims.results(foreseen([victims], bench.plan))
 
 
-def train_recipes(config: EvaluateConfig, bench: Bench) -> list[RecipeDocument]:
-    """Train every victim of the configuration that has not been; what each recipe came to.
+class Victims:
+    """Every victim of a configuration on one store.
+
+    Attributes:
+        config: recipes, seeds, and the victim's own settings.
+        bench: the store, and what it is measured with.
+        task: what the victims share.
+    """
+
+    def __init__(self, config: EvaluateConfig, bench: Bench) -> None:
+        """Check that they can be trained.
+
+        Raises:
+            DataError, UsageError, StoreError: see `evaluate`.
+        """
+        source, test = bench.source, bench.test
+        if source.rate is not None and set(config.recipes) != {Recipe()}:
+            names = [recipe.name for recipe in config.recipes]
+            raise UsageError(
+                f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]"
+            )
+        if source.labels is None or test.labels is None:
+            raise DataError(
+                f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
+            )
+        if bench.world.leads:
+            require_same_samples(bench.store.manifest, source)
+        self.config, self.bench = config, bench
+        self.task = Task(config.victim, bench.store, training_data(config, source), test)
+        self._matrix = Matrix(self.task, bench.out / "cells")
+        self._cells = [
+            MatrixCell(recipe, kind, seed)
+            for recipe in config.recipes
+            for kind in kinds_of(config, recipe)
+            for seed in config.seeds
+        ]
+
+    def missing(self) -> dict[MatrixCell, str]:
+        """The victims that are not trained yet, and the names of their results; all ranks call it."""
+        return self._matrix.missing(self._cells, self.bench.world)
+
+    def train(self, outlook: Outlook | None = None) -> list[RecipeDocument]:
+        """Train those that are missing; what each recipe came to.
+
+        Args:
+            outlook: of the victims of one or several stores; None: nobody wants to know.
+
+        Raises:
+            StoppedError: `bench.stop` was set; what is done is kept.
+            UsageError, StoreError: see `evaluate`.
+        """
+        bench = self.bench
+        trained = self._matrix.train(self._cells, bench.world, bench.report, bench.stop, outlook, bench.left)
+        assert bench.test.labels is not None
+        chance = chance_level(bench.test.labels)
+        return [_recipe(self.config, recipe, trained, chance) for recipe in self.config.recipes]
+
+    def results(self, outlook: Outlook | None) -> tuple[ProtectionDocument, Pictures]:
+        """Train those that are missing, and put the results together; see `evaluate` and `train`."""
+        config, store, source, world = self.config, self.bench.store, self.bench.source, self.bench.world
+        # Its weights are read before anything is trained, since they may not be there.
+        perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
+        recipes = self.train(outlook)
+        results = _results(store, recipes, _data(source, self.bench.test, self.task.data.ids))
+        if config.left_out:
+            results["left_out"] = config.left_out
+        if source.rate is None:
+            results["visibility"] = visibility(store, source, perceptual)
+        else:
+            results["audibility"] = audibility(store, source, source.rate)
+        if world.leads:
+            # Seconds of work on one rank, which alone writes the results.
+            results["structure"] = measure_structure(store, source)
+        return results, pictures(store, source)
+
+
+def foreseen(several: Sequence[Victims], plan: Callable[[int, float], None] | None) -> Outlook | None:
+    """What the missing victims of stores of the same samples take, for the ranks that train them; all ranks call it.
+
+    Args:
+        several: the victims of each store, in the order in which they are trained.
+        plan: see `Setup.plan`.
+
+    Returns:
+        None where `plan` is None, or nothing is missing.
 
     Raises:
-        StoppedError: `bench.stop` was set; what is done is kept.
-        DataError, UsageError, StoreError: see `evaluate`.
+        UsageError, DataError: a recipe cannot be trained on these samples.
     """
-    source, test, world = bench.source, bench.test, bench.world
-    if source.rate is not None and set(config.recipes) != {Recipe()}:
-        names = [recipe.name for recipe in config.recipes]
-        raise UsageError(f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]")
-    if source.labels is None or test.labels is None:
-        raise DataError(
-            f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
-        )
-    if world.leads:
-        require_same_samples(bench.store.manifest, source)
-    task = Task(config.victim, bench.store, training_data(config, source), test)
-    cells = [MatrixCell(r, kind, seed) for r in config.recipes for kind in kinds_of(config, r) for seed in config.seeds]
-    matrix = Matrix(task, bench.out / "cells")
-    if bench.plan and (missing := matrix.missing(cells, world)):
-        bench.plan(len(missing), expected_seconds(task, missing, world))
-    trained = matrix.train(cells, world, bench.report, bench.stop)
-    chance = chance_level(test.labels)
-    return [_recipe(config, recipe, trained, chance) for recipe in config.recipes]
+    if plan is None:
+        return None
+    names, own, world, task = set[str](), list[Recipe](), several[0].bench.world, several[0].task
+    recipes = dict[Recipe, None]()
+    for victims in several:
+        missing = {cell: name for cell, name in victims.missing().items() if name not in names}
+        names |= set(missing.values())
+        own += [cell.recipe for cell in missing][world.rank :: world.size]
+        recipes |= dict.fromkeys(cell.recipe for cell in missing)
+    if not names:
+        return None
+    outlook = Outlook(victim_seconds(task.victim, recipes, task.data, task.test, world), own)
+    plan(len(names), max(world.gather(outlook.seconds_left())))
+    return outlook
 
 
 def training_data(config: EvaluateConfig, source: Source) -> TrainingData:

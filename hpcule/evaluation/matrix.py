@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from hpcule.config.documents import checked
 from hpcule.config.tree import Tree
 from hpcule.data.source import Source
+from hpcule.evaluation.cost import Outlook
 from hpcule.measure.linearity import Linearity, linearity
 from hpcule.measure.ranking import Ranking, ranking
 from hpcule.store.read import StoreReader
@@ -149,6 +151,8 @@ class Matrix:
         world: World,
         report: Callable[[str, int, int], None],
         stop: StopFlag | None = None,
+        outlook: Outlook | None = None,
+        left: Callable[[int, int, float], None] = lambda done, total, seconds: None,
     ) -> dict[MatrixCell, CellResult]:
         """Train what is not there yet, each rank whole victims, and return everything.
 
@@ -157,6 +161,8 @@ class Matrix:
             world: the ranks.
             report: called with what this rank does, and how much of it is done and in all.
             stop: set where victims are to stop; None: signals set it.
+            outlook: takes down what victims take; None: nobody wants to know.
+            left: called with it; see `Setup.left`.
 
         Raises:
             StoppedError: stopped; what is done is kept.
@@ -167,19 +173,25 @@ class Matrix:
 
         def train(cell: MatrixCell, number: int, count: int) -> CellResult:
             def progress(done: int, total: int) -> None:
+                if outlook:
+                    left(outlook.done, outlook.total, outlook.seconds_left(done / total))
                 label = f"{cell.recipe.name}, {cell.kind}, seed {cell.seed}"
                 report(label, number * total + done, count * total)
 
-            alone = world.alone()
-            return self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone, stop))
+            alone, began = world.alone(), time.monotonic()
+            result = self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone, stop))
+            if outlook:
+                outlook.note(time.monotonic() - began)
+                left(outlook.done, outlook.total, outlook.seconds_left())
+            return result
 
         found = self._kept.complete({cell: name for name, cell in first.items()}, world, train, stop)
         return {cell: found[first[names[cell]]] for cell in cells}
 
-    def missing(self, cells: Sequence[MatrixCell], world: World) -> list[MatrixCell]:
-        """The cells that `train` would train, in its order."""
-        first = self._names(cells)[1]
-        return self._kept.missing({cell: name for name, cell in first.items()}, world)
+    def missing(self, cells: Sequence[MatrixCell], world: World) -> dict[MatrixCell, str]:
+        """The cells that `train` would train, in its order, and the names of their results."""
+        first = {cell: name for name, cell in self._names(cells)[1].items()}
+        return {cell: first[cell] for cell in self._kept.missing(first, world)}
 
     def _names(self, cells: Sequence[MatrixCell]) -> tuple[dict[MatrixCell, str], dict[str, MatrixCell]]:
         """Names of the cells' results, and the first cell of each name.

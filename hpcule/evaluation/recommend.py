@@ -22,7 +22,7 @@ from hpcule.data.subset import at_most
 from hpcule.evaluation.bench import Bench, Setup, prefixed
 from hpcule.evaluation.candidates import Candidate, RecommendConfig
 from hpcule.evaluation.cost import victim_seconds
-from hpcule.evaluation.evaluate import evaluate, train_recipes, training_data
+from hpcule.evaluation.evaluate import Victims, evaluate, training_data
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.recommendation import RecommendationDocument, Standing, recommendation
 from hpcule.evaluation.results import ProtectionDocument
@@ -142,7 +142,7 @@ class _Tournament:
             try:
                 if candidate not in self.benches:
                     self.benches[candidate] = self._crafted(candidate)
-                recipes = train_recipes(replace(self.evaluation, recipes=attackers), self.benches[candidate])
+                recipes = Victims(replace(self.evaluation, recipes=attackers), self.benches[candidate]).train()
             except (DataError, UsageError) as error:
                 self.refused[candidate.name] = str(error)
             except StoppedError as error:

@@ -114,7 +114,8 @@ def evaluate(
         workers: number of processes on this machine, which share the victims.
         key: where the key of an encrypted store is.
         settings: settings by their dotted names, {"victim.epochs": 20, "world.threads": 1}.
-        progress: called with a stage, the steps that are done, and all its steps; None: they go to the logger `hpcule`.
+        progress: called with a stage, the steps that are done, and all its steps; None: they go to the logger `hpcule`,
+            which also states the number of victims, about how long they take, and what is left, at INFO and DEBUG.
         own_settings: settings without a dot: `recipes=["plain", "crop-flip"]`, `seeds=[0, 1, 2]`, `samples=5000`.
 
     Raises:
@@ -161,7 +162,8 @@ def _here(
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate as run
     from hpcule.evaluation.suites import suite_config
-    from hpcule.interface.process import note_progress, one_worker
+    from hpcule.interface.process import log, note_progress, one_worker
+    from hpcule.report.estimates import planned, remaining
     from hpcule.report.protection import write_evaluation
     from hpcule.store.read import StoreReader
 
@@ -171,8 +173,23 @@ def _here(
         check_same_task(source, clean_test)
         config = suite_config(suite, source, tree)
         with one_worker(config.world) as world:
-            report = note_progress(progress)
-            bench = Bench(store=reader, source=source, test=clean_test, out=out, world=world, report=report)
+
+            def plan(victims: int, seconds: float) -> None:
+                log.info("%s", planned(config, victims, seconds))
+
+            def left(done: int, total: int, seconds: float) -> None:
+                log.debug("%s", remaining(done, total, seconds, 1))
+
+            bench = Bench(
+                store=reader,
+                source=source,
+                test=clean_test,
+                out=out,
+                world=world,
+                report=note_progress(progress),
+                plan=plan,
+                left=left,
+            )
             results, pictures = run(config, bench)
         write_evaluation(out, config, results, pictures)
 
