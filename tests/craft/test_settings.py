@@ -30,6 +30,7 @@ RUNS: dict[str, list[list[str]]] = {
     "uc": [CLUSTERS, [*CLUSTERS, "direct=true", "steps=null", "epochs=1"]],
     "texture": [["clusters=2", "encoder=efficientnet-lite0", "encoder_size=32"]],
     "texture-learned": [ENCODER],
+    "bait": [["encoder_size=32", "batch=12", "ghost=6", "rounds=1"]],
     "aue": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
     "aap": [[*NETWORK, *ONCE]],
     "tap": [[*NETWORK, *ONCE]],

@@ -109,7 +109,7 @@ def test_every_method_tells_the_facts_of_the_survey():
             assert isinstance(row[name], bool)
     needs = {row["name"]: (row["needs_labels"], row["needs_checkpoint"]) for row in rows}
     assert {name for name, (labels, _) in needs.items() if not labels} == {"uc", "cp"}
-    assert {name for name, (_, checkpoint) in needs.items() if checkpoint} == {"uc", "texture-learned"}
+    assert {name for name, (_, checkpoint) in needs.items() if checkpoint} == {"uc", "texture-learned", "bait"}
 
 
 @pytest.mark.parametrize("name", METHODS)
