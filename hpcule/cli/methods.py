@@ -20,7 +20,7 @@ def add_to(verbs: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
     from hpcule.cli.opened import say
-    from hpcule.craft.table import describe
+    from hpcule.craft.survey import describe
 
     if options.markdown:
         from hpcule.report.methods import methods_table
@@ -33,14 +33,6 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from hpcule.report.methods import print_methods
 
-    table = Table(show_lines=True)
-    for heading in ("method", "what it is", "labels", "encoder", "cost", "known weaknesses"):
-        table.add_column(heading)
-    for row in rows:
-        needs = "needed" if row["needs_labels"] else "not needed"
-        encoder = "needed" if row["needs_checkpoint"] else "-"
-        table.add_row(row["name"], f"{row['title']} ({row['paper']})", needs, encoder, row["cost"], row["weaknesses"])
-    Console().print(table)
+    print_methods(rows)

@@ -12,6 +12,8 @@ from typing import TypedDict
 from hpcule.craft.stripped import stripped_sentences
 
 ROWS = "measured.json"
+PRETRAINED = frozenset({"fine-tune", "linear-probe"})
+"""Steps of recipes that begin with pre-trained weights."""
 
 
 class MeasuredRow(TypedDict):
@@ -48,6 +50,15 @@ def measured_sentences(method: str) -> list[str]:
     own = [row for row in measured_rows() if row["method"] == method]
     groups = groupby(own, key=lambda row: (row["record"], row["variant"], row["network"]))
     return [*(_sentence(list(group)) for _, group in groups), *stripped_sentences(method)]
+
+
+def pretrained_rows(method: str) -> list[MeasuredRow]:
+    """Attackers with pre-trained weights that were measured."""
+    return [
+        row
+        for row in measured_rows()
+        if row["method"] == method and not PRETRAINED.isdisjoint(row["recipe"].partition("@")[0].split("+"))
+    ]
 
 
 def cost_order(method: str) -> tuple[float, float]:

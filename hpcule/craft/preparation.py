@@ -78,7 +78,7 @@ def check_task(config: CraftConfig, source: Source) -> None:
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {BUDGETS}")
     budget = find(config.method.name).budget(config.method, source.shape, source.levels)
-    if budget.norm != "linf" or budget.free_pixels:
+    if not budget.by_value:
         of_images = f"{config.method.name} has a budget of whole images, not of values"
         if isinstance(source, Tiles):
             raise UsageError(f"tile_size: {of_images}: leave it out")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from hpcule.config.errors import HpculeError, UsageError, one_line
 from hpcule.config.run import Preset
 from hpcule.config.tree import Tree, build_config, merged, unknown, with_overrides
-from hpcule.craft.measured import measured_sentences
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
-    from hpcule.craft.method import Facts, Method
+    from hpcule.craft.method import Method
 
 GROUP = "hpcule.methods"
 """Entry points of installed packages that offer a method each: the name, and the class."""
@@ -178,47 +177,3 @@ def defaults(method: type[Method[Any]], preset: Preset, settings: Mapping[str, o
     for setting, values in method.variants.items():
         below = merged(below, values.get(str(settings.get(setting)), {}))
     return merged(below, method.presets.get(preset, {}))
-
-
-class MethodDocument(TypedDict):
-    """A method in the table of methods: its name, its `Facts`, and what was measured of it, in sentences."""
-
-    name: str
-    title: str
-    data: str
-    task: str
-    intent: str
-    needs_labels: bool
-    bounded: bool
-    needs_surrogate: bool
-    claimed: str
-    paper: str
-    cost: str
-    weaknesses: str
-    needs_checkpoint: bool
-    measured: Sequence[str]
-
-
-def describe() -> tuple[list[MethodDocument], list[str]]:
-    """One row a method that can be imported, and one line for each that cannot."""
-    methods, broken = usable()
-    return [_described(name, method.facts) for name, method in methods.items()], broken
-
-
-def _described(name: str, facts: Facts) -> MethodDocument:
-    return {
-        "name": name,
-        "title": facts.title,
-        "data": facts.data,
-        "task": facts.task,
-        "intent": facts.intent,
-        "needs_labels": facts.needs_labels,
-        "bounded": facts.bounded,
-        "needs_surrogate": facts.needs_surrogate,
-        "claimed": facts.claimed,
-        "paper": facts.paper,
-        "cost": facts.cost,
-        "weaknesses": facts.weaknesses,
-        "needs_checkpoint": facts.needs_checkpoint,
-        "measured": measured_sentences(name),
-    }

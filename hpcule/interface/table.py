@@ -8,10 +8,11 @@ def methods() -> list[dict[str, object]]:
 
     Returns:
         One dictionary a method: `name`, `title`, the survey's seven facts (`data`, `task`, `intent`, `needs_labels`,
-        `bounded`, `needs_surrogate`, ...), `needs_checkpoint`, `cost`, `paper`, `weaknesses`, `measured`. A method of
-        another package that cannot be imported is left out, with a warning of the logger `hpcule`.
+        `bounded`, `needs_surrogate`, ...), `needs_checkpoint`, `cost`, `paper` and `weaknesses`; what follows from the
+        code, `units`, `labels`, `own_sizes` and `medical`; and what was measured, `measured` and `pretrained`. A
+        method of another package that cannot be imported is left out, with a warning of the logger `hpcule`.
     """
-    from hpcule.craft.table import describe
+    from hpcule.craft.survey import describe
     from hpcule.interface.process import log
 
     rows, broken = describe()

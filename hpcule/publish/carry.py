@@ -88,7 +88,7 @@ def carries(manifest: Manifest, source: Source) -> bool:
     """Whether images are published at their own sizes: a source resizes them or cuts them into tiles, and a store's
     budget, being one of single values, can be kept at any size, and in any unit."""
     own_sizes = isinstance(source, Tiles) or source.native(0) is not None
-    return manifest.norm == "linf" and not manifest.free_pixels and own_sizes
+    return manifest.budget.by_value and own_sizes
 
 
 def files_of(source: Source) -> Source:

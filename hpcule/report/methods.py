@@ -1,29 +1,66 @@
-"""Tables of methods and of their settings, in Markdown."""
+"""Tables of methods, in a terminal and in Markdown, and of their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rich.padding import Padding
+
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import measured_rows
+from hpcule.craft.measured import MeasuredRow, measured_rows
 from hpcule.craft.stripped import StrippedRow
-from hpcule.craft.table import BUILT_IN, describe
+from hpcule.craft.survey import MethodDocument, describe
+from hpcule.craft.table import BUILT_IN
+from hpcule.report.terminal import plain_console, titled_table
+
+WIDTH = 100
+KEY = (
+    "One for each: what one perturbation is for, by default first. Labels: by class, if it is for a class;",
+    "or clusters, unless clusters are asked for. Own sizes: whether images of different sizes are published at these,",
+    "with the perturbation resized or drawn again. DICOM: and NIfTI, in stored values of up to 16 bits. Measured:",
+    "accuracy in percent of small victims of protected samples / random noise / clean ones; pre-trained: of the best",
+    "attacker with pre-trained weights, and the record. Empty: not measured.",
+)
+"""What the columns of the terminal's table mean."""
+
+
+def print_methods(rows: Sequence[MethodDocument]) -> None:
+    """Print what each method is, costs, and is known to be weak in, and then where each can be used, in 100 columns."""
+    console = plain_console(WIDTH)
+    for row in rows:
+        encoder = " needs an encoder's weights;" if row["needs_checkpoint"] else ""
+        console.print(f"{row['name']}: {row['title']} ({row['paper']});{encoder} {row['cost']}.")
+        console.print(Padding(f"Weaknesses: {row['weaknesses']}.", (0, 0, 1, 4)))
+    table = titled_table("")
+    for heading in ("method", "one for each", "labels", "own sizes", "DICOM", "measured", "pre-trained"):
+        table.add_column(heading)
+    for row in rows:
+        figures = _measured(row["name"]), _pretrained(row)
+        table.add_row(row["name"], ", ".join(row["units"]), row["labels"], _own_sizes(row), _medical(row), *figures)
+    console.print(table)
+    console.print(" ".join(KEY))
 
 
 def methods_table() -> str:
     """The built-in methods, each linked to its page, as docs/methods/README.md shows them."""
     methods, _ = describe()
     return _table(
-        ("method", "what it is", "data", "labels", "cost", "its authors claim that it withstands", "measured", "paper"),
+        (
+            *("method", "what it is", "data", "labels", "own sizes", "DICOM, NIfTI", "cost"),
+            *("its authors claim that it withstands", "measured", "pre-trained attackers", "paper"),
+        ),
         (
             (
                 f"[{row['name']}]({row['name']}.md)",
                 row["title"],
                 row["data"],
-                "needed" if row["needs_labels"] else "not needed",
+                row["labels"],
+                _own_sizes(row),
+                _medical(row),
                 row["cost"],
                 row["claimed"],
                 _measured(row["name"]),
+                _pretrained(row),
                 row["paper"],
             )
             for row in methods
@@ -92,7 +129,31 @@ def _measured(method: str) -> str:
     if not plain:
         return ""
     best = max(plain, key=lambda row: row["seeds"])
-    return f"{100 * best['protected']:.0f} / {100 * best['noise']:.0f} / {100 * best['clean']:.0f} %"
+    return _percentages(best)
+
+
+def _own_sizes(row: MethodDocument) -> str:
+    return row["own_sizes"] if row["data"] == "images" else ""
+
+
+def _medical(row: MethodDocument) -> str:
+    """Whether a method can be published as DICOM and NIfTI, and whether its budget then bounds anything."""
+    if row["data"] != "images":
+        return ""
+    return ("yes" if row["bounded"] else "no bound") if row["medical"] else "no"
+
+
+def _pretrained(row: MethodDocument) -> str:
+    """What the best attacker with pre-trained weights reached, and the record; empty: not measured."""
+    if not row["pretrained"]:
+        return ""
+    best = max(row["pretrained"], key=lambda measured: measured["protected"])
+    return f"{_percentages(best)} ({best['record']})"
+
+
+def _percentages(row: MeasuredRow) -> str:
+    """Protected / random noise / clean accuracy in percent."""
+    return f"{100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f}"
 
 
 def _cells(values: Mapping[str, object]) -> Iterator[str]:

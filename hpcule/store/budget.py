@@ -26,6 +26,11 @@ class Budget:
     epsilon: float
     free_pixels: int = 0
 
+    @property
+    def by_value(self) -> bool:
+        """Whether every value has the same bound, which can be kept at any size of an image and in any unit."""
+        return self.norm == "linf" and not self.free_pixels
+
     def exceeded(self, size: float) -> str:
         """Say that a sample's perturbation takes `size` of the budget."""
         unit = "pixels" if self.norm == "l0" else "levels"
@@ -37,7 +42,7 @@ class Budget:
 
         m is epsilon for L-infinity, and the grid's levels where one element may carry the whole budget or is free.
         """
-        largest = self.epsilon if self.norm == "linf" and not self.free_pixels else levels
+        largest = self.epsilon if self.by_value else levels
         return next(np.dtype(t) for t in (np.int8, np.int16, np.int32) if largest <= np.iinfo(t).max)
 
     def rounded(self, delta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -38,7 +38,7 @@ def test_a_table_for_a_page(run):
     assert f"| `method.epochs` | 30 | 10 | 5 | whole numbers from 0 | {passes} |" in lines
     assert any(line.startswith("| `method.step_size` | — | | | ") for line in lines)
     _, out, _ = run("methods", "--markdown")
-    assert "\n| [ops](ops.md) | OPS: one-pixel shortcut | images | needed | " in out
+    assert "\n| [ops](ops.md) | OPS: one-pixel shortcut | images | needed | no | no | " in out
 
 
 def test_a_table_for_people(run):

@@ -4,7 +4,8 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import build_config, merged, to_tree
-from hpcule.craft.table import METHODS, configure, describe, find
+from hpcule.craft.survey import describe
+from hpcule.craft.table import METHODS, configure, find
 
 
 def configured(name="pil", preset=None, file=None, overrides=()):

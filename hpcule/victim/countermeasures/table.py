@@ -50,10 +50,17 @@ class Countermeasure:
 
 COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "window": Countermeasure(
-        "samples", "each image from percentile {0} to 100 - {0}", 0.5, 0, 49, whole=False, reads=True, window=True
+        "samples",
+        "each image in its own window, {}% cut off at each end",
+        0.5,
+        0,
+        49,
+        whole=False,
+        reads=True,
+        window=True,
     ),
     "set-window": Countermeasure(
-        "samples", "percentiles {0} to 100 - {0} of the set", 0.5, 0, 49, whole=False, reads=True, window=True
+        "samples", "one window for the set, {}% cut off at each end", 0.5, 0, 49, whole=False, reads=True, window=True
     ),
     "lung-window": Countermeasure("samples", "lung window", reads=True, window=True),
     "soft-tissue-window": Countermeasure("samples", "soft-tissue window", reads=True, window=True),
