@@ -131,8 +131,8 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
     own = settings["method"]
     if checkpoint := own.get("checkpoint"):
         own["checkpoint"] = _sha256(checkpoint)
-    if checkpoints := own.get("checkpoints"):
-        own["checkpoints"] = [file and _sha256(file) for file in checkpoints]
+    if weights := own.get("encoder_weights"):
+        own["encoder_weights"] = [file and _sha256(file) for file in weights]
     groups = method.groups(config.method, source)
     budget = method.budget(config.method, source.shape, source.levels)
     assert config.seed is not None

@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.craft import run
 from hpcule.craft.preparation import batch_notice, check_craft_batch, cut_into_shards, plan
-from hpcule.craft.table import configure
+from hpcule.craft.table import METHODS, configure
 from hpcule.store.vault import Vault
 from hpcule.world.signals import StopFlag
 
@@ -42,8 +43,17 @@ def plan_of(config, source):
     return plan(dataclasses.replace(config, seed=0), source, cut, "fingerprint", bf16=False)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_plan_of_its_run(method):
+    images = METHODS[method].facts.data == "images"
+    source = ToySource(60, (3, 32, 32)) if images else ToySource(60, (1, 1, 256), dtype=np.uint16)
+    manifest = plan_of(settings(method), source)
+    assert manifest.method == method
+    assert manifest.run_key == plan_of(settings(method), source).run_key
+
+
 @pytest.mark.parametrize(
-    ("method", "setting"), [("uc", "checkpoint={}"), ("texture-learned", "checkpoints=[null, {}]")]
+    ("method", "setting"), [("uc", "checkpoint={}"), ("texture-learned", "encoder_weights=[null, {}]")]
 )
 def test_a_run_is_bound_to_what_is_in_a_checkpoint_and_not_to_its_name(tmp_path, method, setting):
     files = [tmp_path / name for name in ("first.pt", "again.pt", "other.pt")]

@@ -42,7 +42,7 @@ class LearnedTextureConfig(SpectraConfig):
     name: str = "texture-learned"
     encoders: tuple[str, ...] = ("efficientnet-lite0",)
     """Names of the frozen networks, as for `uc`; each weighs the same."""
-    checkpoints: tuple[str | None, ...] = ()
+    encoder_weights: tuple[str | None, ...] = ()
     """State dict for each encoder, in their order, every key of which must match; None: its published weights. An empty
     list: the published weights of all."""
     encoder_size: int = setting(224, at_least=32)
@@ -62,10 +62,10 @@ class LearnedTextureConfig(SpectraConfig):
         super().__post_init__()
         if not self.encoders:
             raise ValueError("encoders=[]: name at least one, for example [efficientnet-lite0]")
-        if len(self.checkpoints) not in (0, len(self.encoders)):
+        if len(self.encoder_weights) not in (0, len(self.encoders)):
             raise ValueError(
-                f"checkpoints={list(self.checkpoints)}: name one for each of the {len(self.encoders)} encoders, null "
-                "for published weights"
+                f"encoder_weights={[*self.encoder_weights]}: name one for each of the {len(self.encoders)} encoders, "
+                "null for published weights"
             )
 
 
@@ -88,7 +88,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
 
     def __init__(self, config: LearnedTextureConfig, problem: Problem) -> None:
         super().__init__(config, problem)
-        files = [Path(file) if file else None for file in config.checkpoints or [None] * len(config.encoders)]
+        files = [Path(file) if file else None for file in config.encoder_weights or [None] * len(config.encoders)]
         encoders = [
             load_encoder(name, file, input_size=config.encoder_size)
             for name, file in zip(config.encoders, files, strict=True)
@@ -114,7 +114,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         """What the first encoder sees."""
         if self.encoded is None:
             config = self.config
-            checkpoint = config.checkpoints[0] if config.checkpoints else None
+            checkpoint = config.encoder_weights[0] if config.encoder_weights else None
             self.encoded = encoded(config.encoders[0], checkpoint, config.encoder_size, self.problem)
         found: npt.NDArray[np.float64] = self.encoded.features(shard)
         return found

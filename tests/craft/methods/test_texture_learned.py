@@ -198,7 +198,7 @@ def test_values_that_diverge_end_the_run():
     ("overrides", "message"),
     [
         (["encoders=[]"], r"method\.encoders=\[\]: name at least one"),
-        (["encoders=[resnet18, resnet50]", "checkpoints=[a.pt]"], "name one for each of the 2 encoders"),
+        (["encoders=[resnet18, resnet50]", "encoder_weights=[a.pt]"], "name one for each of the 2 encoders"),
         (["steps=-1"], "method.steps=-1: valid are whole numbers from 0"),
         (["encoder=resnet18"], "unknown setting 'method.encoder': did you mean 'method.encoders'"),
     ],
@@ -222,7 +222,7 @@ def encoder_of_resnet18(monkeypatch, folder, source):
     file = folder / "resnet18.pt"
     torch.manual_seed(0)
     torch.save(ARCHITECTURES["resnet18"].build(32).state_dict(), file)
-    overrides = ["encoders=[resnet18]", f"checkpoints=[{file}]", "encoder_size=32", "batch=6", "ghost=3", "steps=2"]
+    overrides = ["encoders=[resnet18]", f"encoder_weights=[{file}]", "encoder_size=32", "batch=6", "ghost=3", "steps=2"]
     overrides = [f"method.{text}" for text in overrides]
     config = configure("texture-learned", "toys", preset=None, file={}, overrides=overrides)
     return LearnedTexture(config.method, make_problem(source, shards=2, seed=1))
