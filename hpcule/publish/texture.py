@@ -52,8 +52,9 @@ class Texture:
     def saturated(self, noise: Tensor, clean: Samples) -> Tensor:
         """Noise [n, 1 or C, H, W] of any strength at the budget of clean samples, in levels; differentiable in the
         noise."""
-        deviation = noise.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(torch.finfo(noise.dtype).tiny)
-        delta = (noise / deviation).mul_(self.recipe.saturation).tanh_() * self.bound
+        # In two steps, since the bits of one long sum depend on the number of threads.
+        deviation = noise.square().mean(3).mean((1, 2)).sqrt().clamp_min(torch.finfo(noise.dtype).tiny)
+        delta = (noise * (self.recipe.saturation / deviation)[:, None, None, None]).tanh_() * self.bound
         if self.recipe.flat < 1:
             delta = delta * torch.from_numpy(self._budget_map(clean)).to(delta.device)
         return delta

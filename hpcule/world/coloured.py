@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from hpcule.world.keyed import uniform
+from hpcule.world.keyed import uniform_int16
 
 Images = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]
@@ -37,10 +37,12 @@ def white_spectra(purpose: int, ids: npt.NDArray[np.int64], shape: tuple[int, in
     channels, height, width = shape
     count = channels * height * (width // 2 + 1)
     # Sums of many uniform values are Gaussian. The two parts of a frequency have the variance 1 / 2 each.
-    drawn = (uniform(purpose, ids, 2 * count) - np.float32(0.5)) * np.float32(math.sqrt(6))
+    drawn = uniform_int16(purpose, ids, 2 * count).astype(np.float32)
+    drawn *= np.float32(math.sqrt(6) / 2**16)
     spectra: Spectra = drawn.view(np.complex64).reshape(len(ids), channels, height, width // 2 + 1)
     # Of what stands for itself in a real image's spectrum, and not for a pair, a real image has only one real part.
-    spectra[..., frequency_counts(width) == 1] *= np.float32(math.sqrt(2))
+    for column in np.flatnonzero(frequency_counts(width) == 1).tolist():
+        spectra[..., column] *= np.float32(math.sqrt(2))
     return spectra
 
 

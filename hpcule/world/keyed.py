@@ -45,6 +45,16 @@ def uniform(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray
     return result[:, :count]
 
 
+def uniform_int16(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int16]:
+    """Uniform integers of 16 bits [len(ids), count], four of each word of `bits`."""
+    words = (count + 3) // 4
+    result = np.empty((len(ids), words), np.uint64)
+    rows = max(1, TILE // max(1, words))
+    for start in range(0, len(ids), rows):
+        result[start : start + rows] = bits(purpose, ids[start : start + rows], words)
+    return result.view(np.int16)[:, :count]
+
+
 def normal(purpose: int, ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
     """Standard normal values [len(ids), count], by Box and Muller's transform."""
     pairs = (count + 1) // 2

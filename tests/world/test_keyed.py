@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hpcule.world.keyed import TILE, bits, key, order, uniform
+from hpcule.world.keyed import TILE, bits, key, order, uniform, uniform_int16
 
 MASK = 2**64 - 1
 
@@ -41,6 +41,7 @@ def test_results_never_change_silently():
         [1870078368420878509, 11846696588466751385],
     ]
     assert uniform(purpose, ids(7), 3).tolist() == [[0.6499472856521606, 0.1065707802772522, 0.2989221215248108]]
+    assert uniform_int16(purpose, ids(0), 3).tolist() == [[93, 4129, -15155]]
     assert order(purpose, np.arange(8)).tolist() == [1, 7, 4, 3, 0, 6, 5, 2]
 
 
@@ -52,6 +53,17 @@ def test_a_sample_draws_the_same_whatever_its_batch(count):
     assert together.dtype == np.float32
     for batch in (ids(17), ids(3, 17, 2), np.arange(39, -1, -1)):
         np.testing.assert_array_equal(uniform(purpose, batch, count), together[batch])
+
+
+@pytest.mark.parametrize("count", [1, 5, 4 * TILE + 3])
+def test_integers_are_four_of_each_word(count):
+    purpose = key(2, "noise")
+    found = uniform_int16(purpose, ids(4, 9), count)
+    words = bits(purpose, ids(4, 9), -(-count // 4)).tolist()
+    for row, own in zip(found, words, strict=True):
+        unsigned = [(word >> shift) & 0xFFFF for word in own for shift in (0, 16, 32, 48)][:count]
+        assert row.tolist() == [value - 2**16 if value >= 2**15 else value for value in unsigned]
+    np.testing.assert_array_equal(uniform_int16(purpose, ids(9), count), found[1:])
 
 
 def test_longer_draws_begin_like_shorter_ones():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -32,13 +33,16 @@ from hpcule.craft.parts.model_free import TILE, Integers, SampleWise
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.publish.texture import Texture, whole_levels
-from hpcule.world.coloured import to_images
+from hpcule.world.coloured import Images, to_images
 from hpcule.world.keyed import bits, key, uniform
 from hpcule.world.spectra import Cells, amplitudes
 from hpcule.world.texture_recipe import TextureRecipe
 
 SECTORS = 3
 """Number of directions, from where classes are more than that."""
+
+CACHED = 1 << 17
+"""Pixels that are drawn at a time: what is made of them on the way stays in a core's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +145,25 @@ class SpectraTexture(SampleWise[Textured]):
             return super().classes(shard, ids)
         return self.assignment[shard][ids - self.problem.partition.range(shard)[0]]
 
+    @property
+    def rows(self) -> int:
+        """Number of samples that stay in a core's cache while they are perturbed."""
+        return tile_of(self.problem.source.shape)
+
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
         """Saturated noise with the spectrum of each sample's class."""
-        _, height, width = clean.shape[1:]
-        spectra = self.drawn.white(ids, height, width) * self.amplitudes[self._spectra(labels, ids), None]
-        delta = self.drawn.saturated(torch.from_numpy(to_images(spectra, width)), clean)
-        return whole_levels(delta, clean, self.problem.source.levels)
+        source = self.problem.source
+        spectra = self.drawn.white(ids, *source.shape[1:])
+        for one, row in zip(spectra.view(np.float32), self._spectra(labels, ids).tolist(), strict=True):
+            one *= self._doubled[row]
+        delta = self.drawn.saturated(torch.from_numpy(to_images(spectra, source.shape[2])), clean)
+        budget = self.budget(self.config, source.shape, source.levels)
+        return whole_levels(delta, clean, source.levels).astype(budget.dtype(source.levels))
+
+    @cached_property
+    def _doubled(self) -> Images:
+        """The amplitude of each part, real and imaginary, of each frequency [K, H, 2 (W // 2 + 1)]."""
+        return np.repeat(self.amplitudes, 2, axis=2)
 
     def _spectra(self, labels: Labels, ids: Ids) -> Labels:
         """The class whose spectrum each sample gets int64 [n]."""
@@ -197,6 +214,11 @@ class ClassTexture(SpectraTexture[TextureConfig]):
         """Deltas of a shard, and the row of each of its samples in the table of spectra."""
         ids = self.problem.partition.ids(shard)
         return dataclasses.replace(super().answer(shard), spectrum=self._spectra(self.classes(shard, ids), ids))
+
+
+def tile_of(shape: tuple[int, int, int]) -> int:
+    """Samples of a shape that are perturbed at a time."""
+    return max(1, CACHED // (shape[1] * shape[2]))
 
 
 def recipe_of(config: SpectraConfig, classes: int) -> TextureRecipe:

@@ -20,9 +20,16 @@ from torch import Tensor
 from hpcule.config.ranges import setting
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, State, Step
-from hpcule.craft.methods.texture import ClassTexture, SpectraConfig, SpectraTexture, cells_of, encoded, recipe_of
+from hpcule.craft.methods.texture import (
+    ClassTexture,
+    SpectraConfig,
+    SpectraTexture,
+    cells_of,
+    encoded,
+    recipe_of,
+    tile_of,
+)
 from hpcule.craft.parts.encoded import Encoded
-from hpcule.craft.parts.model_free import TILE
 from hpcule.craft.parts.spectra_learner import SpectraLearner
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import Ghost, Schedule, samples_of
@@ -143,7 +150,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
             stage="noise",
             marks=extent.own_shards,
             passes=extent.own_samples,
-            calls=extent.tiles(TILE),
+            calls=extent.tiles(tile_of(extent.shape)),
             busy=workers,
         )
         # All ids, and an epoch's order of them.

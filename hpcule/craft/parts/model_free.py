@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 TILE = 256
-"""Samples perturbed at a time."""
+"""Samples perturbed at a time, unless a method says otherwise."""
 
 
 class ModelFree(Method[Config]):
@@ -66,9 +66,18 @@ class SampleWise(ModelFree[Config]):
     def answer(self, shard: int) -> ShardResult:
         """Deltas of a shard, made tile by tile."""
         ids = self.problem.partition.ids(shard)
-        tiles = [ids[tile] for tile in self.problem.tiles(ids, TILE)]
-        parts = [self.perturb(self.clean(shard, tile), self.classes(shard, tile), tile) for tile in tiles]
-        return ShardResult(shard, delta=np.concatenate(parts))
+        delta = None
+        for tile in self.problem.tiles(ids, self.rows):
+            part = self.perturb(self.clean(shard, ids[tile]), self.classes(shard, ids[tile]), ids[tile])
+            if delta is None:
+                delta = np.empty((len(ids), *part.shape[1:]), part.dtype)
+            delta[tile] = part
+        return ShardResult(shard, delta=delta)
+
+    @property
+    def rows(self) -> int:
+        """Samples perturbed at a time."""
+        return TILE
 
     def classes(self, shard: int, ids: Ids) -> Labels:
         """What stands for the labels of a shard's samples int64 [n]; by default, their labels."""

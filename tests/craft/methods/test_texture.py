@@ -83,6 +83,27 @@ def test_flat_parts_get_a_share_of_the_budget():
     assert (none[flat] == 0).all()
 
 
+@pytest.mark.parametrize(("side", "colour"), [(24, "true"), (200, "false")])
+def test_a_sample_gets_the_same_whatever_is_perturbed_with_it(side, colour):
+    source = ToySource(7, (3, side, side - 5), 2)
+    method = make_method(source, f"method.colour={colour}", "method.flat=0.5")
+    ids = np.arange(7)
+
+    def deltas(parts):
+        return np.concatenate([method.perturb(source.samples[part], source.labels[part], part) for part in parts])
+
+    threads, expected = torch.get_num_threads(), deltas([ids])
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for parts in (np.split(ids, [1, 5, 6]), np.split(ids, 7)):
+                np.testing.assert_array_equal(deltas(parts), expected)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(craft(method).delta, expected)
+    assert expected.dtype == np.int8
+
+
 def test_purity_is_the_share_of_samples_with_their_own_class_s_spectrum():
     source = grey_middle(400, 2)
     pure, mixed, none = (crafted(source, f"method.purity={purity}") for purity in (1, 0.5, 0))

@@ -12,7 +12,7 @@ from toys import ToySource, craft, joined, make_problem, restore, save
 
 from hpcule.config.errors import DataError, HpculeError, UsageError
 from hpcule.craft.methods import texture, texture_learned
-from hpcule.craft.methods.texture import ClassTexture
+from hpcule.craft.methods.texture import ClassTexture, TextureConfig
 from hpcule.craft.methods.texture_learned import LearnedTexture, LearnedTextureConfig
 from hpcule.craft.parts.spectra_learner import SPREAD_EVENLY
 from hpcule.craft.table import configure
@@ -121,7 +121,7 @@ def test_learning_names_the_texture_better_and_keeps_a_table_of_spectra():
 def test_without_steps_the_spectra_are_the_combs_but_for_what_is_spread_evenly():
     source = make_source()
     method = make_method(source, steps=0)
-    fixed = ClassTexture(method.config, make_problem(source, seed=1)).combs
+    fixed = ClassTexture(TextureConfig(), make_problem(source, seed=1)).combs
     expected = (1 - SPREAD_EVENLY) * fixed + SPREAD_EVENLY / fixed.shape[1]
     delta = craft(method).delta
     np.testing.assert_allclose(method.learner.table(), expected, rtol=1e-5)
