@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hpcule.config.errors import DataError, UsageError
-from hpcule.config.tree import unknown
-from hpcule.nets.pretrained import ARCHITECTURES, Architecture
+from hpcule.config.errors import DataError
+from hpcule.nets.pretrained import Architecture, architecture_of
 from hpcule.nets.seeded import seeded_weights
 
 
@@ -73,7 +72,7 @@ def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int =
     """Load an encoder on the CPU.
 
     Args:
-        name: a key of `ARCHITECTURES`.
+        name: a key of `ARCHITECTURES`, or `timm:NAME`.
         checkpoint: a state dict to load instead of the published weights; every key must match.
         input_size: pixels of the square that images are resized to.
 
@@ -81,9 +80,7 @@ def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int =
         UsageError: no encoder has this name, or it needs a package that is not installed.
         DataError: the weights are absent, unreadable, not finite, or not those of this network.
     """
-    if name not in ARCHITECTURES:
-        raise UsageError(unknown("encoder", name, ARCHITECTURES))
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_of(name)
     with seeded_weights(0):
         network = architecture.build(input_size)
     if checkpoint is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.config.errors import DataError, UsageError
+from hpcule.config.tree import unknown
 from hpcule.world.torchvision_compat import declare_missing_operators, torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -118,13 +119,40 @@ def _renamed_clip(weights: Weights, network: nn.Module) -> Weights:
     return renamed
 
 
-def _timm() -> Any:
+def _timm(name: str = "clip-resnet50") -> Any:
     declare_missing_operators()
     try:
         import timm
     except ImportError:
-        raise _without_extra("clip-resnet50", "clip") from None
+        raise _without_extra(name, "clip") from None
     return timm
+
+
+def _of_timm(name: str) -> Architecture:
+    """A classifier of timm that ends in one linear layer, with the weights that timm names for it."""
+    timm, encoder = _timm(f"timm:{name}"), f"timm:{name}"
+    if not timm.is_model(name):
+        near = timm.list_models(f"{name[:4]}*") or timm.list_models("resnet*")
+        raise UsageError(unknown("network of timm", name, near[:100]))
+    facts = timm.get_pretrained_cfg(name)
+    if facts is None:
+        raise UsageError(f"the encoder {encoder} has no published weights: choose another network")
+
+    def published_weights() -> Weights:
+        try:
+            network: nn.Module = timm.create_model(name, pretrained=True)
+        except Exception as error:  # the hub's own errors have no common ancestor
+            raise _not_downloaded(f"{encoder}: its weights", error) from None
+        return network.state_dict()
+
+    def build(input_size: int) -> nn.Module:
+        network: nn.Module = timm.create_model(name)
+        layers = dict(network.named_modules())
+        if not isinstance(facts.classifier, str) or not isinstance(layers.get(facts.classifier), nn.Linear):
+            raise UsageError(f"the encoder {encoder} does not end in one linear layer: choose another network")
+        return network
+
+    return Architecture(build, published_weights, facts.classifier, tuple(facts.mean), tuple(facts.std))
 
 
 def _not_downloaded(what: str, error: Exception) -> DataError:
@@ -178,3 +206,17 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": _torchvision("resnet18"),
     "resnet50": _torchvision("resnet50"),
 }
+"""Encoders with names of their own; `architecture_of` knows those of timm, too."""
+
+
+def architecture_of(name: str) -> Architecture:
+    """The architecture of an encoder: one of `ARCHITECTURES`, or `timm:NAME`.
+
+    Raises:
+        UsageError: no encoder has this name, it needs a package that is not installed, or it has no last linear layer.
+    """
+    if name.startswith("timm:"):
+        return _of_timm(name.removeprefix("timm:"))
+    if name not in ARCHITECTURES:
+        raise UsageError(unknown("encoder", name, (*ARCHITECTURES, "timm:NAME")))
+    return ARCHITECTURES[name]

@@ -179,6 +179,23 @@ def test_offline_clip_tells_to_pass_a_file(tmp_path: Path, monkeypatch: pytest.M
     assert "\n" not in str(caught.value)
 
 
+def test_an_encoder_of_timm_from_a_checkpoint(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="the extra 'clip' is not installed")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t").eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    encoder = load_encoder("timm:resnet10t", tmp_path / "weights.pt", input_size=32)
+    images = torch.rand(2, 3, 32, 32)
+    facts = network.default_cfg
+    mean, std = (torch.tensor(facts[part]).view(1, 3, 1, 1) for part in ("mean", "std"))
+    with torch.no_grad():
+        logits = network.fc(encoder(images))
+        torch.testing.assert_close(logits, network((images - mean) / std), rtol=1e-4, atol=1e-4)
+    assert encoder.dimension == network.fc.in_features
+    with pytest.raises(UsageError, match="unknown network of timm 'resnet10x'"):
+        load_encoder("timm:resnet10x", tmp_path / "weights.pt")
+
+
 def test_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown encoder 'resnet5': did you mean 'resnet50'"):
         load_encoder("resnet5")

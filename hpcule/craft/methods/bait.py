@@ -65,7 +65,7 @@ class BAITConfig(EncoderConfig, BoundedConfig):
     name: str = "bait"
     encoder: str = "efficientnet-lite0"
     """Name of the pretrained network of which the surrogate is made: efficientnet-lite0, -lite1 or -lite2, resnet18
-    (the authors' choice), resnet50 or clip-resnet50."""
+    (the authors' choice), resnet50, clip-resnet50, or one of timm's as timm:NAME."""
     ghost: int = setting(32, at_least=1)
     """Micro-batch and BatchNorm group: part of the result."""
     rounds: int = setting(90, at_least=1)

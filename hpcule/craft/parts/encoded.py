@@ -29,8 +29,8 @@ class EncoderConfig(MethodConfig):
     """Settings of a frozen encoder, and of how samples get to it."""
 
     encoder: str = "efficientnet-lite0"
-    """Name of the network: efficientnet-lite0, -lite1 or -lite2, resnet18, resnet50 (the authors' choice) or
-    clip-resnet50."""
+    """Name of the network: efficientnet-lite0, -lite1 or -lite2, resnet18, resnet50 (the authors' choice),
+    clip-resnet50, or one of timm's as timm:NAME."""
     checkpoint: str | None = None
     """State dict for the encoder, every key of which must match; None: the published weights."""
     encoder_size: int = setting(224, at_least=32)
