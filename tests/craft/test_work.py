@@ -163,6 +163,21 @@ def test_what_learning_spectra_takes(pool, alone, monkeypatch, workers):
         assert sent == (spectra.sums, pytest.approx(spectra.sums * spectra.sum_bytes))
 
 
+@pytest.mark.parametrize(("workers", "least"), [(2, 1.99), (4, 3.9), (8, 7.8)])
+def test_learning_spectra_divides_over_as_many_workers_as_a_batch_has_ghosts(workers, least):
+    config = configure("texture-learned", "toys", preset="paper", file={}, overrides=[]).method
+    cut = Partition(50_000, 64)
+    members = [cut.ids(shard) for shard in range(cut.count)]
+    schedule = Schedule(members, config.ghost, config.batch, 1, "texture spectra")
+    assert slow_busiest(schedule, workers) < 50_000 / least
+    alone, shared = (
+        find("texture-learned").work(config, extent_of(ToySource(50_000, (1, 2, 2)), 64, ranks)).phases
+        for ranks in (1, workers)
+    )
+    for one, other in zip(alone, shared, strict=True):
+        assert other.passes < one.passes / least
+
+
 @pytest.mark.parametrize(
     ("workers", "steps", "ranks", "ghosts"),
     [(1, 30, 1, 4), (2, 20, 1, 4), (3, 10, 1, 4), (8, 10, 2, 2), (24, 10, 8, 1)],
