@@ -42,7 +42,7 @@ RUNS = {
     "poscuda": ["poscuda", "method.region=700", "seed=1"],
 }  # fmt: skip
 LEARNT = ("pil", "em sample-wise", "em class-wise", "uc", "texture-learned")
-ENCODED = ("uc", "texture-learned")
+ENCODED = ("uc", "texture-learned", "bait")
 TEMPLATES = {
     "aue": [
         "aue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_steps=2",
@@ -60,6 +60,11 @@ TEMPLATES = {
         "gue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.epochs=2",
         "method.inner_steps=2",
     ],
+    "mi-ue": [
+        "mi-ue", "method.ghost=10", "method.surrogate=resnet-tiny", "method.batch=48", "method.noise_batch=60",
+        "method.noise_steps=2", "method.max_rounds=2",
+    ],
+    "bait": ["bait", "method.ghost=10", "method.encoder_size=32", "method.batch=48", "method.rounds=2"],
 }  # fmt: skip
 """One method of each template, killed once. tests/craft tries ranks and restarts of all methods inside one process."""
 
