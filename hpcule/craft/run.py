@@ -226,13 +226,10 @@ class _Loop:
 
 def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -> str:
     """Read all own shards once: finds unreadable samples before any work, and identifies the data."""
-    source = reader.source
-    labels = source.labels if labelled else None
-    mine = {}
+    source, mine = reader.source, {}
     for shard in cut.owned(world.rank, world.size):
-        ids = cut.ids(shard)
         samples = reader.shard(shard).numpy().astype(source.dtype, copy=False)
-        mine[shard] = shard_digest(samples, labels[ids] if labels is not None else None)
+        mine[shard] = shard_digest(samples, source, cut.range(shard)[0], labelled=labelled)
     digests = {shard: digest for part in world.gather(mine) for shard, digest in part.items()}
     return combine([digests[shard] for shard in range(cut.count)], source.shape, source.levels)
 

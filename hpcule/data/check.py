@@ -82,10 +82,6 @@ def checked_labels(raw: Any, count: int, where: str) -> Labels:
     Raises:
         DataError: as many labels as images are needed, each a whole number from 0 on, one an image.
     """
-    if raw.ndim == 2 and raw.shape[1] > 1:
-        raise DataError(
-            f"{where}: {raw.shape[1]} labels a sample (multi-label); hpcule needs one class number a sample"
-        )
     if raw.ndim not in (1, 2):
         raise DataError(f"{where}: the labels have the shape {list(raw.shape)}; valid is [n] or [n, 1]")
     if raw.shape[0] != count or raw.size != count:
@@ -104,6 +100,29 @@ def checked_labels(raw: Any, count: int, where: str) -> Labels:
             f"{where}: label {labels.max()} of sample {labels.argmax()} is too large; valid is 0..{limit - 1}"
         )
     return labels.astype(np.int64)
+
+
+def check_masks(raw: Any, count: int, shape: tuple[int, int, int], where: str) -> None:
+    """Check masks of `count` images of this shape (C, H, W) by what is said of them alone.
+
+    Args:
+        raw: numpy array or HDF5 dataset.
+        count: number of images.
+        shape: of each.
+        where: file, for the message.
+
+    Raises:
+        DataError: not one of 8 bits for every image, of its height and width.
+    """
+    if raw.dtype != np.uint8 or raw.shape != (count, *shape[1:]):
+        raise DataError(
+            f"{where}: masks {list(raw.shape)} of {raw.dtype}; valid is uint8 {[count, *shape[1:]]}, a class a pixel"
+        )
+
+
+def holds_several(raw: Any) -> bool:
+    """Whether stored labels are several a sample [n, L], and not one."""
+    return bool(raw.ndim == 2 and raw.shape[1] > 1)
 
 
 def numbered_classes(labels: Labels) -> tuple[str, ...]:

@@ -24,12 +24,14 @@ def left_out_notice(*sources: Source) -> str | None:
 
 def why_left_out(entry: LeftOut) -> str:
     """Why a file is left out, for the record of an export."""
-    return "excluded: left out" if entry.excluded else f"cannot be decoded: left out ({entry.reason})"
+    return (
+        f"{entry.reason or 'excluded'}: left out" if entry.excluded else f"cannot be decoded: left out ({entry.reason})"
+    )
 
 
 def _left_out(source: Source) -> str:
     unreadable = [entry for entry in source.left_out if not entry.excluded]
-    excluded = [entry.file for entry in source.left_out if entry.excluded]
+    excluded = [entry.file for entry in source.left_out if entry.excluded and not entry.reason]
     absent = len(unreadable) + len(excluded) + len(source.ignored)
     if not absent:
         return ""

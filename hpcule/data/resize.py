@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
 from hpcule.config.errors import DataError
+from hpcule.data.annotations import MaskReader, Masks
 from hpcule.data.source import Ids, Samples, Source
 
 
@@ -30,6 +33,8 @@ class Resized(Source):
         self.shape, self.left_out = (source.shape[0], size, size), source.left_out
         self.ignored = source.ignored
         self.declared = source.declared
+        self.label_matrix = source.label_matrix
+        self.masks = _ResizedMasks(source.masks, size) if source.masks else None
         self.source, self.folder = source, source.folder
 
     def __len__(self) -> int:
@@ -47,6 +52,25 @@ class Resized(Source):
         return self.source.file_name(sample)
 
 
+@dataclass(frozen=True)
+class _ResizedMasks:
+    masks: MaskReader
+    size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `MaskReader`."""
+        return self.masks.names
+
+    def read(self, ids: Ids) -> Masks:
+        """See `MaskReader.read`."""
+        return np.stack([resize_mask(mask, self.size) for mask in self.masks.read(ids)])
+
+    def native(self, sample: int) -> Masks:
+        """See `MaskReader.native`."""
+        return self.masks.native(sample)
+
+
 def resize_image(image: Image.Image, size: int) -> Image.Image:
     """Bicubic; Pillow widens the kernel when it makes an image smaller, so there is no aliasing."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
@@ -57,6 +81,11 @@ def resize_planes(sample: Samples, size: int) -> Samples:
     grey = sample.shape[0] == 1
     image = Image.fromarray(sample[0] if grey else np.ascontiguousarray(sample.transpose(1, 2, 0)))
     return to_planes(resize_image(image, size))
+
+
+def resize_mask(mask: Masks, size: int) -> Masks:
+    """Class numbers [H, W] at size x size pixels, each that of the nearest pixel."""
+    return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
 
 
 def to_planes(image: Image.Image) -> Samples:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hpcule.data.annotations import LabelMatrix, MaskReader
 from hpcule.data.grid import Grid
 
 Ids = npt.NDArray[np.int64]
@@ -55,8 +56,8 @@ class LeftOut(NamedTuple):
 
     Attributes:
         file: its path below the folder of its split.
-        reason: why it cannot be decoded, or "" where it is excluded.
-        excluded: whether the user left it out.
+        reason: why it cannot be decoded, or what it is instead, or "" where the user left it out.
+        excluded: whether it is no sample though it can be decoded: the user left it out, or it belongs to one.
         place: where a copy has it, below the folder of its split; "" where that is its path.
     """
 
@@ -78,6 +79,8 @@ class Source(ABC):
         levels: the largest value of the samples' grid, 255 or 65535.
         labels: int64 [N] in 0..K-1, or None.
         class_names: K names, or None where there are no labels.
+        label_matrix: several labels of each sample, or None.
+        masks: reads a class for every pixel of samples, or None.
         rate: samples a second of recordings; None for images.
         left_out: files below the folder that are no samples.
         ignored: files below the folder that are of another kind.
@@ -93,6 +96,8 @@ class Source(ABC):
     levels: int
     labels: Labels | None
     class_names: tuple[str, ...] | None
+    label_matrix: LabelMatrix | None = None
+    masks: MaskReader | None = None
     rate: int | None = None
     left_out: Sequence[LeftOut] = ()
     ignored: Sequence[str] = ()

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
+from hpcule.data.annotations import ChosenMasks
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.tiles import Tiles
 
@@ -30,6 +31,8 @@ class Subset(Source):
         self.folder = source.folder
         self._ids = np.arange(count, dtype=np.int64) * len(source) // count
         self.labels = source.labels[self._ids] if source.labels is not None else None
+        self.label_matrix = source.label_matrix.of(self._ids) if source.label_matrix else None
+        self.masks = ChosenMasks(source.masks, self._ids) if source.masks else None
         self.source = source
 
     def __len__(self) -> int:

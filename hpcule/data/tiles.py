@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import UsageError
+from hpcule.data.annotations import MaskReader, Masks
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.sources.layout import each
 
@@ -46,6 +47,8 @@ class Tiles(Source):
         self._image_of = np.repeat(np.arange(len(images)), counts)
         self._first = np.concatenate([[0], np.cumsum(counts)])
         self.labels = None if images.labels is None else np.repeat(images.labels, counts)
+        self.label_matrix = images.label_matrix.of(self._image_of) if images.label_matrix else None
+        self.masks = _TileMasks(self, images.masks) if images.masks else None
 
     def __len__(self) -> int:
         return len(self._image_of)
@@ -89,3 +92,27 @@ class Tiles(Source):
         native = self.images.native(image)
         assert native is not None
         return self.cut(native.shown())
+
+
+class _TileMasks:
+    """The masks of tiles; what mirrors an image has the mirrored classes."""
+
+    def __init__(self, tiles: Tiles, masks: MaskReader) -> None:
+        self._tiles, self._masks = tiles, masks
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `MaskReader`."""
+        return self._masks.names
+
+    def read(self, ids: Ids) -> Masks:
+        """See `MaskReader.read`."""
+        masks = np.empty((len(ids), *self._tiles.shape[1:]), np.uint8)
+        for image, rows, wanted in self._tiles.by_image(ids):
+            masks[rows] = self._tiles.cut(self._masks.native(image)[None])[wanted, 0]
+        return masks
+
+    def native(self, sample: int) -> Masks:
+        """See `MaskReader.native`."""
+        mask: Masks = self.read(np.array([sample], np.int64))[0]
+        return mask

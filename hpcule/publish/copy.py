@@ -12,6 +12,7 @@ import numpy as np
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.subset import Subset
+from hpcule.publish.annotations import write_annotations
 from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
 from hpcule.publish.excluded import CopyFile, copy_image, copy_recording, write_excluded
 from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
@@ -169,6 +170,8 @@ def write_copy(
         if writers.copy is not None and source.folder is not None:
             for split, one in sources.items():
                 records.extend(write_excluded(made, split, one, writers.copy, writers.neutral))
+        if kind == "folder":
+            write_annotations(made, sources, records)
         publisher.confirm()
         if check is not None:
             check(made, sources, records)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import ImageOps
 
 from hpcule.data.source import LeftOut, Recording, Source
-from hpcule.data.sources.folder import opened_image
+from hpcule.data.sources.image_file import opened_image
 from hpcule.data.sources.layout import UnreadableError
 from hpcule.data.sources.recording import encode, opened
 from hpcule.publish.collection import LOSSLESS, Record
@@ -19,7 +19,7 @@ from hpcule.store.staged import create
 CopyFile = Callable[[Path, Path], None]
 """A function of a file and the place of its copy."""
 
-NOTE = "excluded: copied without a perturbation"
+NOTE = "copied without a perturbation"
 _DEEP_COLOURS = ("RGB;16", "RGBA;16", "LA;16")
 """Raw modes of which Pillow drops the lower bytes."""
 
@@ -43,7 +43,7 @@ def write_excluded(folder: Path, split: str, source: Source, copy: CopyFile, neu
             yield Record(split, entry.file, "", False, f"excluded: left out, it cannot be read ({error.reason})", {})
         else:
             name = place.relative_to(folder / split).as_posix()
-            yield Record(split, entry.file, name, False, NOTE, {}, excluded=True)
+            yield Record(split, entry.file, name, False, f"{entry.reason or 'excluded'}: {NOTE}", {}, excluded=True)
 
 
 def copy_image(path: Path, place: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from hpcule.config.errors import StoreError
+from hpcule.data.annotations import MaskReader
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.array import Array
 from hpcule.data.sources.recording import encode, plain
@@ -26,6 +27,8 @@ from hpcule.store.fingerprint import blocks
 from hpcule.store.staged import create
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MASKS = 64
+"""Masks that are written together."""
 _SIGNATURE = 8
 """Bytes by which an HDF5 file is known."""
 _UNSAFE = re.compile(r"[^\w .()+-]")
@@ -99,6 +102,8 @@ def folder_error(source: Source) -> str | None:
         return "PNG holds images, and these are recordings"
     if source.kind in ("dicom", "nifti"):
         return f"names of {source.kind} files may identify patients, and PNG files would keep them"
+    if source.folder is None and (source.masks is not None or source.label_matrix is not None):
+        return "a folder of images keeps no masks and tables of arrays"
     channels = source.shape[0]
     if source.dtype == np.uint8 and channels <= 4:
         return None
@@ -170,7 +175,8 @@ class _ArrayPlan:
 
 
 def _arrays(parts: Sequence[SplitCopy]) -> list[_ArrayPlan]:
-    """Images [N, H, W, C], or [N, H, W] of one channel; labels [N, 1] in a split, as MedMNIST has them, else [N]."""
+    """Images [N, H, W, C], or [N, H, W] of one channel; labels [N, 1] in a split, as MedMNIST has them, else [N];
+    several labels [N, L]; masks [N, H, W]."""
     plans = []
     for part in parts:
         prefix = f"{part.split}_" if part.split else ""
@@ -181,6 +187,12 @@ def _arrays(parts: Sequence[SplitCopy]) -> list[_ArrayPlan]:
         if (labels := source.labels) is not None:
             column = labels.reshape(-1, 1) if part.split else labels
             plans.append(_ArrayPlan(f"{prefix}labels", column.shape, np.dtype("<i8"), _one_block(column)))
+        if (matrix := source.label_matrix) is not None:
+            values = matrix.values
+            plans.append(_ArrayPlan(f"{prefix}label_matrix", values.shape, values.dtype, _one_block(values)))
+        if (masks := source.masks) is not None:
+            shape, blocks = (len(source), height, width), _mask_blocks(masks, len(source))
+            plans.append(_ArrayPlan(f"{prefix}masks", shape, np.dtype(np.uint8), blocks))
     return plans
 
 
@@ -188,6 +200,14 @@ def _image_blocks(part: SplitCopy) -> Callable[[], Iterator[Array]]:
     def stream() -> Iterator[Array]:
         for _, samples in part.blocks():
             yield samples[:, 0] if samples.shape[1] == 1 else samples.transpose(0, 2, 3, 1)
+
+    return stream
+
+
+def _mask_blocks(masks: MaskReader, count: int) -> Callable[[], Iterator[Array]]:
+    def stream() -> Iterator[Array]:
+        for start in range(0, count, _MASKS):
+            yield masks.read(np.arange(start, min(start + _MASKS, count)))
 
     return stream
 

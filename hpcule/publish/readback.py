@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hpcule.config.errors import StoreError, first_line
+from hpcule.data.annotations import TABLE
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.frames import FrameSource
+from hpcule.publish.annotations import check_annotations
 from hpcule.publish.collection import Record, planes
 from hpcule.publish.copy import Publisher
 from hpcule.publish.jpeg import JPEG
@@ -23,6 +25,8 @@ from hpcule.store.fingerprint import blocks
 
 _DIGEST_BYTES = 16
 _SILENCE = 1 << 15
+_MASKS = 64
+"""Masks that are compared together."""
 
 
 class Witness:
@@ -95,6 +99,9 @@ class ReadBack:
             StoreError: it is not what was to be published.
             DataError: a source can no longer be read.
         """
+        if self.kind == "folder":
+            with _reading(TABLE):
+                check_annotations(made, sources, records)
         for split, source in sources.items():
             written = [record for record in records if record.split == split and record.published]
             copied, written = ([one for one in written if one.excluded is which] for which in (True, False))
@@ -126,6 +133,13 @@ class ReadBack:
             if source.labels is not None:
                 labels = found[f"{prefix}labels"].take(len(source)).reshape(-1)
                 _require(np.array_equal(labels, source.labels), "labels differ")
+            if source.label_matrix is not None:
+                several = found[f"{prefix}label_matrix"].take(len(source))
+                _require(np.array_equal(several, source.label_matrix.values), "labels differ")
+            if source.masks is not None:
+                masks = found[f"{prefix}masks"]
+                for ids in np.array_split(np.arange(len(source)), -(-len(source) // _MASKS)):
+                    _require(np.array_equal(masks.take(len(ids)), source.masks.read(ids)), "masks differ")
 
     def _check_rows(self, source: Source, ids: Ids, clean: Samples, found: Samples) -> None:
         if source is not self.protected:

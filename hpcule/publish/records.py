@@ -132,7 +132,7 @@ def read_records(path: Path) -> list[Record]:
                 row["protected"] == "yes",
                 from_cell(row["note"]),
                 {},
-                excluded=from_cell(row["note"]) == NOTE,
+                excluded=from_cell(row["note"]).endswith(NOTE),
             )
             for row in rows
         ]

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from hpcule.config.errors import StoreError
-from hpcule.data.source import Ids, Labels, Samples, Source
+from hpcule.data.source import Ids, Samples, Source
 from hpcule.store.manifest import Manifest
 
 _BLOCK_BYTES = 16 << 20
+_MASKS = 64
+"""Masks that are read at a time."""
 
 
 def blocks(source: Source, first: int, count: int) -> Iterator[tuple[Ids, Samples]]:
@@ -24,11 +26,20 @@ def blocks(source: Source, first: int, count: int) -> Iterator[tuple[Ids, Sample
         yield ids, source.read(ids)
 
 
-def shard_digest(samples: Samples, labels: Labels | None) -> bytes:
-    """Return the SHA-256 over dtype, shape and bytes of a shard's samples [n, C, H, W] and labels int64 [n]."""
-    digest = _begun(samples.dtype, samples.shape, labels is not None)
+def shard_digest(samples: Samples, source: Source, first: int, *, labelled: bool = True) -> bytes:
+    """Return the SHA-256 over dtype, shape and bytes of a shard's samples, and of all that is known of them.
+
+    Args:
+        samples: [n, C, H, W], those of `source` from the id `first` on.
+        source: gives labels and masks.
+        first: see above.
+        labelled: whether these count.
+    """
+    digest = _begun(samples.dtype, samples.shape, labelled and source.labels is not None)
     digest.update(np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<")).data)
-    return _ended(digest, labels)
+    if labelled:
+        _add_annotations(digest, source, first, len(samples))
+    return digest.digest()
 
 
 def combine(digests: Sequence[bytes], shape: tuple[int, int, int], levels: int) -> str:
@@ -43,9 +54,8 @@ class Fingerprint:
     """The fingerprint of samples that pass by in the order of their ids, cut into shards of (first id, count)."""
 
     def __init__(self, source: Source, ranges: Sequence[tuple[int, int]], *, labelled: bool = True) -> None:
-        """Start with the first sample; labels are those of the source, where it has any and `labelled` says so."""
-        self._source, self._ranges = source, ranges
-        self._labels = source.labels if labelled else None
+        """Start with the first sample; labels and masks of the source count where `labelled` says so."""
+        self._source, self._ranges, self._labelled = source, ranges, labelled
         self._digests: list[bytes] = []
         self._begin()
 
@@ -65,13 +75,13 @@ class Fingerprint:
 
     def _begin(self) -> None:
         count = self._missing = self._ranges[len(self._digests)][1]
-        self._digest = _begun(self._source.dtype, (count, *self._source.shape), self._labels is not None)
+        classes = self._labelled and self._source.labels is not None
+        self._digest = _begun(self._source.dtype, (count, *self._source.shape), classes)
 
     def _end(self) -> None:
-        first, count = self._ranges[len(self._digests)]
-        self._digests.append(
-            _ended(self._digest, None if self._labels is None else self._labels[first : first + count])
-        )
+        if self._labelled:
+            _add_annotations(self._digest, self._source, *self._ranges[len(self._digests)])
+        self._digests.append(self._digest.digest())
         if len(self._digests) < len(self._ranges):
             self._begin()
 
@@ -80,9 +90,9 @@ def fingerprint(source: Source, ranges: Sequence[tuple[int, int]], *, labelled: 
     """Return the fingerprint of a source that is cut into shards of (first id, count); the samples are streamed.
 
     Args:
-        source: the samples, and their labels if it has any.
+        source: the samples, with their labels and masks if it has any.
         ranges: of the shards.
-        labelled: whether labels count.
+        labelled: whether these count.
     """
     found = Fingerprint(source, ranges, labelled=labelled)
     for first, count in ranges:
@@ -119,7 +129,14 @@ def _begun(dtype: np.dtype[Any], shape: tuple[int, ...], labelled: bool) -> hash
     return hashlib.sha256(f"{dtype.newbyteorder('<').str} {shape} {labelled}\n".encode())
 
 
-def _ended(digest: hashlib._Hash, labels: Labels | None) -> bytes:
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return digest.digest()
+def _add_annotations(digest: hashlib._Hash, source: Source, first: int, count: int) -> None:
+    """Add labels, label by label where there are several, and masks of the samples first .. first + count - 1."""
+    rows = slice(first, first + count)
+    if source.labels is not None:
+        digest.update(np.ascontiguousarray(source.labels[rows], dtype="<i8").data)
+    if source.label_matrix is not None:
+        digest.update(np.ascontiguousarray(source.label_matrix.values[rows]).data)
+    if source.masks is not None:
+        for start in range(first, first + count, _MASKS):
+            ids = np.arange(start, min(start + _MASKS, first + count), dtype=np.int64)
+            digest.update(np.ascontiguousarray(source.masks.read(ids)).data)

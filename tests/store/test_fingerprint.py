@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import hpcule.store.fingerprint as module
+from hpcule.data.annotations import ArrayMasks, LabelMatrix
 from hpcule.store.fingerprint import blocks, combine, fingerprint, shard_digest
 
 RANGES = [(0, 20), (20, 1), (21, 29)]
@@ -14,8 +15,7 @@ RANGES = [(0, 20), (20, 1), (21, 29)]
 def test_streaming_equals_the_shards_digests(make_source, monkeypatch, dtype, classes):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 700)
     source = make_source(50, dtype=dtype, classes=classes)
-    rows = [slice(first, first + count) for first, count in RANGES]
-    digests = [shard_digest(source.samples[r], source.labels[r] if classes else None) for r in rows]
+    digests = [shard_digest(source.samples[first : first + count], source, first) for first, count in RANGES]
     assert fingerprint(source, RANGES) == combine(digests, source.shape, source.levels)
 
 
@@ -29,8 +29,26 @@ def test_blocks_cover_a_shard_once(make_source, monkeypatch):
 
 
 def test_the_order_in_memory_does_not_matter(make_source):
-    samples = make_source().samples
-    assert shard_digest(np.asfortranarray(samples), None) == shard_digest(samples, None)
+    source = make_source()
+    assert shard_digest(np.asfortranarray(source.samples), source, 0) == shard_digest(source.samples, source, 0)
+
+
+def test_several_labels_and_masks_count_where_labels_do(make_source, monkeypatch):
+    monkeypatch.setattr(module, "_MASKS", 7)
+    source = make_source()
+    values, masks = np.zeros((50, 3), np.int8), np.zeros((50, *source.shape[1:]), np.uint8)
+    masks[0, 0, 0] = 1
+    seen, unlabelled = [fingerprint(source, RANGES)], {fingerprint(source, RANGES, labelled=False)}
+    source.label_matrix, source.masks = LabelMatrix(values, ("a", "b", "c")), ArrayMasks(masks)
+    for change in (values, masks.reshape(50, -1)):
+        seen.append(fingerprint(source, RANGES))
+        change[41, 2] = 1
+    seen.append(fingerprint(source, RANGES))
+    unlabelled.add(fingerprint(source, RANGES, labelled=False))
+    assert len(set(seen)) == 4
+    assert len(unlabelled) == 1
+    digests = [shard_digest(source.samples[first : first + count], source, first) for first, count in RANGES]
+    assert combine(digests, source.shape, source.levels) == seen[-1]
 
 
 def test_every_change_is_seen(make_source):

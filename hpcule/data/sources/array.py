@@ -12,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError
-from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
+from hpcule.data.annotations import ArrayMasks, label_matrix
+from hpcule.data.check import (
+    check_masks,
+    checked_labels,
+    grid_levels,
+    holds_several,
+    numbered_classes,
+    sample_shape,
+    to_samples,
+)
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.data.sources.mapped import Pages
 
@@ -26,7 +35,7 @@ _BLOCK = 1 << 20
 
 
 class ArraySource(Source):
-    """Images [n, H, W] or [n, H, W, C] and their class numbers.
+    """Images [n, H, W] or [n, H, W, C], their class numbers or several labels each, and masks.
 
     A mapped array stays on disk; what `read` touches is the file system's cache, which the system takes back as needed.
     """
@@ -41,17 +50,21 @@ class ArraySource(Source):
         split: str,
         where: str,
         class_names: tuple[str, ...] | None = None,
+        matrix: Array | None = None,
+        masks: Array | None = None,
     ) -> None:
         """Check and take the arrays.
 
         Args:
             images: uint8 or uint16 [n, H, W] or [n, H, W, C].
-            labels: class numbers [n] or [n, 1], or None.
+            labels: class numbers [n] or [n, 1], or several labels [n, L], or None.
             name: as in `Source`.
             kind: as in `Source`.
             split: as in `Source`.
             where: file, for messages.
             class_names: names of all classes; numbers if None.
+            matrix: several labels [n, L] besides class numbers, or None.
+            masks: class numbers uint8 [n, H, W], or None.
 
         Raises:
             DataError: see `check`.
@@ -59,7 +72,16 @@ class ArraySource(Source):
         self.name, self.kind, self.split = name, kind, split
         self.levels = grid_levels(images, where)
         self.shape = sample_shape(images.shape, where)
-        self.labels = None if labels is None else checked_labels(labels, len(images), where)
+        self.labels = None
+        if matrix is None and labels is not None and holds_several(labels):
+            labels, matrix = None, labels
+        if labels is not None:
+            self.labels = checked_labels(labels, len(images), where)
+        if matrix is not None:
+            self.label_matrix = label_matrix(matrix, len(images), where)
+        if masks is not None:
+            check_masks(masks, len(images), self.shape, where)
+            self.masks = ArrayMasks(masks, where=where)
         self.class_names = None if self.labels is None else class_names or numbered_classes(self.labels)
         self.images = images
         self._pages = Pages(*([images.base] if isinstance(images.base, mmap.mmap) else []))
@@ -94,9 +116,10 @@ def splits_of(members: Iterable[str], where: str) -> tuple[str, ...]:
     )
 
 
-def member_names(split: str) -> tuple[str, str]:
-    """What the images and the labels of a split are called in a file."""
-    return ("images", "labels") if split == "all" else (f"{split}_images", f"{split}_labels")
+def member_names(split: str) -> tuple[str, str, str, str]:
+    """What the images, the labels, the matrix of labels and the masks of a split are called in a file."""
+    before = "" if split == "all" else f"{split}_"
+    return f"{before}images", f"{before}labels", f"{before}label_matrix", f"{before}masks"
 
 
 class Stream(Protocol):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hpcule.config.errors import UsageError
 from hpcule.data.source import Native
-from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.frames import FrameSource
+from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import files_below
 from hpcule.data.sources.nested import Nested
 

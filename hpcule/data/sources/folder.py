@@ -1,35 +1,26 @@
 """Folders of image files: a sub-folder a class (under train, val, test or not), a data set as it was published, or flat
-and unlabelled.
+and without classes; with masks, or a table of several labels, or neither.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, MpoImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-from hpcule.config.errors import DataError, OpeningError, first_line
+from hpcule.config.errors import DataError, OpeningError
+from hpcule.data.annotations import TABLE, LabelMatrix, read_label_table
 from hpcule.data.resize import resize_image, to_planes
 from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
+from hpcule.data.sources.image_file import ENDINGS, opened_image
 from hpcule.data.sources.layout import Layout, UnreadableError, each
+from hpcule.data.sources.mask_files import MaskedLayout, MaskFiles, masked_layout
 from hpcule.data.sources.published import published_layout
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_MOST_PIXELS = 2**26
-"""Largest number of pixels accepted in an image, since a file of some hundred kilobytes may unpack to that many. Four
-images are decoded at the same time, each in up to three copies."""
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is above ours
-_MPO_ENTRIES = 0xB002
-_DENSEST_JPEG = 512
-"""Pixels of a JPEG file a byte: each block of 64 takes at least one bit."""
 _DEEP = re.compile(r"I;16|;(16|32)[BLN]")
 """Pillow's names for samples of 16 and 32 bits; BGR;16 is another thing, three colours of few bits in two bytes."""
 
@@ -45,7 +36,7 @@ def folder_splits(root: Path, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 def _layout(root: Path, exclude: tuple[str, ...]) -> Layout:
-    return published_layout(root, exclude) or Layout(root, ENDINGS, "images", exclude)
+    return published_layout(root, exclude) or masked_layout(root, exclude) or Layout(root, ENDINGS, "images", exclude)
 
 
 class FolderSource(Source):
@@ -98,7 +89,10 @@ class FolderSource(Source):
             for file, head in zip(files, heads, strict=True)
             if isinstance(head, UnreadableError)
         ]
-        excluded = [LeftOut(file, "", excluded=True, place=layout.place(file)) for file in layout.excluded(split)]
+        excluded = [
+            LeftOut(file, layout.noun_of(file), excluded=True, place=layout.place(file))
+            for file in layout.excluded(split)
+        ]
         self.left_out = [*unreadable, *excluded]
         self.ignored = layout.ignored(split, files)
         if not readable:
@@ -108,6 +102,9 @@ class FolderSource(Source):
         height, width = _one_size(self.folder, readable) if image_size is None else (image_size, image_size)
         self.shape = (1 if self._grey else 3, height, width)
         self.labels, self.class_names = layout.classes(self._files, split)
+        self.label_matrix = _label_matrix(root, self.folder, split, self._files)
+        if isinstance(layout, MaskedLayout):
+            self.masks = MaskFiles.of(layout, split, self._files, self._sizes, image_size)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -158,43 +155,6 @@ class FolderSource(Source):
         return pixels
 
 
-class _WithinFile(io.BufferedReader):
-    """A file of which never more is asked than there is: a read allocates first what a header claims."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(size if size is None or size < 0 else min(size, max(self.size - self.tell(), 0)))
-
-
-@contextmanager
-def opened_image(folder: Path, file: str) -> Iterator[ImageFile.ImageFile]:
-    """Open an image; whatever goes wrong with it inside the block is an `UnreadableError` that names the file."""
-    path = folder / file
-    try:
-        if not path.is_file():  # a named pipe would be waited for
-            raise OSError("no regular file")
-        with _WithinFile(path) as within, Image.open(within, formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise Image.DecompressionBombError
-            _check_extent(image, within.size)
-            if (several := _images(image)) > 1:
-                reason = f"{several} pages or frames, of which only the first would be read"
-                raise UnreadableError(f"{path} has {reason}", reason, "save each as a file of its own")
-            yield image
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        reason = f"more than the {_MOST_PIXELS:,} pixels that are read"
-        raise UnreadableError(f"{path} has {reason}", reason, "make it smaller") from None
-    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, KeyError, ... on damaged files
-        known = isinstance(error, UnidentifiedImageError)
-        reason = "no known image format" if known else first_line(error)
-        raise UnreadableError.of(path, reason) from None
-
-
 def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[int, int]] | UnreadableError:
     """Mode and (width, height) of a file, or, where unreadable files are to be skipped, what is wrong with it."""
     try:
@@ -213,35 +173,18 @@ def _head(folder: Path, file: str, skip_unreadable: bool) -> tuple[str, tuple[in
         raise
 
 
-def _check_extent(image: ImageFile.ImageFile, size: int) -> None:
-    """Compare the pixels that a header claims with the data of a file of `size` bytes: what lacks would be made up.
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    ends = [tile.extents[2:] for tile in image.tile if tile.extents]
-    covered = not ends or (max(x for x, _ in ends) >= image.width and max(y for _, y in ends) >= image.height)
-    dense = image.format in ("JPEG", "MPO") and image.width * image.height > _DENSEST_JPEG * size
-    if dense or not covered:
-        raise ValueError(f"its header promises {image.width}x{image.height} pixels, which are not there")
-
-
-def _images(image: ImageFile.ImageFile) -> int:
-    """How many images a file holds: pages, or frames of an animation, without thumbnails that cameras add."""
-    if image.format == "MPO":
-        assert isinstance(image, MpoImagePlugin.MpoImageFile)
-        assert image.mpinfo is not None
-        kinds = [entry["Attribute"]["MPType"] for entry in image.mpinfo[_MPO_ENTRIES]]
-        return sum(not kind.startswith("Large Thumbnail") for kind in kinds)
-    return int(getattr(image, "n_frames", 1))
-
-
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8, without decoding pixels, as Pillow's own look would; TIFFs are turned by Pillow."""
     exif = Image.Exif()
     with suppress(Exception):  # foreign bytes raise what they like, and then say nothing
         exif.load(image.info["exif"])
     return int(exif.get(ExifTags.Base.Orientation, 1))
+
+
+def _label_matrix(root: Path, folder: Path, split: str, files: Sequence[str]) -> LabelMatrix | None:
+    """The labels of a table in the folder of the split, or else in that of all splits; None without one."""
+    path = next((place / TABLE for place in (folder, root) if (place / TABLE).exists()), None)
+    return None if path is None else read_label_table(path).of(files, split)
 
 
 def _one_size(folder: Path, readable: Sequence[tuple[str, tuple[str, tuple[int, int]]]]) -> tuple[int, int]:

@@ -13,9 +13,18 @@ import h5py
 import numpy as np
 
 from hpcule.config.errors import DataError, first_line, one_line
-from hpcule.data.check import checked_labels, grid_levels, numbered_classes, sample_shape, to_samples
+from hpcule.data.annotations import ArrayMasks, label_matrix
+from hpcule.data.check import (
+    check_masks,
+    checked_labels,
+    grid_levels,
+    holds_several,
+    numbered_classes,
+    sample_shape,
+    to_samples,
+)
 from hpcule.data.source import Ids, Samples, Source
-from hpcule.data.sources.array import MOST_COMPRESSED, SPLITS, byte_count, member_names, splits_of
+from hpcule.data.sources.array import MOST_COMPRESSED, SPLITS, Array, byte_count, member_names, splits_of
 from hpcule.data.sources.hdf5_chunks import FILTERS, DecodedChunks, filters_of
 from hpcule.data.sources.hdf5_isolated import require_harmless
 
@@ -35,7 +44,8 @@ def hdf5_splits(path: Path) -> tuple[str, ...]:
 
 
 class Hdf5Source(Source):
-    """One split: dataset `{split}_images` (or `images`) [n, H, W] or [n, H, W, C], and `{split}_labels` [n].
+    """One split: dataset `{split}_images` (or `images`) [n, H, W] or [n, H, W, C], `{split}_labels` [n], or [n, L] of
+    several labels each, `{split}_label_matrix` [n, L], and `{split}_masks` [n, H, W].
 
     The attribute layout="NCHW" of the images says [n, C, H, W].
     """
@@ -49,7 +59,7 @@ class Hdf5Source(Source):
             DataError: the file is damaged, leads out of itself, or holds something else.
         """
         self.path, self.name, self.split = path, one_line(path.stem), split
-        self._images_name, labels_name = member_names(split)
+        self._images_name, *label_names, masks_name = member_names(split)
         where = f"{path} ({split})"
         with _opened(path) as file, _damage_named(where):
             images = _own_dataset(file, self._images_name, path)
@@ -60,44 +70,73 @@ class Hdf5Source(Source):
             self.shape = sample_shape(images.shape, where, self._channels_first)
             self._count: int = images.shape[0]
             self.labels = None
-            if labels_name in file:
-                labels = _own_dataset(file, labels_name, path)
+            for name in (name for name in label_names if name in file):
+                labels = _own_dataset(file, name, path)
                 DecodedChunks(labels).require_all()
-                self.labels = checked_labels(labels, self._count, where)
+                if name == label_names[1] or holds_several(labels):
+                    self.label_matrix = label_matrix(labels, self._count, where)
+                else:
+                    self.labels = checked_labels(labels, self._count, where)
+            has_masks = masks_name in file
+            if has_masks:
+                check_masks(_own_dataset(file, masks_name, path), self._count, self.shape, where)
         self.class_names = None if self.labels is None else numbered_classes(self.labels)
-        self._handles: dict[int, tuple[Any, Any, DecodedChunks]] = {}
+        self._handles: dict[tuple[int, str], tuple[Any, Any, DecodedChunks]] = {}
+        if has_masks:
+            self.masks = ArrayMasks(_Rows(self, masks_name), where=where)
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, ids: Ids) -> Samples:
-        """See `Source.read`. Neighbouring ids are read together, and each chunk once, in the order of the file."""
-        images, chunks = self._images()
+        """See `Source.read`."""
+        samples: Samples = to_samples(self.rows(self._images_name, ids), self._channels_first)
+        return samples
+
+    def rows(self, name: str, ids: Ids) -> Array:
+        """Rows of a dataset. Neighbouring ids are read together, and each chunk once, in the order of the file.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        dataset, chunks = self._dataset(name)
         order = np.argsort(ids, kind="stable")
         ordered = ids[order]
-        block = np.empty((len(ids), *images.shape[1:]), images.dtype)
+        block = np.empty((len(ids), *dataset.shape[1:]), dataset.dtype)
         ends = [*np.flatnonzero(np.diff(ordered) != 1) + 1, len(ids)] if len(ids) else []
         with _damage_named(str(self.path)):
             # Slices rather than lists of rows: HDF5's point selections took ten times as long on chunked data.
             for first, end in zip([0, *ends], ends, strict=False):
                 start, stop = int(ordered[first]), int(ordered[end - 1]) + 1
                 chunks.require_rows(start, stop)
-                block[order[first:end]] = images[start:stop]
-        samples: Samples = to_samples(block, self._channels_first)
-        return samples
+                block[order[first:end]] = dataset[start:stop]
+        return block
 
-    def _images(self) -> tuple[Any, DecodedChunks]:
-        """The dataset, opened once a process: a handle does not survive a fork, and a new one has an empty cache."""
-        process = os.getpid()
-        if process not in self._handles:
+    def _dataset(self, name: str) -> tuple[Any, DecodedChunks]:
+        """A dataset, opened once a process: a handle does not survive a fork, and a new one has an empty cache."""
+        handle = os.getpid(), name
+        if handle not in self._handles:
             file = _opened(self.path)
             # The file is kept together with its dataset, because closing the file closes the dataset.
-            images = _own_dataset(file, self._images_name, self.path)
-            self._handles[process] = (file, images, DecodedChunks(images))
-        return self._handles[process][1:]
+            dataset = _own_dataset(file, name, self.path)
+            self._handles[handle] = (file, dataset, DecodedChunks(dataset))
+        return self._handles[handle][1:]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_handles": {}}
+
+
+class _Rows:
+    """A dataset of a source, by rows."""
+
+    def __init__(self, source: Hdf5Source, name: str) -> None:
+        self._source, self._name = source, name
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, ids: Ids) -> Array:
+        return self._source.rows(self._name, ids)
 
 
 def _opened(path: Path) -> Any:

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from hpcule.config.errors import DataError, OpeningError, one_line
+from hpcule.data.annotations import TABLE
 from hpcule.data.source import Labels
 from hpcule.data.sources.array import SPLITS
 
@@ -52,8 +53,12 @@ class Layout:
         endings: of their names, in lower case.
         noun: what they are, for messages.
         exclude: patterns of files that are left out.
+        below: where they are below the folder of their split, with a slash at its end if anywhere.
+        described: names of files in the root that say something of the others.
     """
 
+    below: ClassVar[str] = ""
+    described: ClassVar[tuple[str, ...]] = (TABLE,)
     root: Path
     endings: tuple[str, ...]
     noun: str
@@ -84,7 +89,7 @@ class Layout:
         Raises:
             DataError: there are none, a class without any, some next to class folders, a link that leads out.
         """
-        folder, noun = self.folder(split), self.noun
+        folder, noun = self.folder(split) / self.below, self.noun
         if split != "all" and self.listed(self.root)[1]:
             raise DataError(f"{self.root} holds {noun} next to the folders {', '.join(self.splits())}; {_LAYOUT}")
         classes, files = self.listed(folder)
@@ -105,7 +110,7 @@ class Layout:
             files += [f"{name}/{file}" for file in inside]
         if not files:
             raise DataError(f"{folder} holds no {noun}{self._but_excluded()}")
-        return files
+        return [self.below + file for file in files]
 
     def place(self, file: str) -> str:
         """Where a copy has a file of a split, relative to that split's folder."""
@@ -125,9 +130,13 @@ class Layout:
                     found.append(str(path.relative_to(folder)))
         return found
 
+    def noun_of(self, excluded: str) -> str:
+        """What a file is that belongs to a sample; "" where it is excluded as the user says."""
+        return ""
+
     def ignored(self, split: str, files: Sequence[str]) -> list[str]:
         """Files of a split besides these that are neither hidden nor excluded, relative to its folder, in order."""
-        folder, known = self.folder(split), {*files, *self.excluded(split)}
+        folder, known = self.folder(split), {*files, *self.excluded(split), *self.described}
         found = []
         for place, folders, names in os.walk(folder):
             folders[:] = [
@@ -147,9 +156,10 @@ class Layout:
 
     def classes(self, files: Sequence[str], split: str) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
         """Class numbers int64 of a split's files, and the names of the classes of all splits; None for files alone."""
+        files = [file.removeprefix(self.below) for file in files]
         if "/" not in files[0]:
             return None, None
-        folders = [self.root] if split == "all" else [self.root / split for split in self.splits()]
+        folders = [self.folder(split) / self.below for split in self.splits()]
         found = [(folder, name) for folder in folders for name in self.listed(folder)[0]]
         names = tuple(sorted({name for folder, name in found if not self._is_emptied(folder / name)}))
         number = {name: k for k, name in enumerate(names)}

@@ -16,8 +16,8 @@ from hpcule.config.errors import UsageError, first_line
 from hpcule.data.grid import Grid, Scale, linear
 from hpcule.data.source import Native
 from hpcule.data.sources.array import MOST_COMPRESSED
-from hpcule.data.sources.folder import ENDINGS as IMAGES
 from hpcule.data.sources.frames import FrameSource, Head
+from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import UnreadableError, files_below
 from hpcule.data.sources.nested import Nested
 

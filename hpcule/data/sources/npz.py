@@ -32,20 +32,22 @@ def npz_splits(path: Path) -> tuple[str, ...]:
 
 
 def open_npz(path: Path, split: str, name: str | None = None) -> Source:
-    """Open one split of an npz file: `{split}_images` [n, H, W] or [n, H, W, C], `{split}_labels` [n] or [n, 1].
+    """Open one split of an npz file: `{split}_images` [n, H, W] or [n, H, W, C], `{split}_labels` [n] or [n, 1], or
+    [n, L] of several labels each, `{split}_label_matrix` [n, L], and `{split}_masks` [n, H, W].
 
     An uncompressed member is mapped where it lies in the file, a compressed one is unpacked to disk first.
 
     Raises:
         DataError: the file is damaged or holds something else.
     """
-    images_name, labels_name = member_names(split)
+    images_name, *others = member_names(split)
     with _opened(path) as archive:
         images = _map_member(path, archive, images_name)
-        has_labels = f"{labels_name}.npy" in archive.namelist()
-        labels = _map_member(path, archive, labels_name) if has_labels else None
-    where = f"{path} ({split})"
-    return ArraySource(images, labels, name=name or one_line(path.stem), kind="npz", split=split, where=where)
+        labels, matrix, masks = (
+            _map_member(path, archive, name) if f"{name}.npy" in archive.namelist() else None for name in others
+        )
+    name, where = name or one_line(path.stem), f"{path} ({split})"
+    return ArraySource(images, labels, name=name, kind="npz", split=split, where=where, matrix=matrix, masks=masks)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import DataError, one_line
 from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source
-from hpcule.data.sources.folder import ENDINGS as IMAGES
+from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import Layout, UnreadableError, each, files_below
 from hpcule.data.sources.recording import SILENCE, RecordingHead, opened, working
 

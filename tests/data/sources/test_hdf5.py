@@ -223,7 +223,7 @@ def test_channels_must_be_last_or_said_to_be_first(path, make_images):
     ("labels", "message"),
     [
         (np.zeros(4, int), "labels that do not match: 4 labels for 3 images"),
-        (np.zeros((3, 2), int), "multi-label"),
+        (np.full((3, 2), 2), "label 0 of sample 0 is 2; valid are 0, 1"),
         (np.array([0, np.nan, 0]), "sample 1 is NaN"),
         (np.array(["a", "b", "c"], dtype="S1"), "number the classes"),
         (["a", "b", "c"], "number the classes"),

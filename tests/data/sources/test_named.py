@@ -54,11 +54,12 @@ def test_medmnist_without_its_package(tmp_path, monkeypatch):
         Opening().source("medmnist:oct", root=tmp_path / "root")
 
 
-def test_multi_label_set_is_refused(tmp_path, make_images):
+def test_a_set_with_several_labels(tmp_path, make_images):
     images, labels = make_images(5, 28, 28), np.zeros((5, 14), np.uint8)
     np.savez(tmp_path / "chestmnist.npz", train_images=images, train_labels=labels)
-    with pytest.raises(DataError, match=r"chestmnist\.npz .*14 labels a sample"):
-        Opening().source("medmnist:chest", root=tmp_path)
+    source = Opening().source("medmnist:chest", root=tmp_path)
+    assert source.labels is None
+    assert source.label_matrix.values.shape == (5, 14)
 
 
 def test_short_names():

@@ -139,7 +139,7 @@ def test_images_of_other_shapes(tmp_path, shape, message):
     ("labels", "message"),
     [
         (np.zeros(5, int), "labels that do not match: 5 labels for 3 images"),
-        (np.zeros((3, 14), int), "14 labels a sample (multi-label)"),
+        (np.full((3, 14), 3), "label 0 of sample 0 is 3; valid are 0, 1"),
         (np.zeros((3, 1, 1), int), "shape [3, 1, 1]"),
         (np.array([0.0, np.nan, 1.0]), "sample 1 is NaN"),
         (np.array([0.0, 1.0, 0.5]), "sample 2 is 0.5, no whole number"),
