@@ -20,6 +20,7 @@ LEVELS = {
     "nets": 2,
     "measure": 3,
     "store": 3,
+    "tasks": 4,
     "publish": 4,
     "craft": 5,
     "victim": 6,

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.schedule import small_notice
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
+    from hpcule.tasks.table import find_task
     from hpcule.victim.single import TrainConfig, opening_of, train
 
     file = load_yaml(options.config) if options.config else {}
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> None:
         with Progress(shown=world.leads) as progress:
             results = train(config, source, test, store, options.out, world, progress.update)
         if world.leads:
-            line = f"test accuracy {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
+            measure = find_task(config.victim.task).measure
+            line = f"test {measure} {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
             show(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     stores = [options.store] if options.store else []

@@ -43,7 +43,7 @@ def ranking(logits: Tensor, labels: Tensor) -> Ranking:
         mine = labels == label
         shares.append(float(right[mine].double().mean()))
         if not mine.all():
-            areas.append(_area(scores[:, label], mine))
+            areas.append(area_under_curve(scores[:, label], mine))
     return {"balanced": float(np.mean(shares)), "area": float(np.mean(areas)) if areas else None}
 
 
@@ -57,10 +57,30 @@ def _log_odds(logits: Tensor) -> Tensor:
     return (logits - others.scatter(1, best, beside_best)).round(decimals=9)
 
 
-def _area(scores: Tensor, positive: Tensor) -> float:
-    """Mann and Whitney's U as a share of its most: pairs in which the positive scores higher, ties counting half."""
+def area_under_curve(scores: Tensor, positive: Tensor) -> float:
+    """Mann and Whitney's U as a share of its most: pairs in which the positive scores higher, ties counting half.
+
+    Args:
+        scores: float64 [n].
+        positive: bool [n], some of them, and not all.
+    """
     from scipy.stats import rankdata
 
     ranks = rankdata(scores.numpy())[positive.numpy()]
     count = len(ranks)
     return float((ranks.sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+
+
+def average_precision(scores: Tensor, positive: Tensor) -> float:
+    """Mean over positive samples of the share of positives among those that score as high or higher.
+
+    Args:
+        scores: float64 [n].
+        positive: bool [n], some of them.
+    """
+    values, order = scores.sort(descending=True)
+    hits = positive[order].double().cumsum(0)
+    # Equal scores are one threshold: all of them count from the last one's place on.
+    last = torch.searchsorted(-values, -values, right=True) - 1
+    precision = hits[last] / (last + 1)
+    return float(precision[positive[order]].mean())

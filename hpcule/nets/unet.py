@@ -25,11 +25,11 @@ class UNet(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         fine, middle, coarse = WIDTHS
-        self.down1 = _convolutions(channels, fine)
-        self.down2 = _convolutions(fine, middle)
-        self.bottom = _convolutions(middle, coarse)
-        self.up2 = _convolutions(coarse + middle, middle)
-        self.up1 = _convolutions(middle + fine, fine)
+        self.down1 = convolutions(channels, fine)
+        self.down2 = convolutions(fine, middle)
+        self.bottom = convolutions(middle, coarse)
+        self.up2 = convolutions(coarse + middle, middle)
+        self.up1 = convolutions(middle + fine, fine)
         self.last = nn.Conv2d(fine, channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -53,7 +53,8 @@ def build_unet(*, channels: int, seed: int) -> UNet:
         return UNet(channels)
 
 
-def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+def convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    """Two convolutions, each normalised and rectified, that keep the resolution."""
     return nn.Sequential(
         *(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, outputs), nn.ReLU(inplace=True)),
         *(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, outputs), nn.ReLU(inplace=True)),

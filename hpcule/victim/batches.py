@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hpcule.data.annotations import VOID
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
@@ -39,14 +40,19 @@ class Batches:
         """Samples in [0, 1] with what the loss asks of them, on the device, after such a share of the steps."""
         if self._fixmatch:
             return self._fixmatch.take(numbers, epoch, self._device)
-        images, labels = self._train.images(numbers, self._device)
-        ids = self._train.ids[numbers]
+        images, targets = self._train.images(numbers, self._device)
+        ids, task = self._train.ids[numbers], self._train.task
         if self._directions is not None:
             images = project(images, self._directions)
         if self._crop_flip:
             padding = max(1, images.shape[3] // 8)
-            images = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding).apply(images)
+            view = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding)
+            images = view.apply(images)
+            if targets.ndim == 3:
+                # Zeros that are added at the borders become void.
+                targets = VOID - view.apply((VOID - targets)[:, None])[:, 0]
+        images, targets = task.question(images, targets, key(self._seed, "question", epoch), ids)
         versions = max([1, *(each.versions(progress) for each in self._each)])
         purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
         seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])
-        return mix(seen, labels, self._mixes, key(self._seed, "mixing", step), versions)
+        return mix(seen, targets, self._mixes, key(self._seed, "mixing", step), versions)

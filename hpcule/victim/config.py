@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hpcule.config.ranges import check_ranges, setting
+from hpcule.nets.pixel_nets import PixelNetwork
+from hpcule.tasks.task import TaskName
 from hpcule.victim.countermeasures.table import PLAIN, Countermeasures, Stage
 
 OptimizerName = Literal["sgd", "adam", "lars", "lamb"]
@@ -23,11 +25,15 @@ SMALLEST_INPUT = 32
 class VictimConfig:
     """Supervised training from scratch: by default with SGD, as the field does, shortened for small nets."""
 
+    task: TaskName = "label"
+    """What is learnt: label, labels, segmentation, rotation, colour or edges."""
     network: str = "resnet-small"
     checkpoint: str | None = None
     """File with the trained weights that fine-tune and linear-probe begin with; None: the published ones."""
     input_size: int = setting(224, at_least=SMALLEST_INPUT)
     """Pixels of the square to which these two resize images."""
+    pixel_network: PixelNetwork = "unet"
+    """Network of tasks that ask for numbers at every pixel, in place of `network`."""
     purifier: str | None = None
     """What diffusion and rebuild load: a folder of diffusers, and a program of torch.export."""
     epochs: int = setting(15, at_least=1)

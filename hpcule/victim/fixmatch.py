@@ -19,6 +19,7 @@ from torch.nn import functional
 from hpcule.config.errors import UsageError
 from hpcule.data.augment import CropFlip
 from hpcule.data.source import Ids
+from hpcule.tasks.task import Task
 from hpcule.victim.countermeasures.augmentation import cutout
 from hpcule.victim.countermeasures.trivial_augment import trivial_augment
 from hpcule.victim.published import Published
@@ -41,17 +42,17 @@ class FewLabels:
     """Labels of the labelled samples [known], then of the others [n], which the loss does not read."""
     known: int
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, task: Task) -> Tensor:
         """Summed over the n samples: cross-entropy with confident answers, and with labels, each counting for seven."""
         named, crops, strong = self._parts(logits)
         confidence, answers = crops.detach().softmax(1).max(1)
         trusted = functional.cross_entropy(strong, answers, reduction="none") * (confidence >= CONFIDENT)
-        labelled = functional.cross_entropy(named, self.labels[: self.known], reduction="sum")
+        labelled = task.losses(named, self.labels[: self.known]).sum()
         return trusted.sum() + UNLABELLED * labelled
 
-    def recognised(self, logits: Tensor) -> Tensor:
-        """How many of the n samples are named right in their crops."""
-        return (self._parts(logits)[1].argmax(1) == self.labels[self.known :]).sum()
+    def recognised(self, logits: Tensor, task: Task) -> Tensor:
+        """How many of the n samples are named right in their crops, float64."""
+        return task.right(self._parts(logits)[1], self.labels[self.known :]).double().sum()
 
     def _parts(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         others = (len(logits) - self.known) // 2

@@ -9,6 +9,7 @@ from torch import nn
 
 from hpcule.nets import build
 from hpcule.nets.encoder import Encoder, load_encoder
+from hpcule.nets.pixel_nets import build_pixel_network
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
@@ -22,19 +23,26 @@ def build_network(config: VictimConfig, samples: Published, seed: int, device: t
     Raises:
         UsageError, DataError: it begins with weights that cannot be had; see `load_encoder`.
     """
-    source = samples.source
+    source, task = samples.source, samples.task
+    channels, height, width = samples.shape
+    if task.answers == "pixels":
+        first = key(seed, "victim init") % 2**63
+        network: nn.Module = build_pixel_network(
+            config.pixel_network, channels=channels, outputs=task.outputs, seed=first
+        )
+        place(network, device)
+        return network
     if config.countermeasures.named("fine-tune"):
         freeze = config.countermeasures.named("freeze")
         frozen = (freeze.strength or 0) / 100 if freeze else 0.0
         first = key(seed, "victim init") % 2**63
-        network: nn.Module = Transferred(trained_encoder(config), source.class_count, first, frozen)
+        network = Transferred(trained_encoder(config), task.outputs, first, frozen)
         place(network, device)
         return network
-    channels, height, width = samples.shape
     network = build(
         config.network,
         channels=channels,
-        classes=source.class_count,
+        classes=task.outputs,
         size=(height, width),
         seed=key(seed, "victim init") % 2**63,
         rate=source.rate,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hpcule.config.errors import UsageError
 from hpcule.data.reader import to_tensor
@@ -15,6 +16,8 @@ from hpcule.data.tiles import Tiles
 from hpcule.data.working import WorkingFile
 from hpcule.publish.carry import Display, Publish, displayed, files_of, native_of
 from hpcule.publish.collection import PublishNative
+from hpcule.tasks.label import OneLabel
+from hpcule.tasks.task import Task
 from hpcule.victim.kinds import clean, clean_native
 
 BLOCK = 1024
@@ -22,10 +25,11 @@ BLOCK = 1024
 
 
 class Published:
-    """Samples behind consecutive numbers 0..n-1, with labels, as a victim's training or test set.
+    """Samples behind consecutive numbers 0..n-1, with what a task asks of them, as a victim's training or test set.
 
     Attributes:
         shape: (C, H, W) of every sample.
+        task: what is learnt from them.
     """
 
     def __init__(
@@ -38,8 +42,9 @@ class Published:
         shape: tuple[int, int, int] | None = None,
         costly: bool = False,
         native: Callable[[], PublishNative | None] = lambda: None,
+        task: Task | None = None,
     ) -> None:
-        """Take `ids` of a labelled source (all by default).
+        """Take `ids` of a source (all by default).
 
         Args:
             source: clean samples.
@@ -49,18 +54,40 @@ class Published:
             shape: of what `publish` gives; None: that of the source.
             costly: whether `publish` costs much more than copying.
             native: gives what becomes of images at their own sizes, for `displayed`; None where that is not known.
+            task: what is learnt; None: one label.
+
+        Raises:
+            DataError: the source has no labels, where one is learnt.
         """
-        assert source.labels is not None
         self.source, self.shape = source, shape or source.shape
         self.ids = np.arange(len(source), dtype=np.int64) if ids is None else ids
-        self.labels = torch.from_numpy(source.labels[self.ids])
+        self.task = task or OneLabel(source)
         self._publish, self._costly = publish, costly or source.decodes
         self._resident, self._native = resident, (lambda: clean_native) if publish is clean else native
-        self._kept: Tensor | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None
         self._working: WorkingFile | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labels(self) -> Tensor:
+        """The class number of each sample, int64 [n]."""
+        assert self.source.labels is not None, "a step that goes by classes is for the task of one label"
+        return torch.from_numpy(self.source.labels[self.ids])
+
+    def asking(self, task: Task) -> Published:
+        """The same set for another task."""
+        return Published(
+            self.source,
+            self._publish,
+            ids=self.ids,
+            resident=self._resident,
+            shape=self.shape,
+            costly=self._costly,
+            native=self._native,
+            task=task,
+        )
 
     def through(self, change: Publish, shape: tuple[int, int, int] | None = None) -> Published:
         """The same set, each sample as `change` makes it of what was published, of another shape if one is given."""
@@ -70,7 +97,9 @@ class Published:
             return change(ids, before(ids, samples))
 
         shape = shape or self.shape
-        return Published(self.source, publish, ids=self.ids, resident=self._resident, shape=shape, costly=True)
+        return Published(
+            self.source, publish, ids=self.ids, resident=self._resident, shape=shape, costly=True, task=self.task
+        )
 
     @property
     def is_stored(self) -> bool:
@@ -96,34 +125,36 @@ class Published:
             UsageError: it is not known how they are published.
         """
         publish = displayed(self._publish_native, self.source, display)
-        return Published(self.source, publish, ids=self.ids, resident=self._resident, costly=True)
+        return Published(self.source, publish, ids=self.ids, resident=self._resident, costly=True, task=self.task)
 
     def originals(self, numbers: Ids) -> Published:
         """These of the samples, clean."""
-        return Published(self.source, ids=self.ids[numbers], resident=self._resident)
+        return Published(self.source, ids=self.ids[numbers], resident=self._resident, task=self.task)
 
     def load(self) -> None:
         """Read what fits into memory, which `take` does otherwise at its first call."""
         if self._kept is None and self._fits:
             blocks = range(0, len(self), BLOCK)
-            self._kept = torch.cat([to_tensor(self._make(np.arange(s, min(s + BLOCK, len(self))))) for s in blocks])
+            parts = [np.arange(start, min(start + BLOCK, len(self))) for start in blocks]
+            samples = torch.cat([to_tensor(self._make(numbers)) for numbers in parts])
+            self._kept = samples, torch.cat([self._targets(numbers) for numbers in parts])
 
     def take(self, numbers: Ids) -> tuple[Tensor, Tensor]:
-        """Integer samples [n, C, H, W] and labels [n]."""
+        """Integer samples [n, C, H, W] and what is known of them [n, ...], class numbers where one label is learnt."""
         self.load()
         if self._kept is not None:
-            samples = self._kept[torch.from_numpy(numbers)]
-        else:
-            samples = to_tensor(self._beyond_memory().read(numbers) if self._costly else self._make(numbers))
-        return samples, self.labels[torch.from_numpy(numbers)]
+            samples, targets = (kept[torch.from_numpy(numbers)] for kept in self._kept)
+            return samples, targets
+        samples = to_tensor(self._beyond_memory().read(numbers) if self._costly else self._make(numbers))
+        return samples, self._targets(numbers)
 
     def images(self, numbers: Ids, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Samples float32 [n, C, H, W] in [0, 1] and labels [n], on a device."""
-        samples, labels = self.take(numbers)
-        return samples.to(device).float().div_(self.source.levels), labels.to(device)
+        """Samples float32 [n, C, H, W] in [0, 1] and what is known of them, on a device."""
+        samples, targets = self.take(numbers)
+        return samples.to(device).float().div_(self.source.levels), targets.to(device)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples [n, C, H, W] and their labels [n] in order, block by block."""
+        """All samples [n, C, H, W] and what is known of them, in order, block by block."""
         for start in range(0, len(self), BLOCK):
             yield self.take(np.arange(start, min(start + BLOCK, len(self)), dtype=np.int64))
 
@@ -137,13 +168,22 @@ class Published:
     @property
     def _fits(self) -> bool:
         item = 1 if self.source.levels == 255 else 4
-        return len(self) * int(np.prod(self.shape)) * item <= self._resident
+        channels, height, width = self.shape
+        masks = 1 if self.task.name == "segmentation" else 0
+        return len(self) * height * width * (channels * item + masks) <= self._resident
 
     def _beyond_memory(self) -> WorkingFile:
         if self._working is None:
             row = np.empty(self.shape, self.source.dtype)
             self._working = WorkingFile(len(self), row, self._make)
         return self._working
+
+    def _targets(self, numbers: Ids) -> Tensor:
+        targets = self.task.targets(self.source, self.ids[numbers])
+        if targets.ndim == 3 and targets.shape[1:] != self.shape[1:]:
+            # A step has resized the samples.
+            targets = functional.interpolate(targets[:, None], self.shape[1:], mode="nearest-exact")[:, 0]
+        return targets
 
     def _make(self, numbers: Ids) -> Samples:
         ids = self.ids[numbers]

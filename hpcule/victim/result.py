@@ -12,7 +12,8 @@ from hpcule.world.gradient_norms import GradientNorms, NormsDocument
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Accuracy in [0, 1] after an epoch: over the epoch's own (augmented) batches, and on the clean test set."""
+    """What is right after an epoch, in [0, 1]: of the answers on its own (augmented) batches, and on the clean test set
+    the task's headline measure, which is accuracy where one label is learnt."""
 
     epoch: int
     train: float
@@ -40,6 +41,7 @@ class ResultDocument(TypedDict):
     gradient_norms: list[tuple[int, NormsDocument]]
     alignment: float | None
     uniformity: float | None
+    measures: Mapping[str, float]
 
 
 @dataclass
@@ -64,6 +66,8 @@ class VictimResult:
     """Alignment of two views of test samples, where features are learned first."""
     uniformity: float | None = None
     """Uniformity of the features of test samples, where features are learned first."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """All measures of the last test by name, where a network is trained as a whole; each lies in [0, 1]."""
 
     @property
     def last(self) -> EpochResult:
@@ -88,6 +92,7 @@ class VictimResult:
             "gradient_norms": [(step, norms.document()) for step, norms in self.gradient_norms],
             "alignment": self.alignment,
             "uniformity": self.uniformity,
+            "measures": dict(self.measures),
         }
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpcule.config.errors import DataError, UsageError
+from hpcule.config.errors import UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import dump_yaml, to_tree
 from hpcule.config.version import __version__
@@ -16,6 +16,7 @@ from hpcule.data.source import Source
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
+from hpcule.tasks.table import require_same_answers, task_of
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob, fingerprint_of
 from hpcule.victim.keeper import Keeper
@@ -77,19 +78,19 @@ def train(
     Until then `out` holds a checkpoint, named by all that the victim depends on.
 
     Raises:
-        DataError: there are no labels.
+        DataError: these samples, or those of the test, cannot have the task.
         StoreError: the store was made for other samples.
     """
     if store and world.leads:
         require_same_samples(store.manifest, source)
-    if source.labels is None:
-        raise DataError(f"{source.name} has no labels to train a victim with")
     resident = config.world.resident_mebibytes * 2**20
     mixture = config.victim.countermeasures.at("mixture")
     if mixture and not store:
         raise UsageError(f"victim.countermeasures={mixture[0]}: mixes clean samples with protected ones: give --store")
     job = VictimJob(config.victim, "protected" if store else "clean", config.seed)
-    data, tests = TrainingData.of(source, None, resident), Published(test, resident=resident)
+    require_same_answers(config.victim.task, source, test)
+    data = TrainingData.of(source, None, resident)
+    tests = Published(test, resident=resident, task=task_of(config.victim.task, test))
     keeper = Keeper(world, out / f"{_name(job, data, test, store, world)}.checkpoint")
     trained = job.train(data, store, tests, world, lambda done, total: report("training", done, total), keeper=keeper)
     result = trained.result

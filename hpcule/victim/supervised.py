@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from hpcule.nets.weight_noise import Place, here, places
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.adversarial import attacked, build_adversary
+from hpcule.victim.countermeasures.by_task import require_for_task
 from hpcule.victim.countermeasures.mixing import Mixed
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.keeper import Keeper
@@ -57,10 +58,11 @@ def train_network(
 
     Raises:
         UsageError: a batch too small for the number of ranks or for the noise scale, or larger than the training set,
-            the engine cannot be had, or the recipe is one of those that learn features first.
+            the engine cannot be had, or the recipe is one of those that learn features first, or not for this task.
         DivergedError: the network diverged.
         StoppedError: a signal has asked to stop; the state is saved.
     """
+    require_for_task(config.countermeasures, train.task)
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, keeper = TrainingSchedule.of(config, len(train)), keeper or Keeper(world)
@@ -76,10 +78,11 @@ def train_network(
 
     def look(after_batch: Callable[[], None] = lambda: None) -> float:
         average_buffers(trainer.network, world)
-        accuracy = trainer.test(test, after_batch)
-        if config.target is not None and result.steps_to_target is None and accuracy >= config.target:
+        result.measures = dict(trainer.test(test, after_batch))
+        reached = result.measures[test.task.measure]
+        if config.target is not None and result.steps_to_target is None and reached >= config.target:
             result.steps_to_target = result.steps
-        return accuracy
+        return reached
 
     def after_step() -> None:
         due = config.evaluate_every is not None and result.steps % config.evaluate_every == 0
@@ -130,7 +133,7 @@ class _Trainer:
             self.meter.log = self.state.result.gradient_norms
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
-        """One pass over the training set, or what is left of it or of the run; returns the accuracy on its batches."""
+        """One pass over the training set, or what is left of it or of the run; returns the share of right answers."""
         numbers = order(key(self.seed, "victim", number), np.arange(len(self.train), dtype=np.int64))
         before = number * self.schedule.steps_an_epoch
         batches = self.schedule.batches(numbers)[: self.schedule.total - before]
@@ -142,28 +145,28 @@ class _Trainer:
             correct += self._learn(batch, number)
             self.state.count(len(batch))
             after_step()
-        return int(self.world.add(correct.clone())) / sum(len(batch) for batch in batches)
+        return float(self.world.add(correct.clone())) / sum(len(batch) for batch in batches)
 
-    def test(self, test: Published, after_batch: Callable[[], None] = lambda: None) -> float:
-        """Accuracy on a set; the ranks take equally many batches, since each may fetch weights from all of them."""
+    def test(self, test: Published, after_batch: Callable[[], None] = lambda: None) -> Mapping[str, float]:
+        """Measures of a set; the ranks take equally many batches, since each may fetch weights from all of them."""
         self.network.eval()
         shares = rank_shares(np.arange(len(test), dtype=np.int64), self.world)
         batches = np.array_split(shares[self.world.rank], -(-max(map(len, shares)) // BATCH))
-        counts = torch.zeros(2, dtype=torch.int64, device=self.world.device)
+        tally, infinite = test.task.tally(), torch.zeros((), dtype=torch.int64, device=self.world.device)
         for batch in batches:
-            for logits, labels in answers(self.network, test, batch, self.world.device, fast=self.fast):
-                counts += torch.stack([self._correct(logits, labels), ~torch.isfinite(logits).all()])
+            for answered, targets in answers(self.network, test, batch, self.world.device, fast=self.fast):
+                tally.add(answered, targets)
+                infinite += ~torch.isfinite(answered).all()
             after_batch()
-        correct, infinite = self.world.add(counts).tolist()
-        if infinite:
+        if int(self.world.add(infinite)):
             # A network of NaN guesses one class, which would pass for protection.
             raise DivergedError("the victim diverged: lower victim.learning_rate")
-        return int(correct) / sum(map(len, shares))
+        return tally.measures(self.world)
 
     def _learn(self, batch: Ids, epoch: int) -> Tensor:
-        """One step; returns how many of our samples were recognised."""
+        """One step; returns how many of our samples were recognised, float64."""
         self._set_rate()
-        correct = torch.zeros((), dtype=torch.int64, device=self.world.device)
+        correct = torch.zeros((), dtype=torch.float64, device=self.world.device)
         shares = rank_shares(batch, self.world)
         mine, times = shares[self.world.rank], sum(map(len, shares)) // len(batch)
         parts, around = np.array_split(mine, self._parts(max(map(len, shares)))), self._places()
@@ -189,8 +192,8 @@ class _Trainer:
             with self.autocast:
                 mixed = attacked(self.adversary, self.network, mixed, self.train.ids[numbers], self.step)
         logits = self._logits(self.engine.network, mixed.images)
-        self.engine.backward(mixed.loss(logits) * self.world.size / share)
-        return mixed.recognised(logits.detach())
+        self.engine.backward(mixed.loss(logits, self.train.task) * self.world.size / share)
+        return mixed.recognised(logits.detach(), self.train.task)
 
     def _places(self) -> list[Place]:
         """Where a step takes its gradients: at the weights, or at random ones around them, on all ranks the same."""
@@ -209,9 +212,6 @@ class _Trainer:
         with self.autocast, normalising(network, len(images)):
             logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
-
-    def _correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return (logits.argmax(1) == labels.to(logits.device)).sum()
 
     def _set_rate(self) -> None:
         for group in self.optimizer.param_groups:

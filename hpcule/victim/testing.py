@@ -18,7 +18,7 @@ BATCH = 500
 def answers(
     network: Callable[[Tensor], Tensor], test: Published, numbers: Ids, device: torch.device, *, fast: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits [b, classes] and labels [b] of these samples, batch by batch, on the device.
+    """What a network answers, [b, ...], and the targets [b, ...] of these samples, batch by batch, on the device.
 
     Args:
         network: on the device, in evaluation mode; or its features.
@@ -29,10 +29,10 @@ def answers(
     """
     with torch.no_grad():
         for start in range(0, len(numbers), BATCH):
-            images, labels = test.images(numbers[start : start + BATCH], device)
+            images, targets = test.task.exam(*test.images(numbers[start : start + BATCH], device))
             with autocast(device, fast):
-                logits = network(images.contiguous(memory_format=torch.channels_last))
-            yield logits.float(), labels
+                answered = network(images.contiguous(memory_format=torch.channels_last))
+            yield answered.float(), targets
 
 
 def recognised(network: nn.Module, test: Published, device: torch.device, *, fast: bool) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.by_task import require_for_task
 from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
@@ -62,10 +63,11 @@ def train_victim(
         keeper: keeps the training's state, from which it goes on where it was; None: nothing is kept.
 
     Raises:
-        UsageError: there are none for such a recipe, or it is for images, and these are recordings.
+        UsageError: there are none for such a recipe, or it is for images and these are recordings, or for another task.
         StoppedError: a signal has asked to stop; the state is saved.
     """
     steps = config.countermeasures
+    require_for_task(steps, train.task)
     if train.source.rate is not None and steps.steps:
         raise UsageError(f"{', '.join(steps.written())}: for images, and {train.source.name} holds recordings")
     if steps.refit and owned is None:

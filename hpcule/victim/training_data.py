@@ -14,8 +14,8 @@ from hpcule.config.errors import UsageError
 from hpcule.data.source import Ids, Labels, Samples, Source
 from hpcule.publish.carry import Publish
 from hpcule.publish.collection import PublishNative
+from hpcule.tasks.table import task_of
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.kinds import Basis, Kind, native_publisher, publisher
 from hpcule.victim.published import Published
 from hpcule.victim.training_schedule import TrainingSchedule
@@ -30,7 +30,7 @@ class TrainingData:
     """What victims train on.
 
     Attributes:
-        source: clean samples with labels.
+        source: clean samples, with what the victims' task needs to know of them.
         ids: int64 [n], those that count.
         resident: bytes that a training set may keep in memory.
     """
@@ -66,56 +66,62 @@ class TrainingData:
 
         Raises:
             UsageError: hardly any sample is left clean where the recipe needs some.
+            DataError: these data cannot have the task.
         """
         if kind == "part":
             return *self.clean_part(config, seed), None
-        steps = config.countermeasures
-        owned = self.owned(steps, seed) if steps.refit else None
+        owned = self.owned(config, seed) if config.countermeasures.refit else None
         native = partial(native_publisher, kind, store, seed, self.source)
-        return config, self.published(publisher(kind, store, seed, self.source), steps, seed, native), owned
+        return config, self.published(publisher(kind, store, seed, self.source), config, seed, native), owned
 
     def published(
         self,
         publish: Publish,
-        steps: Countermeasures,
+        config: VictimConfig,
         seed: int,
         native: Callable[[Ids | None], PublishNative | None] = lambda protected: None,
     ) -> Published:
         """The training set: all of it through `publish`, or what the attacker does not have clean.
 
         Images at their own sizes go through what `native` makes of the ids that are protected; None stands for all.
+
+        Raises:
+            DataError: these data cannot have the task.
         """
-        ids, own = self.ids, partial(native, None)
+        ids, own, steps = self.ids, partial(native, None), config.countermeasures
+        task = task_of(config.task, self.source)
         if steps.share is not None:
             protected = self._protected(steps.share, seed)
             if steps.mix is not None:
                 publish, own = mixture(publish, protected), partial(native, protected)
             else:
                 ids = protected
-        return Published(self.source, publish, ids=ids, resident=self.resident, native=own)
+        return Published(self.source, publish, ids=ids, resident=self.resident, native=own, task=task)
 
-    def owned(self, steps: Countermeasures, seed: int) -> Published:
+    def owned(self, config: VictimConfig, seed: int) -> Published:
         """The samples that the attacker has clean.
 
         Raises:
             UsageError: hardly any.
+            DataError: these data cannot have the task.
         """
+        steps = config.countermeasures
         assert steps.share is not None
         ids = np.setdiff1d(self.ids, self._protected(steps.share, seed), assume_unique=True)
         if len(ids) < FEWEST:
             raise UsageError(f"{steps}: of {len(self.ids)} samples {len(ids)} stay clean")
-        return Published(self.source, ids=ids, resident=self.resident)
+        return Published(self.source, ids=ids, resident=self.resident, task=task_of(config.task, self.source))
 
     def clean_part(self, config: VictimConfig, seed: int) -> tuple[VictimConfig, Published]:
         """The attacker's clean samples alone, for a victim that takes as many steps as on all; its batch is no larger
         than they are."""
-        steps, owned = TrainingSchedule.of(config, len(self.ids)).total, self.owned(config.countermeasures, seed)
+        steps, owned = TrainingSchedule.of(config, len(self.ids)).total, self.owned(config, seed)
         shorter = dataclasses.replace(config.without("after"), steps=steps, batch=min(config.batch, len(owned)))
         return shorter, owned
 
     def _protected(self, share: float, seed: int) -> Ids:
-        assert self.source.labels is not None
-        return stratified(self.ids, self.source.labels[self.ids], share, seed)
+        labels = self.source.labels if self.source.labels is not None else np.zeros(len(self.source), np.int64)
+        return stratified(self.ids, labels[self.ids], share, seed)
 
 
 def stratified(ids: Ids, labels: Labels, share: float, seed: int) -> Ids:

@@ -21,7 +21,7 @@ class StateDocument(TypedDict):
 
     engine: EngineState
     epochs: int
-    correct: int
+    correct: float
     result: ResultDocument
 
 
@@ -33,14 +33,14 @@ class TrainingState:
     Attributes:
         result: what was found until now; it counts the steps.
         epochs: that are done, with their tests.
-        correct: number of samples that this rank's steps of the current epoch have recognised.
+        correct: number of samples that this rank's steps of the current epoch have recognised, float64.
     """
 
     def __init__(self, engine: Engine, world: World, seed: int) -> None:
         self._engine, self._world = engine, world
         self.result = VictimResult(seed)
         self.epochs = 0
-        self.correct = torch.zeros((), dtype=torch.int64, device=world.device)
+        self.correct = torch.zeros((), dtype=torch.float64, device=world.device)
         self._start = time.perf_counter()
 
     def begin(self, saved: Mapping[str, object] | None) -> None:
@@ -67,7 +67,7 @@ class TrainingState:
     def document(self) -> StateDocument:
         """What `begin` needs; a collective."""
         self.stop_clock()
-        correct = int(self._world.add(self.correct.clone()))
+        correct = float(self._world.add(self.correct.clone()))
         return {
             "engine": self._engine.state(),
             "epochs": self.epochs,

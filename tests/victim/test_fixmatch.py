@@ -7,12 +7,15 @@ from torch.nn import functional
 from toys import ToySource
 
 from hpcule.config.errors import UsageError
+from hpcule.tasks.label import OneLabel
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.table import Countermeasures
 from hpcule.victim.fixmatch import CONFIDENT, UNLABELLED, FewLabels, FixMatch
 from hpcule.victim.published import Published
 from hpcule.victim.training import train_victim
+
+TASK = OneLabel(ToySource())
 
 
 def make_set(n=230, **settings):
@@ -44,15 +47,15 @@ def test_the_loss_is_that_of_labels_and_of_confident_answers():
             trusted += 1
             expected += float(functional.cross_entropy(logits[7 + number], chances.argmax()))
     assert 0 < trusted < 5
-    assert float(batch.loss(logits)) == pytest.approx(expected, rel=1e-5)
+    assert float(batch.loss(logits, TASK)) == pytest.approx(expected, rel=1e-5)
     right = sum(int(logits[2 + number].argmax() == labels[2 + number]) for number in range(5))
-    assert int(batch.recognised(logits)) == right
+    assert int(batch.recognised(logits, TASK)) == right
 
 
 def test_no_gradient_flows_through_what_the_crops_are_answered():
     logits = (4 * torch.randn(2 + 2 * 50, 3, generator=torch.Generator().manual_seed(0))).requires_grad_()
     batch = FewLabels(torch.zeros(102, 3, 8, 8), torch.zeros(52, dtype=torch.int64), known=2)
-    (gradient,) = torch.autograd.grad(batch.loss(logits), logits)
+    (gradient,) = torch.autograd.grad(batch.loss(logits, TASK), logits)
     assert not gradient[2:52].any()
     assert gradient[52:].any()
 
@@ -82,7 +85,7 @@ def test_labels_that_are_not_known_are_not_learnt_from():
     logits = torch.randn(2 + 2 * 5, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([2, 0, 1, 1, 2, 0, 0])
     others = torch.cat([labels[:2], (labels[2:] + 1) % 3])
-    losses = [FewLabels(torch.zeros(12, 3, 8, 8), named, known=2).loss(logits) for named in (labels, others)]
+    losses = [FewLabels(torch.zeros(12, 3, 8, 8), named, known=2).loss(logits, TASK) for named in (labels, others)]
     assert torch.equal(*losses)
 
 

@@ -154,7 +154,7 @@ def test_a_tenth_of_the_samples_stays_clean_for_the_last_layer():
 def test_the_last_layer_becomes_the_optimum_on_clean_samples(alone):
     data, test = make_data(), Published(ToySource(101, seed=1), resident=2**30)
     config = VictimConfig(**SETTINGS, countermeasures=Countermeasures.parse("dfr-20"))
-    train, owned = data.published(shortcut, config.countermeasures, 0), data.owned(config.countermeasures, 0)
+    train, owned = data.published(shortcut, config, 0), data.owned(config, 0)
     network, result, _ = train_victim(config, train, test, alone, 0, owned=owned)
     before, plain = train_network(VictimConfig(**SETTINGS), train, test, alone, 0)
     assert [point.test for point in result.curve[:-1]] == [point.test for point in plain.curve[:-1]]

@@ -89,7 +89,7 @@ def test_what_a_network_sees_has_been_through_the_countermeasures(alone):
     assert set(mixed.images.unique().tolist()) == {0.0, torch.tensor(128).div(255).item()}
     # A square of half the width, or what of it lies inside.
     assert ((mixed.images == 0).all(1).flatten(1).sum(1) >= 4).all()
-    assert torch.equal(mixed.labels, train.take(np.arange(50))[1])
+    assert torch.equal(mixed.targets, train.take(np.arange(50))[1])
 
 
 def test_the_same_seed_gives_the_same_victim_and_another_another(alone):

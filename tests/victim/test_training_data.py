@@ -23,7 +23,8 @@ def inverted(ids, samples):
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_mixture_protects_its_share_of_every_class(share):
     data = make_data()
-    samples, labels = data.published(inverted, Countermeasures.parse(f"mix-{share}"), 3).take(np.arange(80))
+    config = VictimConfig(countermeasures=Countermeasures.parse(f"mix-{share}"))
+    samples, labels = data.published(inverted, config, 3).take(np.arange(80))
     originals = data.source.samples[data.ids]
     moved = (samples.numpy() != originals).any(axis=(1, 2, 3))
     for label in range(3):
@@ -36,7 +37,7 @@ def test_the_clean_part_is_the_rest_with_as_many_steps():
     data = make_data()
     config = VictimConfig(batch=20, epochs=3, countermeasures=Countermeasures.parse("mix-0.5"))
     settings, part = data.clean_part(config, 3)
-    samples, _ = data.published(inverted, config.countermeasures, 3).take(np.arange(80))
+    samples, _ = data.published(inverted, config, 3).take(np.arange(80))
     untouched = data.ids[(samples.numpy() == data.source.samples[data.ids]).all(axis=(1, 2, 3))]
     assert np.array_equal(part.ids, untouched)
     assert settings.steps == 3 * 4
@@ -58,5 +59,6 @@ def test_a_mixture_without_clean_samples_has_no_clean_part():
 
 def test_without_a_mixture_all_is_published():
     data = make_data()
-    samples, _ = data.published(clean, Countermeasures.parse("jpeg-10"), 0).take(np.arange(80))
+    config = VictimConfig(countermeasures=Countermeasures.parse("jpeg-10"))
+    samples, _ = data.published(clean, config, 0).take(np.arange(80))
     assert np.array_equal(samples.numpy(), data.source.samples[data.ids])

@@ -30,7 +30,7 @@ def build_adversary(config: VictimConfig, seed: int) -> Adversary | None:
 def attacked(adversary: Adversary, network: nn.Module, mixed: Mixed, ids: Ids, step: int) -> Mixed:
     """What the adversary makes of a batch with ids [b], against the network as it is before a step, evaluating."""
     network.eval()
-    names, labels = np.tile(ids, mixed.versions), mixed.labels.repeat(mixed.versions)
+    names, labels = np.tile(ids, mixed.versions), mixed.targets.repeat(mixed.versions)
     images = adversary.ascend(network, mixed.images, labels, names, step)
     network.train()
     return dataclasses.replace(mixed, images=images)

@@ -3,11 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional
+from toys import ToySource
 
+from hpcule.tasks.label import OneLabel
 from hpcule.victim.countermeasures.mixing import mix
 from hpcule.victim.countermeasures.table import countermeasure
 
 PURPOSES = range(60)
+TASK = OneLabel(ToySource())
 
 
 def batch():
@@ -47,8 +50,8 @@ def test_cutmix_shares_labels_by_pixels():
 def test_the_loss_is_cross_entropy_with_soft_labels(text):
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     for one in mixed_batches(text):
-        soft = one.share * functional.one_hot(one.labels, 3) + (1 - one.share) * functional.one_hot(one.others, 3)
-        torch.testing.assert_close(one.loss(logits), functional.cross_entropy(logits, soft, reduction="sum"))
+        soft = one.share * functional.one_hot(one.targets, 3) + (1 - one.share) * functional.one_hot(one.others, 3)
+        torch.testing.assert_close(one.loss(logits, TASK), functional.cross_entropy(logits, soft, reduction="sum"))
 
 
 @pytest.mark.parametrize("text", ["mixup", "cutmix"])
@@ -61,13 +64,13 @@ def test_the_version_with_the_largest_loss_counts(text):
         assert torch.equal(one.images, alone.images.repeat(3, 1, 1, 1))
         losses = torch.stack(
             [
-                one.share * functional.cross_entropy(part, one.labels, reduction="none")
+                one.share * functional.cross_entropy(part, one.targets, reduction="none")
                 + (1 - one.share) * functional.cross_entropy(part, one.others, reduction="none")
                 for part in logits.chunk(3)
             ]
         )
-        torch.testing.assert_close(one.loss(logits), losses.amax(0).sum())
-    assert one.recognised(logits) == (logits[:6].argmax(1) == labels).sum()
+        torch.testing.assert_close(one.loss(logits, TASK), losses.amax(0).sum())
+    assert one.recognised(logits, TASK) == (logits[:6].argmax(1) == labels).sum()
 
 
 def test_nothing_is_mixed_without_a_step():
@@ -75,4 +78,4 @@ def test_nothing_is_mixed_without_a_step():
     one = mix(images, labels, [], 0)
     assert one.images is images
     logits = torch.randn(6, 3)
-    torch.testing.assert_close(one.loss(logits), functional.cross_entropy(logits, labels, reduction="sum"))
+    torch.testing.assert_close(one.loss(logits, TASK), functional.cross_entropy(logits, labels, reduction="sum"))

@@ -1,0 +1,38 @@
+"""Which steps of a recipe go with which task."""
+
+from __future__ import annotations
+
+from hpcule.config.errors import UsageError
+from hpcule.tasks.task import Task
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
+
+BY_CLASS = (
+    *(name for name, kind in COUNTERMEASURES.items() if kind.by_class or kind.stage in ("few", "features", "after")),
+    *("notch", "denoise", "projection", "adversarial"),
+)
+"""Steps that need one label of each sample."""
+NUMBERS_ALONE = (
+    *("affine", "coin", "ueraser-lite", "ueraser", "ueraser-max", "mixup", "cutmix"),
+    *("fine-tune", "freeze"),
+)
+"""Steps that move pixels, mix images or begin with a trained classifier: no mask follows them."""
+
+
+def require_for_task(steps: Countermeasures, task: Task) -> None:
+    """Check that a victim of this task can take these steps.
+
+    Raises:
+        UsageError: it cannot; the message names them.
+    """
+    refused = [] if task.name == "label" else [step for step in steps.steps if step.name in BY_CLASS]
+    if refused:
+        raise UsageError(
+            f"{', '.join(map(str, refused))} needs one label of each sample, and the task is {task.name}: leave it out"
+        )
+    if task.answers == "pixels":
+        refused = [step for step in steps.steps if step.name in NUMBERS_ALONE]
+    if refused:
+        raise UsageError(
+            f"{', '.join(map(str, refused))} goes with tasks that ask for a number a sample, and the task is "
+            f"{task.name}: leave it out"
+        )
