@@ -57,7 +57,23 @@ class LabelMatrix:
         return LabelMatrix(self.values[ids], self.names)
 
 
-class Rows(Protocol):
+class StoredArray(Protocol):
+    """An array in memory or a dataset in a file, before its values are read."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+
+
+class MaskRows(Protocol):
     """An array whose first axis is read in parts."""
 
     def __len__(self) -> int: ...
@@ -71,7 +87,6 @@ class MaskReader(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their numbers."""
-        ...
 
     def read(self, ids: npt.NDArray[np.int64]) -> Masks:
         """Masks [n, H, W] of the samples with these ids, as large as the samples.
@@ -79,7 +94,6 @@ class MaskReader(Protocol):
         Raises:
             DataError: a mask cannot be read; the message names the file.
         """
-        ...
 
     def native(self, sample: int) -> Masks:
         """The mask [H, W] of a sample at the size of its file.
@@ -87,7 +101,6 @@ class MaskReader(Protocol):
         Raises:
             DataError: it cannot be read; the message names the file.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,7 @@ class ArrayMasks:
         names: of the classes.
     """
 
-    def __init__(self, values: Rows, numbers: MaskNumbers | None = None, where: str = "masks") -> None:
+    def __init__(self, values: MaskRows, numbers: MaskNumbers | None = None, where: str = "masks") -> None:
         """Take masks [N, H, W].
 
         Args:
@@ -209,7 +222,7 @@ class ArrayMasks:
         return mask
 
 
-def found_values(values: Rows) -> list[int]:
+def found_values(values: MaskRows) -> list[int]:
     """All values of masks [N, H, W], in rising order."""
     seen = np.zeros(256, bool)
     for start in range(0, len(values), _BLOCK):
@@ -217,7 +230,7 @@ def found_values(values: Rows) -> list[int]:
     return [int(value) for value in np.flatnonzero(seen)]
 
 
-def label_matrix(raw: Any, count: int, where: str, names: Sequence[str] | None = None) -> LabelMatrix:
+def label_matrix(raw: StoredArray, count: int, where: str, names: Sequence[str] | None = None) -> LabelMatrix:
     """The labels [n, L] of `count` samples as they are stored in a file.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError, OpeningError
+from hpcule.data.annotations import StoredArray
 from hpcule.data.source import Labels, Source
 
 _BLOCK_BYTES = 16 << 20
@@ -102,7 +103,7 @@ def checked_labels(raw: Any, count: int, where: str) -> Labels:
     return labels.astype(np.int64)
 
 
-def check_masks(raw: Any, count: int, shape: tuple[int, int, int], where: str) -> None:
+def check_masks(raw: StoredArray, count: int, shape: tuple[int, int, int], where: str) -> None:
     """Check masks of `count` images of this shape (C, H, W) by what is said of them alone.
 
     Args:
@@ -120,7 +121,7 @@ def check_masks(raw: Any, count: int, shape: tuple[int, int, int], where: str) -
         )
 
 
-def holds_several(raw: Any) -> bool:
+def holds_several(raw: StoredArray) -> bool:
     """Whether stored labels are several a sample [n, L], and not one."""
     return bool(raw.ndim == 2 and raw.shape[1] > 1)
 

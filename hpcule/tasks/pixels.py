@@ -15,7 +15,7 @@ from hpcule.tasks.task import Sums, Task, unmarked
 from hpcule.world.group import World
 
 _WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in luminance (ITU-R BT.601)."""
+"""Weights of red, green and blue in luminance (ITU-R BT.601)."""
 _TOLERANCE = 0.1
 """Largest error of a value that counts as right, as a share of the range of levels."""
 

@@ -40,7 +40,7 @@ class Segmentation(Task):
         self._names = source.masks.names
         self.outputs = len(self._names)
         if len(self._counted) < 1 or self.outputs < 2:
-            raise DataError(f"{source.name}: masks with the class {self._names[0]} alone have nothing to be told apart")
+            raise DataError(f"{source.name}: masks with the class {self._names[0]} alone leave nothing to be learnt")
 
     @property
     def _counted(self) -> list[int]:

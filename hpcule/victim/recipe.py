@@ -1,6 +1,7 @@
-"""Recipes: steps joined with `+`, each with its strength after a hyphen where it has one, and a network after `@`.
+"""Recipes: steps joined with `+`, each with its strength after a hyphen where it has one, a network after `@`, and a
+task before a colon.
 
-`plain`, `crop-flip`, `jpeg-10`, `crop-flip+cutout`, `mix-0.5`, `crop-flip@vgg16`.
+`plain`, `crop-flip`, `jpeg-10`, `crop-flip+cutout`, `mix-0.5`, `crop-flip@vgg16`, `segmentation:crop-flip`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ from typing import TypedDict
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 from hpcule.nets import check_network
+from hpcule.nets.pixel_nets import WIDTHS as PIXEL_NETS
 from hpcule.nets.pretrained import ARCHITECTURES
+from hpcule.tasks.label import OneLabel
+from hpcule.tasks.table import TASKS, find_task
+from hpcule.tasks.task import Answers, TaskName
 from hpcule.victim.config import OptimizerName, VictimConfig
+from hpcule.victim.countermeasures.by_task import require_for_task
 from hpcule.victim.countermeasures.table import PLAIN, Countermeasures
 
 
@@ -27,6 +33,7 @@ class OwnSettings(TypedDict, total=False):
 OWN_SETTINGS: dict[str, OwnSettings] = {
     "vit": {"optimizer": "adam", "learning_rate": 5e-4},
     "fine-tune": {"learning_rate": 0.01},
+    **dict.fromkeys(PIXEL_NETS, OwnSettings(optimizer="adam", learning_rate=1e-3)),
 }
 """Settings of networks and steps that do not learn with those of the others."""
 TRANSFERS = ("fine-tune", "freeze", "linear-probe")
@@ -35,34 +42,39 @@ TRANSFERS = ("fine-tune", "freeze", "linear-probe")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a victim trains: `victim.countermeasures` and `victim.network` in one text.
+    """How a victim trains: `victim.task`, `victim.countermeasures` and `victim.network` in one text.
 
     Attributes:
         countermeasures: its steps.
         network: by name; None: the one of the settings.
+        task: by name; None: the one of the settings.
         name: as the user wrote it; two spellings of the same steps are the same recipe.
     """
 
     countermeasures: Countermeasures = PLAIN
     network: str | None = None
+    task: TaskName | None = None
     name: str = field(default="plain", compare=False)
 
     @classmethod
     def parse(cls, value: object) -> Recipe:
-        """Read steps joined with `+`, and a network.
+        """Read steps joined with `+`, a network, and a task.
 
         Raises:
-            UsageError: the steps cannot be read, see `Countermeasures.parse`, or the network is unknown.
+            UsageError: the steps cannot be read, see `Countermeasures.parse`, the network or the task is unknown, or
+                they do not go together.
         """
         if not isinstance(value, str):
             raise UsageError(f"{value}: expected a recipe, for example crop-flip+jpeg-10")
-        listed, at, network = value.partition("@")
+        before, at, network = value.partition("@")
+        task, colon, listed = before.rpartition(":")
         try:
-            steps = Countermeasures.parse(listed)
-            _check_network(value, network if at else None, steps)
+            steps, asked = Countermeasures.parse(listed), find_task(task) if colon else OneLabel
+            require_for_task(steps, asked.name)
+            _check_network(value, network if at else None, steps, asked.answers)
         except UsageError as error:
             raise UsageError(f"recipe {value}: {error}") from None
-        return cls(steps, network or None, value)
+        return cls(steps, network or None, asked.name if colon else None, value)
 
     def written(self) -> str:
         """The text that `parse` reads."""
@@ -72,6 +84,8 @@ class Recipe:
     def title(self) -> str:
         """Name of the recipe in reports."""
         title = self.countermeasures.title or "no augmentation"
+        if self.task:
+            title = f"{TASKS[self.task].title}, {title}"
         return f"{title}, network {self.network}" if self.network else title
 
     @property
@@ -83,20 +97,37 @@ class Recipe:
     def whole(self) -> Recipe:
         """The recipe on samples of one kind, without a mixture: what a clean control trains by."""
         steps = self.countermeasures.without("mixture")
-        return Recipe(steps, self.network, f"{steps}@{self.network}" if self.network else str(steps))
+        name = f"{self.task}:{steps}" if self.task else str(steps)
+        return Recipe(steps, self.network, self.task, f"{name}@{self.network}" if self.network else name)
+
+    def asking(self, task: TaskName) -> Recipe:
+        """The recipe for a task.
+
+        Raises:
+            UsageError: it does not go with it.
+        """
+        return Recipe.parse(f"{task}:{self.name.partition(':')[2] if self.task else self.name}")
 
     def applied(self, config: VictimConfig) -> VictimConfig:
         """The settings of a victim that trains by this recipe; it replaces their countermeasures."""
         changed = dataclasses.replace(config, countermeasures=self.countermeasures)
+        if self.task is not None:
+            changed = dataclasses.replace(changed, task=self.task)
+        pixels = TASKS[changed.task].answers == "pixels"
         if self.network is not None:
-            changed = dataclasses.replace(changed, network=self.network)
-        for name in (self.network, *(step.name for step in self.countermeasures.steps)):
+            changed = dataclasses.replace(changed, **{"pixel_network" if pixels else "network": self.network})
+        trained = changed.pixel_network if pixels else self.network
+        for name in (trained, *(step.name for step in self.countermeasures.steps)):
             changed = dataclasses.replace(changed, **OWN_SETTINGS.get(name or "", {}))
         return changed
 
 
-def _check_network(text: str, network: str | None, steps: Countermeasures) -> None:
-    """Refuse networks without trained weights where a step needs them, and unknown ones."""
+def _check_network(text: str, network: str | None, steps: Countermeasures, answers: Answers) -> None:
+    """Refuse networks without trained weights where a step needs them, those for other answers, and unknown ones."""
+    if answers == "pixels":
+        if network is not None and network not in PIXEL_NETS:
+            raise UsageError(unknown("network", network, PIXEL_NETS))
+        return
     transfer = any(steps.named(name) for name in TRANSFERS)
     if transfer and network is None:
         raise UsageError(f"say which trained network, as in {text}@{next(iter(ARCHITECTURES))}")

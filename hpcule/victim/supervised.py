@@ -62,7 +62,7 @@ def train_network(
         DivergedError: the network diverged.
         StoppedError: a signal has asked to stop; the state is saved.
     """
-    require_for_task(config.countermeasures, train.task)
+    require_for_task(config.countermeasures, train.task.name)
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, keeper = TrainingSchedule.of(config, len(train)), keeper or Keeper(world)

@@ -67,7 +67,7 @@ def train_victim(
         StoppedError: a signal has asked to stop; the state is saved.
     """
     steps = config.countermeasures
-    require_for_task(steps, train.task)
+    require_for_task(steps, train.task.name)
     if train.source.rate is not None and steps.steps:
         raise UsageError(f"{', '.join(steps.written())}: for images, and {train.source.name} holds recordings")
     if steps.refit and owned is None:

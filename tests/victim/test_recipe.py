@@ -142,3 +142,35 @@ def test_ueraser_is_adversarial_early_or_throughout():
     assert [lite.versions(progress) for progress in (0, 0.9)] == [1, 1]
     assert [standard.versions(progress) for progress in (0, 0.24, 0.25, 0.9)] == [5, 5, 1, 1]
     assert [most.versions(progress) for progress in (0, 0.9)] == [5, 5]
+
+
+def test_a_task_stands_before_the_steps():
+    recipe = Recipe.parse("segmentation:crop-flip+jpeg-50@unet-small")
+    assert (recipe.task, recipe.network) == ("segmentation", "unet-small")
+    assert str(recipe.countermeasures) == "crop-flip+jpeg-50"
+    config = recipe.applied(VictimConfig())
+    assert (config.task, config.pixel_network, config.network) == ("segmentation", "unet-small", VictimConfig().network)
+    assert (config.optimizer, config.learning_rate) == ("adam", 1e-3)
+    assert recipe.title.startswith("segmentation, random crop and flip")
+    assert recipe.whole == recipe
+    assert Recipe.parse("crop-flip") != Recipe.parse("rotation:crop-flip")
+
+
+def test_a_recipe_is_asked_for_another_task():
+    assert Recipe.parse("crop-flip@vgg16").asking("labels") == Recipe.parse("labels:crop-flip@vgg16")
+    assert Recipe.parse("labels:crop-flip").asking("edges") == Recipe.parse("edges:crop-flip")
+    assert Recipe.parse("plain").asking("label").applied(VictimConfig()).task == "label"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("segmentatoin:plain", "did you mean 'segmentation'"),
+        ("segmentation:plain@vgg16", "Valid: unet, unet-small"),
+        ("labels:linear-probe@efficientnet-lite0", "needs one label of each sample, and the task is labels"),
+        ("edges:crop-flip+cutmix", "the task is edges"),
+    ],
+)
+def test_recipes_that_do_not_go_with_their_task(text, message):
+    with pytest.raises(UsageError, match=message):
+        Recipe.parse(text)

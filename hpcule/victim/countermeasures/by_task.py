@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcule.config.errors import UsageError
-from hpcule.tasks.task import Task
+from hpcule.tasks.table import find_task
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 
 BY_CLASS = (
@@ -18,21 +18,22 @@ NUMBERS_ALONE = (
 """Steps that move pixels, mix images or begin with a trained classifier: no mask follows them."""
 
 
-def require_for_task(steps: Countermeasures, task: Task) -> None:
-    """Check that a victim of this task can take these steps.
+def require_for_task(steps: Countermeasures, name: str) -> None:
+    """Check that a victim of the task of this name can take these steps.
 
     Raises:
-        UsageError: it cannot; the message names them.
+        UsageError: it cannot, and the message names them; or there is no such task.
     """
-    refused = [] if task.name == "label" else [step for step in steps.steps if step.name in BY_CLASS]
+    task = find_task(name)
+    refused = [] if name == "label" else [step for step in steps.steps if step.name in BY_CLASS]
     if refused:
         raise UsageError(
-            f"{', '.join(map(str, refused))} needs one label of each sample, and the task is {task.name}: leave it out"
+            f"{', '.join(map(str, refused))} needs one label of each sample, and the task is {name}: leave it out"
         )
     if task.answers == "pixels":
         refused = [step for step in steps.steps if step.name in NUMBERS_ALONE]
     if refused:
         raise UsageError(
             f"{', '.join(map(str, refused))} goes with tasks that ask for a number a sample, and the task is "
-            f"{task.name}: leave it out"
+            f"{name}: leave it out"
         )
