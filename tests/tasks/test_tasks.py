@@ -267,7 +267,7 @@ def sets(name):
 @pytest.mark.parametrize("name", ["labels", "segmentation"])
 def test_a_victim_learns_its_task(name, alone):
     train, test = sets(name)
-    _, result = train_network(victim(name, "plain", steps=40), train, test, alone, 0)
+    _, result = train_network(victim(name, "plain", steps=100), train, test, alone, 0)
     chance = test.task.chance(test.source)
     assert result.last.test > chance + 0.3 * (1 - chance)
     assert result.measures[test.task.measure] == result.last.test
