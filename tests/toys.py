@@ -13,6 +13,7 @@ import torch
 from hpcule.craft import run
 from hpcule.craft.method import Method, Problem, ShardResult, SharedResult, Step
 from hpcule.craft.table import configure
+from hpcule.data.annotations import UNKNOWN, VOID, ArrayMasks, LabelMatrix, MaskNumbers
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.source import Ids, Samples, Source
@@ -47,6 +48,22 @@ class ToySource(Source):
     def read(self, ids: Ids) -> Samples:
         self.reads += 1
         return self.samples[ids]
+
+
+class AnnotatedToys(ToySource):
+    """Toys with three labels each, and masks that show where an image is bright."""
+
+    def __init__(self, n=60, size=16, *, seed=0, background=True):
+        super().__init__(n, (3, size, size), seed=seed)
+        draws = np.random.default_rng(seed)
+        values = (self.labels[:, None] == np.arange(3)).astype(np.int8)
+        values[draws.random((n, 3)) < 0.2] = UNKNOWN
+        self.label_matrix = LabelMatrix(values, ("a", "b", "c"))
+        light = self.samples.mean(1)
+        masks = np.digitize(light, [100, 150]).astype(np.uint8)
+        masks[draws.random(masks.shape) < 0.1] = VOID
+        names = ("background" if background else "dark", "grey", "bright")
+        self.masks = ArrayMasks(masks, MaskNumbers.named(dict(enumerate(names))))
 
 
 def alone() -> World:

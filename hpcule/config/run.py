@@ -51,6 +51,19 @@ class LengthConfig(MethodConfig):
     """Budget in levels; None: the method's root mean square a value, whatever the size of the samples."""
 
 
+CraftTask = Literal["label", "labels", "segmentation"]
+"""Tasks that a method may craft for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(MethodConfig):
+    """Settings of a method that crafts for several tasks."""
+
+    task: CraftTask = "label"
+    """What the perturbation goes by: label is the class of a sample; with labels, those of all labels that hold add up;
+    with segmentation, each pixel gets that of its own class in the mask."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
     """How the perturbation is laid out on disk."""

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, CraftTask, MethodConfig, TaskConfig
 from hpcule.craft.cache import Cache
 from hpcule.craft.work import Extent, Work, tile_rows
+from hpcule.data.annotations import Masks
 from hpcule.data.partition import Partition
 from hpcule.data.reader import Reader
 from hpcule.data.schedule import Ghost
@@ -94,6 +95,16 @@ class Problem:
         """Labels int64 [N]; the driver has checked that a method that needs them gets them."""
         assert self.source.labels is not None
         return self.source.labels
+
+    def label_values(self, ids: Ids) -> npt.NDArray[np.int8]:
+        """Several labels int8 [n, L] of samples, where the driver has checked that there are."""
+        assert self.source.label_matrix is not None
+        return self.source.label_matrix.values[ids]
+
+    def masks(self, ids: Ids) -> Masks:
+        """Masks uint8 [n, H, W] of samples, where the driver has checked that there are."""
+        assert self.source.masks is not None
+        return self.source.masks.read(ids)
 
     def tiles(self, ids: Ids, rows: int | None = None) -> list[slice]:
         """Slices that cut a shard's ids into parts of at most `rows`; None: `tile_rows` of the device."""
@@ -200,6 +211,11 @@ class Method(ABC, Generic[Config]):
     def needs_labels(cls, config: Config) -> bool:
         """Whether these settings look at labels; the facts tell it of the defaults."""
         return cls.facts.needs_labels
+
+    @classmethod
+    def task(cls, config: Config) -> CraftTask:
+        """What these settings craft for, where they look at labels or masks."""
+        return config.task if isinstance(config, TaskConfig) else "label"
 
     @classmethod
     def seed_is_secret(cls) -> bool:

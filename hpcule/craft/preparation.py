@@ -26,6 +26,7 @@ from hpcule.store.staged import require_apart
 from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
 from hpcule.store.write import OWN_FILES, RUN, SHARDS
+from hpcule.tasks.table import task_of
 from hpcule.world.group import World
 
 
@@ -57,8 +58,8 @@ def check_task(config: CraftConfig, source: Source) -> None:
     """Whether the method can work on the source.
 
     Raises:
-        DataError: the method is for images and these are recordings or the other way round; it needs labels and the
-            source has none, or a single class.
+        DataError: the method is for images and these are recordings or the other way round; it needs labels, or masks,
+            and the source has none, or a single class.
         UsageError: a budget beyond the source's grid, or tiles, DICOM or NIfTI files for a method that bounds whole
             images.
     """
@@ -67,13 +68,16 @@ def check_task(config: CraftConfig, source: Source) -> None:
     if facts.data != kind:
         others = ", ".join(name for name, method in usable()[0].items() if method.facts.data == kind)
         raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
-    labelled = find(config.method.name).needs_labels(config.method)
-    if labelled and source.labels is None:
+    method = find(config.method.name)
+    labelled, task = method.needs_labels(config.method), method.task(config.method)
+    if labelled and task != "label":
+        task_of(task, source)
+    elif labelled and source.labels is None:
         clusters = ", method.clusters" if hasattr(config.method, "clusters") else ""
         raise DataError(
             f"{config.method.name} needs labels and {source.name} has none: use class folders{clusters}, or uc"
         )
-    if labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
+    elif labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
         raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {BUDGETS}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcule.config.errors import UsageError
+from hpcule.config.tree import unknown
 from hpcule.nets.seeded import seeded_weights
 from hpcule.nets.unet import convolutions
 
-PixelNetwork = Literal["unet", "unet-small"]
-WIDTHS: dict[PixelNetwork, tuple[int, ...]] = {"unet": (32, 64, 128, 256), "unet-small": (16, 32, 64)}
+WIDTHS: dict[str, tuple[int, ...]] = {"unet": (32, 64, 128, 256), "unet-small": (16, 32, 64)}
 """Channels at every resolution, each half of the one before."""
 
 
@@ -51,7 +50,17 @@ class PixelUNet(nn.Module):
         return answers[..., :height, :width]
 
 
-def build_pixel_network(name: PixelNetwork, *, channels: int, outputs: int, seed: int) -> PixelUNet:
+def build_pixel_network(name: str, *, channels: int, outputs: int, seed: int) -> PixelUNet:
     """Build a network, float32 on the CPU, in training mode, whose initial weights depend on `seed` alone."""
     with seeded_weights(seed):
         return PixelUNet(channels, outputs, WIDTHS[name])
+
+
+def check_pixel_network(name: str) -> None:
+    """Check that a network has this name.
+
+    Raises:
+        UsageError: none has.
+    """
+    if name not in WIDTHS:
+        raise UsageError(unknown("network", name, WIDTHS))

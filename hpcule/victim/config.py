@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hpcule.config.ranges import check_ranges, setting
-from hpcule.nets.pixel_nets import PixelNetwork
+from hpcule.nets.pixel_nets import check_pixel_network
 from hpcule.tasks.task import TaskName
 from hpcule.victim.countermeasures.table import PLAIN, Countermeasures, Stage
 
@@ -32,7 +32,7 @@ class VictimConfig:
     """File with the trained weights that fine-tune and linear-probe begin with; None: the published ones."""
     input_size: int = setting(224, at_least=SMALLEST_INPUT)
     """Pixels of the square to which these two resize images."""
-    pixel_network: PixelNetwork = "unet"
+    pixel_network: str = "unet"
     """Network of tasks that ask for numbers at every pixel, in place of `network`."""
     purifier: str | None = None
     """What diffusion and rebuild load: a folder of diffusers, and a program of torch.export."""
@@ -88,6 +88,7 @@ class VictimConfig:
     def __post_init__(self) -> None:
         """Check ranges, and which settings go together."""
         check_ranges(self)
+        check_pixel_network(self.pixel_network)
         learner = self.countermeasures.features
         if self.weight_noise and (self.engine != "ddp" or self.noise_scale_every is not None):
             raise ValueError("weight_noise needs engine=ddp, and goes with no noise_scale_every")

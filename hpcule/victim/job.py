@@ -20,7 +20,7 @@ from hpcule.store.read import StoreReader
 from hpcule.store.vault import MANIFEST
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.keeper import Keeper
-from hpcule.victim.kinds import Basis, Kind, noise_basis
+from hpcule.victim.kinds import Basis, Kind, noise_basis, task_of_store
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training import TrainedVictim, train_victim
@@ -49,7 +49,7 @@ class Fingerprints:
         """Digests for victims of a complete store; reads all test samples."""
         manifest = store.manifest
         own = sha256_file(store.path / MANIFEST)
-        basis = noise_basis(manifest.unit, manifest.budget, manifest.levels)
+        basis = noise_basis(manifest.unit, manifest.budget, manifest.levels, task_of_store(manifest))
         return cls(
             training=digest(manifest.source.fingerprint, data.ids.tolist()),
             test=fingerprint_of(test),

@@ -147,12 +147,12 @@ def random_noise(store: Basis, seed: int, source: Source, *, matched: bool = Fal
     """The random-noise control: each value moved by the whole budget up or down, shared by whatever shares a delta.
 
     A pattern shared by a class or a cluster protects by itself, whatever it looks like; what a method adds shows only
-    against that. `matched` noise has the signs of the other, and is as strong as the delta in whose place it stands:
-    each value moves by the root mean square of that delta, rounded to levels. So is the control of a method without a
-    bound. A budget in L2 is spread over all values, rounded down to levels; of one in pixels, as many random pixels get
-    the random colours of a corner of the colour cube, and so do pixels that are free in another budget. Grey samples
-    stay grey: all their channels get the noise of the first. What was padded in `source`, whose store this is, stays as
-    it is.
+    against that. Where a method gives every pixel the noise of its class in the mask, so does the control. `matched`
+    noise has the signs of the other, and is as strong as the delta in whose place it stands: each value moves by the
+    root mean square of that delta, rounded to levels. So is the control of a method without a bound. A budget in L2 is
+    spread over all values, rounded down to levels; of one in pixels, as many random pixels get the random colours of a
+    corner of the colour cube, and so do pixels that are free in another budget. Grey samples stay grey: all their
+    channels get the noise of the first. What was padded in `source`, whose store this is, stays as it is.
     """
     manifest = store.manifest
     if manifest.norm == "l0":
@@ -164,7 +164,7 @@ def random_noise(store: Basis, seed: int, source: Source, *, matched: bool = Fal
     return lambda ids, samples: pixels(ids, noise(ids, samples))
 
 
-def noise_basis(unit: str, budget: Budget, levels: int) -> tuple[object, ...] | None:
+def noise_basis(unit: str, budget: Budget, levels: int, task: str = "label") -> tuple[object, ...] | None:
     """All that `random_noise` depends on besides samples and seed; None: also on the store.
 
     Clusters, and deltas whose strength the noise takes, are the store's own.
@@ -173,10 +173,12 @@ def noise_basis(unit: str, budget: Budget, levels: int) -> tuple[object, ...] | 
         unit: what shares a delta: `sample`, `class` or `cluster`.
         budget: of the store.
         levels: of the samples' grid; a budget of all of them is no bound.
+        task: what the method crafts for.
     """
     if _is_unbounded(budget, levels) or unit not in ("sample", "class"):
         return None
-    return unit, budget.norm, budget.epsilon, budget.free_pixels
+    by_pixel = (task,) if task == "segmentation" else ()
+    return (unit, budget.norm, budget.epsilon, budget.free_pixels, *by_pixel)
 
 
 def _is_unbounded(budget: Budget, levels: int) -> bool:
@@ -187,13 +189,12 @@ def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> 
     manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = _is_unbounded(manifest.budget, manifest.levels)
+    by_pixel = task_of_store(manifest) == "segmentation"
     level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
     purpose = key(seed, "random-noise control")
 
     def draw(ids: Ids, samples: Samples) -> npt.NDArray[np.integer]:
-        group = store.group(ids)
-        words = bits(purpose, ids if group is None else group, -(-values // 64))
-        up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
+        up = _signs_by_pixel(purpose, source, ids) if by_pixel else _signs(purpose, store.group(ids), ids, samples)
         strength = np.int32(level)
         own = source.lengths(ids).reshape(-1, 1, 1, 1)
         if matched or unbounded:
@@ -203,10 +204,34 @@ def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> 
                 delta = np.clip(delta, -int(level), int(level))
             root_mean_squares = magnitude(delta, "l2") / np.sqrt(values / width * own.reshape(-1))
             strength = np.rint(root_mean_squares).astype(np.int32).reshape(-1, 1, 1, 1)
-        noise = (2 * up.astype(np.int32) - 1) * strength * (np.arange(width) < own)
+        noise = up * strength * (np.arange(width) < own)
         return np.where(is_grey(samples)[:, None, None, None], noise[:, :1], noise)
 
     return draw
+
+
+def _signs(purpose: int, group: npt.NDArray[np.int64] | None, ids: Ids, samples: Samples) -> npt.NDArray[np.int32]:
+    """A sign for every value of samples [n, C, H, W], the same for all of a group."""
+    values = int(np.prod(samples.shape[1:]))
+    words = bits(purpose, ids if group is None else group, -(-values // 64))
+    up = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :values].reshape(samples.shape)
+    return 2 * up.astype(np.int32) - 1
+
+
+def _signs_by_pixel(purpose: int, source: Source, ids: Ids) -> npt.NDArray[np.int32]:
+    """A sign for every value of samples [n, C, H, W], the same in all at pixels of one class; 0 where there is none."""
+    assert source.masks is not None
+    masks, classes = source.masks.read(ids), np.arange(len(source.masks.names))
+    patterns = _signs(purpose, None, classes, np.empty((len(classes), *source.shape), np.uint8))
+    signs = np.zeros((len(ids), *source.shape), np.int32)
+    for number, pattern in enumerate(patterns):
+        signs += pattern * (masks == number)[:, None]
+    return signs
+
+
+def task_of_store(manifest: Manifest) -> str:
+    """What the method of a store crafted for."""
+    return str(manifest.config.get("method", {}).get("task", "label"))
 
 
 def _random_pixels(store: Basis, count: int, seed: int) -> Publish:

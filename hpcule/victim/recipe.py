@@ -14,6 +14,7 @@ from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
 from hpcule.nets import check_network
 from hpcule.nets.pixel_nets import WIDTHS as PIXEL_NETS
+from hpcule.nets.pixel_nets import check_pixel_network
 from hpcule.nets.pretrained import ARCHITECTURES
 from hpcule.tasks.label import OneLabel
 from hpcule.tasks.table import TASKS, find_task
@@ -113,10 +114,11 @@ class Recipe:
         changed = dataclasses.replace(config, countermeasures=self.countermeasures)
         if self.task is not None:
             changed = dataclasses.replace(changed, task=self.task)
-        pixels = TASKS[changed.task].answers == "pixels"
-        if self.network is not None:
-            changed = dataclasses.replace(changed, **{"pixel_network" if pixels else "network": self.network})
-        trained = changed.pixel_network if pixels else self.network
+        if self.network in PIXEL_NETS:
+            changed = dataclasses.replace(changed, pixel_network=self.network)
+        elif self.network is not None:
+            changed = dataclasses.replace(changed, network=self.network)
+        trained = changed.pixel_network if TASKS[changed.task].answers == "pixels" else self.network
         for name in (trained, *(step.name for step in self.countermeasures.steps)):
             changed = dataclasses.replace(changed, **OWN_SETTINGS.get(name or "", {}))
         return changed
@@ -125,8 +127,8 @@ class Recipe:
 def _check_network(text: str, network: str | None, steps: Countermeasures, answers: Answers) -> None:
     """Refuse networks without trained weights where a step needs them, those for other answers, and unknown ones."""
     if answers == "pixels":
-        if network is not None and network not in PIXEL_NETS:
-            raise UsageError(unknown("network", network, PIXEL_NETS))
+        if network is not None:
+            check_pixel_network(network)
         return
     transfer = any(steps.named(name) for name in TRANSFERS)
     if transfer and network is None:

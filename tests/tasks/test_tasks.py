@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
-from toys import ToySource
+from toys import AnnotatedToys as Annotated
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.data.annotations import UNKNOWN, VOID, ArrayMasks, LabelMatrix, MaskNumbers
@@ -18,22 +18,6 @@ from hpcule.victim.published import Published
 from hpcule.victim.supervised import train_network
 
 N, SIZE = 60, 16
-
-
-class Annotated(ToySource):
-    """Toys with three labels each, and masks that show where an image is bright."""
-
-    def __init__(self, n=N, *, seed=0, background=True):
-        super().__init__(n, (3, SIZE, SIZE), seed=seed)
-        draws = np.random.default_rng(seed)
-        values = (self.labels[:, None] == np.arange(3)).astype(np.int8)
-        values[draws.random((n, 3)) < 0.2] = UNKNOWN
-        self.label_matrix = LabelMatrix(values, ("a", "b", "c"))
-        light = self.samples.mean(1)
-        masks = np.digitize(light, [100, 150]).astype(np.uint8)
-        masks[draws.random(masks.shape) < 0.1] = VOID
-        names = ("background" if background else "dark", "grey", "bright")
-        self.masks = ArrayMasks(masks, MaskNumbers.named(dict(enumerate(names))))
 
 
 def answers_and_targets(name, source, seed=0):

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import LengthConfig, MethodConfig
+from hpcule.config.run import LengthConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.autoregression import find_coefficients, generate
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
@@ -24,7 +24,7 @@ from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ARConfig(LengthConfig):
+class ARConfig(LengthConfig, TaskConfig):
     """Defaults are the authors' for 32 x 32."""
 
     name: str = "ar"
@@ -63,11 +63,11 @@ class Autoregressive(OfOneLength[ARConfig]):
     def prepare(self) -> Iterator[Event]:
         """Rank 0 finds the classes' coefficients: another processor's last bits might accept other ones."""
         source, world = self.problem.source, self.problem.world
-        found = torch.zeros(source.class_count, source.shape[0], 3, 3, dtype=torch.float64, device=world.device)
+        found = torch.zeros(self.class_count, source.shape[0], 3, 3, dtype=torch.float64, device=world.device)
         if world.leads:
             base = self.config.response
             if base is None:
-                base = 10.0 if source.class_count <= 10 else 3.0
+                base = 10.0 if self.class_count <= 10 else 3.0
             least = base * math.sqrt(source.shape[1] * source.shape[2]) / 32
             purpose = key(self.problem.seed, "ar", "coefficients")
             found.copy_(torch.from_numpy(find_coefficients(len(found), source.shape, self.config.crop, least, purpose)))

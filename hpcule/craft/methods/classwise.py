@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
-from hpcule.craft.parts.model_free import Integers, ModelFree
-from hpcule.data.source import Source
+from hpcule.craft.parts.model_free import Integers, SampleWise, in_range
+from hpcule.data.source import Ids, Labels, Source
 from hpcule.world.keyed import bits, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClasswiseConfig(BoundedConfig):
+class ClasswiseConfig(BoundedConfig, TaskConfig):
     """Settings of class-wise noise: its pattern."""
 
     name: str = "classwise"
@@ -33,7 +34,7 @@ class ClasswiseConfig(BoundedConfig):
     """Pixels along the side of a square."""
 
 
-class Classwise(ModelFree[ClasswiseConfig]):
+class Classwise(SampleWise[ClasswiseConfig]):
     """A random pattern a class."""
 
     facts: ClassVar[Facts] = Facts(
@@ -54,27 +55,35 @@ class Classwise(ModelFree[ClasswiseConfig]):
 
     @classmethod
     def unit(cls, config: ClasswiseConfig) -> Unit:
-        """One delta a class."""
-        return "class"
+        """One delta a class, and one a sample where it has several or a mask."""
+        return "class" if config.task == "label" else "sample"
 
     @classmethod
     def groups(cls, config: ClasswiseConfig, source: Source) -> int:
-        """The number of classes."""
-        return source.class_count
+        """The number of classes, where deltas are shared."""
+        return source.class_count if config.task == "label" else 0
 
     def prepare(self) -> Iterator[Event]:
-        """The shared deltas."""
-        yield SharedResult(self._patterns())
+        """The shared deltas, where they are."""
+        if self.crafted_for == "label":
+            yield SharedResult(self.patterns)
 
     def answer(self, shard: int) -> ShardResult:
-        """The class of each sample of a shard."""
-        return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+        """The class of each sample of a shard, or its delta."""
+        if self.crafted_for == "label":
+            return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+        return super().answer(shard)
 
-    def _patterns(self) -> Integers:
+    def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
+        """The pattern of each sample's class."""
+        return in_range(self.patterns[labels], clean, self.problem.source.levels)
+
+    @cached_property
+    def patterns(self) -> Integers:
         """Patterns of all classes in levels [K, C, H, W]."""
         source, config = self.problem.source, self.config
         channels, height, width = source.shape
-        classes = np.arange(source.class_count)
+        classes = np.arange(self.class_count)
         size, bound = config.size, int(config.epsilon)
         rows, columns = -(-height // size), -(-width // size)
         shape = {

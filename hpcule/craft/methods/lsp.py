@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
-from hpcule.config.run import LengthConfig, MethodConfig
+from hpcule.config.run import LengthConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
 from hpcule.data.source import Ids, Labels
@@ -31,7 +31,7 @@ MOST_VALUES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
-class LSPConfig(LengthConfig):
+class LSPConfig(LengthConfig, TaskConfig):
     """Defaults are the authors' for 32 x 32; they take cells of 32 pixels at 224 x 224."""
 
     name: str = "lsp"
@@ -81,7 +81,7 @@ class LSP(OfOneLength[LSPConfig]):
 
     def _corners(self, dimension: int) -> Floats:
         """A corner {-1, 1}^d for each class, all different [K, d]."""
-        classes = self.problem.source.class_count
+        classes = self.class_count
         if classes * dimension**2 > MOST_VALUES:
             raise UsageError(
                 f"method.cell={self.config.cell}: {classes} matrices of {dimension} x {dimension} values are too many: "
@@ -96,7 +96,7 @@ class LSP(OfOneLength[LSPConfig]):
 
     def _spreads(self, dimension: int) -> Floats:
         """The classes' matrices [K, d, d]."""
-        classes = np.arange(self.problem.source.class_count)
+        classes = np.arange(self.class_count)
         values = uniform(key(self.problem.seed, "lsp", "spreads"), classes, dimension**2)
         return 2 * values.astype(np.float64).reshape(-1, dimension, dimension) - 1
 

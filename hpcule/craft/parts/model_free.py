@@ -15,12 +15,19 @@ from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings,
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
+from hpcule.tasks.table import task_of
 
 Integers = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 TILE = 256
 """Samples perturbed at a time, unless a method says otherwise."""
+
+
+def in_range(delta: Integers, clean: Integers, levels: int) -> Integers:
+    """What is left of deltas [n, C, H, W] where published samples keep to 0..levels."""
+    published: Integers = np.clip(clean.astype(np.int64) + delta, 0, levels)
+    return published - clean
 
 
 class ModelFree(Method[Config]):
@@ -31,6 +38,12 @@ class ModelFree(Method[Config]):
     def __init__(self, config: Config, problem: Problem) -> None:
         self.config = config
         self.problem = problem
+        self.crafted_for = self.task(config)
+
+    @property
+    def class_count(self) -> int:
+        """The number of classes, of labels, or of classes of pixels that perturbations tell apart."""
+        return task_of(self.crafted_for, self.problem.source).outputs
 
     def prepare(self) -> Iterator[Event]:
         """What has to be known of all samples, or found, before the first is perturbed; all ranks together."""
@@ -68,7 +81,7 @@ class SampleWise(ModelFree[Config]):
         ids = self.problem.partition.ids(shard)
         delta = None
         for tile in self.problem.tiles(ids, self.rows):
-            part = self.perturb(self.clean(shard, ids[tile]), self.classes(shard, ids[tile]), ids[tile])
+            part = self._of_tile(shard, ids[tile])
             if delta is None:
                 delta = np.empty((len(ids), *part.shape[1:]), part.dtype)
             delta[tile] = part
@@ -78,6 +91,41 @@ class SampleWise(ModelFree[Config]):
     def rows(self) -> int:
         """Samples perturbed at a time."""
         return TILE
+
+    def _of_tile(self, shard: int, ids: Ids) -> Integers:
+        clean = self.clean(shard, ids)
+        if self.crafted_for == "label":
+            return self.perturb(clean, self.classes(shard, ids), ids)
+        composed = self._by_pixel if self.crafted_for == "segmentation" else self._by_label
+        return self.within(composed(clean, ids), clean)
+
+    def _by_pixel(self, clean: Integers, ids: Ids) -> Integers:
+        """At every pixel the delta of its class, and 0 where it has none."""
+        masks, total = self.problem.masks(ids), np.zeros(clean.shape, np.int64)
+        for number in range(self.class_count):
+            inside = masks == number
+            total += self._of_class(number, inside.any(axis=(1, 2)), clean, ids) * inside[:, None]
+        return total
+
+    def _by_label(self, clean: Integers, ids: Ids) -> Integers:
+        """The sum of the deltas of all labels that hold, which may be more than the budget."""
+        values, total = self.problem.label_values(ids), np.zeros(clean.shape, np.int64)
+        for number in range(self.class_count):
+            total += self._of_class(number, values[:, number] == 1, clean, ids)
+        return total
+
+    def _of_class(self, number: int, chosen: npt.NDArray[np.bool_], clean: Integers, ids: Ids) -> Integers:
+        """The deltas of some samples, as if all of them were of one class, and 0 for the others."""
+        delta = np.zeros(clean.shape, np.int64)
+        if chosen.any():
+            delta[chosen] = self.perturb(clean[chosen], np.full(int(chosen.sum()), number, np.int64), ids[chosen])
+        return delta
+
+    def within(self, delta: Integers, clean: Integers) -> Integers:
+        """What is left of deltas [n, C, H, W] of any size in the budget and in the range of levels."""
+        source = self.problem.source
+        bound = int(self.budget(self.config, source.shape, source.levels).epsilon)
+        return in_range(np.clip(delta, -bound, bound), clean, source.levels)
 
     def classes(self, shard: int, ids: Ids) -> Labels:
         """What stands for the labels of a shard's samples int64 [n]; by default, their labels."""
@@ -110,3 +158,10 @@ class OfOneLength(SampleWise[Length]):
         length = self.budget(self.config, source.shape, source.levels).epsilon
         delta = delta * (length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
         return to_levels_of_length(delta, clean, source.levels, length)
+
+    def within(self, delta: Integers, clean: Integers) -> Integers:
+        """See `SampleWise.within`; only deltas that are too long are shortened."""
+        source = self.problem.source
+        length = self.budget(self.config, source.shape, source.levels).epsilon
+        lengths = np.sqrt(np.square(delta.astype(np.float64)).sum(axis=(1, 2, 3), keepdims=True))
+        return to_levels_of_length(delta * np.minimum(1, length / np.maximum(lengths, 1)), clean, source.levels, length)
