@@ -93,6 +93,7 @@ def how_copied(format: str, dicom_tags: str, jpeg_quality: int | None) -> str:
 def print_export(options: argparse.Namespace, summary: ExportSummary, digest: str) -> None:
     """Print for people what was published, and where its records are."""
     from hpcule.cli.opened import show
+    from hpcule.data.sources.mask_files import MASK
     from hpcule.publish.records import EXPORTED, RECORD
 
     show(f"Wrote {summary.protected:,} protected samples to {summary.path} (largest change: {summary.change}).")
@@ -102,7 +103,13 @@ def print_export(options: argparse.Namespace, summary: ExportSummary, digest: st
     # Only files of stored levels that were to be protected have a budget in them.
     if unchanged := sum("stored_budget" in record.numbers and not record.protected for record in summary.records):
         show(f"{unchanged:,} files have too narrow a window for this budget and are unchanged: they are not protected.")
-    excluded = [record for record in summary.records if record.excluded or record.note.startswith("excluded")]
+    if masks := sum(record.excluded and record.note.startswith(MASK) for record in summary.records):
+        show(f"{masks:,} masks were copied as they are.")
+    excluded = [
+        record
+        for record in summary.records
+        if (record.excluded or record.note.startswith("excluded")) and not record.note.startswith(MASK)
+    ]
     if excluded:
         copied = sum(record.excluded for record in excluded)
         gone = f", and {len(excluded) - copied:,} cannot be read and are left out" if copied < len(excluded) else ""

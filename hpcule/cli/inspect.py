@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 class SplitDocument(TypedDict):
-    """One split of a copy; `shape` is that of all its samples, [C, H, W], or None where they differ."""
+    """One split of a copy; `shape` is that of all its samples, [C, H, W], or None where they differ.
+
+    `labelled` says whether samples have classes; `labels` are the names of several labels each, and `masks` those of the
+    classes of pixels.
+    """
 
     samples: int
     shape: list[int] | None
     labelled: bool
+    labels: list[str]
+    masks: list[str]
 
 
 @final
@@ -117,7 +123,13 @@ def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
         "rate": first.rate,
         "classes": list(first.class_names) if first.class_names is not None else None,
         "splits": {
-            split: {"samples": len(source), "shape": shape, "labelled": source.labels is not None}
+            split: {
+                "samples": len(source),
+                "shape": shape,
+                "labelled": source.labels is not None,
+                "labels": list(source.label_matrix.names) if source.label_matrix else [],
+                "masks": list(source.masks.names) if source.masks else [],
+            }
             for split, (source, shape) in opened.items()
         },
         "declared": declared_notice(*(source for source, _ in opened.values())),
@@ -152,8 +164,12 @@ def print_copy(copy: Path, contents: CopyDocument | UnreadableDocument, files: F
         show(f"{copy}: {noun} ({contents['kind']}), values 0 to {contents['levels']}{classes}")
         for split, what in contents["splits"].items():
             shape = " x ".join(map(str, what["shape"])) if what["shape"] else "of different sizes"
-            labels = "labelled" if what["labelled"] else "no labels"
-            show(f"  {split}: {what['samples']:,}, {shape}, {labels}")
+            known = [
+                *(["labelled"] if what["labelled"] else []),
+                *([f"{len(what['labels'])} labels each"] if what["labels"] else []),
+                *([f"masks of {len(what['masks'])} classes"] if what["masks"] else []),
+            ]
+            show(f"  {split}: {what['samples']:,}, {shape}, {', '.join(known) or 'no labels'}")
         if contents["declared"]:
             show(f"  {contents['declared']}")
     show(f"{files['files']:,} file(s), {files['bytes']:,} bytes; SHA-256 of the hash list: {files['digest']}")

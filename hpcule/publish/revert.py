@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import StoreError, UsageError
+from hpcule.data.annotations import ChosenMasks
 from hpcule.data.opening import Opening
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.layout import is_excluded
@@ -213,7 +214,7 @@ class _Reverter:
 
 
 class _Ordered(Source):
-    """Samples in the order of the store, with its labels."""
+    """Samples in the order of the store, with its classes."""
 
     def __init__(self, source: Source, reader: StoreReader, ids: Ids) -> None:
         manifest = reader.manifest
@@ -223,6 +224,8 @@ class _Ordered(Source):
         labels = [part for part in found if part is not None]
         self.labels = np.concatenate(labels) if labels else None
         self._source, self._places = source, np.argsort(ids)
+        self.label_matrix = source.label_matrix.of(self._places) if source.label_matrix else None
+        self.masks = ChosenMasks(source.masks, self._places) if source.masks else None
 
     def __len__(self) -> int:
         return len(self._places)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpcule.cli.main import main
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.annotations import UNKNOWN, ArrayMasks, LabelMatrix
 from hpcule.data.opening import Opening
@@ -113,3 +114,25 @@ def test_a_wrong_table_is_found_before_it_is_published(collection, make_store, t
     monkeypatch.setattr(readback.ReadBack, "check", damaged)
     with pytest.raises(StoreError, match="labels differ"):
         export(Vault(store), source, tmp_path / "copy")
+
+
+def test_what_is_taken_off_a_copy_has_its_masks_and_its_table(collection, tmp_path, capsys):
+    for arguments in (
+        ["craft", "classwise", "--set", "method.task=segmentation", "--set", "store.shards=2"],
+        ["export"],
+        ["inspect"],
+        ["revert"],
+    ):
+        assert main([*arguments[:2], *COMMANDS[arguments[0]](collection, tmp_path), *arguments[2:]]) == 0
+    printed = capsys.readouterr().out
+    assert "10 masks were copied as they are." in printed
+    assert "2 labels each, masks of 2 classes" in printed
+    assert "Identical to the originals: yes." in printed
+
+
+COMMANDS = {
+    "craft": lambda data, place: ["--data", str(data), "--out", str(place / "made")],
+    "export": lambda data, place: [str(place / "made"), "--data", str(data), "--out", str(place / "copy")],
+    "inspect": lambda data, place: [str(place / "copy")],
+    "revert": lambda data, place: [str(place / "made"), "--data", str(place / "copy"), "--out", str(place / "back")],
+}

@@ -17,6 +17,8 @@ from hpcule.data.sources.image_file import ENDINGS, opened_image
 from hpcule.data.sources.layout import Layout, each
 
 IMAGES, MASKS = "images", "masks"
+MASK = "a mask"
+"""What files below `masks` are."""
 CLASSES = "classes.txt"
 """File with the number and the name of each class of pixels, a line each."""
 _MODES = ("L", "P", "1")
@@ -56,7 +58,7 @@ class MaskedLayout(Layout):
 
     def noun_of(self, excluded: str) -> str:
         """See `Layout.noun_of`."""
-        return "a mask" if excluded.startswith(f"{MASKS}/") else ""
+        return MASK if excluded.startswith(f"{MASKS}/") else ""
 
 
 def masked_layout(root: Path, exclude: tuple[str, ...]) -> MaskedLayout | None:
