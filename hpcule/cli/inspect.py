@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SplitDocument(TypedDict):
     """One split of a copy; `shape` is that of all its samples, [C, H, W], or None where they differ.
 
-    `labelled` says whether samples have classes; `labels` are the names of several labels each, and `masks` those of the
+    `labelled` says whether samples have classes; `labels` are the names of several labels each, `masks` those of the
     classes of pixels.
     """
 

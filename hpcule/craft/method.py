@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.store.budget import Budget
 from hpcule.store.checkpoint import PartState
+from hpcule.tasks.table import task_of
+from hpcule.tasks.task import Task
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
 from hpcule.world.texture_recipe import TextureRecipe
@@ -70,6 +73,8 @@ class Problem:
     """Shards that an earlier, interrupted run has finished."""
     cache: Cache = field(default_factory=Cache)
     """Results that other crafts on the same samples share."""
+    crafted_for: CraftTask = "label"
+    """What the perturbation goes by."""
 
     @property
     def owned(self) -> list[int]:
@@ -95,6 +100,16 @@ class Problem:
         """Labels int64 [N]; the driver has checked that a method that needs them gets them."""
         assert self.source.labels is not None
         return self.source.labels
+
+    @cached_property
+    def task(self) -> Task:
+        """What it is crafted for: how many classes there are, and what a surrogate's loss is; the driver has checked
+        that the samples can have the task."""
+        return task_of(self.crafted_for, self.source)
+
+    def targets(self, ids: Ids) -> Tensor:
+        """What the task knows of samples [n, ...], on the device: class numbers int64 [n] where it is one label."""
+        return self.task.targets(self.source, ids).to(self.world.device)
 
     def label_values(self, ids: Ids) -> npt.NDArray[np.int8]:
         """Several labels int8 [n, L] of samples, where the driver has checked that there are."""

@@ -122,6 +122,7 @@ def _run(
     bf16: bool,
 ) -> None:
     assert config.seed is not None
+    method_class = find(config.method.name)
     problem = Problem(
         reader.source,
         reader.partition,
@@ -133,8 +134,9 @@ def _run(
         # Only rank 0 reads the shards that an earlier run has finished.
         done=frozenset(world.gather(finished_shards(vault, manifest) if world.leads else set())[0]),
         cache=cache,
+        crafted_for=method_class.task(config.method),
     )
-    method = find(config.method.name)(config.method, problem)
+    method = method_class(config.method, problem)
     # Only now: what a method refuses must leave no store behind.
     world.barrier()
     if world.leads and not vault.begun:

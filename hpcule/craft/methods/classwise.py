@@ -65,12 +65,12 @@ class Classwise(SampleWise[ClasswiseConfig]):
 
     def prepare(self) -> Iterator[Event]:
         """The shared deltas, where they are."""
-        if self.crafted_for == "label":
+        if self.problem.crafted_for == "label":
             yield SharedResult(self.patterns)
 
     def answer(self, shard: int) -> ShardResult:
         """The class of each sample of a shard, or its delta."""
-        if self.crafted_for == "label":
+        if self.problem.crafted_for == "label":
             return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
         return super().answer(shard)
 
@@ -83,7 +83,7 @@ class Classwise(SampleWise[ClasswiseConfig]):
         """Patterns of all classes in levels [K, C, H, W]."""
         source, config = self.problem.source, self.config
         channels, height, width = source.shape
-        classes = np.arange(self.class_count)
+        classes = np.arange(self.problem.task.outputs)
         size, bound = config.size, int(config.epsilon)
         rows, columns = -(-height // size), -(-width // size)
         shape = {

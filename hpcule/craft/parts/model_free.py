@@ -15,7 +15,6 @@ from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings,
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
-from hpcule.tasks.table import task_of
 
 Integers = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -38,12 +37,6 @@ class ModelFree(Method[Config]):
     def __init__(self, config: Config, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-        self.crafted_for = self.task(config)
-
-    @property
-    def class_count(self) -> int:
-        """The number of classes, of labels, or of classes of pixels that perturbations tell apart."""
-        return task_of(self.crafted_for, self.problem.source).outputs
 
     def prepare(self) -> Iterator[Event]:
         """What has to be known of all samples, or found, before the first is perturbed; all ranks together."""
@@ -94,15 +87,15 @@ class SampleWise(ModelFree[Config]):
 
     def _of_tile(self, shard: int, ids: Ids) -> Integers:
         clean = self.clean(shard, ids)
-        if self.crafted_for == "label":
+        if self.problem.crafted_for == "label":
             return self.perturb(clean, self.classes(shard, ids), ids)
-        composed = self._by_pixel if self.crafted_for == "segmentation" else self._by_label
+        composed = self._by_pixel if self.problem.crafted_for == "segmentation" else self._by_label
         return self.within(composed(clean, ids), clean)
 
     def _by_pixel(self, clean: Integers, ids: Ids) -> Integers:
         """At every pixel the delta of its class, and 0 where it has none."""
         masks, total = self.problem.masks(ids), np.zeros(clean.shape, np.int64)
-        for number in range(self.class_count):
+        for number in range(self.problem.task.outputs):
             inside = masks == number
             total += self._of_class(number, inside.any(axis=(1, 2)), clean, ids) * inside[:, None]
         return total
@@ -110,7 +103,7 @@ class SampleWise(ModelFree[Config]):
     def _by_label(self, clean: Integers, ids: Ids) -> Integers:
         """The sum of the deltas of all labels that hold, which may be more than the budget."""
         values, total = self.problem.label_values(ids), np.zeros(clean.shape, np.int64)
-        for number in range(self.class_count):
+        for number in range(self.problem.task.outputs):
             total += self._of_class(number, values[:, number] == 1, clean, ids)
         return total
 

@@ -99,7 +99,8 @@ class Noise(ABC):
             ids: [n].
             place: of this gradient in the run (round, step): each looks through an augmentation of its own.
         """
-        return input_gradient(frozen, seen, self.targets(labels), self.view(ids, *place))[0]
+        losses = self.problem.task.losses
+        return input_gradient(frozen, seen, self.targets(labels), self.view(ids, *place), losses)[0]
 
     def view(self, ids: Ids, *place: int) -> View | None:
         """The augmentation at that place of the run."""
@@ -108,16 +109,16 @@ class Noise(ABC):
 
     def count_errors(
         self, frozen: nn.Module, clean: Tensor, delta: Tensor, labels: Tensor, ids: Ids, number: int
-    ) -> int:
-        """How many perturbed samples the surrogate gets wrong after round `number`."""
+    ) -> float:
+        """How many perturbed samples the surrogate gets wrong after round `number`, parts of an answer as such."""
         with torch.no_grad():
-            predicted = finite(logits_of(frozen, (clean + delta).clamp_(0, 1))).argmax(1)
-        return int((predicted != labels).sum())
+            answers = finite(logits_of(frozen, (clean + delta).clamp_(0, 1)))
+            return len(ids) - float(self.problem.task.right(answers, labels).double().sum())
 
     def load(self, shard: int, ids: Ids) -> tuple[Tensor, Tensor]:
-        """Samples in [0, 1] and labels."""
+        """Samples in [0, 1] and what the task knows of them."""
         clean = self.problem.unit_interval(self.problem.reader.take(shard, ids))
-        return clean, torch.from_numpy(self.problem.labels[ids]).to(clean.device)
+        return clean, self.problem.targets(ids)
 
 
 class SampleNoise(Noise):
@@ -134,7 +135,7 @@ class SampleNoise(Noise):
             for shard in self.problem.owned
         }
         self._swept = dict.fromkeys(self._deltas, 0)
-        self._errors = dict.fromkeys(self._deltas, 0)
+        self._errors = dict.fromkeys(self._deltas, 0.0)
 
     def delta(self, ghost: Ghost) -> Tensor:
         """The ghost's own deltas."""
@@ -160,8 +161,8 @@ class SampleNoise(Noise):
 
     def error(self) -> float:
         """The surrogate's error over the whole training set."""
-        wrong = torch.tensor(sum(self._errors.values()), device=self.problem.world.device)
-        return int(self.problem.world.add(wrong)) / len(self.problem.source)
+        wrong = torch.tensor(sum(self._errors.values()), dtype=torch.float64, device=self.problem.world.device)
+        return float(self.problem.world.add(wrong)) / len(self.problem.source)
 
     def results(self) -> Iterator[Event]:
         """Deltas of own shards, on the grid."""
@@ -192,7 +193,7 @@ class SampleNoise(Noise):
 
     def _visit(self, frozen: nn.Module, shard: int, number: int) -> None:
         ids = self.problem.partition.ids(shard)
-        deltas, errors = self._deltas[shard], 0
+        deltas, errors = self._deltas[shard], 0.0
         for group in self.groups(ids, number):
             rows = torch.from_numpy(group - ids[0])
             clean, labels = self.load(shard, group)
@@ -224,7 +225,7 @@ class ClassNoise(Noise):
         self._schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} noise")
         self._sums = Sum([self._deltas.shape, torch.Size([classes])], device, exact=problem.exact)
         self._batch = 0
-        self._wrong = 0
+        self._wrong = 0.0
 
     def delta(self, ghost: Ghost) -> Tensor:
         """The deltas of the ghost's classes."""
@@ -249,7 +250,7 @@ class ClassNoise(Noise):
             self._batch += 1
             yield Step("noise", self._batch, len(batches))
         self._batch = 0
-        self._wrong, self._size = 0, sum(map(samples_of, batches))
+        self._wrong, self._size = 0.0, sum(map(samples_of, batches))
         for ghost in self.problem.mine([ghost for batch in batches for ghost in batch]):
             clean, labels = self.load(ghost.shard, ghost.ids)
             self._wrong += self.count_errors(frozen, clean, self.delta(ghost), labels, ghost.ids, number)
@@ -260,8 +261,8 @@ class ClassNoise(Noise):
 
     def error(self) -> float:
         """The surrogate's error over the samples of the last sweep."""
-        wrong = torch.tensor(self._wrong, device=self.problem.world.device)
-        return int(self.problem.world.add(wrong)) / self._size
+        wrong = torch.tensor(self._wrong, dtype=torch.float64, device=self.problem.world.device)
+        return float(self.problem.world.add(wrong)) / self._size
 
     def results(self) -> Iterator[Event]:
         """The shared deltas, unclipped: no single sample's box binds them; and each sample's class."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig
+from hpcule.config.run import BoundedConfig, TaskConfig
 from hpcule.craft.method import Unit
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment, View, draw_view
+from hpcule.nets.pixel_nets import check_pixel_network
 
 RateSchedule = Literal["constant", "cosine", "stairs"]
 ONE_ROUND = ("unit", "subset", "max_rounds", "stop_error")
@@ -119,6 +120,23 @@ class ClassNoiseConfig(TwoPhaseConfig):
     """What one delta is shared by."""
     subset: float = setting(0.2, above=0, at_most=1)
     """Share of each class that a noise phase walks through with unit=class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSurrogateConfig(TaskConfig, TwoPhaseConfig):
+    """Settings of methods that craft for several tasks, masks among them."""
+
+    pixel_surrogate: str = "unet-small"
+    """Network in place of `surrogate` with task=segmentation: unet or unet-small."""
+
+    def __post_init__(self) -> None:
+        """Check which settings go together."""
+        super().__post_init__()
+        check_pixel_network(self.pixel_surrogate)
+        if self.task != "label" and self.unit == "class":
+            raise ValueError(f"task={self.task}: samples share no delta where they have no class: set unit=sample")
+        if self.task == "segmentation" and getattr(self, "augment", "none") != "none":
+            raise ValueError("task=segmentation: masks do not follow an augmentation: set augment=none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,11 @@ from hpcule.world.gradient_norms import GradientNorms, squared_norm
 from hpcule.world.precision import autocast, place
 
 
+def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each sample [n]."""
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
 class Surrogate:
     """A network with BatchNorm over ghosts and SGD over global batches.
 
@@ -67,7 +72,7 @@ class Surrogate:
 
         Args:
             batch: all its ghosts, in order; this rank works on those of its own shards.
-            load: inputs [n, C, H, W] in [0, 1] and labels [n] of a ghost, or whatever else `loss` takes.
+            load: inputs [n, C, H, W] in [0, 1] and targets [n, ...] of a ghost, or whatever else `loss` takes.
             rate: learning rate of this step; None: that of the step before.
             places: around the weights, whose mean gradient the step follows; statistics and norms are means too.
         """
@@ -114,7 +119,7 @@ class Surrogate:
         """Loss of what `train` has loaded of a ghost, summed over its samples, in training mode."""
         with autocast(self.problem.world.device, self.problem.autocast):
             logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return self.problem.task.losses(logits.float(), labels).sum()
 
     def frozen(self, *, fold: bool = True) -> nn.Module:
         """A copy for the noise phase: evaluation mode, no parameter gradients, BatchNorm folded into convolutions."""
@@ -173,22 +178,27 @@ class Surrogate:
 
 
 def input_gradient(
-    frozen: nn.Module, inputs: Tensor, targets: Tensor, view: View | None = None
+    frozen: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    view: View | None = None,
+    losses: Callable[[Tensor, Tensor], Tensor] = cross_entropies,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the summed cross-entropy with respect to the inputs, and the logits.
+    """Gradient of the summed loss with respect to the inputs, and the logits.
 
     Args:
         frozen: a network without parameter gradients.
         inputs: [n, C, H, W] in [0, 1].
-        targets: int64 [n].
+        targets: int64 [n], or whatever else `losses` takes.
         view: an augmentation that the network looks through.
+        losses: of logits and targets [n].
 
     Returns:
         Gradient float32 [n, C, H, W] and logits float32 [n, K].
     """
     leaf = inputs.detach().requires_grad_()
     logits = logits_of(frozen, view.apply(leaf) if view else leaf)
-    loss = functional.cross_entropy(logits, targets, reduction="sum")
+    loss = losses(logits, targets).sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
 

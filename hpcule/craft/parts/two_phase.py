@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
-from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, PixelSurrogateConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
 from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Source
 from hpcule.nets import build
+from hpcule.nets.pixel_nets import build_pixel_network
 from hpcule.world.keyed import key
 
 Template = TypeVar("Template", bound=TwoPhaseConfig)
@@ -64,14 +64,13 @@ class TwoPhase(Method[Template]):
 
     def make_network(self, seed: int) -> nn.Module:
         """The surrogate's network, with weights drawn from `seed`."""
-        source = self.problem.source
-        return build(
-            self.config.surrogate,
-            channels=source.shape[0],
-            classes=source.class_count,
-            size=source.shape[1:],
-            seed=seed,
-        )
+        source, task, config = self.problem.source, self.problem.task, self.config
+        if task.answers == "pixels":
+            assert isinstance(config, PixelSurrogateConfig)
+            return build_pixel_network(
+                config.pixel_surrogate, channels=source.shape[0], outputs=task.outputs, seed=seed
+            )
+        return build(config.surrogate, channels=source.shape[0], classes=task.outputs, size=source.shape[1:], seed=seed)
 
     def make_surrogate(self) -> Surrogate:
         """The network, and how it is trained."""
@@ -98,7 +97,7 @@ class TwoPhase(Method[Template]):
         return self.surrogate.frozen()
 
     def targets(self, labels: Tensor) -> Tensor:
-        """The labels [n] that a noise step aims at: the true ones."""
+        """The labels [n], or whatever else the task knows, that a noise step aims at: the true ones."""
         return labels
 
     def run(self) -> Iterator[Event]:
@@ -155,13 +154,12 @@ class TwoPhase(Method[Template]):
         return height
 
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
-        """x + delta, deliberately not clipped to [0, 1], through an augmentation; and the labels."""
+        """x + delta, deliberately not clipped to [0, 1], through an augmentation; and the targets."""
         clean = self.problem.unit_interval(self.problem.reader.take(ghost.shard, ghost.ids))
-        labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
-        inputs = self.seen(clean, ghost)
+        targets, inputs = self.problem.targets(ghost.ids), self.seen(clean, ghost)
         purpose = key(self.problem.seed, self.config.name, "model view", self.batches // self.schedule.steps)
         view = self.config.view(purpose, ghost.ids, self.problem.source.shape[1:])
-        return (view.apply(inputs) if view else inputs), labels
+        return (view.apply(inputs) if view else inputs), targets
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
         """What the surrogate is trained on."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slowly import slow_but
 from toys import AnnotatedToys, ToySource, alone, craft, joined, make_problem, make_store
 
-from hpcule.config.errors import DataError
+from hpcule.config.errors import DataError, UsageError
 from hpcule.craft.preparation import check_task
 from hpcule.craft.table import configure, find
 from hpcule.data.annotations import VOID
@@ -21,9 +22,9 @@ def config(name, task, *settings):
     return configure(name, "toys", preset=None, file={}, overrides=overrides)
 
 
-def made(name, source, world=None, shards=4):
-    method = config(name, source.task).method
-    return craft(find(name)(method, make_problem(source, world, shards=shards)))
+def made(name, source, world=None, shards=4, settings=()):
+    method = config(name, source.task, *settings).method
+    return craft(find(name)(method, make_problem(source, world, shards=shards, crafted_for=source.task)))
 
 
 def toys(task):
@@ -34,7 +35,7 @@ def toys(task):
 
 def of_class(name, source, number):
     """The deltas as if all samples were of one class, of as many as the task has."""
-    method = find(name)(config(name, source.task).method, make_problem(source))
+    method = find(name)(config(name, source.task).method, make_problem(source, crafted_for=source.task))
     for _ in method.prepare():
         pass
     ids = np.arange(len(source))
@@ -80,12 +81,12 @@ def check_budget(name, source, delta):
     assert 0 <= published.min() <= published.max() <= 255
 
 
-def craft_on(world, name, task, shards):
-    return made(name, toys(task), world, shards)
+def craft_on(world, name, task, shards, settings=()):
+    return made(name, toys(task), world, shards, settings)
 
 
 @pytest.mark.parametrize("task", ["labels", "segmentation"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", slow_but(["lsp"], METHODS))
 def test_any_number_of_ranks_makes_the_same_deltas(pool, trio, name, task):
     expected = made(name, toys(task), shards=5).delta
     for ranks in (pool, trio):
@@ -124,3 +125,40 @@ def test_random_noise_is_shared_by_the_classes_of_pixels(tmp_path):
     changed = (published != source.samples).any(1)
     assert not changed[masks == VOID].any()
     assert changed[masks != VOID].mean() > 0.9
+
+
+EM = ("surrogate=convnet", "batch=20", "ghost=5", "model_steps=3", "max_rounds=3", "noise_steps=3", "stop_error=-1")
+EM = tuple(f"method.{setting}" for setting in EM)
+
+
+@pytest.mark.parametrize("task", slow_but(["segmentation"], ["labels", "segmentation"]))
+def test_em_lowers_the_loss_of_the_task_and_any_number_of_ranks_crafts_the_same(pool, trio, task):
+    alone_found = made("em", toys(task), shards=5, settings=EM)
+    errors = [step.figures["error"] for step in alone_found.steps if step.stage == "round"]
+    assert len(errors) == 3
+    assert all(0 <= error <= 1 for error in errors)
+    assert 4 < np.abs(alone_found.delta).max() <= 8
+    for ranks in (pool, trio):
+        found = joined(ranks.run(craft_on, "em", task, 5, EM))
+        np.testing.assert_array_equal(found.delta, alone_found.delta)
+
+
+def test_em_by_pixel_is_easier_to_learn_than_the_clean_samples():
+    """What EM is for: a network that has not seen the samples finds their masks by the perturbation."""
+    source = toys("segmentation")
+    settings = (*EM, "method.max_rounds=8", "method.model_steps=5")
+    errors = [step.figures["error"] for step in made("em", source, settings=settings).steps if step.stage == "round"]
+    assert errors[-1] < errors[0] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["method.unit=class"], "samples share no delta"),
+        (["method.augment=crop-flip"], "masks do not follow an augmentation"),
+        (["method.pixel_surrogate=resnet18"], "unknown network 'resnet18'"),
+    ],
+)
+def test_settings_of_em_that_do_not_go_with_masks(settings, message):
+    with pytest.raises(UsageError, match=message):
+        config("em", "segmentation", *settings)
