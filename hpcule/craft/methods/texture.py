@@ -24,7 +24,7 @@ import torch
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Problem, ShardResult, Step
 from hpcule.craft.parts.band_energies import BandEnergies
 from hpcule.craft.parts.encoded import Encoded, EncoderConfig
@@ -72,7 +72,7 @@ class SpectraConfig(BoundedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextureConfig(SpectraConfig):
+class TextureConfig(SpectraConfig, TaskConfig):
     """Defaults are ours: nobody has published this method."""
 
     name: str = "texture"
@@ -89,6 +89,8 @@ class TextureConfig(SpectraConfig):
         super().__post_init__()
         if self.encoder is not None and self.clusters is None:
             raise ValueError(f"encoder={self.encoder}: it finds clusters: set clusters as well, or leave it out")
+        if self.clusters is not None and self.task != "label":
+            raise ValueError(f"clusters={self.clusters}: they take the place of classes: leave task={self.task} out")
         if self.checkpoint is not None and self.encoder is None:
             raise ValueError(f"checkpoint={self.checkpoint}: it is that of an encoder: name the encoder as well")
 
@@ -102,7 +104,7 @@ class SpectraTexture(SampleWise[Textured]):
     def __init__(self, config: Textured, problem: Problem) -> None:
         super().__init__(config, problem)
         source = problem.source
-        recipe = recipe_of(config, source.class_count)
+        recipe = recipe_of(config, config.clusters or problem.task.outputs)
         self.assignment: Mapping[int, Labels] = {}
         """Cluster of each sample, by own shard, where clusters take the place of classes."""
         self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
@@ -199,9 +201,9 @@ class ClassTexture(SpectraTexture[TextureConfig]):
             self.encoded = encoded(config.encoder, config.checkpoint, config.encoder_size, problem)
 
     @classmethod
-    def texture(cls, config: TextureConfig, source: Source) -> TextureRecipe:
-        """The recipe of the spectra, from which they are drawn at any size."""
-        return recipe_of(config, source.class_count)
+    def texture(cls, config: TextureConfig, source: Source) -> TextureRecipe | None:
+        """The recipe of the spectra, from which they are drawn at any size; None where a sample has several."""
+        return recipe_of(config, config.clusters or source.class_count) if config.task == "label" else None
 
     def features(self, shard: int) -> npt.NDArray[np.float64]:
         """What an encoder sees, or band energies."""
@@ -212,6 +214,8 @@ class ClassTexture(SpectraTexture[TextureConfig]):
 
     def answer(self, shard: int) -> ShardResult:
         """Deltas of a shard, and the row of each of its samples in the table of spectra."""
+        if self.problem.crafted_for != "label":
+            return super().answer(shard)
         ids = self.problem.partition.ids(shard)
         return dataclasses.replace(super().answer(shard), spectrum=self._spectra(self.classes(shard, ids), ids))
 
@@ -221,9 +225,8 @@ def tile_of(shape: tuple[int, int, int]) -> int:
     return max(1, CACHED // (shape[1] * shape[2]))
 
 
-def recipe_of(config: SpectraConfig, classes: int) -> TextureRecipe:
-    """What textures of this number of classes, or of the clusters that are asked for, are drawn from."""
-    spectra = config.clusters or classes
+def recipe_of(config: SpectraConfig, spectra: int) -> TextureRecipe:
+    """What textures of this number of classes, or of clusters, are drawn from."""
     return TextureRecipe(
         spectra=spectra,
         sectors=config.sectors or (1 if spectra <= SECTORS else SECTORS),

@@ -132,7 +132,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         if config.clusters is not None:
             return None
         walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-        cells = cells_of(recipe_of(config, extent.classes), min(extent.shape[1:]))
+        cells = cells_of(recipe_of(config, config.clusters or extent.classes), min(extent.shape[1:]))
         encoders, workers = len(config.encoders), extent.workers
         numbers = extent.classes * (cells.count + FEATURES * encoders)
         spectra = Phase(
