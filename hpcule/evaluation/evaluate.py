@@ -18,7 +18,7 @@ from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
 from hpcule.evaluation.bench import Bench
 from hpcule.evaluation.cost import Outlook, victim_seconds
-from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Task
+from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Subject
 from hpcule.evaluation.pictures import Pictures
 from hpcule.evaluation.results import (
     DataDocument,
@@ -84,7 +84,7 @@ class Victims:
         if bench.world.leads:
             require_same_samples(bench.store.manifest, source)
         self.config, self.bench = config, bench
-        self.task = Task(config.victim, bench.store, training_data(config, source), test)
+        self.task = Subject(config.victim, bench.store, training_data(config, source), test)
         self._matrix = Matrix(self.task, bench.out / "cells")
         self._cells = [
             MatrixCell(recipe, kind, seed)

@@ -94,7 +94,7 @@ class CellResult:
 
 
 @dataclass(frozen=True)
-class Task:
+class Subject:
     """What all cells of an evaluation share.
 
     Attributes:
@@ -140,7 +140,7 @@ class Task:
 class Matrix:
     """Results of cells, in a folder where each file is named by all that its victim depends on."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
+    def __init__(self, task: Subject, folder: Path) -> None:
         """Take what the folder holds; it need not be there."""
         self._task, self._kept = task, Kept(folder, CellResult.document, CellResult.of)
         self._seen = Fingerprints.of(task.store, task.data, task.test)

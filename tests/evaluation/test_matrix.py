@@ -12,7 +12,7 @@ from toys import ToySource, make_store, toy_bench
 
 from hpcule.config.errors import HpculeError, StoreError
 from hpcule.evaluation.evaluate import evaluate
-from hpcule.evaluation.matrix import CellResultDocument, Matrix, MatrixCell, Task
+from hpcule.evaluation.matrix import CellResultDocument, Matrix, MatrixCell, Subject
 from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.store.read import StoreReader
@@ -39,7 +39,7 @@ def store(tmp_path, alone):
 def make_task(store, **changes):
     source = ToySource(120)
     data = TrainingData(source, np.arange(120, dtype=np.int64), 2**20)
-    return dataclasses.replace(Task(VICTIM, store, data, ToySource(60, seed=1)), **changes)
+    return dataclasses.replace(Subject(VICTIM, store, data, ToySource(60, seed=1)), **changes)
 
 
 def train(task, folder, world, cells=CELLS):
