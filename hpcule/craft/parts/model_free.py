@@ -93,7 +93,7 @@ class SampleWise(ModelFree[Config]):
         return self.within(composed(clean, ids), clean)
 
     def _by_pixel(self, clean: Integers, ids: Ids) -> Integers:
-        """At every pixel the delta of its class, and 0 where it has none."""
+        """The delta of its class at every pixel, and 0 where it has none."""
         masks, total = self.problem.masks(ids), np.zeros(clean.shape, np.int64)
         for number in range(self.problem.task.outputs):
             inside = masks == number
