@@ -18,7 +18,9 @@ from hpcule.nets import AUDIO_NETS, NETS
 from hpcule.study.config import StudyConfig
 from hpcule.study.grid import StudySamples, expand
 from hpcule.study.items import open_samples, samples_of
+from hpcule.victim.config import VictimConfig
 from hpcule.victim.single import TrainConfig
+from hpcule.victim.training_schedule import USUAL_EPOCHS
 
 ROOT = Path(__file__).parents[1]
 CRAFT = sorted((ROOT / "configs" / "craft").glob("*.yaml"))
@@ -123,7 +125,8 @@ def test_summits_study_on_small_copies_of_its_data(tmp_path, monkeypatch):
 
 
 def test_small_victim_is_the_default():
-    assert build_config(TrainConfig, load_yaml(ROOT / "configs/victim/small.yaml")) == TrainConfig()
+    usual = TrainConfig(victim=VictimConfig(epochs=USUAL_EPOCHS))
+    assert build_config(TrainConfig, load_yaml(ROOT / "configs/victim/small.yaml")) == usual
 
 
 @pytest.mark.parametrize("path", CRAFT + VICTIM, ids=named)

@@ -34,7 +34,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate the stores with the same controls, and compare them."""
-    from hpcule.cli.opened import say, stores_and_data
+    from hpcule.cli.opened import leader_says, say, stores_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.config.errors import UsageError, one_line
@@ -60,8 +60,16 @@ def run(options: argparse.Namespace) -> None:
             def left(done: int, total: int, seconds: float) -> None:
                 progress.left = remaining(done, total, seconds, world.size)
 
-            report, out = progress.update, options.out
-            setup = Setup(source=source, test=test, out=out, world=world, report=report, plan=plan, left=left)
+            setup = Setup(
+                source=source,
+                test=test,
+                out=options.out,
+                world=world,
+                report=progress.update,
+                plan=plan,
+                left=left,
+                tell=leader_says(world),
+            )
             results, each = compare_stores(config, named, setup)
         if world.leads:
             _report(options, config, results, each)

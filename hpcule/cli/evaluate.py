@@ -47,7 +47,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train the victims on DATA as STORE protects it and on the controls, and report."""
-    from hpcule.cli.opened import say, store_and_data
+    from hpcule.cli.opened import leader_says, say, store_and_data
     from hpcule.cli.progress import Progress
     from hpcule.cli.submit import run_or_submit
     from hpcule.data.left_out import left_out_notice
@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
                 report=progress.update,
                 plan=plan,
                 left=left,
+                tell=leader_says(world),
             )
             results, pictures = evaluate(config, bench)
         if not world.leads:

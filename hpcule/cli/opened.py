@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcule.store.read import StoreReader
     from hpcule.store.seal import Key
     from hpcule.store.vault import Vault
+    from hpcule.world.group import World
 
 
 def privacy_notice(stores: Sequence[Path], *, strict: bool) -> str | None:
@@ -36,6 +37,11 @@ def say(*notices: str | None) -> None:
     """Print what there is to say on standard error."""
     for notice in filter(None, notices):
         print(f"hpcule: {one_line(notice)}", file=sys.stderr)
+
+
+def leader_says(world: World) -> Callable[[str], None]:
+    """What prints a notice of a run on standard error, once for all ranks."""
+    return say if world.leads else lambda text: None
 
 
 def show(line: str) -> None:

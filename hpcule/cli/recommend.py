@@ -72,7 +72,7 @@ def _recommend(
     options: argparse.Namespace, config: RecommendConfig, source: Source, test: Source, world: World
 ) -> None:
     from hpcule.cli.compare import write_comparison_files
-    from hpcule.cli.opened import say
+    from hpcule.cli.opened import leader_says, say
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
     from hpcule.evaluation.bench import Setup
@@ -91,7 +91,15 @@ def _recommend(
                     f"{options.budget:g} minutes with what was measured until then"
                 )
 
-        setup = Setup(source=source, test=test, out=options.out, world=world, report=progress.update, plan=plan)
+        setup = Setup(
+            source=source,
+            test=test,
+            out=options.out,
+            world=world,
+            report=progress.update,
+            plan=plan,
+            tell=leader_says(world),
+        )
         results, evaluation, each = recommend(config, options.budget, options.data, setup)
     if not world.leads:
         return

@@ -29,6 +29,7 @@ class Setup:
             is not estimated.
         left: where it is estimated, called whenever more is done with the number of this rank's victims that are done,
             the number of all of them, and about how many seconds the others take.
+        tell: called with sentences on what was decided on the way.
         stop: set where victims are to stop; None: signals set it.
     """
 
@@ -39,6 +40,7 @@ class Setup:
     report: Report
     plan: Callable[[int, float], None] | None = None
     left: Callable[[int, int, float], None] = lambda done, total, seconds: None
+    tell: Callable[[str], None] = lambda text: None
     stop: StopFlag | None = None
 
     def bench(self, name: str, store: StoreReader) -> Bench:
@@ -51,6 +53,7 @@ class Setup:
             world=self.world,
             report=prefixed(name, self.report),
             left=self.left,
+            tell=lambda text: self.tell(f"{name}: {text}"),
             stop=self.stop,
         )
 

@@ -9,6 +9,7 @@ from hpcule.evaluation.ranked import best_ranks
 from hpcule.evaluation.results import (
     ProtectionDocument,
     RecipeDocument,
+    RepetitionDocument,
     best_noise,
     noun,
     percent,
@@ -187,6 +188,8 @@ def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[st
     """Warnings of a recipe whose protected set is not clearly worse than a control, or whose best epoch is better."""
     paragraphs: list[str] = []
     where = f"With the recipe “{recipe['title']}”"
+    if "repetition" in recipe and "invalid_because" not in recipe:
+        paragraphs.append(f"{where}, {_repetition(recipe['repetition'], samples)}")
     if "invalid_because" in recipe:
         return [
             f"INVALID: {recipe['invalid_because']}, so this recipe allows no conclusion and does not count in the "
@@ -217,6 +220,15 @@ def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[st
             f"{percent(protected)}. Finding that epoch requires clean test {samples}, which an attacker may have."
         )
     return paragraphs
+
+
+def _repetition(repetition: RepetitionDocument, samples: str) -> str:
+    first, again = repetition["first"], repetition["again"]
+    return (
+        f"the clean control did not learn in {first['steps']:,} steps ({percent(first['means']['clean'])}; victims on "
+        f"protected {samples} reached {percent(first['means']['protected'])}), so all were trained again. The figures "
+        f"are those after {again['steps']:,} steps. An attacker with these {samples} would train for as long, too."
+    )
 
 
 def _lead(recipe: RecipeDocument, control: Kind) -> Summary:

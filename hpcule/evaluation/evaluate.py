@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from hpcule.config.errors import DataError, UsageError, one_line
-from hpcule.config.tree import to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.measured import measured_sentences
 from hpcule.craft.table import find
@@ -20,32 +19,33 @@ from hpcule.evaluation.bench import Bench
 from hpcule.evaluation.cost import Outlook, victim_seconds
 from hpcule.evaluation.matrix import CellResult, Matrix, MatrixCell, Subject
 from hpcule.evaluation.pictures import Pictures
+from hpcule.evaluation.recipes import TrainedVictims, recipe_cells
 from hpcule.evaluation.results import (
     DataDocument,
     PerturbationDocument,
     ProtectionDocument,
     RecipeDocument,
-    SetDocument,
-    VictimDocument,
-    percent,
 )
 from hpcule.evaluation.samples import audibility, measure_structure, pictures, visibility
 from hpcule.evaluation.suites import EvaluateConfig
-from hpcule.measure.accuracy import chance_level, has_learnt, paired_difference, summarise
+from hpcule.measure.accuracy import chance_level
 from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
-from hpcule.victim.kinds import TITLES, Kind
 from hpcule.victim.recipe import Recipe
+from hpcule.victim.training import LONGER
 from hpcule.victim.training_data import TrainingData
 
 
-def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, Pictures]:
+def evaluate(
+    config: EvaluateConfig, bench: Bench, may_repeat: Callable[[Recipe], bool] = lambda recipe: True
+) -> tuple[ProtectionDocument, Pictures]:
     """Train every victim of the configuration that has not been, and put the results together.
 
     Args:
         config: recipes, seeds, and the victim's own settings.
         bench: the victims' results go to its folder `cells`; those that are there are not trained again.
+        may_repeat: see `Victims.train`.
 
     Raises:
         DataError: there are no labels to train victims with.
@@ -53,7 +53,7 @@ def evaluate(config: EvaluateConfig, bench: Bench) -> tuple[ProtectionDocument, 
         StoreError: the store was made for other samples, or a victim's file is damaged.
     """
     victims = Victims(config, bench)
-    return victims.results(foreseen([victims], bench.plan))
+    return victims.results(foreseen([victims], bench.plan), may_repeat)
 
 
 class Victims:
@@ -86,39 +86,72 @@ class Victims:
         self.config, self.bench = config, bench
         self.task = Subject(config.victim, bench.store, training_data(config, source), test)
         self._matrix = Matrix(self.task, bench.out / "cells")
-        self._cells = [
-            MatrixCell(recipe, kind, seed)
-            for recipe in config.recipes
-            for kind in kinds_of(config, recipe)
-            for seed in config.seeds
-        ]
+        self._cells = [cell for recipe in config.recipes for cell in recipe_cells(config, recipe)]
+        self._chance = chance_level(test.labels)
 
     def missing(self) -> dict[MatrixCell, str]:
         """The victims that are not trained yet, and the names of their results; all ranks call it."""
         return self._matrix.missing(self._cells, self.bench.world)
 
-    def train(self, outlook: Outlook | None = None) -> list[RecipeDocument]:
+    def train(
+        self, outlook: Outlook | None = None, may_repeat: Callable[[Recipe], bool] = lambda recipe: True
+    ) -> list[RecipeDocument]:
         """Train those that are missing; what each recipe came to.
+
+        Where the clean control of a recipe has not learnt, it is trained again with `LONGER` times as many steps; if
+        that one has, so are the recipe's other victims, and these count.
 
         Args:
             outlook: of the victims of one or several stores; None: nobody wants to know.
+            may_repeat: whether there is time for that, for a recipe; all ranks call it, and have to get the same
+                answer.
 
         Raises:
             StoppedError: `bench.stop` was set; what is done is kept.
             UsageError, StoreError: see `evaluate`.
         """
-        bench = self.bench
-        trained = self._matrix.train(self._cells, bench.world, bench.report, bench.stop, outlook, bench.left)
-        assert bench.test.labels is not None
-        chance = chance_level(bench.test.labels)
-        return [_recipe(self.config, recipe, trained, chance) for recipe in self.config.recipes]
+        trained = TrainedVictims(self.config, self.task, self._chance)
+        trained.add(self._train(self._cells, outlook))
+        again = [recipe for recipe in trained.to_repeat() if may_repeat(recipe)]
+        for recipe in again:
+            self.bench.tell(f"{trained.unlearnt(recipe)}: it is trained again with {LONGER} times as many steps")
+        cells = [cell for recipe in again for cell in recipe_cells(self.config, recipe, longer=True)]
+        # The controls first: without them the others show nothing.
+        trained.add(self._train_again([cell for cell in cells if cell.kind == "clean"]))
+        others = [cell for cell in cells if cell.kind != "clean" and trained.has_learnt(cell.recipe, longer=True)]
+        trained.add(self._train_again(others))
+        return [trained.document(recipe) for recipe in self.config.recipes]
 
-    def results(self, outlook: Outlook | None) -> tuple[ProtectionDocument, Pictures]:
+    def _train(self, cells: Sequence[MatrixCell], outlook: Outlook | None) -> dict[MatrixCell, CellResult]:
+        bench = self.bench
+        return self._matrix.train(cells, bench.world, bench.report, bench.stop, outlook, bench.left)
+
+    def _train_again(self, cells: Sequence[MatrixCell]) -> dict[MatrixCell, CellResult]:
+        """Train longer victims, which no plan has counted, after a plan of their own."""
+        if not cells:
+            return {}
+        bench, outlook = self.bench, None
+        missing = list(self._matrix.missing(cells, bench.world))
+        if bench.plan and missing:
+            outlook = self._planned([cell.recipe for cell in missing], bench.plan)
+        return self._train(cells, outlook)
+
+    def _planned(self, recipes: Sequence[Recipe], plan: Callable[[int, float], None]) -> Outlook:
+        task, world = self.task, self.bench.world
+        each = victim_seconds(task.victim, dict.fromkeys(recipes), task.data, task.test, world)
+        longer = {recipe: LONGER * seconds for recipe, seconds in each.items()}
+        outlook = Outlook(longer, recipes[world.rank :: world.size])
+        plan(len(recipes), max(world.gather(outlook.seconds_left())))
+        return outlook
+
+    def results(
+        self, outlook: Outlook | None, may_repeat: Callable[[Recipe], bool] = lambda recipe: True
+    ) -> tuple[ProtectionDocument, Pictures]:
         """Train those that are missing, and put the results together; see `evaluate` and `train`."""
         config, store, source, world = self.config, self.bench.store, self.bench.source, self.bench.world
         # Its weights are read before anything is trained, since they may not be there.
         perceptual = Perceptual(Path(config.lpips), world.device) if config.lpips else None
-        recipes = self.train(outlook)
+        recipes = self.train(outlook, may_repeat)
         results = _results(store, recipes, _data(source, self.bench.test, self.task.data.ids))
         if config.left_out:
             results["left_out"] = config.left_out
@@ -168,64 +201,6 @@ def training_data(config: EvaluateConfig, source: Source) -> TrainingData:
         UsageError: more samples are asked for than there are.
     """
     return TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-
-
-def kinds_of(config: EvaluateConfig, recipe: Recipe) -> tuple[Kind, ...]:
-    """The kinds of training set of a recipe's victims."""
-    spectrum: tuple[Kind, ...] = ("spectrum",) if config.equal_spectrum else ()
-    part: tuple[Kind, ...] = () if recipe.share is None else ("part",)
-    return ("clean", "noise", *spectrum, "protected", *part)
-
-
-def _recipe(
-    config: EvaluateConfig, recipe: Recipe, trained: dict[MatrixCell, CellResult], chance: float
-) -> RecipeDocument:
-    sets: list[SetDocument] = []
-    lasts: dict[Kind, list[float]] = {}
-    for kind in kinds_of(config, recipe):
-        victims = [_victim(trained[MatrixCell(recipe, kind, seed)], seed) for seed in config.seeds]
-        lasts[kind] = [victim["last"] for victim in victims]
-        summary = summarise(lasts[kind])
-        sets.append(
-            {"set": kind, "title": TITLES[kind], "seeds": victims, "mean": summary.mean, "interval": summary.interval}
-        )
-    found: RecipeDocument = {
-        "name": recipe.name,
-        "title": recipe.title,
-        "settings": to_tree(recipe.applied(config.victim)),
-        "sets": sets,
-    }
-    if recipe.share is not None:
-        gain = paired_difference(lasts["protected"], lasts["part"])
-        found["gain"] = {"share": recipe.share, "mean": gain.mean, "interval": gain.interval}
-    clean = summarise(lasts["clean"]).mean
-    if not has_learnt(clean, chance):
-        reached = f"the clean control of recipe {recipe.name} reached {percent(clean)}"
-        found["invalid_because"] = f"{reached}, chance is {percent(chance)}"
-    return found
-
-
-def _victim(result: CellResult, seed: int) -> VictimDocument:
-    trained = result.victim
-    victim: VictimDocument = {
-        "seed": seed,
-        "last": trained.last.test,
-        "best": trained.best.test,
-        "best_epoch": trained.best.epoch,
-        "train_last": trained.last.train,
-        "batch_taken": trained.batch_taken,
-        "steps": trained.steps,
-        "samples_seen": trained.samples_seen,
-        "seconds": round(trained.seconds, 2),
-        "curve": trained.document()["curve"],
-    }
-    if trained.alignment is not None and trained.uniformity is not None:
-        victim |= {"alignment": trained.alignment, "uniformity": trained.uniformity}
-    if result.ranking is not None:
-        victim["ranking"] = result.ranking
-    if result.linearity is not None:
-        victim["linearity"] = result.linearity
-    return victim
 
 
 def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataDocument) -> ProtectionDocument:

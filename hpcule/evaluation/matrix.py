@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.result import ResultDocument, VictimResult
 from hpcule.victim.testing import answers
+from hpcule.victim.training import longer
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
 from hpcule.world.signals import StopFlag
@@ -37,11 +38,15 @@ MOST_TESTS = 1000
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One victim of an evaluation: its recipe, the kind of its training set, its seed."""
+    """One victim of an evaluation: its recipe, the kind of its training set, its seed.
+
+    A `longer` one is trained again with more steps, see `hpcule.victim.training.longer`.
+    """
 
     recipe: Recipe
     kind: Kind
     seed: int
+    longer: bool = False
 
 
 class CellResultDocument(ResultDocument):
@@ -112,7 +117,13 @@ class Subject:
     def job(self, cell: MatrixCell) -> VictimJob:
         """The victim of a cell; where nothing is random, it is the same for all seeds."""
         draws = cell.kind not in ("clean", "protected") or cell.recipe.countermeasures.draws
-        return VictimJob.of(self.victim, cell.recipe, cell.kind, cell.seed if draws else 0)
+        job = VictimJob.of(self.victim, cell.recipe, cell.kind, cell.seed if draws else 0)
+        return replace(job, config=self._lengthened(job.config)) if cell.longer else job
+
+    def settings(self, recipe: Recipe, *, longer: bool = False) -> VictimConfig:
+        """The settings of a recipe's victims."""
+        config = recipe.applied(self.victim)
+        return self._lengthened(config) if longer else config
 
     def train(
         self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None], keeper: Keeper
@@ -135,6 +146,9 @@ class Subject:
                 images = images.contiguous(memory_format=torch.channels_last)
                 linear = linearity(network, images, labels, self.test.class_count)
         return CellResult(cell.recipe.name, cell.kind, result, ranked, linear)
+
+    def _lengthened(self, config: VictimConfig) -> VictimConfig:
+        return longer(config, len(self.data.ids))
 
 
 class Matrix:
@@ -175,7 +189,7 @@ class Matrix:
             def progress(done: int, total: int) -> None:
                 if outlook:
                     left(outlook.done, outlook.total, outlook.seconds_left(done / total))
-                label = f"{cell.recipe.name}, {cell.kind}, seed {cell.seed}"
+                label = f"{cell.recipe.name}, {cell.kind}, seed {cell.seed}{', longer' if cell.longer else ''}"
                 report(label, number * total + done, count * total)
 
             alone, began = world.alone(), time.monotonic()

@@ -31,6 +31,7 @@ from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.recipe import Recipe
+from hpcule.victim.training import LONGER
 from hpcule.world.signals import StopFlag
 
 ATTACKERS = (2, 4, 8, 12)
@@ -105,6 +106,7 @@ class _Tournament:
         self.setup, self.world = replace(setup, source=samples, stop=self.stop), setup.world
         self.evaluation = config.evaluation(samples)
         self.benches, self.refused = dict[Candidate, Bench](), dict[str, str]()
+        self.cost, self.repeated, self.playing = dict[Recipe, float](), dict[Recipe, bool](), 0
 
     def rounds(self, candidates: int) -> list[tuple[Recipe, ...]]:
         """The attackers of each round, the cheapest first, but for those with steps that are fitted, which takes nobody
@@ -113,7 +115,7 @@ class _Tournament:
         data = training_data(self.evaluation, setup.source)
         each = victim_seconds(self.evaluation.victim, recipes, data, setup.test, self.world)
         seconds = self.world.gather([each[recipe] for recipe in recipes])[0]
-        cost = dict(zip(recipes, seconds, strict=True))
+        cost = self.cost = dict(zip(recipes, seconds, strict=True))
         ordered = sorted(
             recipes,
             key=lambda recipe: (recipe.share is not None, bool(fitted_steps(recipe.countermeasures)), cost[recipe]),
@@ -138,11 +140,13 @@ class _Tournament:
     def play(self, contestants: Sequence[Candidate], attackers: tuple[Recipe, ...]) -> list[Standing]:
         """Craft for the candidates and train these attackers on them, as far as time suffices; the best one first."""
         found, stopped = [], StoppedError("stopped by a signal: run the same command again to continue")
+        self.playing = len(contestants)
         for candidate in contestants:
             try:
                 if candidate not in self.benches:
                     self.benches[candidate] = self._crafted(candidate)
-                recipes = Victims(replace(self.evaluation, recipes=attackers), self.benches[candidate]).train()
+                victims = Victims(replace(self.evaluation, recipes=attackers), self.benches[candidate])
+                recipes = victims.train(may_repeat=self.may_repeat)
             except (DataError, UsageError) as error:
                 self.refused[candidate.name] = str(error)
             except StoppedError as error:
@@ -155,6 +159,17 @@ class _Tournament:
         if self._agreed(bool(self.stop.name)):
             raise stopped
         return sorted(found, key=lambda standing: standing.rank)
+
+    def may_repeat(self, recipe: Recipe) -> bool:
+        """Whether an attacker whose clean control has not learnt is trained again with more steps, for all candidates
+        or for none: if that can be done in what is left of the round in which it first comes up."""
+        if recipe not in self.repeated:
+            # The two controls, and all that play this round.
+            victims = (2 + self.playing) * len(self.evaluation.seeds)
+            seconds = LONGER * self.cost[recipe] * victims / self.world.size
+            late = time.monotonic() + seconds > self.stop.end
+            self.repeated[recipe] = not self._agreed(late)
+        return self.repeated[recipe]
 
     def has_met(self, candidate: Candidate, found: Sequence[Standing]) -> bool:
         """Whether a candidate was measured or refused."""
@@ -176,7 +191,7 @@ class _Tournament:
         finalists = [one.candidate for one in standings if len(one.recipes) == len(tried)]
         evaluated: Evaluated = {}
         for candidate in finalists[: FINALISTS + len(self.config.levels) - 1]:
-            evaluated[candidate.name] = evaluate(evaluation, self.benches[candidate])
+            evaluated[candidate.name] = evaluate(evaluation, self.benches[candidate], self.may_repeat)
         untried = [recipe.title for recipe in self.evaluation.recipes if recipe not in tried]
         results = recommendation(
             {name: results for name, (results, _) in evaluated.items()},

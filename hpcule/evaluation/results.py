@@ -56,7 +56,8 @@ class RecipeDocument(TypedDict):
     """One way of training, on the clean control, on the random-noise controls and on the protected set.
 
     A mixture also has its clean part alone, and `gain`: what the protected samples add to that. Where the clean
-    control did not learn, `invalid_because` says so, and the recipe shows nothing.
+    control did not learn, `invalid_because` says so, and the recipe shows nothing. `repetition` is there where it did
+    not learn at first; if it did with more steps, `sets` and `settings` are those of the repetition.
     """
 
     name: str
@@ -64,6 +65,7 @@ class RecipeDocument(TypedDict):
     settings: Mapping[str, object]
     sets: list[SetDocument]
     gain: NotRequired[GainDocument]
+    repetition: NotRequired[RepetitionDocument]
     invalid_because: NotRequired[str]
 
 
@@ -73,6 +75,21 @@ class GainDocument(TypedDict):
     share: float
     mean: float
     interval: Sequence[float] | None
+
+
+class AttemptDocument(TypedDict):
+    """Optimizer steps of a recipe's victims, and the means over their seeds."""
+
+    steps: int
+    means: Mapping[Kind, float]
+
+
+class RepetitionDocument(TypedDict):
+    """The victims of a recipe whose clean control did not learn, and the same ones `again` with more steps: the
+    control alone where it did not learn then either."""
+
+    first: AttemptDocument
+    again: AttemptDocument
 
 
 class FactsDocument(TypedDict):

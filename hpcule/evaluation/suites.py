@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NotRequired, TypedDict
 
 from hpcule.config.ranges import check_ranges, setting
@@ -18,6 +18,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS, Recipe
+from hpcule.victim.training_schedule import USUAL_EPOCHS, enough_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,8 @@ IN_WINDOWS: Mapping[str, Sequence[str]] = {
     "full": ("crop-flip+window", "crop-flip+set-window"),
 }
 """Recipes that suites have in addition on images with more than 8 bits."""
+LENGTHS = {"epochs", "steps"}
+"""Settings of a victim that say how long it trains."""
 AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
 OTHER_SIZE = 5 / 7
 """Width at which the images of a suite are read, as a share of their own: 160 of 224 pixels."""
@@ -120,8 +123,9 @@ def suite_config(
 ) -> EvaluateConfig:
     """The configuration of a suite for these samples, changed by a file of settings and by overrides.
 
-    Recipes of a suite that cannot be trained here are left out, and `left_out` says so. Those that a user names are
-    not.
+    Where neither the file nor an override sets how long victims train, a small collection is passed through more often
+    than the suite says; see `enough_epochs`. Recipes of a suite that cannot be trained here are left out, and
+    `left_out` says so. Those that a user names are not.
     """
     own = suite(name, source)
     settings = with_overrides(merged(own, file), overrides)
@@ -134,7 +138,12 @@ def suite_config(
             for reason in dict.fromkeys(reasons.values())
             if reason is not None
         ]
-    return build_config(EvaluateConfig, settings)
+    config = build_config(EvaluateConfig, settings)
+    asked = with_overrides(file, overrides).get("victim")
+    if isinstance(asked, Mapping) and LENGTHS & asked.keys():
+        return config
+    epochs = enough_epochs(config.samples or len(source), config.victim.epochs or USUAL_EPOCHS)
+    return replace(config, victim=replace(config.victim, epochs=epochs))
 
 
 def suite(name: str, source: Source) -> SuiteSettings:

@@ -36,8 +36,8 @@ class VictimConfig:
     """Network of tasks that ask for numbers at every pixel, in place of `network`."""
     purifier: str | None = None
     """What diffusion and rebuild load: a folder of diffusers, and a program of torch.export."""
-    epochs: int = setting(15, at_least=1)
-    """Passes over all samples."""
+    epochs: int | None = setting(None, at_least=1)
+    """Passes over all samples; None: 15, or of fewer than 2,500 samples more, see `enough_epochs`."""
     steps: int | None = setting(None, at_least=1)
     """Optimizer steps of the whole run, whatever the batch; then `epochs` does not count."""
     batch: int = setting(128, at_least=1)

@@ -12,7 +12,7 @@ from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.by_task import require_for_task
 from hpcule.victim.countermeasures.fitted import fitted_steps
-from hpcule.victim.countermeasures.table import Countermeasures
+from hpcule.victim.countermeasures.table import COUNTERMEASURES, Applied, Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.linear_layer import refit, train_probe
@@ -20,8 +20,11 @@ from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
 from hpcule.victim.result import VictimResult
 from hpcule.victim.supervised import train_network
-from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_schedule import TrainingSchedule, enough_epochs
 from hpcule.world.group import World
+
+LONGER = 4
+"""How many times as many steps a victim takes that is trained again because its clean control has not learnt."""
 
 
 class TrainedVictim(NamedTuple):
@@ -103,10 +106,32 @@ def of_length(config: VictimConfig, length: int) -> VictimConfig:
     """The recipe with `length` steps, or epochs of learning features, without a target and steps that are fitted."""
     steps = config.countermeasures.without("after", "mixture", "test")
     steps = Countermeasures(tuple(step for step in steps.steps if step not in fitted_steps(steps)))
-    learner = steps.features
-    if learner and learner.strength is not None:
-        shorter = dataclasses.replace(learner, strength=float(length))
-        steps = Countermeasures((*steps.without("features").steps, shorter))
+    if steps.features:
+        steps = _learning_for(steps, steps.features, length)
     return dataclasses.replace(
         config, steps=length, warmup_epochs=0.0, target=None, evaluate_every=None, countermeasures=steps
     )
+
+
+def longer(config: VictimConfig, samples: int) -> VictimConfig:
+    """The recipe with `LONGER` times as many steps, or epochs of learning features; unchanged where it has neither.
+
+    Args:
+        config: the recipe.
+        samples: in the training set.
+    """
+    steps = config.countermeasures
+    if learner := steps.features:
+        epochs = LONGER * (learner.strength or 0)
+        return dataclasses.replace(config, countermeasures=_learning_for(steps, learner, epochs))
+    if config.steps is not None:
+        return dataclasses.replace(config, steps=LONGER * config.steps)
+    return dataclasses.replace(config, epochs=LONGER * (config.epochs or enough_epochs(samples)))
+
+
+def _learning_for(steps: Countermeasures, learner: Applied, epochs: float) -> Countermeasures:
+    """The steps with another number of epochs of learning features, as far as it is allowed; a probe has none."""
+    if learner.strength is None:
+        return steps
+    changed = dataclasses.replace(learner, strength=min(float(epochs), COUNTERMEASURES[learner.name].highest))
+    return Countermeasures(tuple(changed if step == learner else step for step in steps.steps))

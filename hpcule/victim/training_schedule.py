@@ -13,6 +13,26 @@ from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 from hpcule.world.group import World
 
+USUAL_EPOCHS = 15
+"""Passes over a training set of `ENOUGH` samples or more."""
+ENOUGH = 2500
+"""Samples from which on the usual passes suffice for a network to learn from clean samples."""
+MOST_TIMES = 20
+"""How many times as many passes a smaller set gets at most: with the default batch, the steps of `ENOUGH` samples."""
+
+
+def enough_epochs(samples: int, usual: int = USUAL_EPOCHS) -> int:
+    """Passes over a training set where nobody has set their number.
+
+    A set of 600 samples has five steps of the default batch in an epoch: in fifteen epochs of that, no network learns
+    anything. So fewer than `ENOUGH` samples are passed through as many more times as make up for it.
+
+    Args:
+        samples: in the training set.
+        usual: passes over a larger set.
+    """
+    return math.ceil(usual * min(max(1.0, ENOUGH / samples), MOST_TIMES))
+
 
 @dataclass(frozen=True)
 class TrainingSchedule:
@@ -37,7 +57,8 @@ class TrainingSchedule:
         """
         check_batch("victim.batch", config.batch, samples, VictimConfig.batch)
         steps_an_epoch = -(-samples // config.batch)
-        total = config.epochs * steps_an_epoch if config.steps is None else config.steps
+        epochs = config.epochs or enough_epochs(samples)
+        total = epochs * steps_an_epoch if config.steps is None else config.steps
         warmup = config.warmup_epochs * steps_an_epoch
         # A run of a single epoch is too short for a warm-up of one.
         return cls(config.learning_rate, config.batch, steps_an_epoch, total, warmup if warmup < total else 0.0)

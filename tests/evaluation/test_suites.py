@@ -88,3 +88,17 @@ def test_recordings_are_trained_on_plainly():
     recordings = source_of()
     recordings.rate = 16_000
     assert names(suite_config("standard", recordings, {})) == ["plain"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("quick", (), (200, None)),  # of six samples twenty times as many epochs
+        ("standard", (), (300, None)),
+        ("quick", ("victim.epochs=3",), (3, None)),
+        ("quick", ("victim.steps=50",), (10, 50)),
+    ],
+)
+def test_a_small_collection_is_passed_through_more_often_unless_a_user_says_how_often(name, changes, expected):
+    victim = suite_config(name, source_of(), {}, changes).victim
+    assert (victim.epochs, victim.steps) == expected

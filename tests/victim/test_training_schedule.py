@@ -5,7 +5,7 @@ import pytest
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.training_schedule import TrainingSchedule
+from hpcule.victim.training_schedule import TrainingSchedule, enough_epochs
 
 
 def make(samples=230, **settings):
@@ -73,3 +73,14 @@ def test_of_fewer_samples_than_the_default_a_step_takes_all():
 def test_epochs_and_the_run_end_somewhere():
     schedule = make(steps=12)
     assert [step for step in range(1, 13) if schedule.ends_epoch(step)] == [5, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("samples", "usual", "epochs"),
+    [(50_000, 15, 15), (2500, 15, 15), (2499, 15, 16), (625, 15, 60), (625, 10, 40), (125, 15, 300), (10, 15, 300)],
+)
+def test_fewer_samples_are_passed_through_more_often_where_nobody_says_how_often(samples, usual, epochs):
+    assert enough_epochs(samples, usual) == epochs
+    if usual == 15:
+        assert TrainingSchedule.of(VictimConfig(), samples).epochs == epochs
+    assert TrainingSchedule.of(VictimConfig(epochs=2), samples).epochs == 2
