@@ -239,9 +239,9 @@ def test_shared_perturbations(make_source, make_store, sign_again, damage):
         assert "group 3 is changed by 9 levels" in problem.message
 
 
-@pytest.mark.parametrize("damage", ["missing", "other shards", "garbage", "plain", "zeros"])
+@pytest.mark.parametrize("damage", ["missing", "other shards", "garbage", "plain", "zeros", "name that is no text"])
 def test_a_virtual_master_that_misleads(make_source, make_store, damage):
-    store, _, delta, _ = make_store(make_source())
+    store, manifest, delta, _ = make_store(make_source())
     index = store / "index.h5"
     if damage == "missing":
         index.unlink()
@@ -253,6 +253,10 @@ def test_a_virtual_master_that_misleads(make_source, make_store, damage):
     elif damage == "zeros":
         half = index.stat().st_size // 2
         index.write_bytes(index.read_bytes()[:half] + bytes(half))
+    elif damage == "name that is no text":
+        with h5py.File(index, "r+") as file:
+            file.id.links.move(b"delta", file.id, b"\xff\xfe")
+        write_manifest(Vault(store), replace(manifest, index_sha256=sha256_file(index)))
     else:
         with h5py.File(index, "r+") as file:
             del file["delta"]
