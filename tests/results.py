@@ -64,7 +64,7 @@ def make_recipe(name, title, accuracies, train):
         "countermeasures": [name],
         "optimizer": {"lr": 0.1},
     }
-    return {"name": name, "title": title, "settings": settings, "sets": sets}
+    return {"name": name, "title": title, "settings": settings, "measure": "accuracy", "chance": 0.1, "sets": sets}
 
 
 def make_results(recipes, **changes):

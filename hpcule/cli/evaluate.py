@@ -31,6 +31,14 @@ def add_to(verbs: Verbs) -> None:
     add_test(parser)
     parser.add_argument("--suite", choices=SUITE_NAMES, default="standard", help=SUITES_HELP)
     parser.add_argument(
+        "--tasks",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="TASK,TASK",
+        help="train every recipe for each of these tasks: label, labels, segmentation, rotation, colour, edges "
+        "(default: victim.task)",
+    )
+    parser.add_argument(
         "--with",
         type=Path,
         action="append",
@@ -101,9 +109,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:
-    """The configuration of --suite, --config and --set for these samples."""
+    """The configuration of --suite, --config, --set and --tasks for these samples."""
     from hpcule.config.tree import load_yaml
-    from hpcule.evaluation.suites import suite_config
+    from hpcule.evaluation.suites import for_tasks, suite_config
 
     file = load_yaml(options.config) if options.config else {}
-    return suite_config(options.suite, source, file, options.overrides)
+    config = suite_config(options.suite, source, file, options.overrides)
+    return for_tasks(config, options.tasks) if options.tasks else config

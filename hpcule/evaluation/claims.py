@@ -45,7 +45,8 @@ def grade(results: ProtectionDocument) -> Grade:
     """How much protection is left in the worst case."""
     if results["status"] == "invalid":
         return "invalid"
-    recipe, chance = worst_recipe(results), results["data"]["chance"]
+    recipe = worst_recipe(results)
+    chance = recipe["chance"]
     clean, protected = victims(recipe, "clean")["mean"], victims(recipe, "protected")["mean"]
     if min(clean - protected, clean - chance) < SAME:
         return "none"
@@ -71,11 +72,16 @@ def verdict(results: ProtectionDocument) -> str:
         who = f"the most successful victims ({recipe['title']})"
     return (
         f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: {who} trained on the protected copy "
-        "of "
-        f"{results['data']['name']} reach an accuracy of {percent(protected)} on clean test {samples}, compared with "
-        f"{percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with random "
-        f"noise{spectrum}{as_good}; chance level is {percent(results['data']['chance'])}.{_still_ranked(results)}"
+        f"of {results['data']['name']} reach {_measured(recipe)} of {percent(protected)} on clean test {samples}, "
+        f"compared with {percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with "
+        f"random noise{spectrum}{as_good}; chance level is {percent(recipe['chance'])}.{_still_ranked(results)}"
     )
+
+
+def _measured(recipe: RecipeDocument) -> str:
+    """The measure of a recipe with its article."""
+    measure = recipe["measure"]
+    return f"{'an' if measure[0] in 'aeiou' else 'a'} {measure}"
 
 
 def _still_ranked(results: ProtectionDocument) -> str:
@@ -148,10 +154,9 @@ def claims(results: ProtectionDocument) -> list[str]:
     if "weaknesses" in protection["facts"]:
         countermeasures += f" Known weakness of this method: {protection['facts']['weaknesses']}."
     counting = (
-        f"Chance level, {percent(data['chance'])}, is the accuracy of always predicting the most frequent test class. "
-        "Intervals are 95% Student-t confidence intervals over seeds: they cover the randomness of training, not the "
-        f"choice of test {samples}. With {data['test']:,} test {samples} that choice alone makes the accuracy of one "
-        f"victim uncertain by about ±{100 * (high - low) / 2:.1f} points."
+        f"{_chances(results)} Intervals are 95% Student-t confidence intervals over seeds: they cover the randomness "
+        f"of training, not the choice of test {samples}. With {data['test']:,} test {samples} that choice alone makes "
+        f"the accuracy of one victim uncertain by about ±{100 * (high - low) / 2:.1f} points."
     )
     wording = (
         f"In the verdict, “held” means that the most successful victims retain at most {HELD:.0%} of what the clean "
@@ -159,6 +164,16 @@ def claims(results: ProtectionDocument) -> list[str]:
         f"{100 * SAME:.0f} points of their clean control. Test accuracy is the accuracy after the last epoch."
     )
     return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
+
+
+def _chances(results: ProtectionDocument) -> str:
+    """What guessing reaches, by measure."""
+    found = {recipe["measure"]: recipe["chance"] for recipe in results["recipes"]}
+    if list(found) == ["accuracy"]:
+        chance = percent(results["data"]["chance"])
+        return f"Chance level, {chance}, is the accuracy of always predicting the most frequent test class."
+    listed = ", ".join(f"{percent(chance)} of {measure}" for measure, chance in found.items())
+    return f"Chance level is what the best answer reaches that does not look at samples: {listed}."
 
 
 def _mixture(recipe: RecipeDocument, samples: str) -> str:

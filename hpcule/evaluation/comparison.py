@@ -116,11 +116,11 @@ def protects(results: StoresDocument) -> bool:
 
 
 def _row(name: str, results: ProtectionDocument) -> ComparedDocument:
-    protection, chance = results["protection"], results["data"]["chance"]
+    protection = results["protection"]
     recipes: dict[str, MeasureDocument] = {}
     for recipe in whole_recipes(results):
         noise, protected = best_noise(recipe)["mean"], victims(recipe, "protected")["mean"]
-        recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left(recipe, chance)}
+        recipes[recipe["name"]] = {"protected": protected, "noise": noise, "left": left(recipe)}
     row: ComparedDocument = {
         "name": name,
         "method": protection["method"],

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from hpcule.data.source import Source
+from hpcule.tasks.table import task_of
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.job import VictimJob
@@ -98,7 +99,8 @@ def _seconds_a_sample(victim: VictimConfig, data: TrainingData, test: Source, wo
     if not config.countermeasures.at("few"):  # which need their labels of every class
         ids = ids[:: max(1, len(ids) // (LENGTH * config.batch))]
     tests = np.arange(len(test), dtype=np.int64)[:TESTS]
-    some, tested = dataclasses.replace(data, ids=ids), Published(test, ids=tests, resident=data.resident)
+    some, task = dataclasses.replace(data, ids=ids), task_of(config.task, test)
+    tested = Published(test, ids=tests, resident=data.resident, task=task)
     seconds = 0.0
     for _ in range(2):
         seconds = VictimJob(config, "clean", 0).train(some, None, tested, world)[1].seconds

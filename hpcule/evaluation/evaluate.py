@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcule.config.errors import DataError, UsageError, one_line
+from hpcule.config.errors import UsageError, one_line
 from hpcule.config.version import __version__
 from hpcule.craft.measured import measured_sentences
 from hpcule.craft.table import find
@@ -25,6 +25,7 @@ from hpcule.evaluation.results import (
     PerturbationDocument,
     ProtectionDocument,
     RecipeDocument,
+    most_successful,
 )
 from hpcule.evaluation.samples import audibility, measure_structure, pictures, visibility
 from hpcule.evaluation.suites import EvaluateConfig
@@ -32,6 +33,7 @@ from hpcule.measure.accuracy import chance_level
 from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
+from hpcule.tasks.table import require_same_answers
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training import LONGER
 from hpcule.victim.training_data import TrainingData
@@ -77,17 +79,14 @@ class Victims:
             raise UsageError(
                 f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]"
             )
-        if source.labels is None or test.labels is None:
-            raise DataError(
-                f"{source.name} has no labels: victims are trained with labels; put the images in class folders"
-            )
+        for task in dict.fromkeys(recipe.applied(config.victim).task for recipe in config.recipes):
+            require_same_answers(task, source, test)
         if bench.world.leads:
             require_same_samples(bench.store.manifest, source)
         self.config, self.bench = config, bench
         self.task = Subject(config.victim, bench.store, training_data(config, source), test)
         self._matrix = Matrix(self.task, bench.out / "cells")
         self._cells = [cell for recipe in config.recipes for cell in recipe_cells(config, recipe)]
-        self._chance = chance_level(test.labels)
 
     def missing(self) -> dict[MatrixCell, str]:
         """The victims that are not trained yet, and the names of their results; all ranks call it."""
@@ -110,7 +109,7 @@ class Victims:
             StoppedError: `bench.stop` was set; what is done is kept.
             UsageError, StoreError: see `evaluate`.
         """
-        trained = TrainedVictims(self.config, self.task, self._chance)
+        trained = TrainedVictims(self.config, self.task)
         trained.add(self._train(self._cells, outlook))
         again = [recipe for recipe in trained.to_repeat() if may_repeat(recipe)]
         for recipe in again:
@@ -159,7 +158,7 @@ class Victims:
             results["visibility"] = visibility(store, source, perceptual)
         else:
             results["audibility"] = audibility(store, source, source.rate)
-        if world.leads:
+        if world.leads and source.labels is not None:
             # Seconds of work on one rank, which alone writes the results.
             results["structure"] = measure_structure(store, source)
         return results, pictures(store, source)
@@ -207,7 +206,7 @@ def _results(store: StoreReader, recipes: list[RecipeDocument], data: DataDocume
     means = {recipe["name"]: {entry["set"]: entry["mean"] for entry in recipe["sets"]} for recipe in recipes}
     whole = [recipe for recipe in recipes if "gain" not in recipe]
     valid = [recipe for recipe in whole if "invalid_because" not in recipe]
-    worst = max((recipe["name"] for recipe in valid or whole), key=lambda name: means[name]["protected"])
+    worst = most_successful(valid or whole)["name"]
     return {
         "kind": "evaluate",
         "hpcule": __version__,
@@ -255,7 +254,6 @@ def _protection(store: StoreReader) -> PerturbationDocument:
 
 
 def _data(source: Source, test: Source, ids: Ids) -> DataDocument:
-    assert test.labels is not None
     facts: DataDocument = {
         "name": source.name,
         "classes": source.class_count,
@@ -263,7 +261,7 @@ def _data(source: Source, test: Source, ids: Ids) -> DataDocument:
         "train": len(ids),
         "test": len(test),
         "shape": list(source.shape),
-        "chance": chance_level(test.labels),
+        "chance": chance_level(test.labels) if test.labels is not None else 0.0,
     }
     if source.rate is not None:
         facts["rate"] = source.rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hpcule.evaluation.cost import Outlook
 from hpcule.measure.linearity import Linearity, linearity
 from hpcule.measure.ranking import Ranking, ranking
 from hpcule.store.read import StoreReader
+from hpcule.tasks.table import task_of
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.keeper import Keeper
@@ -136,7 +138,7 @@ class Subject:
         job = self.job(cell)
         network, result, test = job.train(self.data, self.store, test, world, report, keeper=keeper)
         ranked, linear = None, None
-        if network is not None:
+        if network is not None and job.config.task == "label":
             everything = np.arange(len(test), dtype=np.int64)
             fast = is_fast(job.config, world.device)
             parts = zip(*answers(network, test, everything, world.device, fast=fast), strict=True)
@@ -182,7 +184,12 @@ class Matrix:
             StoppedError: stopped; what is done is kept.
             StoreError: a file is damaged, or cannot be written.
         """
-        test = Published(self._task.test, resident=self._task.data.resident)
+        whole, resident = self._task.test, self._task.data.resident
+
+        @cache
+        def test_of(task: str) -> Published:
+            return Published(whole, resident=resident, task=task_of(task, whole))
+
         names, first = self._names(cells)
 
         def train(cell: MatrixCell, number: int, count: int) -> CellResult:
@@ -193,6 +200,7 @@ class Matrix:
                 report(label, number * total + done, count * total)
 
             alone, began = world.alone(), time.monotonic()
+            test = test_of(self._task.job(cell).config.task)
             result = self._task.train(cell, test, alone, progress, self._kept.keeper(names[cell], alone, stop))
             if outlook:
                 outlook.note(time.monotonic() - began)

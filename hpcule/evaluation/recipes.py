@@ -11,6 +11,7 @@ from hpcule.evaluation.matrix import CellResult, MatrixCell, Subject
 from hpcule.evaluation.results import AttemptDocument, RecipeDocument, SetDocument, VictimDocument, percent
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.measure.accuracy import has_learnt, paired_difference, summarise
+from hpcule.tasks.table import task_of
 from hpcule.victim.kinds import TITLES, Kind
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training import LONGER
@@ -31,15 +32,18 @@ def recipe_cells(config: EvaluateConfig, recipe: Recipe, *, longer: bool = False
 class TrainedVictims:
     """The results of all victims of an evaluation that are trained."""
 
-    def __init__(self, config: EvaluateConfig, subject: Subject, chance: float) -> None:
+    def __init__(self, config: EvaluateConfig, subject: Subject) -> None:
         """Begin without any.
 
         Args:
             config: recipes and seeds.
             subject: what the victims share.
-            chance: accuracy of a network that has learnt nothing.
         """
-        self._config, self._subject, self._chance = config, subject, chance
+        self._config, self._subject = config, subject
+        asked = {recipe: task_of(subject.settings(recipe).task, subject.test) for recipe in config.recipes}
+        self._measures = {recipe: task.measure for recipe, task in asked.items()}
+        chances = {task.name: task.chance(subject.test) for task in asked.values()}
+        self._chances = {recipe: chances[task.name] for recipe, task in asked.items()}
         self._found = dict[MatrixCell, CellResult]()
 
     def add(self, found: Mapping[MatrixCell, CellResult]) -> None:
@@ -49,7 +53,7 @@ class TrainedVictims:
     def has_learnt(self, recipe: Recipe, *, longer: bool = False) -> bool:
         """Whether the clean control of a recipe has learnt, as it was trained first or `longer`."""
         clean = self._mean(recipe, "clean", longer=longer)
-        return clean is not None and has_learnt(clean, self._chance)
+        return clean is not None and has_learnt(clean, self._chances[recipe])
 
     def to_repeat(self) -> list[Recipe]:
         """Recipes whose clean control has not learnt, but for those that have no steps of which there could be more."""
@@ -63,7 +67,8 @@ class TrainedVictims:
     def unlearnt(self, recipe: Recipe) -> str:
         """What the clean control of a recipe reached at first, in words."""
         reached = percent(self._mean(recipe, "clean") or 0.0)
-        return f"the clean control of recipe {recipe.name} reached {reached}, chance is {percent(self._chance)}"
+        chance = percent(self._chances[recipe])
+        return f"the clean control of recipe {recipe.name} reached {reached}, chance is {chance}"
 
     def document(self, recipe: Recipe) -> RecipeDocument:
         """What a recipe came to: after more steps if its clean control has learnt then, and not before."""
@@ -78,6 +83,8 @@ class TrainedVictims:
             "name": recipe.name,
             "title": recipe.title,
             "settings": to_tree(self._subject.settings(recipe, longer=longer)),
+            "measure": self._measures[recipe],
+            "chance": self._chances[recipe],
             "sets": sets,
         }
         if recipe.share is not None:

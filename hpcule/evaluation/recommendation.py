@@ -113,27 +113,26 @@ def recommendation(
         untried, unreached, refused: see `RecommendationDocument`.
     """
     finalists = {one.candidate.name: one.candidate for one in standings if one.candidate.name in evaluated}
-    chance = next(iter(evaluated.values()))["data"]["chance"]
     return {
         "kind": "recommend",
         **summarise_stores(evaluated),
         "budget_minutes": minutes,
         "recommended": choose(evaluated, finalists),
         "untried": list(untried),
-        "dropped": [_dropped(one, chance) for one in standings if one.candidate.name not in evaluated],
+        "dropped": [_dropped(one) for one in standings if one.candidate.name not in evaluated],
         "unreached": list(unreached),
         "refused": dict(refused),
     }
 
 
-def _dropped(standing: Standing, chance: float) -> DroppedDocument:
+def _dropped(standing: Standing) -> DroppedDocument:
     worst = standing.worst
     return {
         "name": standing.candidate.name,
         "attackers": len(standing.recipes),
         "worst": worst["title"] if worst else "no clean control learnt",
         "protected": standing.rank,
-        "left": left(worst, chance) if worst else None,
+        "left": left(worst) if worst else None,
     }
 
 
@@ -171,14 +170,14 @@ def _verdict(results: RecommendationDocument, evaluated: Mapping[str, Protection
             "(samples) or more steps (victim.steps)."
         )
     name = results["recommended"] or results["stores"][0]["name"]
-    found, chance = evaluated[name], results["data"]["chance"]
+    found = evaluated[name]
     worst = worst_recipe(found)
-    share = left(worst, chance) or 0.0
+    share = left(worst) or 0.0
     evidence = (
         f"Of what networks learn from the clean images beyond chance, the most successful of {len(results['titles'])} "
         f"attackers ({worst['title']}) still learns {percent(max(share, 0.0))} from {name}: an accuracy of "
         f"{percent(victims(worst, 'protected')['mean'])} instead of {percent(victims(worst, 'clean')['mean'])}, where "
-        f"guessing gives {percent(chance)}; from images with random noise it reaches "
+        f"guessing gives {percent(worst['chance'])}; from images with random noise it reaches "
         f"{percent(best_noise(worst)['mean'])}."
     )
     if results["recommended"] is None:

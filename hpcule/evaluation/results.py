@@ -55,6 +55,7 @@ class SetDocument(TypedDict):
 class RecipeDocument(TypedDict):
     """One way of training, on the clean control, on the random-noise controls and on the protected set.
 
+    `measure` is the headline of its task, of which `last` and `mean` are values, and `chance` what guessing reaches.
     A mixture also has its clean part alone, and `gain`: what the protected samples add to that. Where the clean
     control did not learn, `invalid_because` says so, and the recipe shows nothing. `repetition` is there where it did
     not learn at first; if it did with more steps, `sets` and `settings` are those of the repetition.
@@ -63,6 +64,8 @@ class RecipeDocument(TypedDict):
     name: str
     title: str
     settings: Mapping[str, object]
+    measure: str
+    chance: float
     sets: list[SetDocument]
     gain: NotRequired[GainDocument]
     repetition: NotRequired[RepetitionDocument]
@@ -208,7 +211,7 @@ def best_noise(recipe: RecipeDocument) -> SetDocument:
     return min(controls, key=lambda entry: entry["mean"])
 
 
-def left(recipe: RecipeDocument, chance: float) -> float | None:
+def left(recipe: RecipeDocument) -> float | None:
     """Of what the clean control learns beyond chance, the share that victims learn from the protected set all the same.
 
     None where the clean control did not learn.
@@ -216,7 +219,14 @@ def left(recipe: RecipeDocument, chance: float) -> float | None:
     if "invalid_because" in recipe:
         return None
     clean, protected = victims(recipe, "clean")["mean"], victims(recipe, "protected")["mean"]
-    return (protected - chance) / (clean - chance)
+    return (protected - recipe["chance"]) / (clean - recipe["chance"])
+
+
+def most_successful(recipes: Sequence[RecipeDocument]) -> RecipeDocument:
+    """The recipe that learns most from the protected set: by its measure where all have one, else by what is left."""
+    if len({recipe["measure"] for recipe in recipes}) == 1:
+        return max(recipes, key=lambda recipe: victims(recipe, "protected")["mean"])
+    return max(recipes, key=lambda recipe: left(recipe) or 0.0)
 
 
 def whole_recipes(results: ProtectionDocument) -> list[RecipeDocument]:

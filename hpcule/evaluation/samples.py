@@ -113,11 +113,11 @@ def _pairs(store: StoreReader, source: Source) -> Iterator[tuple[Ids, Samples, S
 
 
 def pictures(store: StoreReader, source: Source) -> Pictures:
-    """A few samples of a labelled source, from as many classes as possible; of recordings their spectrograms."""
-    assert source.labels is not None
-    chosen = choose_samples(source.labels, PICTURES)
+    """A few samples, from as many classes as possible; of recordings their spectrograms."""
+    labels = np.zeros(len(source), np.int64) if source.labels is None else source.labels
+    chosen = choose_samples(labels, PICTURES)
     samples = source.read(chosen)
-    names = [one_line((source.class_names or ())[source.labels[sample]]) for sample in chosen]
+    names = [one_line(source.class_names[labels[sample]]) if source.class_names else "" for sample in chosen]
     published = publishing(store, source)(chosen, samples)
     if source.rate is not None:
         before, after = (spectrograms(recordings, source.rate) for recordings in (samples, published))

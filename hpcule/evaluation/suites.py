@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NotRequired, TypedDict
 
+from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, setting
 from hpcule.config.run import WorldConfig
 from hpcule.config.tree import build_config, merged, with_overrides
@@ -14,6 +15,7 @@ from hpcule.data.grid import SHOWN
 from hpcule.data.source import Source
 from hpcule.nets.pretrained import ARCHITECTURES, remedy_for
 from hpcule.publish.carry import files_of
+from hpcule.tasks.table import find_task
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
@@ -144,6 +146,31 @@ def suite_config(
         return config
     epochs = enough_epochs(config.samples or len(source), config.victim.epochs or USUAL_EPOCHS)
     return replace(config, victim=replace(config.victim, epochs=epochs))
+
+
+def for_tasks(config: EvaluateConfig, tasks: Sequence[str]) -> EvaluateConfig:
+    """The configuration with all recipes for each task; `left_out` says which do not go with one.
+
+    Args:
+        config: recipes without tasks.
+        tasks: names.
+
+    Raises:
+        UsageError: there is no such task, or none of the recipes goes with it.
+    """
+    asked, left_out = dict[Recipe, None](), list(config.left_out)
+    for task in map(find_task, tasks):
+        refused = []
+        for recipe in config.recipes:
+            try:
+                asked[recipe.asking(task.name)] = None
+            except UsageError:
+                refused.append(recipe.name)
+        if len(refused) == len(config.recipes):
+            raise UsageError(f"none of the recipes {', '.join(refused)} goes with the task {task.name}: add plain")
+        if refused:
+            left_out.append(f"recipes that do not go with the task {task.name} are left out ({', '.join(refused)})")
+    return replace(config, recipes=tuple(asked), left_out=tuple(left_out))
 
 
 def suite(name: str, source: Source) -> SuiteSettings:

@@ -92,7 +92,7 @@ def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[P
             triplets=list(triplets(pictures, levels)),
             gain=gain(pictures.delta, levels),
             thinning=thinning(*pictures.clean.shape[2:]),
-            matrix=[_matrix_row(recipe, results["data"]["chance"]) for recipe in whole_recipes(results)],
+            matrix=[_matrix_row(recipe) for recipe in whole_recipes(results)],
             bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
@@ -121,16 +121,16 @@ class MatrixRow:
     """Share of what the clean control learns beyond chance; None if it did not learn."""
 
 
-def _matrix_row(recipe: RecipeDocument, chance: float) -> MatrixRow:
+def _matrix_row(recipe: RecipeDocument) -> MatrixRow:
     means = {entry["set"]: entry["mean"] for entry in recipe["sets"]}
-    return MatrixRow(recipe["title"], list(means.items()), left(recipe, chance))
+    return MatrixRow(recipe["title"], list(means.items()), left(recipe))
 
 
 def _tiles(results: ProtectionDocument) -> list[tuple[str, str, str]]:
     """The worst case in four numbers: class in the style sheet, name, value."""
     recipe = worst_recipe(results)
     found = [(entry["set"], TITLES[entry["set"]], percent(entry["mean"])) for entry in recipe["sets"]]
-    return [*found, ("level", "chance", percent(results["data"]["chance"]))]
+    return [*found, ("level", "chance", percent(recipe["chance"]))]
 
 
 def _facts(results: ProtectionDocument) -> list[Row]:
@@ -204,7 +204,7 @@ def _needs(labels: bool, surrogate: bool) -> str:
 
 
 def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
-    chance = results["data"]["chance"]
+    chance, measure = recipe["chance"], recipe["measure"]
     bars = [
         Bar(
             kind=entry["set"],
@@ -217,7 +217,7 @@ def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
     ]
     values = ", ".join(f"{bar.label} {percent(bar.value)} ({percent_range(bar.interval)})" for bar in bars)
     return bar_chart(
-        f"Accuracy on clean test {noun(results)}, {recipe['title']}",
+        f"{measure[0].upper()}{measure[1:]} on clean test {noun(results)}, {recipe['title']}",
         f"{values}; chance {percent(chance)}.",
         bars,
         chance,
@@ -238,9 +238,13 @@ def _curves(recipe: RecipeDocument, part: Literal["test", "train"], results: Pro
     ends = ", ".join(f"{TITLES[curve.kind]} {percent(curve.points[-1][1])}" for curve in curves if curve.mean)
     where, chance = "the training set as published", None
     if part == "test":
-        where, chance = f"clean test {noun(results)}", results["data"]["chance"]
+        where, chance = f"clean test {noun(results)}", recipe["chance"]
+    measure = recipe["measure"] if part == "test" else "accuracy"
     return line_chart(
-        f"Accuracy on {where} over epochs, {recipe['title']}", f"After the last epoch: {ends}.", curves, chance
+        f"{measure[0].upper()}{measure[1:]} on {where} over epochs, {recipe['title']}",
+        f"After the last epoch: {ends}.",
+        curves,
+        chance,
     )
 
 

@@ -35,16 +35,20 @@ def print_results(results: ProtectionDocument) -> None:
 def _table(results: ProtectionDocument) -> Table:
     """One row a recipe and set: mean, interval and distance from the clean control."""
     invalid = "  INVALID" if results["status"] == "invalid" else ""
-    chance = percent(results["data"]["chance"])
+    chances = {recipe["measure"]: recipe["chance"] for recipe in results["recipes"]}
+    guessed = ", ".join(percent(chance) for chance in dict.fromkeys(chances.values()))
+    several = ", ".join(chances) if len(chances) > 1 else next(iter(chances))
     table = titled_table(
-        f"Accuracy on {results['data']['test']:,} clean test {noun(results)}, chance {chance}{invalid}"
+        f"{several[0].upper()}{several[1:]} on {results['data']['test']:,} clean test {noun(results)}, chance "
+        f"{guessed}{invalid}"
     )
     table.add_column("Recipe and training set", overflow="fold")
     for heading in ("Last epoch", "95% interval", "vs clean", "Best epoch", "Training", "Seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for recipe in results["recipes"]:
         clean = victims(recipe, "clean")["mean"]
-        table.add_row(Text(recipe["title"], style="italic"))
+        measured = f" ({recipe['measure']})" if len(chances) > 1 else ""
+        table.add_row(Text(f"{recipe['title']}{measured}", style="italic"))
         for entry in recipe["sets"]:
             seeds = entry["seeds"]
             table.add_row(

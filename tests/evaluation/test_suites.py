@@ -9,8 +9,9 @@ import pytest
 from dicoms import noise, write_dicom
 from toys import ToySource
 
+from hpcule.config.errors import UsageError
 from hpcule.data.opening import Opening
-from hpcule.evaluation.suites import IN_WINDOWS, PRETRAINED, SUITES, has_deep_values, suite, suite_config
+from hpcule.evaluation.suites import IN_WINDOWS, PRETRAINED, SUITES, for_tasks, has_deep_values, suite, suite_config
 from hpcule.nets.pretrained import ARCHITECTURES
 
 
@@ -102,3 +103,29 @@ def test_recordings_are_trained_on_plainly():
 def test_a_small_collection_is_passed_through_more_often_unless_a_user_says_how_often(name, changes, expected):
     victim = suite_config(name, source_of(), {}, changes).victim
     assert (victim.epochs, victim.steps) == expected
+
+
+def test_recipes_for_several_tasks():
+    config = suite_config("quick", source_of(), {}, ["recipes=[plain, crop-flip+cutmix@vgg16, mix-0.5]"])
+    found = for_tasks(config, ["label", "segmentation", "rotation"])
+    assert names(found) == [
+        *("label:plain", "label:crop-flip+cutmix@vgg16", "label:mix-0.5"),
+        *("segmentation:plain", "segmentation:mix-0.5"),
+        *("rotation:plain", "rotation:crop-flip+cutmix@vgg16", "rotation:mix-0.5"),
+    ]
+    assert found.left_out == (
+        "recipes that do not go with the task segmentation are left out (crop-flip+cutmix@vgg16)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipes", "task", "message"),
+    [
+        ("[plain]", "masks", "unknown task 'masks'"),
+        (f"[linear-probe@{PRETRAINED}]", "labels", "none of the recipes linear-probe@.* goes with the task labels"),
+    ],
+)
+def test_tasks_that_no_recipe_goes_with(recipes, task, message):
+    config = suite_config("quick", source_of(), {}, [f"recipes={recipes}"])
+    with pytest.raises(UsageError, match=message):
+        for_tasks(config, [task])
