@@ -102,7 +102,7 @@ def test_the_page_and_the_table_name_every_store(three, tmp_path, capsys):
 def test_stores_share_their_clean_controls(alone, tmp_path):
     source = ToySource(120)
     stores = {name: make_store(tmp_path / name, source, alone, f"method.epsilon={name[1:]}") for name in ("e4", "e96")}
-    victim = VictimConfig(network="convnet", epochs=6, batch=30, learning_rate=0.05, precision="fp32")
+    victim = VictimConfig(network="convnet", epochs=15, batch=30, learning_rate=0.05, precision="fp32")
     config = EvaluateConfig(victim=victim, recipes=(Recipe(), Recipe.parse("mix-0.5")), seeds=(0,))
     told = []
     setup = Setup(

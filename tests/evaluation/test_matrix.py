@@ -181,7 +181,7 @@ def test_two_ranks_share_the_cells_and_find_the_same(pool, alone, store, tmp_pat
 def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone):
     recipes = tuple(map(Recipe.parse, ("plain", "grayscale", "mix-0.5")))
     config = EvaluateConfig(
-        victim=dataclasses.replace(VICTIM, epochs=10), recipes=recipes, seeds=(0, 1), equal_spectrum=True
+        victim=dataclasses.replace(VICTIM, epochs=20), recipes=recipes, seeds=(0, 1), equal_spectrum=True
     )
     results, _ = evaluate(config, toy_bench(store, tmp_path))
     assert mismatches(results, ProtectionDocument) == []
@@ -200,7 +200,7 @@ def test_an_evaluation_puts_recipes_beside_their_ceilings(store, tmp_path, alone
     # Clipping aside, a class has one delta.
     assert results["structure"]["class_share"] > 0.95
     steps = {victim["steps"] for recipe in results["recipes"] for entry in recipe["sets"] for victim in entry["seeds"]}
-    assert steps == {40}
+    assert steps == {80}
     # 4 of plain, 4 of grayscale, of the mixture all but the clean control; two seeds each.
     files = list((tmp_path / "cells").iterdir())
     assert len(files) == 2 * (4 + 4 + 4)

@@ -136,7 +136,7 @@ def test_data_sets_are_a_factor_with_settings_of_their_own():
     assert [craft.config.image_size for craft in crafts] == [None, None, 16, 16]
     assert [craft.config.method.clusters for craft in crafts] == [4, 4, 2, 2]
     victims = [grid.victims[cell.victims["clean"]] for cell in grid.cells]
-    assert [victim.job.config.epochs for victim in victims] == [15, 15, 3, 3]
+    assert [victim.job.config.epochs for victim in victims] == [None, None, 3, 3]
     assert len({victim.key for victim in victims}) == 2, "a clean control for each data set"
     assert "craft uc, scans, batch 64" in crafts[3].title
 

@@ -118,8 +118,8 @@ def test_labels_are_for_the_layer_alone_but_in_supervised_contrast(alone):
     for name in ("simclr", "supcl"):
         for shift in (0, 1):
             train = make_sets()[0]
-            train.labels = torch.roll(train.labels, shift)
-            train.labels[::5] = 0
+            train.source.labels = np.roll(train.source.labels, shift)
+            train.source.labels[::5] = 0
             learning = _Learning(config_of(f"{name}-1"), train, alone, 0)
             learning.epoch(0)
             weights[name, shift] = weights_of(learning)

@@ -125,7 +125,7 @@ def accuracies(world, settings, script):
     def test(self, samples, after_batch=lambda: None):
         original(self, samples)
         looked.append(self.step)
-        return script.get(self.step, 0.1)
+        return {"accuracy": script.get(self.step, 0.1)}
 
     _Trainer.test = test
     try:

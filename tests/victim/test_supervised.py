@@ -18,6 +18,7 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import denoise, dvae
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
+from hpcule.victim.countermeasures.window import CT_WINDOWS
 from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
 from hpcule.victim.recipe import TRANSFERS
@@ -58,7 +59,7 @@ def test_a_victim_learns_a_separable_task(alone, steps):
 IN_TRAINING = [
     name
     for name, kind in COUNTERMEASURES.items()
-    if kind.stage not in ("test", "features", "after") and name not in (*TRANSFERS, *PURIFICATIONS)
+    if kind.stage not in ("test", "features", "after") and name not in (*TRANSFERS, *PURIFICATIONS, *CT_WINDOWS)
 ]
 
 
