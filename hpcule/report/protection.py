@@ -33,11 +33,11 @@ from hpcule.evaluation.results import (
 )
 from hpcule.evaluation.suites import EvaluateConfig
 from hpcule.probes.documents import ProbeDocument
-from hpcule.report.charts import Bar, Curve, Series, bar_chart, line_chart, series_chart
+from hpcule.report.charts import MOST_WIDE_LABELS, Bar, Curve, Series, bar_chart, line_chart, series_chart
 from hpcule.report.page import environment
 from hpcule.report.probes import panels
 from hpcule.store.files import private_directory, to_json, write_atomically
-from hpcule.victim.kinds import TITLES, Kind
+from hpcule.victim.kinds import SHORT_TITLES, TITLES, Kind
 from hpcule.victim.recipe import Recipe
 
 MOST_CLASS_NAMES = 12
@@ -93,6 +93,8 @@ def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[P
             gain=gain(pictures.delta, levels),
             thinning=thinning(*pictures.clean.shape[2:]),
             matrix=[_matrix_row(recipe) for recipe in whole_recipes(results)],
+            matrix_sets=[entry["title"] for entry in whole_recipes(results)[0]["sets"]],
+            measures=", ".join(dict.fromkeys(recipe["measure"] for recipe in results["recipes"])),
             bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
@@ -208,14 +210,16 @@ def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
     bars = [
         Bar(
             kind=entry["set"],
-            label=TITLES[entry["set"]],
+            label=(TITLES if len(recipe["sets"]) <= MOST_WIDE_LABELS else SHORT_TITLES)[entry["set"]],
             value=entry["mean"],
             interval=entry["interval"],
             dots=[victim["last"] for victim in entry["seeds"]],
         )
         for entry in recipe["sets"]
     ]
-    values = ", ".join(f"{bar.label} {percent(bar.value)} ({percent_range(bar.interval)})" for bar in bars)
+    values = ", ".join(
+        f"{entry['title']} {percent(entry['mean'])} ({percent_range(entry['interval'])})" for entry in recipe["sets"]
+    )
     return bar_chart(
         f"{measure[0].upper()}{measure[1:]} on clean test {noun(results)}, {recipe['title']}",
         f"{values}; chance {percent(chance)}.",

@@ -47,6 +47,16 @@ as well; `untrained` is the store of a method
 whose training is left out, and `protected` the store itself."""
 
 
+SHORT_TITLES: Mapping[Kind, str] = {
+    **TITLES,
+    "part": "clean part",
+    "noise": "random noise",
+    "matched": "same strength",
+    "spectrum": "same spectrum",
+}
+"""Names where there is room for two short words one above the other."""
+
+
 @dataclass(frozen=True)
 class PlannedStore:
     """A store that is not crafted yet, as far as its random-noise control depends on it; see `noise_basis`.

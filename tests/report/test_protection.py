@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 import stat
@@ -319,3 +320,18 @@ def test_the_report_shows_it(make, pictures):
     page = render(make.results([make.plain(), make.mixed()]), pictures)
     assert "Mixed with clean images" in page
     assert "Accuracy over the protected share" in page
+
+
+def test_the_table_of_recipes_has_a_column_for_each_control(make, pictures):
+    recipes = [make.plain(), make.plain()]
+    recipes[1]["name"], recipes[1]["title"] = "grayscale", "grayscale"
+    for recipe in recipes:
+        spectrum = copy.deepcopy(recipe["sets"][1])
+        spectrum["set"], spectrum["title"] = "spectrum", "random noise, same spectrum"
+        recipe["sets"].insert(2, spectrum)
+    page = render(make.results(recipes), pictures)
+    table = page[page.index('aria-label="Recipes at a glance"') :].partition("</table>")[0]
+    head, *rows = table.split("<tr")[1:]
+    assert head.count("<th") == 1 + 4 + 1
+    assert all(row.count("<td") == 4 + 1 for row in rows)
+    assert "random noise, same spectrum" in head
