@@ -32,7 +32,7 @@ class PixelRegression(Task):
 
     def targets(self, source: Source, ids: Ids) -> Tensor:
         """See `Task.targets`."""
-        return unmarked(source, ids)
+        return unmarked(ids)
 
     def chance(self, test: Source) -> float:
         """See `Task.chance`."""

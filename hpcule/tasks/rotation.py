@@ -34,7 +34,7 @@ class Rotation(Task):
 
     def targets(self, source: Source, ids: Ids) -> Tensor:
         """See `Task.targets`."""
-        return unmarked(source, ids)
+        return unmarked(ids)
 
     def chance(self, test: Source) -> float:
         """See `Task.chance`."""

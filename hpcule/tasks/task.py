@@ -110,6 +110,6 @@ class Sums(Tally):
         return world.add(self._sums.clone()).cpu()
 
 
-def unmarked(source: Source, ids: Ids) -> Tensor:
+def unmarked(ids: Ids) -> Tensor:
     """The targets of a task that needs nothing besides the samples: zeros [n]."""
     return torch.zeros(len(ids), dtype=torch.int64)

@@ -76,19 +76,6 @@ class Published:
         assert self.source.labels is not None, "a step that goes by classes is for the task of one label"
         return torch.from_numpy(self.source.labels[self.ids])
 
-    def asking(self, task: Task) -> Published:
-        """The same set for another task."""
-        return Published(
-            self.source,
-            self._publish,
-            ids=self.ids,
-            resident=self._resident,
-            shape=self.shape,
-            costly=self._costly,
-            native=self._native,
-            task=task,
-        )
-
     def through(self, change: Publish, shape: tuple[int, int, int] | None = None) -> Published:
         """The same set, each sample as `change` makes it of what was published, of another shape if one is given."""
         before = self._publish  # and not what this set has in memory
