@@ -39,8 +39,7 @@ class PixelRegression(Task):
         return 0.0
 
     def losses(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error of a sample, as a share of what the mean of its own values would have at a deviation of a
-        tenth of all levels."""
+        """Mean over the pixels of a sample of squared errors, in units of the tolerance."""
         return ((answers - targets) / _TOLERANCE).square().mean((1, 2, 3))
 
     def right(self, answers: Tensor, targets: Tensor) -> Tensor:
