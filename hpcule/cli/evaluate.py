@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.schedule import small_notice
     from hpcule.evaluation.bench import Bench
     from hpcule.evaluation.evaluate import evaluate
+    from hpcule.evaluation.suites import for_tasks
     from hpcule.report.estimates import planned, remaining
     from hpcule.report.probes import read_probes
     from hpcule.report.protection import write_evaluation
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace) -> None:
     check_figures(options)
     store, source, test = store_and_data(options)
     config, measures = evaluate_config(options, source), read_probes(options.measures, store)
+    if options.tasks:
+        config = for_tasks(config, options.tasks)
 
     def work(world: World) -> None:
         def plan(victims: int, seconds: float) -> None:
@@ -109,10 +112,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def evaluate_config(options: argparse.Namespace, source: Source) -> EvaluateConfig:
-    """The configuration of --suite, --config, --set and --tasks for these samples."""
+    """The configuration of --suite, --config and --set for these samples."""
     from hpcule.config.tree import load_yaml
-    from hpcule.evaluation.suites import for_tasks, suite_config
+    from hpcule.evaluation.suites import suite_config
 
     file = load_yaml(options.config) if options.config else {}
-    config = suite_config(options.suite, source, file, options.overrides)
-    return for_tasks(config, options.tasks) if options.tasks else config
+    return suite_config(options.suite, source, file, options.overrides)
