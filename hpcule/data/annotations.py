@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ _VALUES: Mapping[str, int] = {
 }
 _MOST_BYTES = 1 << 30
 _MOST_LABELS = 10_000
-_BLOCK = 256
+_BLOCK = 64
 """Masks that are looked at together."""
 
 
@@ -101,6 +101,12 @@ class MaskReader(Protocol):
         Raises:
             DataError: it cannot be read; the message names the file.
         """
+
+
+def mask_blocks(masks: MaskReader, first: int, count: int) -> Iterator[Masks]:
+    """The masks [n, H, W] of the samples first .. first + count - 1, some at a time."""
+    for start in range(first, first + count, _BLOCK):
+        yield masks.read(np.arange(start, min(start + _BLOCK, first + count), dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -230,14 +236,13 @@ def found_values(values: MaskRows) -> list[int]:
     return [int(value) for value in np.flatnonzero(seen)]
 
 
-def label_matrix(raw: StoredArray, count: int, where: str, names: Sequence[str] | None = None) -> LabelMatrix:
-    """The labels [n, L] of `count` samples as they are stored in a file.
+def label_matrix(raw: StoredArray, count: int, where: str) -> LabelMatrix:
+    """The labels [n, L] of `count` samples as they are stored in a file, named by their numbers.
 
     Args:
         raw: numpy array or HDF5 dataset, read only once its shape and type fit.
         count: number of samples.
         where: file and member, for messages.
-        names: of the labels; numbers if None.
 
     Raises:
         DataError: another shape, or values besides 0, 1, -1 and NaN.
@@ -255,10 +260,7 @@ def label_matrix(raw: StoredArray, count: int, where: str, names: Sequence[str] 
         raise DataError(
             f"{where}: label {column} of sample {row} is {values[row, column]}; valid are 0, 1, and -1 for unknown"
         )
-    found = tuple(map(one_line, names)) if names is not None else tuple(map(str, range(values.shape[1])))
-    if len(found) != values.shape[1] or len(set(found)) < len(found):
-        raise DataError(f"{where}: {len(set(found))} different names for {values.shape[1]} labels")
-    return LabelMatrix(values.astype(np.int8), found)
+    return LabelMatrix(values.astype(np.int8), tuple(map(str, range(values.shape[1]))))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from hpcule.config.errors import StoreError
-from hpcule.data.annotations import MaskReader
+from hpcule.data.annotations import mask_blocks
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.array import Array
 from hpcule.data.sources.recording import encode, plain
@@ -27,8 +28,6 @@ from hpcule.store.fingerprint import blocks
 from hpcule.store.staged import create
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-_MASKS = 64
-"""Masks that are written together."""
 _SIGNATURE = 8
 """Bytes by which an HDF5 file is known."""
 _UNSAFE = re.compile(r"[^\w .()+-]")
@@ -191,8 +190,8 @@ def _arrays(parts: Sequence[SplitCopy]) -> list[_ArrayPlan]:
             values = matrix.values
             plans.append(_ArrayPlan(f"{prefix}label_matrix", values.shape, values.dtype, _one_block(values)))
         if (masks := source.masks) is not None:
-            shape, blocks = (len(source), height, width), _mask_blocks(masks, len(source))
-            plans.append(_ArrayPlan(f"{prefix}masks", shape, np.dtype(np.uint8), blocks))
+            stream = partial(mask_blocks, masks, 0, len(source))
+            plans.append(_ArrayPlan(f"{prefix}masks", (len(source), height, width), np.dtype(np.uint8), stream))
     return plans
 
 
@@ -200,14 +199,6 @@ def _image_blocks(part: SplitCopy) -> Callable[[], Iterator[Array]]:
     def stream() -> Iterator[Array]:
         for _, samples in part.blocks():
             yield samples[:, 0] if samples.shape[1] == 1 else samples.transpose(0, 2, 3, 1)
-
-    return stream
-
-
-def _mask_blocks(masks: MaskReader, count: int) -> Callable[[], Iterator[Array]]:
-    def stream() -> Iterator[Array]:
-        for start in range(0, count, _MASKS):
-            yield masks.read(np.arange(start, min(start + _MASKS, count)))
 
     return stream
 

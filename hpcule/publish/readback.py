@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hpcule.config.errors import StoreError, first_line
-from hpcule.data.annotations import TABLE
+from hpcule.data.annotations import TABLE, mask_blocks
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.frames import FrameSource
 from hpcule.publish.annotations import check_annotations
@@ -25,8 +25,6 @@ from hpcule.store.fingerprint import blocks
 
 _DIGEST_BYTES = 16
 _SILENCE = 1 << 15
-_MASKS = 64
-"""Masks that are compared together."""
 
 
 class Witness:
@@ -138,8 +136,8 @@ class ReadBack:
                 _require(np.array_equal(several, source.label_matrix.values), "labels differ")
             if source.masks is not None:
                 masks = found[f"{prefix}masks"]
-                for ids in np.array_split(np.arange(len(source)), -(-len(source) // _MASKS)):
-                    _require(np.array_equal(masks.take(len(ids)), source.masks.read(ids)), "masks differ")
+                for expected in mask_blocks(source.masks, 0, len(source)):
+                    _require(np.array_equal(masks.take(len(expected)), expected), "masks differ")
 
     def _check_rows(self, source: Source, ids: Ids, clean: Samples, found: Samples) -> None:
         if source is not self.protected:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from hpcule.config.errors import StoreError
+from hpcule.data.annotations import mask_blocks
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.store.manifest import Manifest
 
 _BLOCK_BYTES = 16 << 20
-_MASKS = 64
-"""Masks that are read at a time."""
 
 
 def blocks(source: Source, first: int, count: int) -> Iterator[tuple[Ids, Samples]]:
@@ -137,6 +136,5 @@ def _add_annotations(digest: hashlib._Hash, source: Source, first: int, count: i
     if source.label_matrix is not None:
         digest.update(np.ascontiguousarray(source.label_matrix.values[rows]).data)
     if source.masks is not None:
-        for start in range(first, first + count, _MASKS):
-            ids = np.arange(start, min(start + _MASKS, first + count), dtype=np.int64)
-            digest.update(np.ascontiguousarray(source.masks.read(ids)).data)
+        for masks in mask_blocks(source.masks, first, count):
+            digest.update(np.ascontiguousarray(masks).data)

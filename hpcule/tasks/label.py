@@ -15,12 +15,29 @@ from hpcule.tasks.task import Sums, Task
 from hpcule.world.group import World
 
 
-class OneLabel(Task):
-    """Name the class: cross-entropy, and the share of samples that are named right."""
+class Naming(Task):
+    """Name one of several classes: cross-entropy, and the share of samples that are named right."""
+
+    measure = "accuracy"
+
+    def losses(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """See `Task.losses`."""
+        return functional.cross_entropy(answers, targets, reduction="none")
+
+    def right(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """See `Task.right`."""
+        return (answers.argmax(1) == targets).float()
+
+    def tally(self) -> Sums:
+        """See `Task.tally`."""
+        return Recognised()
+
+
+class OneLabel(Naming):
+    """Name the class of a sample."""
 
     name = "label"
     title = "one label"
-    measure = "accuracy"
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
@@ -38,18 +55,6 @@ class OneLabel(Task):
         """See `Task.chance`."""
         assert test.labels is not None
         return chance_level(test.labels)
-
-    def losses(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """See `Task.losses`."""
-        return functional.cross_entropy(answers, targets, reduction="none")
-
-    def right(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """See `Task.right`."""
-        return (answers.argmax(1) == targets).float()
-
-    def tally(self) -> Sums:
-        """See `Task.tally`."""
-        return Recognised()
 
 
 class Recognised(Sums):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpcule.config.errors import DataError
 from hpcule.data.source import Ids, Source
-from hpcule.tasks.label import Recognised
-from hpcule.tasks.task import Sums, Task, unmarked
+from hpcule.tasks.label import Naming
+from hpcule.tasks.task import unmarked
 from hpcule.world.keyed import uniform
 
 TURNS = 4
 
 
-class Rotation(Task):
+class Rotation(Naming):
     """Say which way is up: a task that needs no label.
 
     Images that are higher than wide, or wider than high, are asked about at the square in their middle, since their
@@ -24,7 +23,6 @@ class Rotation(Task):
 
     name = "rotation"
     title = "rotation"
-    measure = "accuracy"
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
@@ -39,18 +37,6 @@ class Rotation(Task):
     def chance(self, test: Source) -> float:
         """See `Task.chance`."""
         return 1 / TURNS
-
-    def losses(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """See `Task.losses`."""
-        return functional.cross_entropy(answers, targets, reduction="none")
-
-    def right(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """See `Task.right`."""
-        return (answers.argmax(1) == targets).float()
-
-    def tally(self) -> Sums:
-        """See `Task.tally`."""
-        return Recognised()
 
     def question(self, images: Tensor, targets: Tensor, purpose: int, ids: Ids) -> tuple[Tensor, Tensor]:
         """Each image by quarter turns that are drawn for it."""

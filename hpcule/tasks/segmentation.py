@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.config.errors import DataError
-from hpcule.data.annotations import BACKGROUND, VOID
+from hpcule.data.annotations import BACKGROUND, VOID, mask_blocks
 from hpcule.data.source import Ids, Source
 from hpcule.tasks.task import Sums, Task
 from hpcule.world.group import World
@@ -18,7 +18,6 @@ from hpcule.world.group import World
 _SMOOTH = 1.0
 """Pixels that are added to both sides of a Dice coefficient, so that a class that is nowhere has no gradient of its
 own."""
-_BLOCK = 256
 
 
 class Segmentation(Task):
@@ -56,9 +55,8 @@ class Segmentation(Task):
         """The mean intersection over union of the best class for all pixels."""
         assert test.masks is not None
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(test), _BLOCK):
-            ids = np.arange(start, min(start + _BLOCK, len(test)), dtype=np.int64)
-            counts += np.bincount(test.masks.read(ids).ravel(), minlength=256)
+        for masks in mask_blocks(test.masks, 0, len(test)):
+            counts += np.bincount(masks.ravel(), minlength=256)
         counts = counts[: self.outputs][self._counted]
         total, present = counts.sum(), int((counts > 0).sum())
         return float(counts.max() / total / present) if present else 0.0

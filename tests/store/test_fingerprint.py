@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import hpcule.data.annotations as annotations
 import hpcule.store.fingerprint as module
 from hpcule.data.annotations import ArrayMasks, LabelMatrix
 from hpcule.store.fingerprint import blocks, combine, fingerprint, shard_digest
@@ -34,7 +35,7 @@ def test_the_order_in_memory_does_not_matter(make_source):
 
 
 def test_several_labels_and_masks_count_where_labels_do(make_source, monkeypatch):
-    monkeypatch.setattr(module, "_MASKS", 7)
+    monkeypatch.setattr(annotations, "_BLOCK", 7)
     source = make_source()
     values, masks = np.zeros((50, 3), np.int8), np.zeros((50, *source.shape[1:]), np.uint8)
     masks[0, 0, 0] = 1
