@@ -171,7 +171,7 @@ class CoupledNoise(SampleNoise):
         return {"batch": self._batch}
 
     def restore(self, shared: PartState, saved: Saved) -> None:
-        """Load own shards, whoever wrote them, and the place in the sweep."""
+        """Load own shards, from whichever rank wrote them, and the place in the sweep."""
         super().restore(shared, saved)
         self._batch = shared["batch"]
 
