@@ -103,7 +103,7 @@ def study_figures(rows: Sequence[Row], factors: Sequence[str], noise: Sequence[N
             figures.append(PaperFigure("variants", _size_of_rows(names), draw))
         else:
             lines = accuracy_lines(factor, factors, found)
-            draw = partial(_draw_factor, factor, lines, rows[0]["chance"])
+            draw = partial(_draw_factor, factor, lines)
             figures.append(PaperFigure(f"accuracy-{_file_name(factor)}", panel_size(len(lines)), draw))
     targets: dict[str, list[TargetSteps]] = {}
     for target in target_steps(rows, factors):
@@ -235,7 +235,7 @@ def _shift(number: int, of: int) -> float:
     return 0.66 * ((number + 0.5) / of - 0.5)
 
 
-def _draw_factor(factor: str, panels: Sequence[AccuracyLines], chance: float, figure: Figure) -> None:
+def _draw_factor(factor: str, panels: Sequence[AccuracyLines], figure: Figure) -> None:
     labels = [panel.title for panel in panels]
     unit = " (samples)" if factor.endswith(".batch") else ""
     plots = panels_of(figure, labels, f"{name_of(factor).capitalize()}{unit}", "Accuracy on clean test samples (%)")
@@ -248,7 +248,8 @@ def _draw_factor(factor: str, panels: Sequence[AccuracyLines], chance: float, fi
             else:
                 where = [value * 1.025**shift for value in numbers]
             _draw_line(plot, line, where, joined=numbers is not None)
-        plot.axhline(100 * chance, label="chance", **CHANCE)
+        if panel.chance is not None:
+            plot.axhline(100 * panel.chance, label="chance", **CHANCE)
         plot.set_ylim(0, 100)
         if numbers is None:
             room = figure.get_figwidth() / min(len(panels), MOST_PANELS_ABREAST)

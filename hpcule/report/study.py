@@ -129,6 +129,7 @@ def write_study_report(
             roles=[(kind, title) for kind, title in TITLES.items() if any(kind in point.accuracy for point in found)],
             variant_headings=[TITLES[role] for role in SHOWN],
             answers=findings,
+            measures=list(dict.fromkeys(point.measure for point in found)),
             parts=parts,
             name_of=name_of,
             title_of=title_of,
@@ -148,9 +149,7 @@ def _part(data: str, rows: Sequence[Row], factors: Sequence[str], grid: StudyGri
         data=data,
         factors=[name_of(name) for name in factors],
         variants=variant_rows(rows, factors) if varied else [],
-        sections=[
-            (name_of(name), _panels(name, factors, found, rows[0]["chance"])) for name in factors if name != VARIANT
-        ],
+        sections=[(name_of(name), _panels(name, factors, found)) for name in factors if name != VARIANT],
         targets=target_panels(rows, factors),
         noise=[] if varied else noise_panels(measured_noise_scales(rows, grid, result)),
         points=[(point, [point.factors[name] for name in factors]) for point in found],
@@ -226,23 +225,34 @@ def _points(lead: PairedDifference) -> str:
     return f"{100 * lead.mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def _panels(name: str, factors: Sequence[str], found: Sequence[Point], chance: float) -> list[Panel]:
+def _panels(name: str, factors: Sequence[str], found: Sequence[Point]) -> list[Panel]:
     panels = []
     for lines in accuracy_lines(name, factors, found):
-        description = f"Accuracy on clean test samples over {name_of(name)}, {lines.title}."
+        what = lines.measures[:1].upper() + lines.measures[1:]
+        description = f"{what} on clean test samples over {name_of(name)}, {lines.title}."
         axis = [str(value) for value in lines.axis]
-        chart = series_chart(f"{name_of(name)}, {lines.title}", description, axis, lines.series, chance)
+        chart = series_chart(f"{name_of(name)}, {lines.title}", description, axis, lines.series, lines.chance)
         panels.append(Panel(lines.title, Markup(chart)))
     return panels
 
 
 @dataclass(frozen=True)
 class AccuracyLines:
-    """Accuracy over the values of one factor, at one value of everything else: a series for each role."""
+    """Accuracy, or the measures of other tasks, over the values of one factor, at one value of everything else.
+
+    Attributes:
+        title: the values of everything else.
+        axis: values of the factor.
+        series: one for each role.
+        measures: what the series are values of.
+        chance: what guessing reaches; None where that is not the same for all values of the factor.
+    """
 
     title: str
     axis: Sequence[Any]
     series: Sequence[Series]
+    measures: str
+    chance: float | None
 
 
 def accuracy_lines(name: str, factors: Sequence[str], found: Sequence[Point]) -> list[AccuracyLines]:
@@ -255,7 +265,10 @@ def accuracy_lines(name: str, factors: Sequence[str], found: Sequence[Point]) ->
         fixed = dict(zip(others, combination, strict=True))
         chosen = {point.factors[name]: point for point in found if fixed.items() <= point.factors.items()}
         series = [line for role in TITLES if (line := _series(role, axis, chosen))]
-        lines.append(AccuracyLines(title_of(fixed) or "all cells", axis, series))
+        measures = ", ".join(dict.fromkeys(point.measure for point in chosen.values()))
+        chances = {point.chance for point in chosen.values()}
+        chance = chances.pop() if len(chances) == 1 else None
+        lines.append(AccuracyLines(title_of(fixed) or "all cells", axis, series, measures, chance))
     return lines
 
 

@@ -26,6 +26,7 @@ RANDOM: Mapping[Kind, str] = {
     "spectrum": "random noise with the spectrum of the method's perturbation, shared by the same samples",
 }
 """Random controls that a method has to beat, in words."""
+ACCURACY = "accuracy"
 Row = dict[str, Any]
 """Columns of a cell by name: they differ with what a study varies."""
 
@@ -35,6 +36,10 @@ class Point:
     """One combination of factors, over its seeds."""
 
     factors: Factors
+    measure: str
+    """What `accuracy` are values of: the headline measure of the task."""
+    chance: float
+    """What guessing reaches in it."""
     seeds: int
     invalid: int
     """Seeds whose clean control did not learn."""
@@ -71,6 +76,7 @@ def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument
         row |= {f"{role}_{name}": value for name, value in _victim_figures(result).items()}
         row |= _noise_columns(role, result["noise_scales"])
     chance = done["clean"]["chance"]
+    row["measure"] = done["clean"].get("measure", ACCURACY)
     row["chance"] = chance
     row["invalid"] = not has_learnt(row["clean_last"], chance)
     return row
@@ -166,6 +172,8 @@ def _point(group: Sequence[Row], factors: Sequence[str]) -> Point:
     values = {role: [row[f"{role}_last"] for row in valid] for role in TITLES if f"{role}_last" in group[0]}
     return Point(
         {name: group[0][name] for name in factors},
+        group[0].get("measure", ACCURACY),
+        group[0]["chance"],
         len(group),
         len(group) - len(valid),
         sum(bool(row.get("craft_rate_at_edge")) for row in group),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NotRequired, TypedDict
 
 from hpcule.config.tree import Tree
@@ -45,17 +46,22 @@ class CraftItemDocument(CraftDocument, CraftingDocument):
 
 
 class VictimItemDocument(TypedDict):
-    """done/KEY.json of a victim: its training, on the samples of `craft`, by `workers` ranks jointly (1 in results of
-    earlier versions, which do not say it); accuracies are in [0, 1]."""
+    """done/KEY.json of a victim: its training, on the samples of `craft`, by `workers` ranks jointly.
+
+    `last` and `best` are values in [0, 1] of `measure`, the headline of its task. Results of earlier versions have no
+    `workers`, which was 1, and no `measure`, which was accuracy.
+    """
 
     kind: Literal["victim"]
     role: Kind
     title: str
     craft: str | None
     workers: NotRequired[int]
+    measure: NotRequired[str]
     chance: float
     last: float
     best: float
+    measures: NotRequired[Mapping[str, float]]
     noise_scales: list[NoiseScaleDocument]
     seed: int
     batch_asked: int | None

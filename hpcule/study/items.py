@@ -26,7 +26,6 @@ from hpcule.craft.table import find
 from hpcule.data.check import check_same_task
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
-from hpcule.measure.accuracy import chance_level
 from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
@@ -34,6 +33,7 @@ from hpcule.study.crafting import crafting_facts, noise_scales
 from hpcule.study.documents import VictimItemDocument
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, StudyGrid, StudySamples, StudyVictim
+from hpcule.tasks.table import require_same_answers, task_of
 from hpcule.victim.job import fingerprint_of
 from hpcule.victim.kinds import Basis, PlannedStore
 from hpcule.victim.published import Published
@@ -234,14 +234,15 @@ def _train(
     craft = folder.best(victim.crafts) if victim.crafts else None
     source, test = _source(config.data, victim.opening), _test(config.data, config.test, victim.opening)
     check_same_task(source, test)
+    task = victim.job.config.task
+    require_same_answers(task, source, test)
     store: Basis | None = StoreReader(Vault(folder.store(craft))) if craft else None
     if victim.planned:
         store = planned_store(victim.planned, source)
-    if source.labels is None or test.labels is None:
-        raise DataError(f"{source.name} has no labels: victims are trained with labels")
     resident = config.world.resident_mebibytes * 2**20
     data = TrainingData.of(source, config.samples, resident)
-    tests, keeper = Published(test, resident=resident), folder.keeper(victim.key, world)
+    tests = Published(test, resident=resident, task=task_of(task, test))
+    keeper = folder.keeper(victim.key, world)
     result = victim.job.train(data, store, tests, world, report, keeper=keeper).result
     found = result.document()
     return {
@@ -250,9 +251,11 @@ def _train(
         "title": victim.title,
         "craft": craft,
         "workers": world.size,
-        "chance": chance_level(test.labels),
+        "measure": tests.task.measure,
+        "chance": tests.task.chance(test),
         "last": result.last.test,
         "best": result.best.test,
+        "measures": found["measures"],
         "noise_scales": noise_scales(result.gradient_norms),
         "seed": found["seed"],
         "batch_asked": None if victim.job.config.countermeasures.features else victim.job.config.batch,
