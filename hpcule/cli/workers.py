@@ -10,6 +10,7 @@ from typing import NoReturn
 from hpcule.cli.opened import say
 from hpcule.config.errors import HpculeError, StoppedError, UsageError
 from hpcule.config.run import WorldConfig
+from hpcule.world.allocation import keep_freed_memory
 from hpcule.world.group import World, connected
 from hpcule.world.launcher import Place, detect
 from hpcule.world.local import report_failure, run_workers
@@ -68,6 +69,7 @@ def on_all_ranks(
     try:
         if place.size == 1:
             check(1)
+        keep_freed_memory()
         with connected(place, config, deterministic=deterministic) as world:
             work(world)
     except BaseException as error:
