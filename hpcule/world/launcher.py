@@ -11,26 +11,23 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hpcule.config.errors import UsageError
+from hpcule.config.errors import UsageError, first_line
+from hpcule.world.launcher_variables import (
+    MADE_BY,
+    MPI,
+    OPTIONAL,
+    SCHEDULERS,
+    SIZES,
+    TORCHRUN,
+    Numbers,
+    mpi_launcher,
+    numbers,
+    refuse_unknown,
+)
 
-TORCHRUN = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
-JSRUN = {"rank": "JSM_NAMESPACE_RANK", "size": "JSM_NAMESPACE_SIZE", "local_rank": "JSM_NAMESPACE_LOCAL_RANK"}
-SRUN = {"rank": "SLURM_PROCID", "size": "SLURM_NTASKS", "local_rank": "SLURM_LOCALID"}
 MEETING = "HPCULE_MEETING"
 """Variable that names the folder where ranks meet that `--workers` has started; their numbers are as torchrun's."""
-MPI_MARKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_LOCAL_RANKID", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE")
-"""Open MPI, MPICH and Intel MPI, Cray PALS, Intel MPI, MVAPICH: any of them says that an MPI launcher started us."""
-MPI_SIZES = (
-    *("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"),
-    *("JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE"),
-)
-"""Variables in which launchers say how many tasks they have started."""
-FLUX = "FLUX_JOB_SIZE"
-"""Variable of Flux, which sets those of MPI, too, unless an option says otherwise."""
-SLURM_PMI = {"PMI_RANK": "SLURM_PROCID", "PMI_SIZE": "SLURM_NTASKS"}
-"""What `srun --mpi=pmi2` sets for its tasks, and what it then equals."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Place:
     """Where this process stands in a run."""
 
     launcher: str
-    """"single", "workers" (our own, of `--workers`), "torchrun", "jsrun", "srun" or "mpi"."""
+    """"single", "workers" (our own, of `--workers`), "torchrun", "flux", "jsrun", "srun" or "mpi"."""
     rank: int = 0
     size: int = 1
     local_rank: int = 0
@@ -69,33 +66,27 @@ class Place:
 
 
 def detect(environ: Mapping[str, str] = os.environ) -> Place:
-    """Find our place. Order: `--workers`, torchrun, jsrun, srun, MPI, single process.
+    """Find our place. Order: `--workers`, torchrun, Flux, jsrun, srun, MPI, single process.
 
-    Expected variables: torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
-    (deepspeed's launcher the same, but LOCAL_SIZE); jsrun JSM_NAMESPACE_* with LSB_DJOB_RANKFILE and LSB_JOBID; srun
-    SLURM_PROCID with SLURM_STEP_ID, SLURM_JOB_NODELIST and SLURM_JOB_ID; MPI is asked through mpi4py.
+    Expected are the variables of `launcher_variables`, and for the address of rank 0: from torchrun MASTER_ADDR and
+    MASTER_PORT (deepspeed's launcher the same, but LOCAL_SIZE); from Flux FLUX_JOB_ID; from jsrun LSB_DJOB_RANKFILE and
+    LSB_JOBID; from srun SLURM_STEP_ID, SLURM_JOB_NODELIST and SLURM_JOB_ID. MPI is asked through mpi4py.
 
     Raises:
-        UsageError: a launcher is present but incomplete, or two launchers contradict each other. There is no silent
-            fallback to a world of one: every rank would believe to be rank 0 and write the same files.
+        UsageError: a launcher is present but incomplete or unknown, or two launchers contradict each other. There is no
+            silent fallback to a world of one: every rank would believe to be rank 0 and write the same files.
     """
     if MEETING in environ:
         return _workers(environ)
     if TORCHRUN["rank"] in environ or TORCHRUN["size"] in environ:
         return _torchrun(environ)
-    if JSRUN["rank"] in environ:
-        return _jsrun(environ)
-    mpi = any(mark in environ for mark in MPI_MARKS if not _is_of_srun(mark, environ))
-    # SLURM_NTASKS alone also stands in a shell of salloc; a task of srun has a step and a number.
-    if SRUN["rank"] in environ and environ.get("SLURM_STEP_ID", "") not in ("", "4294967290") and not mpi:
-        return _srun(environ)
+    mpi, scheduler = mpi_launcher(environ), _scheduler(environ)
+    if scheduler and (not mpi or _is_its_own(mpi, scheduler, environ)):
+        own = numbers(scheduler, SCHEDULERS[scheduler], environ, optional=("local_size",))
+        return Place(scheduler, **own) if own["size"] == 1 else _MEETINGS[scheduler](environ, own)
     if mpi:
-        return _mpi(environ)
-    if environ.get(FLUX, "1") != "1":
-        raise UsageError(
-            f"Flux started {environ[FLUX]} tasks without MPI's variables, so they cannot find each other: start them "
-            "with Flux's PMI and mpi4py, or torchrun on each node"
-        )
+        return _mpi(mpi, environ)
+    refuse_unknown(environ)
     return Place("single")
 
 
@@ -108,14 +99,25 @@ def environment_threads(environ: Mapping[str, str] = os.environ) -> int | None:
     return int(first) if first.isdecimal() and int(first) else None
 
 
-def _is_of_srun(mark: str, environ: Mapping[str, str]) -> bool:
-    """Whether srun's own PMI plugin has set this mark: its rank and size are then those of the task."""
-    return mark == "PMI_SIZE" and all(environ.get(pmi, "?") == environ.get(own) for pmi, own in SLURM_PMI.items())
+def _scheduler(environ: Mapping[str, str]) -> str:
+    """The scheduler's own launcher that has started this process; empty without one."""
+    found = [name for name, table in SCHEDULERS.items() if table["rank"] in environ]
+    # SLURM_NTASKS alone also stands in a shell of salloc; a task of srun has a step and a number.
+    if environ.get("SLURM_STEP_ID", "") in ("", "4294967290") and "srun" in found:
+        found.remove("srun")
+    return found[0] if found else ""
+
+
+def _is_its_own(mpi: str, scheduler: str, environ: Mapping[str, str]) -> bool:
+    """Whether the scheduler has set the variables of this MPI launcher: they then say what its own do."""
+    own = SCHEDULERS[scheduler]
+    pairs = [(environ.get(MPI[mpi].get(name, "")), environ.get(own[name])) for name in ("rank", "size")]
+    return mpi in MADE_BY[scheduler] and all(theirs in (None, ours) for theirs, ours in pairs)
 
 
 def _workers(environ: Mapping[str, str]) -> Place:
-    numbers, folder = _numbers("--workers", TORCHRUN, environ), Path(environ[MEETING])
-    return _place("workers", numbers, folder=str(folder), error_file=str(error_file(folder, numbers["rank"])))
+    own, folder = numbers("--workers", TORCHRUN, environ), Path(environ[MEETING])
+    return Place("workers", **own, folder=str(folder), error_file=str(error_file(folder, own["rank"])))
 
 
 def error_file(folder: Path, rank: int) -> Path:
@@ -125,89 +127,135 @@ def error_file(folder: Path, rank: int) -> Path:
 
 def _torchrun(environ: Mapping[str, str]) -> Place:
     table = TORCHRUN if "LOCAL_WORLD_SIZE" in environ else {**TORCHRUN, "local_size": "LOCAL_SIZE"}
-    numbers = _numbers("torchrun", table, environ, optional=("local_rank", "local_size"))
+    own = numbers("torchrun", table, environ, optional=("local_rank", "local_size"))
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT")
     if not address or not (port or "").isdigit():
         raise UsageError("RANK and WORLD_SIZE are set but MASTER_ADDR or MASTER_PORT is not: start with torchrun")
     error_file = environ.get("TORCHELASTIC_ERROR_FILE", "")
-    return _place("torchrun", numbers, address=address, port=int(port or 0), error_file=error_file)
+    return Place("torchrun", **own, address=address, port=int(port or 0), error_file=error_file)
 
 
-def _jsrun(environ: Mapping[str, str]) -> Place:
-    numbers = _numbers("jsrun", JSRUN, environ)
-    size = numbers["size"]
-    if size == 1:
-        return _place("jsrun", numbers)
+def _flux(environ: Mapping[str, str], own: Numbers) -> Place:
+    nodes, job = environ.get("FLUX_JOB_NNODES", ""), environ.get("FLUX_JOB_ID", "")
+    if not nodes.isdigit() or int(nodes) < 1 or not job:
+        raise UsageError("flux: FLUX_JOB_NNODES or FLUX_JOB_ID is not set: leave the variables that flux sets alone")
+    try:
+        shown = subprocess.run(
+            ["flux", "hostlist", "--expand", "--nth=0", "local"], capture_output=True, text=True, timeout=30
+        )
+        said, address = shown.stderr.strip().splitlines()[:1], shown.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said, address = [first_line(error)], ""
+    if not address:
+        raise UsageError(
+            f"flux: `flux hostlist` does not name the host of rank 0 ({''.join(said)}): put flux (0.60 or newer) on "
+            "the PATH of the tasks, or start torchrun on each node"
+        )
+    # Flux does not say how many tasks each node has; by default, their numbers differ by one at most.
+    own["local_size"] = -(-own["size"] // int(nodes))
+    return Place("flux", **own, address=address, port=job_port(job))
+
+
+def _jsrun(environ: Mapping[str, str], own: Numbers) -> Place:
     hosts = _rank_file(environ)
     job = environ.get("LSB_JOBID", "")
     if len(hosts) < 2 or not job.isdigit():
         raise UsageError("jsrun: LSB_DJOB_RANKFILE must name a file that lists the hosts, and LSB_JOBID the job")
-    # The first line is the launch node, which runs no rank.
-    return _place("jsrun", numbers, local_size=max(1, hosts.count(hosts[1])), address=hosts[1], port=job_port(job))
+    # The first line is the launch node, which runs no rank. A host has a line for each slot, which need not be a rank.
+    own.setdefault("local_size", min(own["size"], hosts.count(hosts[1])))
+    return Place("jsrun", **own, address=hosts[1], port=job_port(job))
 
 
-def _srun(environ: Mapping[str, str]) -> Place:
-    numbers = _numbers("srun", SRUN, environ)
-    tasks = re.match(r"\d+", environ.get("SLURM_STEP_TASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1")))
-    local_size = int(tasks.group()) if tasks else 1
-    if numbers["size"] == 1:
-        return _place("srun", numbers)
-    nodes, job = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST"), environ.get("SLURM_JOB_ID")
+def _srun(environ: Mapping[str, str], own: Numbers) -> Place:
+    nodes, job = _srun_nodes(environ), environ.get("SLURM_JOB_ID")
     if not nodes or not job:
         raise UsageError("srun: SLURM_JOB_NODELIST or SLURM_JOB_ID is not set, so the address of rank 0 is unknown")
     # A requeued job takes another port: the last one may be what it failed for.
     port = job_port(job, environ["SLURM_STEP_ID"], environ.get("SLURM_RESTART_COUNT", "0"))
-    return _place("srun", numbers, local_size=local_size, address=_first_node(nodes), port=port)
+    own["local_size"] = _srun_tasks(environ)
+    return Place("srun", **own, address=_first_node(nodes), port=port)
 
 
-def _mpi(environ: Mapping[str, str]) -> Place:
-    try:
-        from mpi4py import MPI
-    except ImportError:
-        raise UsageError('started by an MPI launcher, but mpi4py is missing: pip install "hpcule[mpi]"') from None
-    # mpi4py's own call comes after the interpreter, which our processes do not wait for. MPI ends once only.
-    atexit.unregister(MPI.Finalize)
-    atexit.register(MPI.Finalize)
-    world = MPI.COMM_WORLD
-    _check_mpi_size(world.Get_size(), environ)
-    if world.Get_size() == 1:
+def _srun_nodes(environ: Mapping[str, str]) -> str | None:
+    """The nodes of a step, that of rank 0 first.
+
+    The list of nodes is in the cluster's order, and so are the tasks, but for `--distribution=arbitrary`: there, each
+    line of SLURM_HOSTFILE is the node of one task; sbatch passes them on as SLURM_ARBITRARY_NODELIST.
+    """
+    if not environ.get("SLURM_DISTRIBUTION", "").startswith("arbitrary"):
+        return environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST")
+    listed = environ.get("SLURM_ARBITRARY_NODELIST", "")
+    if not listed:
+        try:
+            listed = Path(environ.get("SLURM_HOSTFILE", "")).read_text().split()[0].split("*")[0]
+        except (OSError, IndexError):
+            raise UsageError(
+                "srun: with --distribution=arbitrary, SLURM_HOSTFILE must name the file of nodes for the tasks, too: "
+                "nothing else says on which node rank 0 is"
+            ) from None
+    return listed
+
+
+def _srun_tasks(environ: Mapping[str, str]) -> int:
+    """Number of tasks on this node, from a list such as `4(x2),1`."""
+    listed = environ.get("SLURM_STEP_TASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1"))
+    counts = [
+        int(count) for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", listed) for _ in range(int(times or 1))
+    ]
+    node = environ.get("SLURM_NODEID", "")
+    return counts[int(node) if node.isdigit() and int(node) < len(counts) else 0] if counts else 1
+
+
+_MEETINGS = {"flux": _flux, "jsrun": _jsrun, "srun": _srun}
+"""How the ranks of each scheduler find each other."""
+
+
+def _mpi(launcher: str, environ: Mapping[str, str]) -> Place:
+    """Ask MPI, and compare with what its launcher has said."""
+    stated = numbers(launcher, MPI[launcher], environ, optional=OPTIONAL)
+    if stated.get("size") == 1:
+        _check_mpi_size(1, environ)
         return Place("mpi")
-    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        from mpi4py import MPI as mpi  # noqa: N811
+    except ImportError:
+        raise UsageError(
+            f'{launcher} has started this process, but mpi4py is missing: pip install "hpcule[mpi]", or start with '
+            "torchrun"
+        ) from None
+    # mpi4py's own call comes after the interpreter, which our processes do not wait for. MPI ends once only.
+    atexit.unregister(mpi.Finalize)
+    atexit.register(mpi.Finalize)
+    world = mpi.COMM_WORLD
+    counted = Numbers(rank=world.Get_rank(), size=world.Get_size())
+    if counted["size"] == 1:
+        _check_mpi_size(1, environ)
+        raise UsageError(
+            f"{MPI[launcher]['rank']} is set, but nothing says how many processes there are, and MPI counts 1: install "
+            "mpi4py with the launcher's MPI, start with srun or torchrun, or unset the variable for a single process"
+        )
+    if differing := [name for name, number in counted.items() if stated.get(name, number) != number]:
+        name = differing[0]
+        raise UsageError(
+            f"MPI says {dict(counted)} but {MPI[launcher][name]}={environ[MPI[launcher][name]]}: two launchers have "
+            "started these processes; start them with one of the two, with srun or with torchrun"
+        )
+    node = world.Split_type(mpi.COMM_TYPE_SHARED)
+    counted |= Numbers(local_rank=node.Get_rank(), local_size=node.Get_size())
     here = (socket.gethostname(), free_port()) if world.Get_rank() == 0 else None
     address, port = world.bcast(here, root=0)
-    return Place("mpi", world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size(), address, port)
+    return Place("mpi", **counted, address=address, port=port)
 
 
 def _check_mpi_size(size: int, environ: Mapping[str, str]) -> None:
     """Refuse MPI singletons: under the wrong process manager, MPI makes each task rank 0 of 1."""
-    for variable in MPI_SIZES:
+    for variable in (*SIZES, *(table["size"] for table in MPI.values() if "size" in table)):
         expected = environ.get(variable, "")
         if expected.isdigit() and int(expected) != size:
             raise UsageError(
                 f"MPI counts {size} process(es) but {variable} says {expected}: mpi4py was built against another MPI "
                 f"than the launcher's; install it with the site's MPI, or start with srun or torchrun"
             )
-
-
-def _place(launcher: str, numbers: Mapping[str, int], **more: str | int) -> Place:
-    fields: dict[str, Any] = {**numbers, **more}
-    return Place(launcher, **fields)
-
-
-def _numbers(
-    launcher: str, table: Mapping[str, str], environ: Mapping[str, str], optional: tuple[str, ...] = ()
-) -> dict[str, int]:
-    values: dict[str, int] = {}
-    for name, variable in table.items():
-        text = environ.get(variable)
-        if text is None and name in optional:
-            continue
-        if text is None or not text.isdigit():
-            raise UsageError(f"{launcher}: {variable} must be a number, not {text!r}")
-        values[name] = int(text)
-    if values["rank"] >= values["size"]:
-        raise UsageError(f"{launcher}: rank {values['rank']} of a world of {values['size']}")
-    return values
 
 
 def _rank_file(environ: Mapping[str, str]) -> list[str]:
