@@ -7,13 +7,14 @@ REQUIREMENTS := pyproject.toml constraints.txt
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-cluster lint format docs pages bench clean fashion-mnist
+.PHONY: help demo test test-all test-cluster test-gpu lint format docs pages bench clean fashion-mnist
 
 help:
 	@echo "make demo          set up what running needs, then protect a small real dataset and measure it"
 	@echo "make test          set up everything, then lint, type check and run the default tests"
 	@echo "make test-all      the same with the slow tests"
 	@echo "make test-cluster  start a Slurm on this machine (Debian, as root), run the tests that need it, and stop it"
+	@echo "make test-gpu      run the tests that need a CUDA device; they are skipped, and say so, where there is none"
 	@echo "make lint          ruff, mypy and the words of our texts alone"
 	@echo "make format        let ruff format the code and fix what it can"
 	@echo "make docs          build the documentation site into site/, and fail on any warning"
@@ -38,6 +39,10 @@ test-cluster: $(VENV)/installed-dev
 	if [ $$code = 3 ]; then echo "no local Slurm here: the tests that need it are skipped"; exit 0; fi; \
 	trap 'slurm/local-cluster down' EXIT; trap 'exit 130' INT TERM; \
 	[ $$code = 0 ] && $(BIN)/python -m pytest -m cluster tests/cluster
+
+# Not the constrained, CPU-only torch of this project: PYTHON names an interpreter whose torch sees the device.
+test-gpu: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

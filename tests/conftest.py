@@ -28,6 +28,15 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _gpu(request):
+    """Skip what is marked gpu where there is none."""
+    import torch
+
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device: make test-gpu on a machine that has one")
+
+
 @pytest.fixture(scope="session")
 def pool():
     """Two gloo processes; `pool.run(function, *arguments)` gives the results of both ranks."""

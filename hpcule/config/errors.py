@@ -90,6 +90,10 @@ class PeerLostError(WorkerError):
     """EX_UNAVAILABLE of sysexits.h: perhaps a node was lost; the run may succeed on others."""
 
 
+class PeerTimeoutError(PeerLostError):
+    """Another rank did not answer within the time-out of a collective: it hangs, or is busy for longer."""
+
+
 class StoppedError(HpculeError):
     """The run was asked to stop by a signal; its checkpoint is written and `--resume` continues it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,18 +16,21 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.config.errors import PeerLostError, UsageError
+from hpcule.config.errors import PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.launcher import Place, environment_threads
-from hpcule.world.meeting import meet, prove
+from hpcule.world.meeting import meet, patience, prove
 from hpcule.world.node import NodeSum, share_memory
 from hpcule.world.plain_values import dumps, loads
+from hpcule.world.preconditions import refuse_shared_devices
 
 T = TypeVar("T")
 
 TREE_BYTES = 2**20
 """Up to this size gloo's all-reduce, a ring in many small parts, is mostly waiting. Measured with two processes on two
 cores, 120 kB: 0.4 to 0.7 ms by the ring, 0.2 to 0.3 ms by a tree; with three processes 2.3 to 2.9 against 0.5 ms."""
+TIMED_OUT = re.compile(r"tim(?:ed |e)-?out", re.IGNORECASE)
+"""How torch, gloo and NCCL say that nobody came in time."""
 
 
 @dataclass
@@ -188,7 +192,13 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0][:160]
+            # gloo begins with the place in its own source.
+            reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0])[:160]
+            if TIMED_OUT.search(reason):
+                raise PeerTimeoutError(
+                    f"timed out: another rank did not answer during {what} within {self.timeout.total_seconds():g} "
+                    f"seconds (world.timeout_seconds); it hangs, or its step takes longer ({reason})"
+                ) from None
             raise PeerLostError(f"lost another rank during {what} ({reason})") from None
         self.spent.note(time.perf_counter() - start, size)
 
@@ -198,7 +208,7 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     """Join the other ranks, choose device and threads, and leave at the end.
 
     Raises:
-        UsageError: the device is not there, or more local workers than GPUs.
+        UsageError: the device is not there, more local workers than GPUs, or two ranks on one GPU; see also `meet`.
         PeerLostError: the ranks do not find each other within the time-out, or the port is taken.
     """
     device = _device(place, config.device)
@@ -206,10 +216,14 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     timeout = timedelta(seconds=config.timeout_seconds)
     world = World(place, place.rank, place.size, device, timeout, checkpoint_seconds=config.checkpoint_seconds)
     if place.size > 1:
-        with world._peers(f"the first meeting at {place.meeting}"):
+        with replace(world, timeout=patience(timeout))._peers(f"the first meeting at {place.meeting}"):
             meet(place, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout)
         if device.type == "cpu":
             world = replace(world, memory=share_memory(place.rank, place.size, timeout, world.gather))
+        else:
+            # Before the first collective on the devices, which NCCL does not survive where two are the same.
+            own = (place.host, str(torch.cuda.get_device_properties(device).uuid))
+            refuse_shared_devices(replace(world, device=torch.device("cpu")).gather(own))
     yield world
     # Left out after an error: tearing down waits for peers that are gone.
     if place.size > 1:

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcule.config.errors import HpculeError, PeerLostError, StoppedError, UsageError, WorkerError
-from hpcule.world.launcher import MEETING, TORCHRUN, Place, error_file
+from hpcule.config.errors import HpculeError, PeerLostError, PeerTimeoutError, StoppedError, UsageError, WorkerError
+from hpcule.world.launcher import MEETING, Place, error_file
+from hpcule.world.launcher_variables import TORCHRUN
 from hpcule.world.meeting import prepare
+from hpcule.world.preconditions import require_descriptors
 from hpcule.world.signals import environment_of_child, forwarded, held_back, stopped_text, unhurried
 
 SHUTDOWN_SECONDS = 60
@@ -24,6 +26,11 @@ SHUTDOWN_SECONDS = 60
 GRACE_SECONDS = 3
 """Seconds that the other ranks get when one has failed, to notice it; and again when they are asked to stop."""
 POLL_SECONDS = 0.05
+HINTS = {
+    "SIGKILL": "; the kernel kills with SIGKILL when memory runs out",
+    "SIGABRT": "; NCCL ends a rank with SIGABRT when another one does not answer within world.timeout_seconds",
+}
+"""What a signal that nobody here has sent usually means."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class Failure:
         pid: its process.
         exitcode: negative: the signal that killed it.
         error_file: where it has left its own error, if it could.
+        given_up: whether it had to be killed, as it did not heed the request to stop.
     """
 
     pid: int
     exitcode: int
     error_file: Path
+    given_up: bool = False
 
 
 def run_workers(arguments: Sequence[str], workers: int) -> None:
@@ -47,10 +56,12 @@ def run_workers(arguments: Sequence[str], workers: int) -> None:
     Raises:
         WorkerError: a worker died or failed; names the rank, the host, and its own error.
         StoppedError: the run was stopped by a signal.
-        UsageError: a worker refused the command as wrong use, or the ranks cannot meet in TMPDIR.
+        UsageError: a worker refused the command as wrong use, the ranks cannot meet in TMPDIR, or there are too many
+            for the limit of open files.
     """
     with tempfile.TemporaryDirectory(prefix="hpcule-") as name, unhurried():
         folder = Path(name)
+        require_descriptors(workers, socket.gethostname())
         prepare(folder)
         ranks = _Ranks(folder)
         with forwarded(ranks.send):
@@ -70,6 +81,7 @@ class _Ranks:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self._kill_at = float("inf")
+        self._given_up: set[int] = set()
         self.stopped_by = ""
 
     def start(self, arguments: Sequence[str], workers: int) -> None:
@@ -100,10 +112,11 @@ class _Ranks:
                 asked = True
                 self._signal(signal.SIGTERM)
             if now > min(self._kill_at, failed_at + 3 * GRACE_SECONDS):
+                self._given_up |= {rank for rank, code in enumerate(codes) if code is None}
                 self.kill()
             time.sleep(POLL_SECONDS)
         return {
-            rank: Failure(process.pid, process.returncode, error_file(self._folder, rank))
+            rank: Failure(process.pid, process.returncode, error_file(self._folder, rank), rank in self._given_up)
             for rank, process in enumerate(self._processes)
             if process.returncode
         }
@@ -153,19 +166,26 @@ def _explain(failures: dict[int, Failure], stopped_by: str = "") -> HpculeError:
     host = socket.gethostname()
     if stopped_by and not record:
         return StoppedError(stopped_text(stopped_by))
+    if record.get("class") == PeerTimeoutError.__name__:
+        silent = [
+            f"rank {other} (process {failures[other].pid})" for other in sorted(failures) if failures[other].given_up
+        ]
+        rest = f"; killed, as it did not answer: {', '.join(silent)}" if silent else ""
+        return WorkerError(f"rank {rank} on {host}: {record['message']}{rest}")
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
-        hint = "; the kernel kills with SIGKILL when memory runs out" if name == "SIGKILL" else ""
-        return WorkerError(f"rank {rank} on {host} was killed by {name} (process {failure.pid}){hint}")
+        return WorkerError(f"rank {rank} on {host} was killed by {name} (process {failure.pid}){HINTS.get(name, '')}")
     own = record.get("message", f"exit code {failure.exitcode}, no message")
     return WorkerError(f"rank {rank} on {host} failed: {own}")
 
 
 def _remoteness(failure: Failure, record: dict[str, object], stopped_by: str) -> int:
-    """How far a failure is from its cause: 0 for one of its own, 1 for a stop, 2 where a rank only lost another or was
-    ended by us."""
-    if record.get("class") == StoppedError.__name__:
+    """How far a failure is from its cause: 0 for one of its own, 1 for a stop or a time-out, 2 where a rank only lost
+    another or was ended by us."""
+    if record.get("class") in (StoppedError.__name__, PeerTimeoutError.__name__):
         return 1
+    if failure.given_up:
+        return 2
     lost = record.get("class") == PeerLostError.__name__
     # In the middle of a long step our signal leaves it no time to write why.
     ended = failure.exitcode == -signal.SIGTERM or (failure.exitcode == StoppedError.exit_code and not record)

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from hpcule.config.errors import PeerLostError, UsageError
 from hpcule.world.launcher import Place
+from hpcule.world.preconditions import require_address, require_descriptors
 
 SECRET, MEETING_FILE = "secret", "meeting"
 PROOF_BYTES = 32
@@ -31,15 +32,23 @@ MEETING_SECONDS = 300
 """How long ranks wait for each other at the start: a wrong address must not cost the time-out of a long step."""
 
 
+def patience(timeout: timedelta) -> timedelta:
+    """How long a rank waits for the others to come, in a run whose collectives have this time-out."""
+    return min(timedelta(seconds=MEETING_SECONDS), timeout)
+
+
 def meet(place: Place, backend: str, timeout: timedelta) -> None:
     """Join the other ranks in torch's default process group.
 
     Raises:
-        UsageError: the folder of the ranks is open to others, or the network interface that they are to use is not
-            there.
+        UsageError: the folder of the ranks is open to others; the network interface that they are to use is not there;
+            the host of rank 0 is unknown; or the limit of open files is too low.
         PeerLostError: another program listens at rank 0's port.
         RuntimeError: a rank did not come, or somebody else came in its place.
     """
+    require_descriptors(place.size, place.host)
+    if not place.folder:
+        require_address(place)
     if place.on_one_machine:
         stay_on_loopback(at_any_rate=bool(place.folder))
     require_interfaces(place.host, os.environ, [name for _, name in socket.if_nameindex()], nccl="nccl" in backend)
@@ -143,14 +152,13 @@ def _join(place: Place, backend: str, timeout: timedelta) -> None:
         dist.init_process_group(backend, "env://", timeout, place.size, place.rank)
         return
     store: Any
-    patience = min(timedelta(seconds=MEETING_SECONDS), timeout)
     if place.folder:
         file = _checked(Path(place.folder)) / MEETING_FILE
         store = dist.FileStore(str(file), place.size)  # type: ignore[attr-defined]
-        store.set_timeout(patience)
+        store.set_timeout(patience(timeout))
     else:
         store = dist.TCPStore(  # type: ignore[attr-defined]
-            place.address, place.port, place.size, place.rank == 0, patience
+            place.address, place.port, place.size, place.rank == 0, patience(timeout)
         )
     dist.init_process_group(backend, None, timeout, place.size, place.rank, store)
 

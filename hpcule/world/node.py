@@ -90,7 +90,7 @@ class NodeSum:
                 return
             raise RuntimeError("its process has ended")
         if waited > self._seconds:
-            raise RuntimeError(f"it did not come within {self._seconds:g} seconds")
+            raise RuntimeError(f"timed out after {self._seconds:g} seconds")
 
 
 def share_memory(rank: int, size: int, timeout: timedelta, gather: Callable[[Any], list[Any]]) -> NodeSum | None:

@@ -3,16 +3,18 @@ import os
 import signal
 import socket
 import time
+from datetime import timedelta
 
 import pytest
 import torch
 from pool import Pool
 
-from hpcule.config.errors import PeerLostError, UsageError
+from hpcule.config.errors import PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world import meeting
 from hpcule.world.group import connected
 from hpcule.world.launcher import Place, free_port
+from hpcule.world.node import share_memory
 
 
 def collect(world):
@@ -145,6 +147,29 @@ def test_a_killed_peer_is_noticed_at_once(trio, tmp_path):
     assert max(waited) < 10
 
 
+def wait_for_a_peer(world, by_memory):
+    """What rank 0 says of a rank that does not come within a time-out of a second."""
+    brief = dataclasses.replace(world, timeout=timedelta(seconds=1))
+    _, group = brief._grouped([range(world.size)])
+    memory = share_memory(world.rank, world.size, group.timeout, group.gather) if by_memory else None
+    if world.rank:
+        time.sleep(3)
+        return ""
+    try:
+        dataclasses.replace(group, memory=memory).add(torch.ones(3))
+    except PeerTimeoutError as error:
+        return str(error)
+    return "no time-out"
+
+
+@pytest.mark.parametrize("by_memory", [False, True])
+def test_a_peer_that_hangs_is_a_time_out(pool, by_memory):
+    first, _ = pool.run(wait_for_a_peer, by_memory)
+    assert first.startswith(
+        "timed out: another rank did not answer during a sum within 1 seconds (world.timeout_seconds)"
+    )
+
+
 def test_a_device_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
@@ -181,7 +206,7 @@ def test_ranks_that_do_not_come_are_an_error(monkeypatch):
     monkeypatch.setattr(meeting, "MEETING_SECONDS", 1)
     place = Place("mpi", rank=1, size=2, address="127.0.0.1", port=free_port())
     with (
-        pytest.raises(PeerLostError, match=r"lost another rank during the first meeting at 127"),
+        pytest.raises(PeerTimeoutError, match=r"timed out: .* the first meeting at 127.* within 1 seconds"),
         connected(place, WorldConfig(device="cpu", threads=1)),
     ):
         pass

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from slowly import slow_but
 
-from hpcule.config.errors import DataError, PeerLostError, StoppedError, UsageError, WorkerError
+from hpcule.config.errors import DataError, PeerLostError, PeerTimeoutError, StoppedError, UsageError, WorkerError
 from hpcule.world.launcher import Place
 from hpcule.world.local import Failure, _explain, report_failure
 
@@ -22,12 +22,12 @@ from hpcule.world.local import Failure, _explain, report_failure
 def failed(tmp_path):
     """A failed worker that has left this error, or none."""
 
-    def make(error=None, exitcode=1):
+    def make(error=None, exitcode=1, given_up=False):
         path = tmp_path / f"error-{len(list(tmp_path.iterdir()))}.json"
         path.write_text("")
         if error is not None:
             report_failure(Place("workers", error_file=str(path)), error)
-        return Failure(4711, exitcode, path)
+        return Failure(4711, exitcode, path, given_up)
 
     return make
 
@@ -50,6 +50,18 @@ def test_a_killed_rank_is_named_with_its_signal(failed):
     assert "rank 2 on " in explained
     assert "was killed by SIGKILL (process 4711); the kernel kills with SIGKILL when memory runs out" in explained
     assert "memory" not in str(_explain({1: failed(exitcode=-signal.SIGSEGV)}))
+
+
+def test_a_hung_rank_is_a_time_out_and_no_kill(failed):
+    late, hung = failed(PeerTimeoutError("timed out")), failed(exitcode=-signal.SIGKILL, given_up=True)
+    for lost in (failed(PeerLostError("lost")), late):
+        explained = str(_explain({0: late, 1: hung, 2: lost}))
+        assert re.fullmatch(
+            r"rank 0 on \S+: timed out; killed, as it did not answer: rank 1 \(process 4711\)", explained
+        )
+    assert "bad.png is broken" in str(_explain({0: late, 1: hung, 2: failed(DataError("bad.png is broken"))}))
+    aborted = str(_explain({0: failed(exitcode=-signal.SIGABRT)}))
+    assert "NCCL ends a rank with SIGABRT when another one does not answer" in aborted
 
 
 def test_where_all_lost_a_peer_the_first_is_named(failed):
@@ -108,13 +120,13 @@ def test_the_agent_of_torchrun_shows_a_users_error_as_one_line_without_a_traceba
 
 
 @pytest.fixture
-def long_run(tmp_path):
+def long_run(tmp_path, request):
     """A craft run on two workers that would take hours, once both are at work; killed at the end at the latest."""
     rng = np.random.default_rng(0)
     data, store = tmp_path / "toys.npz", tmp_path / "store"
     np.savez(data, images=rng.integers(0, 256, (96, 8, 8, 3), np.uint8), labels=np.arange(96) % 3)
     command = [sys.executable, "-m", "hpcule", "craft", "pil", "--data", data, "--out", store, "--workers", "2"]
-    settings = ["method.epochs=10000000", "deterministic=true"]
+    settings = ["method.epochs=10000000", "deterministic=true", *getattr(request, "param", [])]
     command += [word for setting in settings for word in ("--set", setting)]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
@@ -169,6 +181,21 @@ def test_a_killed_worker_ends_the_run_within_seconds(long_run):
     assert "Traceback" not in message
     assert all(map(gone, workers.values()))
     assert not json.loads((store / "manifest.json").read_text())["complete"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("long_run", [["world.timeout_seconds=15"]], indirect=True)
+def test_a_worker_that_hangs_is_named_after_the_time_out(long_run):
+    run, workers, _ = long_run
+    os.kill(workers[1], signal.SIGSTOP)
+    start = time.monotonic()
+    _, message = run.communicate(timeout=60)
+    assert time.monotonic() - start < 15 + 30
+    assert run.returncode == 1
+    assert "timed out: another rank did not answer" in message
+    assert f"killed, as it did not answer: rank 1 (process {workers[1]})" in message
+    assert message.count("hpcule: rank") == 1
+    assert all(map(gone, workers.values()))
 
 
 def test_a_terminated_run_saves_and_says_how_to_go_on(long_run):
