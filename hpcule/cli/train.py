@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from hpcule.data.schedule import small_notice
     from hpcule.store.read import StoreReader
     from hpcule.store.vault import Vault
-    from hpcule.tasks.table import find_task
+    from hpcule.tasks.table import task_of
     from hpcule.victim.single import TrainConfig, opening_of, train
 
     file = load_yaml(options.config) if options.config else {}
@@ -53,8 +53,12 @@ def run(options: argparse.Namespace) -> None:
         with Progress(shown=world.leads) as progress:
             results = train(config, source, test, store, options.out, world, progress.update)
         if world.leads:
-            measure = find_task(config.victim.task).measure
-            line = f"test {measure} {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
+            task = task_of(config.victim.task, test)
+            line = (
+                f"test {task.measure} {results['last']:.4f} after {results['steps']} steps, best {results['best']:.4f}"
+            )
+            if (headline := task.headline(test).measure) != task.measure:
+                line += f"; {headline} {results['curve'][-1]['measures'][headline]:.4f}, since classes are unequal"
             show(json.dumps(results) if options.json else f"{line}; {options.out / 'results.json'}")
 
     stores = [options.store] if options.store else []

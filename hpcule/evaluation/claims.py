@@ -17,9 +17,10 @@ from hpcule.evaluation.results import (
     points_range,
     victims,
     whole_recipes,
+    with_article,
     worst_recipe,
 )
-from hpcule.measure.accuracy import Summary, paired_difference, wilson
+from hpcule.measure.accuracy import ACCURACY, BALANCED, Summary, paired_difference, wilson
 from hpcule.victim.kinds import Kind
 
 Grade = Literal["invalid", "held", "part", "weak", "none"]
@@ -72,16 +73,11 @@ def verdict(results: ProtectionDocument) -> str:
         who = f"the most successful victims ({recipe['title']})"
     return (
         f"{OPENING[found]}{' (reduced settings)' if results['reduced'] else ''}: {who} trained on the protected copy "
-        f"of {results['data']['name']} reach {_measured(recipe)} of {percent(protected)} on clean test {samples}, "
-        f"compared with {percent(clean)} after training on clean {samples} and {percent(noise)} on {samples} with "
-        f"random noise{spectrum}{as_good}; chance level is {percent(recipe['chance'])}.{_still_ranked(results)}"
+        f"of {results['data']['name']} reach {with_article(recipe['measure'])} of {percent(protected)} on clean test "
+        f"{samples}, compared with {percent(clean)} after training on clean {samples} and {percent(noise)} on "
+        f"{samples} with random noise{spectrum}{as_good}; chance level is {percent(recipe['chance'])}."
+        f"{_still_ranked(results)}"
     )
-
-
-def _measured(recipe: RecipeDocument) -> str:
-    """The measure of a recipe with its article."""
-    measure = recipe["measure"]
-    return f"{'an' if measure[0] in 'aeiou' else 'a'} {measure}"
 
 
 def _still_ranked(results: ProtectionDocument) -> str:
@@ -113,7 +109,7 @@ def warnings(results: ProtectionDocument) -> list[str]:
     paragraphs += [f"Not everything was tried: {sentence}." for sentence in results.get("left_out", ())]
     if results["status"] != "invalid":
         for recipe in whole_recipes(results):
-            paragraphs += _recipe_warnings(recipe, results["data"]["test"], samples)
+            paragraphs += _recipe_warnings(recipe, samples)
     if _fewest_seeds(results) == 1:
         paragraphs.append(
             "Only one seed was trained, so there are no confidence intervals; another seed may differ by several "
@@ -125,7 +121,8 @@ def warnings(results: ProtectionDocument) -> list[str]:
 def claims(results: ProtectionDocument) -> list[str]:
     """Paragraphs on what the figures do and do not claim; the warnings come first."""
     data, protection, samples = results["data"], results["protection"], noun(results)
-    low, high = wilson(round(results["worst_case"]["protected"] * data["test"]), data["test"])
+    worst = worst_recipe(results)
+    low, high = wilson(results["worst_case"]["protected"] * worst["effective"], worst["effective"])
     titles = ", ".join(recipe["title"] for recipe in results["recipes"])
     seen = "all" if data["train"] == protection["n"] else f"{data['train']:,} of the"
     scope = (
@@ -156,12 +153,12 @@ def claims(results: ProtectionDocument) -> list[str]:
     counting = (
         f"{_chances(results)} Intervals are 95% Student-t confidence intervals over seeds: they cover the randomness "
         f"of training, not the choice of test {samples}. With {data['test']:,} test {samples} that choice alone makes "
-        f"the accuracy of one victim uncertain by about ±{100 * (high - low) / 2:.1f} points."
+        f"the {worst['measure']} of one victim uncertain by about ±{100 * (high - low) / 2:.1f} points."
     )
     wording = (
         f"In the verdict, “held” means that the most successful victims retain at most {HELD:.0%} of what the clean "
         f"control learns beyond chance, “in part” at most {PART:.0%}, and “did not hold” that they are within "
-        f"{100 * SAME:.0f} points of their clean control. Test accuracy is the accuracy after the last epoch."
+        f"{100 * SAME:.0f} points of their clean control. What counts is the test after the last epoch."
     )
     return [*warnings(results), scope, holders, countermeasures, counting, wording, _senses(results)]
 
@@ -169,9 +166,15 @@ def claims(results: ProtectionDocument) -> list[str]:
 def _chances(results: ProtectionDocument) -> str:
     """What guessing reaches, by measure."""
     found = {recipe["measure"]: recipe["chance"] for recipe in results["recipes"]}
-    if list(found) == ["accuracy"]:
+    if list(found) == [ACCURACY]:
         chance = percent(results["data"]["chance"])
         return f"Chance level, {chance}, is the accuracy of always predicting the most frequent test class."
+    if list(found) == [BALANCED]:
+        return (
+            "Figures are balanced accuracies, in which every class counts the same, because the largest class makes up "
+            f"{percent(results['data']['chance'])} of the test {noun(results)}: always predicting it reaches that "
+            f"accuracy, and {percent(found[BALANCED])} of balanced accuracy, which is chance level here."
+        )
     listed = ", ".join(f"{percent(chance)} of {measure}" for measure, chance in found.items())
     return f"Chance level is what the best answer reaches that does not look at samples: {listed}."
 
@@ -181,8 +184,8 @@ def _mixture(recipe: RecipeDocument, samples: str) -> str:
     interval = f" ({points_range(gain['interval'])})" if gain["interval"] else ""
     return (
         f"If an attacker has {100 - 100 * gain['share']:g}% of the {samples} clean ({recipe['title']}), the protected "
-        f"ones add {percentage_points(gain['mean'])} points{interval} to the accuracy of training on the clean ones "
-        f"alone ({percent(part)}); clean ones in their place would add {percentage_points(clean - part)}."
+        f"ones add {percentage_points(gain['mean'])} points{interval} to the {recipe['measure']} of training on the "
+        f"clean ones alone ({percent(part)}); clean ones in their place would add {percentage_points(clean - part)}."
     )
 
 
@@ -199,7 +202,7 @@ def _senses(results: ProtectionDocument) -> str:
     )
 
 
-def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[str]:
+def _recipe_warnings(recipe: RecipeDocument, samples: str) -> list[str]:
     """Warnings of a recipe whose protected set is not clearly worse than a control, or whose best epoch is better."""
     paragraphs: list[str] = []
     where = f"With the recipe “{recipe['title']}”"
@@ -219,11 +222,11 @@ def _recipe_warnings(recipe: RecipeDocument, test: int, samples: str) -> list[st
     )
     if against_noise.mean < SAME:
         paragraphs.append(f"{where}, the protection is no better than random noise ({pair}).")
-    elif not _distinguished(recipe, control["set"], against_noise, test):
+    elif not _distinguished(recipe, control["set"], against_noise):
         paragraphs.append(
             f"{where}, these seeds do not distinguish the protection from random noise ({pair}); train more seeds."
         )
-    elif not _distinguished(recipe, "clean", against_clean := _lead(recipe, "clean"), test):
+    elif not _distinguished(recipe, "clean", against_clean := _lead(recipe, "clean")):
         paragraphs.append(
             f"{where}, the protected victims are {100 * against_clean.mean:.1f} points below the clean "
             "control, but these seeds vary too much to rule out chance; train more seeds."
@@ -247,19 +250,20 @@ def _repetition(repetition: RepetitionDocument, samples: str) -> str:
 
 
 def _lead(recipe: RecipeDocument, control: Kind) -> Summary:
-    """Accuracy of a control minus that of the protected set, over the seeds that both have."""
+    """The measure on a control minus that on the protected set, over the seeds that both have."""
     first = {victim["seed"]: victim["last"] for victim in victims(recipe, control)["seeds"]}
     second = {victim["seed"]: victim["last"] for victim in victims(recipe, "protected")["seeds"]}
     shared = sorted(first.keys() & second.keys())
     return paired_difference([first[seed] for seed in shared], [second[seed] for seed in shared])
 
 
-def _distinguished(recipe: RecipeDocument, control: Kind, lead: Summary, test: int) -> bool:
+def _distinguished(recipe: RecipeDocument, control: Kind, lead: Summary) -> bool:
     """Whether the lead exceeds chance: over the seeds, or for one seed over the test samples."""
     if lead.interval is not None:
         return lead.interval[0] > 0
-    lower = wilson(round(victims(recipe, control)["mean"] * test), test)[0]
-    upper = wilson(round(victims(recipe, "protected")["mean"] * test), test)[1]
+    number = recipe["effective"]
+    lower = wilson(victims(recipe, control)["mean"] * number, number)[0]
+    upper = wilson(victims(recipe, "protected")["mean"] * number, number)[1]
     return lower > upper
 
 

@@ -24,7 +24,7 @@ from hpcule.store.read import StoreReader
 
 
 class MeasureDocument(TypedDict):
-    """One recipe on one store: accuracies, and what share of what can be learnt beyond chance is left.
+    """One recipe on one store: its headline measure, and what share of what can be learnt beyond chance is left.
 
     `noise` is that of the noise control that protects best; `left` is None where the clean control did not learn.
     """
@@ -58,6 +58,10 @@ class StoresDocument(TypedDict):
     seeds: int
     titles: Mapping[str, str]
     """Titles of the recipes, by name."""
+    measure: str
+    """The headline of all of them, with `chance` and `effective` as in `RecipeDocument`."""
+    chance: float
+    effective: float
     clean: Mapping[str, float]
     stores: list[ComparedDocument]
 
@@ -99,6 +103,9 @@ def summarise_stores(evaluated: Mapping[str, ProtectionDocument]) -> StoresDocum
         "data": first["data"],
         "seeds": len(victims(recipes[0], "clean")["seeds"]),
         "titles": {recipe["name"]: recipe["title"] for recipe in recipes},
+        "measure": recipes[0]["measure"],
+        "chance": recipes[0]["chance"],
+        "effective": recipes[0]["effective"],
         "clean": {recipe["name"]: victims(recipe, "clean")["mean"] for recipe in recipes},
         "stores": rows,
     }

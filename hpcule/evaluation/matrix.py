@@ -16,7 +16,6 @@ from hpcule.config.tree import Tree
 from hpcule.data.source import Source
 from hpcule.evaluation.cost import Outlook
 from hpcule.measure.linearity import Linearity, linearity
-from hpcule.measure.ranking import Ranking, ranking
 from hpcule.store.read import StoreReader
 from hpcule.tasks.table import task_of
 from hpcule.victim.config import VictimConfig
@@ -24,11 +23,9 @@ from hpcule.victim.job import Fingerprints, VictimJob
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import Kept
 from hpcule.victim.kinds import Kind
-from hpcule.victim.network import is_fast
 from hpcule.victim.published import Published
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.result import ResultDocument, VictimResult
-from hpcule.victim.testing import answers
 from hpcule.victim.training import longer
 from hpcule.victim.training_data import TrainingData
 from hpcule.world.group import World
@@ -56,7 +53,6 @@ class CellResultDocument(ResultDocument):
 
     recipe: str
     set: Kind
-    ranking: Ranking | None
     linearity: Linearity | None
 
 
@@ -68,14 +64,12 @@ class CellResult:
         recipe: the one by which it was trained first; cells whose victims are the same share a result.
         kind: of its training set.
         victim: its training.
-        ranking: how it ranks the classes of test samples; None where no network is trained as a whole.
-        linearity: how linear it is; None there, and for recordings.
+        linearity: how linear it is; None where no network is trained as a whole, and for recordings.
     """
 
     recipe: str
     kind: Kind
     victim: VictimResult
-    ranking: Ranking | None
     linearity: Linearity | None
 
     def document(self) -> CellResultDocument:
@@ -84,7 +78,6 @@ class CellResult:
             "recipe": self.recipe,
             "set": self.kind,
             **self.victim.document(),
-            "ranking": self.ranking,
             "linearity": self.linearity,
         }
 
@@ -95,9 +88,10 @@ class CellResult:
         Raises:
             ValueError: an entry is missing, or is not what it should be.
         """
+        if any("measures" not in epoch for epoch in tree.get("curve", ())):
+            raise ValueError("an earlier version measured accuracy alone")
         document: CellResultDocument = checked(tree, CellResultDocument)
-        victim = VictimResult.of(document)
-        return cls(document["recipe"], document["set"], victim, document["ranking"], document["linearity"])
+        return cls(document["recipe"], document["set"], VictimResult.of(document), document["linearity"])
 
 
 @dataclass(frozen=True)
@@ -130,24 +124,20 @@ class Subject:
     def train(
         self, cell: MatrixCell, test: Published, world: World, report: Callable[[int, int], None], keeper: Keeper
     ) -> CellResult:
-        """Train a cell's victim, and measure how its network, where it has one, ranks samples and how linear it is.
+        """Train a cell's victim, and measure how linear its network is, where it has one.
 
         Raises:
             UsageError: its mixture leaves hardly any clean sample.
         """
         job = self.job(cell)
         network, result, test = job.train(self.data, self.store, test, world, report, keeper=keeper)
-        ranked, linear = None, None
-        if network is not None and job.config.task == "label":
-            everything = np.arange(len(test), dtype=np.int64)
-            fast = is_fast(job.config, world.device)
-            parts = zip(*answers(network, test, everything, world.device, fast=fast), strict=True)
-            ranked = ranking(*(torch.cat(part) for part in parts))
-            if self.test.rate is None:
-                images, labels = test.images(everything[:MOST_TESTS], world.device)
-                images = images.contiguous(memory_format=torch.channels_last)
-                linear = linearity(network, images, labels, self.test.class_count)
-        return CellResult(cell.recipe.name, cell.kind, result, ranked, linear)
+        linear = None
+        if network is not None and job.config.task == "label" and self.test.rate is None:
+            some = np.arange(min(len(test), MOST_TESTS), dtype=np.int64)
+            images, labels = test.images(some, world.device)
+            images = images.contiguous(memory_format=torch.channels_last)
+            linear = linearity(network, images, labels, self.test.class_count)
+        return CellResult(cell.recipe.name, cell.kind, result, linear)
 
     def _lengthened(self, config: VictimConfig) -> VictimConfig:
         return longer(config, len(self.data.ids))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from hpcule.evaluation.results import ProtectionDocument, SetDocument, victims, whole_recipes
+from hpcule.measure.accuracy import ACCURACY, AREA, BALANCED
 from hpcule.measure.ranking import CHANCE
 from hpcule.victim.kinds import Kind
 
@@ -22,7 +23,7 @@ class RankedRow:
 
 
 def ranked(results: ProtectionDocument) -> dict[str, list[RankedRow]]:
-    """Rows by the title of the recipe, for recipes whose networks are trained as a whole."""
+    """Rows by the title of the recipe, for recipes whose victims name one class."""
     rows = {
         recipe["title"]: [_row(entry) for entry in recipe["sets"] if _is_ranked(entry)] for recipe in results["recipes"]
     }
@@ -30,19 +31,18 @@ def ranked(results: ProtectionDocument) -> dict[str, list[RankedRow]]:
 
 
 def _row(entry: SetDocument) -> RankedRow:
-    balanced = fmean(victim["ranking"]["balanced"] for victim in entry["seeds"])
-    return RankedRow(entry["set"], entry["title"], entry["mean"], balanced, mean_area(entry))
+    accuracy, balanced = (fmean(victim["measures"][name] for victim in entry["seeds"]) for name in (ACCURACY, BALANCED))
+    return RankedRow(entry["set"], entry["title"], accuracy, balanced, mean_area(entry))
 
 
 def _is_ranked(entry: SetDocument) -> bool:
-    return all("ranking" in victim for victim in entry["seeds"])
+    return all(BALANCED in victim["measures"] for victim in entry["seeds"])
 
 
 def mean_area(entry: SetDocument) -> float | None:
     """Area under the curve, mean over seeds; None where it was not measured or the test set has one class."""
-    found = [victim["ranking"]["area"] for victim in entry["seeds"] if "ranking" in victim]
-    known = [area for area in found if area is not None]
-    return fmean(known) if known else None
+    found = [victim["measures"][AREA] for victim in entry["seeds"] if AREA in victim["measures"]]
+    return fmean(found) if found and _is_ranked(entry) else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hpcule.config.tree import to_tree
 from hpcule.evaluation.matrix import CellResult, MatrixCell, Subject
 from hpcule.evaluation.results import AttemptDocument, RecipeDocument, SetDocument, VictimDocument, percent
 from hpcule.evaluation.suites import EvaluateConfig
-from hpcule.measure.accuracy import has_learnt, paired_difference, summarise
+from hpcule.measure.accuracy import ACCURACY, has_learnt, paired_difference, summarise
 from hpcule.tasks.table import task_of
 from hpcule.victim.kinds import TITLES, Kind
 from hpcule.victim.recipe import Recipe
@@ -41,9 +41,8 @@ class TrainedVictims:
         """
         self._config, self._subject = config, subject
         asked = {recipe: task_of(subject.settings(recipe).task, subject.test) for recipe in config.recipes}
-        self._measures = {recipe: task.measure for recipe, task in asked.items()}
-        chances = {task.name: task.chance(subject.test) for task in asked.values()}
-        self._chances = {recipe: chances[task.name] for recipe, task in asked.items()}
+        headlines = {task.name: task.headline(subject.test) for task in asked.values()}
+        self._headlines = {recipe: headlines[task.name] for recipe, task in asked.items()}
         self._found = dict[MatrixCell, CellResult]()
 
     def add(self, found: Mapping[MatrixCell, CellResult]) -> None:
@@ -53,7 +52,7 @@ class TrainedVictims:
     def has_learnt(self, recipe: Recipe, *, longer: bool = False) -> bool:
         """Whether the clean control of a recipe has learnt, as it was trained first or `longer`."""
         clean = self._mean(recipe, "clean", longer=longer)
-        return clean is not None and has_learnt(clean, self._chances[recipe])
+        return clean is not None and has_learnt(clean, self._headlines[recipe].chance)
 
     def to_repeat(self) -> list[Recipe]:
         """Recipes whose clean control has not learnt, but for those that have no steps of which there could be more."""
@@ -66,16 +65,18 @@ class TrainedVictims:
 
     def unlearnt(self, recipe: Recipe) -> str:
         """What the clean control of a recipe reached at first, in words."""
-        reached = percent(self._mean(recipe, "clean") or 0.0)
-        chance = percent(self._chances[recipe])
-        return f"the clean control of recipe {recipe.name} reached {reached}, chance is {chance}"
+        headline, reached = self._headlines[recipe], percent(self._mean(recipe, "clean") or 0.0)
+        measure = "" if headline.measure == ACCURACY else f" of {headline.measure}"
+        chance = percent(headline.chance)
+        return f"the clean control of recipe {recipe.name} reached {reached}{measure}, chance is {chance}"
 
     def document(self, recipe: Recipe) -> RecipeDocument:
         """What a recipe came to: after more steps if its clean control has learnt then, and not before."""
         longer = self.has_learnt(recipe, longer=True)
-        sets, values = list[SetDocument](), dict[Kind, list[float]]()
+        sets, values, headline = list[SetDocument](), dict[Kind, list[float]](), self._headlines[recipe]
         for kind in kinds_of(self._config, recipe):
-            victims = [_victim(self._found[cell], cell.seed) for cell in self._cells(recipe, kind, longer=longer)]
+            cells = self._cells(recipe, kind, longer=longer)
+            victims = [_victim(self._found[cell], cell.seed, headline.measure) for cell in cells]
             values[kind] = [victim["last"] for victim in victims]
             mean, interval = (summary := summarise(values[kind])).mean, summary.interval
             sets.append({"set": kind, "title": TITLES[kind], "seeds": victims, "mean": mean, "interval": interval})
@@ -83,8 +84,9 @@ class TrainedVictims:
             "name": recipe.name,
             "title": recipe.title,
             "settings": to_tree(self._subject.settings(recipe, longer=longer)),
-            "measure": self._measures[recipe],
-            "chance": self._chances[recipe],
+            "measure": headline.measure,
+            "chance": headline.chance,
+            "effective": headline.effective,
             "sets": sets,
         }
         if recipe.share is not None:
@@ -107,8 +109,10 @@ class TrainedVictims:
 
     def _mean(self, recipe: Recipe, kind: Kind, *, longer: bool = False) -> float | None:
         """Mean over the seeds; None where they were not trained."""
-        cells = self._cells(recipe, kind, longer=longer)
-        return fmean(self._found[cell].victim.last.test for cell in cells) if cells[0] in self._found else None
+        cells, measure = self._cells(recipe, kind, longer=longer), self._headlines[recipe].measure
+        if cells[0] not in self._found:
+            return None
+        return fmean(self._found[cell].victim.last.measures[measure] for cell in cells)
 
     def _attempt(self, recipe: Recipe, *, longer: bool = False) -> AttemptDocument:
         means = {kind: self._mean(recipe, kind, longer=longer) for kind in kinds_of(self._config, recipe)}
@@ -116,24 +120,26 @@ class TrainedVictims:
         return {"steps": steps, "means": {kind: mean for kind, mean in means.items() if mean is not None}}
 
 
-def _victim(result: CellResult, seed: int) -> VictimDocument:
+def _victim(result: CellResult, seed: int, measure: str) -> VictimDocument:
     trained = result.victim
+    curve = [(found.epoch, found.train, found.measures[measure]) for found in trained.curve]
+    best_epoch, _, best = max(curve, key=lambda found: found[2])
+    _, train_last, last = curve[-1]
     victim: VictimDocument = {
         "seed": seed,
-        "last": trained.last.test,
-        "best": trained.best.test,
-        "best_epoch": trained.best.epoch,
-        "train_last": trained.last.train,
+        "last": last,
+        "best": best,
+        "best_epoch": best_epoch,
+        "train_last": train_last,
         "batch_taken": trained.batch_taken,
         "steps": trained.steps,
         "samples_seen": trained.samples_seen,
         "seconds": round(trained.seconds, 2),
-        "curve": trained.document()["curve"],
+        "curve": [{"epoch": epoch, "train": train, "test": test} for epoch, train, test in curve],
+        "measures": dict(trained.last.measures),
     }
     if trained.alignment is not None and trained.uniformity is not None:
         victim |= {"alignment": trained.alignment, "uniformity": trained.uniformity}
-    if result.ranking is not None:
-        victim["ranking"] = result.ranking
     if result.linearity is not None:
         victim["linearity"] = result.linearity
     return victim

@@ -16,6 +16,7 @@ from hpcule.evaluation.results import (
     left,
     percent,
     victims,
+    with_article,
     worst_recipe,
 )
 
@@ -38,7 +39,7 @@ class Standing:
 
     @property
     def rank(self) -> float:
-        """The less, the better: the accuracy of that attacker."""
+        """The less, the better: what that attacker reaches."""
         return victims(self.worst, "protected")["mean"] if self.worst else 1.0
 
 
@@ -175,9 +176,10 @@ def _verdict(results: RecommendationDocument, evaluated: Mapping[str, Protection
     share = left(worst) or 0.0
     evidence = (
         f"Of what networks learn from the clean images beyond chance, the most successful of {len(results['titles'])} "
-        f"attackers ({worst['title']}) still learns {percent(max(share, 0.0))} from {name}: an accuracy of "
-        f"{percent(victims(worst, 'protected')['mean'])} instead of {percent(victims(worst, 'clean')['mean'])}, where "
-        f"guessing gives {percent(worst['chance'])}; from images with random noise it reaches "
+        f"attackers ({worst['title']}) still learns {percent(max(share, 0.0))} from {name}: "
+        f"{with_article(worst['measure'])} of {percent(victims(worst, 'protected')['mean'])} instead of "
+        f"{percent(victims(worst, 'clean')['mean'])}, where guessing gives {percent(worst['chance'])}; from images "
+        "with random noise it reaches "
         f"{percent(best_noise(worst)['mean'])}."
     )
     if results["recommended"] is None:

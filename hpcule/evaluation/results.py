@@ -1,6 +1,7 @@
 """What results.json of an evaluation holds: the one thing that the table, the report and the claims are derived from.
 
-Every accuracy is a share in [0, 1] of the clean test set.
+Every accuracy is a share in [0, 1] of the clean test set. A recipe is judged by the headline measure of its task: where
+classes are so unequal that accuracy flatters, by balanced accuracy.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from hpcule.measure.audibility import AudibilityNumbers
 from hpcule.measure.bayes import BayesError
 from hpcule.measure.detection import Detection
 from hpcule.measure.linearity import Linearity
-from hpcule.measure.ranking import Ranking
 from hpcule.measure.structure import Separability
 from hpcule.measure.visibility import VisibilityNumbers
 from hpcule.victim.kinds import Kind
@@ -20,10 +20,11 @@ from hpcule.victim.result import EpochDocument
 
 
 class VictimDocument(TypedDict):
-    """One training: accuracy after the last epoch, and at the epoch that was best on the test set.
+    """One training: the headline measure after the last epoch, and at the epoch that was best on the test set.
 
-    `ranking` after the last epoch is there where one network is trained as a whole, and of images `linearity`;
-    `alignment` and `uniformity` of features where they are learnt first.
+    `curve` has the headline measure of every epoch, and `measures` all those of the last one by name. `linearity` is
+    there where a network is trained as a whole on images; `alignment` and `uniformity` of features where they are
+    learnt first.
     """
 
     seed: int
@@ -36,14 +37,14 @@ class VictimDocument(TypedDict):
     samples_seen: int
     seconds: float
     curve: list[EpochDocument]
-    ranking: NotRequired[Ranking]
+    measures: Mapping[str, float]
     linearity: NotRequired[Linearity]
     alignment: NotRequired[float]
     uniformity: NotRequired[float]
 
 
 class SetDocument(TypedDict):
-    """Victims of one recipe on one set; `mean` and `interval` are over the seeds' last accuracies."""
+    """Victims of one recipe on one set; `mean` and `interval` are over the seeds' `last`."""
 
     set: Kind
     title: str
@@ -55,7 +56,8 @@ class SetDocument(TypedDict):
 class RecipeDocument(TypedDict):
     """One way of training, on the clean control, on the random-noise controls and on the protected set.
 
-    `measure` is the headline of its task, of which `last` and `mean` are values, and `chance` what guessing reaches.
+    `measure` is the headline, of which `last` and `mean` are values, `chance` what guessing reaches, and `effective`
+    the number of test samples that counts for intervals; see `Headline`.
     A mixture also has its clean part alone, and `gain`: what the protected samples add to that. Where the clean
     control did not learn, `invalid_because` says so, and the recipe shows nothing. `repetition` is there where it did
     not learn at first; if it did with more steps, `sets` and `settings` are those of the repetition.
@@ -66,6 +68,7 @@ class RecipeDocument(TypedDict):
     settings: Mapping[str, object]
     measure: str
     chance: float
+    effective: float
     sets: list[SetDocument]
     gain: NotRequired[GainDocument]
     repetition: NotRequired[RepetitionDocument]
@@ -237,6 +240,21 @@ def whole_recipes(results: ProtectionDocument) -> list[RecipeDocument]:
 def worst_recipe(results: ProtectionDocument) -> RecipeDocument:
     """The recipe that learns most from the protected set alone."""
     return next(recipe for recipe in results["recipes"] if recipe["name"] == results["worst_case"]["recipe"])
+
+
+def measures_of(results: ProtectionDocument) -> str:
+    """The headline measures of all recipes as readers see them: "balanced accuracy"."""
+    return ", ".join(dict.fromkeys(recipe["measure"] for recipe in results["recipes"]))
+
+
+def with_article(measure: str) -> str:
+    """A measure as a noun: "an accuracy"."""
+    return f"{'an' if measure[0] in 'aeiou' else 'a'} {measure}"
+
+
+def capitalised(text: str) -> str:
+    """A text whose first letter alone is changed: "Mean IoU"."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(share: float) -> str:

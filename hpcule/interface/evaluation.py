@@ -41,21 +41,25 @@ class Report:
 
     @property
     def worst_case(self) -> WorstCaseDocument:
-        """The recipe that learns most from the protected samples: its name, and the accuracy `protected`."""
+        """The recipe that learns most from the protected samples: its name, and what it reaches as `protected`."""
         return self.results["worst_case"]
 
     def table(self) -> DataFrame:
         """One row for each trained network.
 
         Columns: `recipe`; `set` (clean, noise, spectrum: noise with the store's spectrum, protected, or part:
-        the clean part of a mixture); `seed`; `accuracy` after the last epoch and `best`, at the epoch `best_epoch` that
-        was best, both on the clean test samples; `train_accuracy` on the training set as published; `steps`; `seconds`;
-        `valid`, whether the recipe's clean control learnt anything.
+        the clean part of a mixture); `seed`; `measure`, the name of the headline: accuracy, or balanced accuracy where
+        the classes are so unequal that always naming the largest would pass for learning; `last`, its value after the
+        last epoch, and `best`, at the epoch `best_epoch` that was best, both on the clean test samples; `accuracy`,
+        `balanced_accuracy` and `area` (under the ROC curve), whichever the headline is, after the last epoch, None
+        where they were not measured; `train_accuracy` on the training set as published; `steps`; `seconds`; `valid`,
+        whether the recipe's clean control learnt anything.
 
         Raises:
             UsageError: pandas is not installed.
         """
         from hpcule.interface.frames import frame
+        from hpcule.measure.accuracy import ACCURACY, AREA, BALANCED
 
         return frame(
             [
@@ -63,9 +67,13 @@ class Report:
                     "recipe": recipe["name"],
                     "set": trained["set"],
                     "seed": victim["seed"],
-                    "accuracy": victim["last"],
+                    "measure": recipe["measure"],
+                    "last": victim["last"],
                     "best": victim["best"],
                     "best_epoch": victim["best_epoch"],
+                    "accuracy": victim["measures"].get(ACCURACY),
+                    "balanced_accuracy": victim["measures"].get(BALANCED),
+                    "area": victim["measures"].get(AREA),
                     "train_accuracy": victim["train_last"],
                     "steps": victim["steps"],
                     "seconds": victim["seconds"],

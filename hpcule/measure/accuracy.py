@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
+ACCURACY, BALANCED, AREA = "accuracy", "balanced accuracy", "mean AUC"
+"""Names of measures: the share of samples that are recognised, its mean over classes, and the mean over classes of the
+area under the ROC curve, one class against the rest."""
 LEARNT = 0.2
 """A clean control counts as having learnt when it closes a fifth of the gap between chance and 1."""
 
@@ -22,6 +25,37 @@ class Summary:
     mean: float
     interval: tuple[float, float] | None
     n: int
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The measure of a test that stands for what a network has learnt.
+
+    Attributes:
+        measure: its name; it lies in [0, 1].
+        chance: what the best answer reaches that does not look at samples.
+        effective: number of samples of which an accuracy would vary as much as the measure does by the choice of the
+            test samples.
+    """
+
+    measure: str
+    chance: float
+    effective: float
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.int64]) -> Headline:
+        """That of naming the classes [n] of test samples.
+
+        It is balanced accuracy where always naming the largest class would count as learnt by its standard: there
+        accuracy flatters. Otherwise it is accuracy.
+        """
+        counts = np.bincount(labels)
+        counts = counts[counts > 0]
+        largest, equal = chance_level(labels), 1 / len(counts)
+        if len(counts) == 1 or not has_learnt(largest, equal):
+            return cls(ACCURACY, largest, len(labels))
+        # The variance of the mean of K recalls, each over its own class's samples.
+        return cls(BALANCED, equal, len(counts) ** 2 / float((1 / counts).sum()))
 
 
 def chance_level(labels: npt.NDArray[np.int64]) -> float:
@@ -64,8 +98,10 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Summary:
     return Summary(fmean(differences), interval(differences), len(differences))
 
 
-def wilson(correct: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(correct: float, total: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson score interval for one accuracy, `correct` of `total` test images; within [0, 1].
+
+    Neither need be a whole number: see `Headline.effective`.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """

@@ -1,12 +1,10 @@
-"""What accuracy does not tell: answers class by class, and how well scores rank samples, whatever the threshold.
+"""What accuracy does not tell: how well scores rank samples, whatever the threshold.
 
 Where one class is the larger part of a test set, or training and test sets differ in their shares, a network may know
 much and yet name the wrong class: somebody who sets another threshold has what it knows.
 """
 
 from __future__ import annotations
-
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -16,35 +14,23 @@ CHANCE = 0.5
 """Area under the curve of scores that tell nothing."""
 
 
-class Ranking(TypedDict):
-    """Shares in [0, 1], each a mean over the classes of the test set.
+def mean_area_under_curve(logits: Tensor, labels: Tensor) -> float | None:
+    """How probable it is that a sample of a class scores higher for it than one of the others.
 
-    Attributes:
-        balanced: of a class's samples, those that are recognised (balanced accuracy).
-        area: how probable it is that a sample of a class scores higher for it than one of the others (area under the
-            ROC curve, one class against the rest); None where all samples have one class.
-    """
-
-    balanced: float
-    area: float | None
-
-
-def ranking(logits: Tensor, labels: Tensor) -> Ranking:
-    """Measure the answers of a network.
+    This is the area under the ROC curve, one class against the rest, mean over the classes of the test set.
 
     Args:
         logits: finite, [n, classes].
         labels: int64 [n].
+
+    Returns:
+        None where all samples have one class.
     """
-    labels, right = labels.cpu(), (logits.argmax(1) == labels).cpu()
-    scores = _log_odds(logits.double().cpu())
-    shares, areas = [], []
-    for label in np.unique(labels.numpy()).tolist():
-        mine = labels == label
-        shares.append(float(right[mine].double().mean()))
-        if not mine.all():
-            areas.append(area_under_curve(scores[:, label], mine))
-    return {"balanced": float(np.mean(shares)), "area": float(np.mean(areas)) if areas else None}
+    labels, scores = labels.cpu(), _log_odds(logits.double().cpu())
+    classes = np.unique(labels.numpy()).tolist()
+    if len(classes) < 2:
+        return None
+    return float(np.mean([area_under_curve(scores[:, label], labels == label) for label in classes]))
 
 
 def _log_odds(logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.comparison import ComparedDocument, StoresDocument, protects, worst_accuracy
-from hpcule.evaluation.results import percent
+from hpcule.evaluation.results import capitalised, percent, with_article
 from hpcule.measure.accuracy import wilson
 from hpcule.report.page import environment
 from hpcule.report.terminal import plain_console, titled_table
@@ -20,7 +20,8 @@ def print_comparison(results: StoresDocument, notes: Sequence[str] = ()) -> None
     """Print the verdict, a row for every store, the notes, and what must be read with them."""
     console = plain_console(WIDTH)
     console.print(f"\n{comparison_verdict(results)}\n")
-    table = titled_table(f"Accuracy on {results['data']['test']:,} clean test samples, by training set")
+    measure, test = capitalised(results["measure"]), results["data"]["test"]
+    table = titled_table(f"{measure} on {test:,} clean test samples, by training set")
     table.add_column("store", overflow="fold")
     for heading in (*results["titles"], "worst case", "PSNR"):
         table.add_column(heading, justify="right")
@@ -57,16 +58,16 @@ def comparison_verdict(results: StoresDocument) -> str:
     """Which store leaves the lowest accuracy to its most successful victims."""
     if results["status"] == "invalid":
         return "INVALID: the clean controls did not learn, so the stores cannot be compared. Train longer."
-    best, chance = results["stores"][0], percent(results["data"]["chance"])
+    best = results["stores"][0]
     opening = "Best worst case"
     if not protects(results):
-        opening = "No store protects in its worst case. Lowest worst-case accuracy"
+        opening = f"No store protects in its worst case. Lowest worst-case {results['measure']}"
     return (
         f"{opening}: {best['name']} ({best['title']}). The most successful victims "
-        f"({results['titles'][best['worst']]}) reach an accuracy of {percent(worst_accuracy(best))} on clean test "
-        "samples "
-        f"after training on it, compared with {percent(results['clean'][best['worst']])} after training on clean ones; "
-        f"chance level is {chance}."
+        f"({results['titles'][best['worst']]}) reach {with_article(results['measure'])} of "
+        f"{percent(worst_accuracy(best))} on clean test samples after training on it, compared with "
+        f"{percent(results['clean'][best['worst']])} after training on clean ones; chance level is "
+        f"{percent(results['chance'])}."
     )
 
 
@@ -76,7 +77,7 @@ def comparison_warnings(results: StoresDocument) -> list[str]:
         return []
     paragraphs = []
     best, test = results["stores"][0], results["data"]["test"]
-    low, high = wilson(round(worst_accuracy(best) * test), test)
+    low, high = wilson(worst_accuracy(best) * results["effective"], results["effective"])
     equals = [row["name"] for row in results["stores"][1:] if worst_accuracy(row) <= max(high, low + SAME)]
     if equals:
         paragraphs.append(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from hpcule.evaluation.comparison import StoresDocument, worst_accuracy
-from hpcule.evaluation.results import ProtectionDocument, noun
+from hpcule.evaluation.results import ProtectionDocument, capitalised, measures_of, noun
 from hpcule.measure.accuracy import Summary
 from hpcule.report.canvas import (
     COLOURS,
@@ -68,7 +68,7 @@ Part = Literal["test", "train"]
 
 
 def evaluation_figures(results: ProtectionDocument) -> list[PaperFigure]:
-    """Accuracy by recipe and training set, and its curves over epochs on test and training samples."""
+    """The headline measure by recipe and training set, and curves over epochs on test and training samples."""
     recipes = results["recipes"]
     size = _size_of_rows([recipe["title"] for recipe in recipes])
     parts: tuple[Part, ...] = ("test", "train")
@@ -82,7 +82,7 @@ def evaluation_figures(results: ProtectionDocument) -> list[PaperFigure]:
 
 
 def comparison_figures(results: StoresDocument) -> list[PaperFigure]:
-    """Accuracy by store and recipe, with the worst case of every store marked."""
+    """The headline measure by store and recipe, with the worst case of every store marked."""
     size = _size_of_rows(["clean control", *(row["name"] for row in results["stores"])])
     return [PaperFigure("worst-case", size, partial(_draw_worst_cases, results))]
 
@@ -148,7 +148,7 @@ def _size_of_rows(names: Sequence[str]) -> tuple[float, float]:
 
 def _draw_accuracy(results: ProtectionDocument, figure: Figure) -> None:
     recipes = results["recipes"]
-    plot = _rows_plot(figure, [recipe["title"] for recipe in recipes], results["data"]["chance"])
+    plot = _rows_plot(figure, [recipe["title"] for recipe in recipes], _one_chance(results))
     kinds = list(dict.fromkeys(entry["set"] for recipe in recipes for entry in recipe["sets"]))
     for number, kind in enumerate(kinds):
         entries = [
@@ -163,16 +163,24 @@ def _draw_accuracy(results: ProtectionDocument, figure: Figure) -> None:
             seeds = [100 * victim["last"] for victim in entry["seeds"]]
             plot.plot(seeds, [where] * len(seeds), "|", color=COLOURS[kind], alpha=0.6, markersize=4)
         _dots(plot, kind, TITLES[kind], summaries, places)
-    plot.set_xlabel(f"Accuracy on clean test {noun(results)} (%)")
+    plot.set_xlabel(f"{capitalised(measures_of(results))} on clean test {noun(results)} (%)")
     legend_above(figure, [plot])
+
+
+def _one_chance(results: ProtectionDocument) -> float | None:
+    """Chance level, where it is the same for all recipes."""
+    found = {recipe["chance"] for recipe in results["recipes"]}
+    return found.pop() if len(found) == 1 else None
 
 
 def _draw_curves(results: ProtectionDocument, part: Part, figure: Figure) -> None:
     from matplotlib.ticker import MaxNLocator
 
     recipes = results["recipes"]
-    where = f"clean test {noun(results)}" if part == "test" else "the training set"
-    plots = panels_of(figure, [recipe["title"] for recipe in recipes], "Epoch", f"Accuracy on {where} (%)")
+    label = "Accuracy on the training set (%)"
+    if part == "test":
+        label = f"{capitalised(measures_of(results))} on clean test {noun(results)} (%)"
+    plots = panels_of(figure, [recipe["title"] for recipe in recipes], "Epoch", label)
     for plot, recipe in zip(plots, recipes, strict=True):
         for curve in set_curves(recipe, part):
             epochs, values = [epoch for epoch, _ in curve.points], [100 * value for _, value in curve.points]
@@ -184,7 +192,7 @@ def _draw_curves(results: ProtectionDocument, part: Part, figure: Figure) -> Non
             else:
                 plot.plot(epochs, values, color=COLOURS[curve.kind], linewidth=0.5, alpha=0.5, marker=marker)
         if part == "test":
-            plot.axhline(100 * results["data"]["chance"], label="chance", **CHANCE)
+            plot.axhline(100 * recipe["chance"], label="chance", **CHANCE)
         plot.set_ylim(0, 100)
         plot.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_above(figure, plots)
@@ -192,7 +200,7 @@ def _draw_curves(results: ProtectionDocument, part: Part, figure: Figure) -> Non
 
 def _draw_worst_cases(results: StoresDocument, figure: Figure) -> None:
     stores = results["stores"]
-    plot = _rows_plot(figure, ["clean control", *(row["name"] for row in stores)], results["data"]["chance"])
+    plot = _rows_plot(figure, ["clean control", *(row["name"] for row in stores)], results["chance"])
     for number, (name, title) in enumerate(results["titles"].items()):
         values = [results["clean"][name], *(row["recipes"][name]["protected"] for row in stores)]
         places = [row + _shift(number, len(results["titles"])) for row in range(len(values))]
@@ -201,7 +209,7 @@ def _draw_worst_cases(results: StoresDocument, figure: Figure) -> None:
     worst = [100 * worst_accuracy(row) for row in stores]
     for place, value in enumerate(worst, 1):
         plot.vlines(value, place - 0.4, place + 0.4, color="black", linewidth=1, label="worst case")
-    plot.set_xlabel("Accuracy on clean test samples (%)")
+    plot.set_xlabel(f"{capitalised(results['measure'])} on clean test samples (%)")
     legend_above(figure, [plot])
 
 
@@ -323,14 +331,15 @@ def _draw_log_lines(plot: Axes, lines: Sequence[LogLine], labels: Mapping[str, s
     logarithmic(plot, [bound for mark in marks for bound in (mark.y, mark.low, mark.high) if bound])
 
 
-def _rows_plot(figure: Figure, names: Sequence[str], chance: float) -> Axes:
-    """A plot with a row for each name, the first at the top, over accuracy in percent."""
+def _rows_plot(figure: Figure, names: Sequence[str], chance: float | None) -> Axes:
+    """A plot with a row for each name, the first at the top, over a measure in percent."""
     plot = figure.subplots()
     plot.set_yticks(range(len(names)), names)
     plot.set_ylim(len(names) - 0.5, -0.5)
     plot.set_xlim(0, 100)
     plot.tick_params(axis="y", length=0)
-    plot.axvline(100 * chance, label="chance", **CHANCE)
+    if chance is not None:
+        plot.axvline(100 * chance, label="chance", **CHANCE)
     for row in range(1, len(names)):
         plot.axhline(row - 0.5, color="#DDDDDD", linewidth=0.4)
     return plot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hpcule.evaluation.results import percent, percent_range, percentage_points, points_range
+from hpcule.evaluation.results import capitalised, percent, percent_range, percentage_points, points_range
 
 
 def environment() -> Environment:
@@ -17,6 +17,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     shown = {
+        "capitalised": capitalised,
         "percent": percent,
         "percent_range": percent_range,
         "points": percentage_points,

@@ -23,7 +23,9 @@ from hpcule.evaluation.results import (
     RecipeDocument,
     SetDocument,
     VictimDocument,
+    capitalised,
     left,
+    measures_of,
     noun,
     percent,
     percent_range,
@@ -94,7 +96,7 @@ def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[P
             thinning=thinning(*pictures.clean.shape[2:]),
             matrix=[_matrix_row(recipe) for recipe in whole_recipes(results)],
             matrix_sets=[entry["title"] for entry in whole_recipes(results)[0]["sets"]],
-            measures=", ".join(dict.fromkeys(recipe["measure"] for recipe in results["recipes"])),
+            measures=measures_of(results),
             bars=[Markup(_bars(recipe, results)) for recipe in results["recipes"]],
             curves=[
                 Markup(_curves(recipe, part, results)) for recipe in results["recipes"] for part in ("test", "train")
@@ -115,7 +117,7 @@ def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[P
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A recipe at a glance: its accuracies, and what share of what can be learnt beyond chance is left."""
+    """A recipe at a glance: its measure on every set, and what share of what can be learnt beyond chance is left."""
 
     title: str
     accuracies: list[tuple[Kind, float]]
@@ -221,7 +223,7 @@ def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
         f"{entry['title']} {percent(entry['mean'])} ({percent_range(entry['interval'])})" for entry in recipe["sets"]
     )
     return bar_chart(
-        f"{measure[0].upper()}{measure[1:]} on clean test {noun(results)}, {recipe['title']}",
+        f"{capitalised(measure)} on clean test {noun(results)}, {recipe['title']}",
         f"{values}; chance {percent(chance)}.",
         bars,
         chance,
@@ -229,7 +231,7 @@ def _bars(recipe: RecipeDocument, results: ProtectionDocument) -> str:
 
 
 def set_curves(recipe: RecipeDocument, part: Literal["test", "train"]) -> list[Curve]:
-    """Accuracy over epochs of a recipe's victims: for each training set, every seed and the mean over the seeds."""
+    """The measure over epochs of a recipe's victims: for each training set, every seed and the mean over the seeds."""
     curves = []
     for entry in recipe["sets"]:
         curves += [Curve(entry["set"], points) for points in _points(entry["seeds"], part)]
@@ -245,7 +247,7 @@ def _curves(recipe: RecipeDocument, part: Literal["test", "train"], results: Pro
         where, chance = f"clean test {noun(results)}", recipe["chance"]
     measure = recipe["measure"] if part == "test" else "accuracy"
     return line_chart(
-        f"{measure[0].upper()}{measure[1:]} on {where} over epochs, {recipe['title']}",
+        f"{capitalised(measure)} on {where} over epochs, {recipe['title']}",
         f"After the last epoch: {ends}.",
         curves,
         chance,
@@ -293,7 +295,7 @@ def _mixture_chart(recipe: RecipeDocument, mixed: Sequence[RecipeDocument]) -> s
         f"{line.label} {', '.join('none' if value is None else percent(value) for value in line.values)}"
         for line in series
     )
-    title = f"Accuracy over the protected share, {recipe['title']}"
+    title = f"{capitalised(recipe['measure'])} over the protected share, {recipe['title']}"
     return series_chart(title, f"{', '.join(axis)}: {described}.", axis, series, None)
 
 

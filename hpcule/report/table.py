@@ -9,7 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcule.evaluation.claims import verdict, warnings
-from hpcule.evaluation.results import ProtectionDocument, noun, percent, percent_range, percentage_points, victims
+from hpcule.evaluation.results import (
+    ProtectionDocument,
+    capitalised,
+    measures_of,
+    noun,
+    percent,
+    percent_range,
+    percentage_points,
+    victims,
+)
 from hpcule.report.terminal import plain_console, titled_table
 
 PLAIN_WIDTH = 100
@@ -37,9 +46,8 @@ def _table(results: ProtectionDocument) -> Table:
     invalid = "  INVALID" if results["status"] == "invalid" else ""
     chances = {recipe["measure"]: recipe["chance"] for recipe in results["recipes"]}
     guessed = ", ".join(percent(chance) for chance in dict.fromkeys(chances.values()))
-    several = ", ".join(chances) if len(chances) > 1 else next(iter(chances))
     table = titled_table(
-        f"{several[0].upper()}{several[1:]} on {results['data']['test']:,} clean test {noun(results)}, chance "
+        f"{capitalised(measures_of(results))} on {results['data']['test']:,} clean test {noun(results)}, chance "
         f"{guessed}{invalid}"
     )
     table.add_column("Recipe and training set", overflow="fold")

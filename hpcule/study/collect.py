@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcule.config.errors import StoreError, UsageError, first_line
-from hpcule.measure.accuracy import Summary, has_learnt, summarise
+from hpcule.measure.accuracy import ACCURACY, AREA, BALANCED, Summary, has_learnt, summarise
 from hpcule.store.files import write_atomically
 from hpcule.study.config import DATA
 from hpcule.study.documents import NoiseScaleDocument, VictimItemDocument
@@ -26,7 +26,6 @@ RANDOM: Mapping[Kind, str] = {
     "spectrum": "random noise with the spectrum of the method's perturbation, shared by the same samples",
 }
 """Random controls that a method has to beat, in words."""
-ACCURACY = "accuracy"
 Row = dict[str, Any]
 """Columns of a cell by name: they differ with what a study varies."""
 
@@ -78,6 +77,7 @@ def _row(folder: StudyFolder, cell: Cell, done: Mapping[Kind, VictimItemDocument
     chance = done["clean"]["chance"]
     row["measure"] = done["clean"].get("measure", ACCURACY)
     row["chance"] = chance
+    row["balanced_chance"] = done["clean"].get("balanced_chance")
     row["invalid"] = not has_learnt(row["clean_last"], chance)
     return row
 
@@ -127,9 +127,12 @@ def _craft_columns(folder: StudyFolder, cell: Cell, key: str | None) -> Row:
 
 
 def _victim_figures(result: VictimItemDocument) -> Row:
+    measures = result.get("measures", {})
     return {
         "last": result["last"],
         "best": result["best"],
+        "balanced": measures.get(BALANCED),
+        "area": measures.get(AREA),
         "train": result["curve"][-1]["train"],
         "steps": result["steps"],
         "batch": result["batch_taken"],

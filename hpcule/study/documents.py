@@ -48,8 +48,9 @@ class CraftItemDocument(CraftDocument, CraftingDocument):
 class VictimItemDocument(TypedDict):
     """done/KEY.json of a victim: its training, on the samples of `craft`, by `workers` ranks jointly.
 
-    `last` and `best` are values in [0, 1] of `measure`, the headline of its task. Results of earlier versions have no
-    `workers`, which was 1, and no `measure`, which was accuracy.
+    `last` and `best` are values in [0, 1] of `measure`, that of its task. Its chance level is `chance`. After the last
+    epoch, `measures` has all of them: of one label balanced accuracy too, whose chance level is `balanced_chance`.
+    Results of earlier versions have no `workers`, which was 1, no `measure`, which was accuracy, and no other measures.
     """
 
     kind: Literal["victim"]
@@ -59,6 +60,7 @@ class VictimItemDocument(TypedDict):
     workers: NotRequired[int]
     measure: NotRequired[str]
     chance: float
+    balanced_chance: NotRequired[float]
     last: float
     best: float
     measures: NotRequired[Mapping[str, float]]

@@ -245,7 +245,7 @@ def _train(
     keeper = folder.keeper(victim.key, world)
     result = victim.job.train(data, store, tests, world, report, keeper=keeper).result
     found = result.document()
-    return {
+    item: VictimItemDocument = {
         "kind": "victim",
         "role": victim.job.kind,
         "title": victim.title,
@@ -255,7 +255,7 @@ def _train(
         "chance": tests.task.chance(test),
         "last": result.last.test,
         "best": result.best.test,
-        "measures": found["measures"],
+        "measures": dict(result.last.measures),
         "noise_scales": noise_scales(result.gradient_norms),
         "seed": found["seed"],
         "batch_asked": None if victim.job.config.countermeasures.features else victim.job.config.batch,
@@ -268,6 +268,9 @@ def _train(
         "alignment": found["alignment"],
         "uniformity": found["uniformity"],
     }
+    if task == "label" and test.labels is not None:
+        item["balanced_chance"] = 1 / len(set(test.labels.tolist()))
+    return item
 
 
 def planned_store(config: CraftConfig, source: Source) -> PlannedStore:

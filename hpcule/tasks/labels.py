@@ -12,6 +12,7 @@ from torch.nn import functional
 from hpcule.config.errors import DataError
 from hpcule.data.annotations import UNKNOWN
 from hpcule.data.source import Ids, Source
+from hpcule.measure.accuracy import AREA
 from hpcule.measure.ranking import CHANCE, area_under_curve, average_precision
 from hpcule.tasks.task import Tally, Task
 from hpcule.world.group import World
@@ -25,7 +26,7 @@ class SeveralLabels(Task):
 
     name = "labels"
     title = "several labels"
-    measure = "mean AUC"
+    measure = AREA
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
@@ -86,4 +87,4 @@ class _Ranked(Tally):
                 precisions.append(average_precision(scores, holds))
         if not areas:
             raise DataError("no label of the test samples both holds and does not: choose other test samples")
-        return {"mean AUC": float(np.mean(areas)), "mean average precision": float(np.mean(precisions))}
+        return {AREA: float(np.mean(areas)), "mean average precision": float(np.mean(precisions))}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpcule.data.source import Ids, Source
+from hpcule.measure.accuracy import Headline
 from hpcule.world.group import World
 
 TaskName = Literal["label", "labels", "segmentation", "rotation", "colour", "edges"]
@@ -60,6 +61,10 @@ class Task(ABC):
     @abstractmethod
     def chance(self, test: Source) -> float:
         """The headline measure of the best answer that does not look at the samples of a test set."""
+
+    def headline(self, test: Source) -> Headline:
+        """What stands for what a network has learnt in a report; in training it is always `measure`."""
+        return Headline(self.measure, self.chance(test), len(test))
 
     @abstractmethod
     def losses(self, answers: Tensor, targets: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def train_contrastive(
         for epoch in range(state.epochs, schedule.epochs):
             learning.epoch(epoch, ask)
             if epoch + 1 in looks:
-                result.curve.append(EpochResult(epoch + 1, *learning.probe(test, ask)))
+                result.curve.append(learning.probe(epoch + 1, test, ask))
             state.epochs += 1
             report(epoch + 1, schedule.epochs)
             ask()
@@ -153,12 +153,12 @@ class _Learning:
             self.state.count(len(batch))
             after_step()
 
-    def probe(self, test: Published, after_batch: Callable[[], None] = lambda: None) -> tuple[float, float]:
-        """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set."""
+    def probe(self, epoch: int, test: Published, after_batch: Callable[[], None] = lambda: None) -> EpochResult:
+        """What a linear layer reaches after an epoch, fitted to the training set."""
         average_buffers(self.learner, self.world)
         self.learner.eval()
         encode, fast = self.learner.online[0], self.fast
-        return probed(encode, self.train, test, self.world, fast=fast, after_batch=lambda rows: after_batch())
+        return probed(epoch, encode, self.train, test, self.world, fast=fast, after_batch=lambda rows: after_batch())
 
     def geometry(self, test: Published) -> tuple[float, float]:
         """Alignment of two views of test samples, and uniformity of the first."""

@@ -35,6 +35,8 @@ from hpcule.world.precision import place
 
 Encode = Callable[[Tensor], Tensor]
 """A function from images [b, C, H, W] in [0, 1] to features [b, d]."""
+Encoded = tuple[Tensor, Tensor]
+"""Features [n, d] of samples, and their labels [n]."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,28 @@ class LinearLayer:
         weights, bias = logistic_regression((features - mean) / deviation, labels, classes)
         return cls(weights / deviation[:, None], bias - mean / deviation @ weights)
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [n, classes] of features [n, d]."""
+        return features @ self.weights + self.bias
+
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
         """Share of rows whose largest logit is that of their label."""
-        return float(((features @ self.weights + self.bias).argmax(1) == labels).float().mean())
+        return float((self.logits(features).argmax(1) == labels).float().mean())
+
+    def tested(self, epoch: int, train: float, features: Tensor, test: Published, world: World) -> EpochResult:
+        """What the layer reaches after an epoch of learning features.
+
+        Args:
+            epoch: counted from 1.
+            train: accuracy on the training set.
+            features: of `test` [n, d].
+            test: clean samples.
+            world: of a rank, which has them all.
+        """
+        tally = test.task.tally()
+        tally.add(self.logits(features), test.labels.to(features.device))
+        measures = tally.measures(world.alone())
+        return EpochResult(epoch, train, measures[test.task.measure], measures)
 
     def put_into(self, linear: nn.Linear) -> None:
         """Replace a layer's weights."""
@@ -80,7 +101,7 @@ def train_probe(
     place(encoder, world.device)
     known = cast("dict[str, Tensor]", dict(keeper.saved() or {}))
 
-    def encoded(name: str, samples: Published) -> tuple[Tensor, Tensor]:
+    def encoded(name: str, samples: Published) -> Encoded:
         def ask(rows: Sequence[Tensor]) -> None:
             keeper.ask(lambda: {**known, name: torch.cat(list(rows))})
 
@@ -89,9 +110,9 @@ def train_probe(
         return known[name], labels
 
     with keeper.listening():
-        trained, tested = encoded("train", train), encoded("test", test)
+        trained, (tested, _) = encoded("train", train), encoded("test", test)
     layer = LinearLayer.fitted(*trained, train.source.class_count)
-    result.curve.append(EpochResult(1, layer.accuracy(*trained), layer.accuracy(*tested)))
+    result.curve.append(layer.tested(1, layer.accuracy(*trained), tested, test, world))
     result.seconds = time.perf_counter() - start
     return result
 
@@ -113,11 +134,13 @@ def refit(
     encode = cast("Featured", network).features
     layer = LinearLayer.fitted(*all_features(encode, owned, world, fast=fast), owned.source.class_count)
     layer.put_into(cast("nn.Linear", network.linear))
-    accuracy = layer.accuracy(*all_features(encode, test, world, fast=fast))
-    return dataclasses.replace(result, curve=[*result.curve[:-1], dataclasses.replace(result.last, test=accuracy)])
+    features, _ = all_features(encode, test, world, fast=fast)
+    tested = layer.tested(result.last.epoch, result.last.train, features, test, world)
+    return dataclasses.replace(result, curve=[*result.curve[:-1], tested])
 
 
 def probed(
+    epoch: int,
     encode: Encode,
     train: Published,
     test: Published,
@@ -125,11 +148,11 @@ def probed(
     *,
     fast: bool,
     after_batch: Callable[[Sequence[Tensor]], None] = lambda rows: None,
-) -> tuple[float, float]:
-    """Accuracy of a linear layer on the training set, to which it is fitted, and on a test set; see `all_features`."""
-    trained, tested = (all_features(encode, s, world, fast=fast, after_batch=after_batch) for s in (train, test))
+) -> EpochResult:
+    """What a linear layer reaches after an epoch, fitted to the training set; see `all_features`."""
+    trained, (tested, _) = (all_features(encode, s, world, fast=fast, after_batch=after_batch) for s in (train, test))
     layer = LinearLayer.fitted(*trained, train.source.class_count)
-    return layer.accuracy(*trained), layer.accuracy(*tested)
+    return layer.tested(epoch, layer.accuracy(*trained), tested, test, world)
 
 
 def all_features(

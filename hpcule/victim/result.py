@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from hpcule.world.gradient_norms import GradientNorms, NormsDocument
 
@@ -13,19 +13,22 @@ from hpcule.world.gradient_norms import GradientNorms, NormsDocument
 @dataclass(frozen=True)
 class EpochResult:
     """What is right after an epoch, in [0, 1]: of the answers on its own (augmented) batches, and on the clean test set
-    the task's headline measure, which is accuracy where one label is learnt."""
+    the task's own measure, which is accuracy where one label is learnt, and all `measures` by name, that among them."""
 
     epoch: int
     train: float
     test: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class EpochDocument(TypedDict):
-    """Accuracy in [0, 1] after one epoch, on the training set as published and on the clean test set."""
+    """Accuracy in [0, 1] after one epoch, on the training set as published and on the clean test set, with all
+    `measures` of that test by name (which results of earlier versions do not have)."""
 
     epoch: int
     train: float
     test: float
+    measures: NotRequired[Mapping[str, float]]
 
 
 class ResultDocument(TypedDict):
@@ -41,7 +44,6 @@ class ResultDocument(TypedDict):
     gradient_norms: list[tuple[int, NormsDocument]]
     alignment: float | None
     uniformity: float | None
-    measures: Mapping[str, float]
 
 
 @dataclass
@@ -66,8 +68,6 @@ class VictimResult:
     """Alignment of two views of test samples, where features are learned first."""
     uniformity: float | None = None
     """Uniformity of the features of test samples, where features are learned first."""
-    measures: Mapping[str, float] = field(default_factory=dict)
-    """All measures of the last test by name, where a network is trained as a whole; each lies in [0, 1]."""
 
     @property
     def last(self) -> EpochResult:
@@ -87,12 +87,11 @@ class VictimResult:
             "samples_seen": self.samples_seen,
             "batch_taken": self.batch_taken,
             "seconds": self.seconds,
-            "curve": [{"epoch": result.epoch, "train": result.train, "test": result.test} for result in self.curve],
+            "curve": [_epoch_document(result) for result in self.curve],
             "steps_to_target": self.steps_to_target,
             "gradient_norms": [(step, norms.document()) for step, norms in self.gradient_norms],
             "alignment": self.alignment,
             "uniformity": self.uniformity,
-            "measures": dict(self.measures),
         }
 
     @classmethod
@@ -106,3 +105,7 @@ class VictimResult:
         values["curve"] = [EpochResult(**epoch) for epoch in values["curve"]]
         values["gradient_norms"] = [(step, GradientNorms(**norms)) for step, norms in values["gradient_norms"]]
         return cls(**values)
+
+
+def _epoch_document(found: EpochResult) -> EpochDocument:
+    return {"epoch": found.epoch, "train": found.train, "test": found.test, "measures": dict(found.measures)}

@@ -76,13 +76,13 @@ def train_network(
     def ask() -> None:
         keeper.ask(state.document)
 
-    def look(after_batch: Callable[[], None] = lambda: None) -> float:
+    def look(after_batch: Callable[[], None] = lambda: None) -> Mapping[str, float]:
         average_buffers(trainer.network, world)
-        result.measures = dict(trainer.test(test, after_batch))
-        reached = result.measures[test.task.measure]
+        measures = trainer.test(test, after_batch)
+        reached = measures[test.task.measure]
         if config.target is not None and result.steps_to_target is None and reached >= config.target:
             result.steps_to_target = result.steps
-        return reached
+        return measures
 
     def after_step() -> None:
         due = config.evaluate_every is not None and result.steps % config.evaluate_every == 0
@@ -95,7 +95,8 @@ def train_network(
     with keeper.listening():
         for epoch in range(state.epochs, schedule.epochs):
             accuracy = trainer.epoch(epoch, after_step)
-            result.curve.append(EpochResult(epoch + 1, accuracy, look(ask)))
+            measures = look(ask)
+            result.curve.append(EpochResult(epoch + 1, accuracy, measures[test.task.measure], measures))
             state.epochs += 1
             after_epoch(epoch + 1, trainer.network)
             report(epoch + 1, schedule.epochs)

@@ -121,7 +121,7 @@ def test_seeds_are_compared_in_pairs(make):
 def test_one_seed_is_judged_by_the_number_of_test_images(make):
     recipe = make.plain(clean=(0.8,), noise=(0.75,), protected=(0.7,))
     many, few = make.results([recipe]), make.results([recipe])
-    few["data"]["test"] = 156
+    few["recipes"] = [{**recipe, "effective": 156}]
     assert not any("do not distinguish" in paragraph for paragraph in warnings(many))
     assert any("do not distinguish" in paragraph for paragraph in warnings(few))
     assert any("Only one seed" in paragraph for paragraph in warnings(many))
@@ -171,9 +171,20 @@ def test_a_shared_perturbation_is_shown_by_one_original(make, unit, count):
 
 def test_uncertainty_of_the_test_set_is_half_the_wilson_interval(make):
     results = make.results([make.plain(protected=(0.5,), clean=(0.9,), noise=(0.9,))])
-    results["data"]["test"] = 100
+    results["recipes"][0]["effective"] = 100
     # Known value: 50 of 100 has the interval 40.4 % to 59.6 %.
     assert any("by about ±9.6 points" in paragraph for paragraph in claims(results))
+
+
+def test_the_measure_is_named_where_classes_are_unequal(make):
+    balanced = {"measure": "balanced accuracy", "chance": 0.1, "effective": 500.0}
+    results = make.results([make.plain() | balanced, make.mixed() | balanced])
+    results["data"]["chance"] = 0.4
+    text = " ".join([verdict(results), *claims(results)])
+    assert "reach a balanced accuracy of 17.7%" in text
+    assert ") to the balanced accuracy of training" in text
+    assert "always predicting it reaches that accuracy, and 10.0% of balanced accuracy, which is chance level" in text
+    assert "n accuracy" not in text
 
 
 def test_a_mixture_tells_what_the_protected_part_adds(make):

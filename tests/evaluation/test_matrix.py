@@ -60,19 +60,25 @@ def test_each_cell_has_its_file_and_is_trained_once(store, tmp_path, alone):
     assert again == first
 
 
-def test_a_cell_tells_how_its_network_ranks_all_test_samples(store, tmp_path, alone):
-    task = make_task(store)
-    found, _ = train(task, tmp_path / "cells", alone, CELLS[:1])
-    ranking = found[CELLS[0]].ranking
-    # The toys' classes are of one size: balanced accuracy is accuracy.
-    assert ranking["balanced"] == pytest.approx(found[CELLS[0]].victim.last.test)
-    assert 0.5 < ranking["area"] <= 1
-    # Its network is asked about samples as it was tested on them, not about the samples themselves.
-    read = cell("bit-depth-1+size-16+test-too", "clean")
-    found, _ = train(task, tmp_path / "cells", alone, [read])
-    assert found[read].ranking["balanced"] == pytest.approx(found[read].victim.last.test)
-    contrastive = cell("simclr-1", "clean")
-    assert train(task, tmp_path / "cells", alone, [contrastive])[0][contrastive].ranking is None
+@pytest.mark.parametrize("recipe", ["plain", "bit-depth-1+size-16+test-too", "simclr-1"])
+def test_every_epoch_has_balanced_accuracy_and_area(recipe, store, tmp_path, alone):
+    asked = cell(recipe, "clean")
+    found, _ = train(make_task(store), tmp_path / "cells", alone, [asked])
+    for epoch in found[asked].victim.curve:
+        # The toys' classes are of one size: balanced accuracy is accuracy.
+        assert epoch.measures["balanced accuracy"] == pytest.approx(epoch.test) == epoch.measures["accuracy"]
+        assert 0 < epoch.measures["mean AUC"] <= 1
+
+
+def test_results_of_versions_that_measured_accuracy_alone_are_refused(store, tmp_path, alone):
+    train(make_task(store), tmp_path / "cells", alone, CELLS[:1])
+    (path,) = (tmp_path / "cells").iterdir()
+    old = json.loads(path.read_text())
+    for epoch in old["curve"]:
+        del epoch["measures"]
+    path.write_text(json.dumps(old | {"ranking": {"balanced": 0.5, "area": 0.5}, "measures": {"accuracy": 0.5}}))
+    with pytest.raises(StoreError, match=r"earlier version measured accuracy alone.*delete it to do this item again"):
+        train(make_task(store), tmp_path / "cells", alone, CELLS[:1])
 
 
 def test_a_restart_trains_what_is_missing(store, tmp_path, alone):

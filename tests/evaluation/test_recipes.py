@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from documents import mismatches
 from toys import ToySource, make_store, toy_bench
 
-from hpcule.evaluation.claims import warnings
+from hpcule.evaluation.claims import verdict, warnings
 from hpcule.evaluation.evaluate import Victims, evaluate
 from hpcule.evaluation.results import ProtectionDocument
 from hpcule.evaluation.suites import EvaluateConfig
@@ -51,6 +52,24 @@ def test_what_did_not_learn_is_trained_for_longer_and_both_figures_stay(store, t
     trained.clear()
     assert evaluate(config("plain"), bench)[0]["recipes"] == results["recipes"]
     assert trained == [], "all is there"
+
+
+def test_where_test_classes_are_unequal_all_figures_are_balanced(store, tmp_path, alone):
+    bench = toy_bench(store, tmp_path, alone)
+    kept = (bench.test.labels == 0) | (np.arange(60) < 12)
+    bench.test.samples, bench.test.labels = bench.test.samples[kept], bench.test.labels[kept]
+    results, _ = evaluate(config(HOPELESS), bench, may_repeat=lambda recipe: False)
+    (recipe,) = results["recipes"]
+    assert (recipe["measure"], recipe["chance"]) == ("balanced accuracy", pytest.approx(1 / 3))
+    assert recipe["effective"] == pytest.approx(9 / (1 / 20 + 1 / 4 + 1 / 4))
+    assert results["data"]["chance"] == pytest.approx(20 / 28)
+    last = {entry["set"]: entry["seeds"][0] for entry in recipe["sets"]}
+    assert last["clean"]["measures"]["accuracy"] != last["clean"]["measures"]["balanced accuracy"]
+    for victim in last.values():
+        assert victim["last"] == victim["curve"][-1]["test"] == victim["measures"]["balanced accuracy"]
+        assert victim["best"] == max(epoch["test"] for epoch in victim["curve"])
+    assert results["worst_case"]["protected"] == last["protected"]["last"]
+    assert "of balanced accuracy, chance is 33.3%" in verdict(results)
 
 
 def test_only_the_control_is_repeated_of_what_never_learns(store, tmp_path, alone):

@@ -46,7 +46,10 @@ def test_the_table(report: hpcule.Report) -> None:
     table = report.table()
     assert list(table["set"]) == ["clean", "noise", "protected"]
     protected = table[(table["recipe"] == "plain") & (table["set"] == "protected")]
-    assert protected["accuracy"].mean() == report.worst_case["protected"]
+    assert set(table["measure"]) == {"accuracy"}
+    assert protected["last"].mean() == protected["accuracy"].mean()
+    assert protected["balanced_accuracy"].between(0, 1).all()
+    assert protected["last"].mean() == report.worst_case["protected"]
     assert table["valid"].dtype == bool
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hpcule.measure.accuracy import Summary, interval, paired_difference, summarise, wilson
+from hpcule.measure.accuracy import Headline, Summary, interval, paired_difference, summarise, wilson
 
 
 def test_interval_of_two_values_from_the_table():
@@ -74,3 +74,30 @@ def test_wilson_at_the_ends():
     assert 0 < wilson(0, 20)[1] < 0.2
     assert wilson(20, 20)[1] == 1.0
     assert 0.8 < wilson(20, 20)[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "measure", "chance"),
+    [
+        ([50, 50], "accuracy", 0.5),
+        # Always naming the largest class has to close a fifth of the gap from 1 / K to 1.
+        ([59, 41], "accuracy", 0.59),
+        ([61, 39], "balanced accuracy", 0.5),
+        ([437, 210, 133], "balanced accuracy", 1 / 3),
+        ([0, 61, 39], "balanced accuracy", 0.5),
+        ([0, 40], "accuracy", 1.0),
+    ],
+)
+def test_where_classes_are_unequal_balanced_accuracy_is_the_headline(sizes, measure, chance):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    headline = Headline.of(labels)
+    assert (headline.measure, headline.chance) == (measure, pytest.approx(chance))
+    assert headline.effective <= len(labels)
+    assert (headline.effective == len(labels)) == (measure == "accuracy")
+
+
+def test_balanced_accuracy_varies_as_an_accuracy_of_the_effective_number():
+    labels = np.repeat(np.arange(3), [80, 15, 5])
+    right = np.random.default_rng(0).random((20_000, 100)) < 0.7
+    balanced = np.mean([right[:, labels == label].mean(1) for label in range(3)], axis=0)
+    assert balanced.var() == pytest.approx(0.7 * 0.3 / Headline.of(labels).effective, rel=0.05)

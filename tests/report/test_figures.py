@@ -21,7 +21,8 @@ from hpcule.report.study_panels import NoiseScales
 STARTS = {"pdf": b"%PDF-", "svg": b"<?xml", "png": b"\x89PNG\r\n\x1a\n"}
 ENDS = {"pdf": b"%%EOF\n", "svg": b"</svg>\n", "png": b"IEND\xaeB`\x82"}
 COMPARISON = {
-    "data": {"chance": 0.1},
+    "measure": "balanced accuracy",
+    "chance": 0.1,
     "titles": {"plain": "no augmentation", "jpeg-10": "JPEG quality 10"},
     "clean": {"plain": 0.7, "jpeg-10": 0.6},
     "stores": [

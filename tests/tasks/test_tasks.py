@@ -254,7 +254,7 @@ def test_a_victim_learns_its_task(name, alone):
     _, result = train_network(victim(name, "plain", steps=100), train, test, alone, 0)
     chance = test.task.chance(test.source)
     assert result.last.test > chance + 0.3 * (1 - chance)
-    assert result.measures[test.task.measure] == result.last.test
+    assert result.last.measures[test.task.measure] == result.last.test
     assert math.isfinite(result.last.train)
 
 
@@ -269,7 +269,7 @@ def _trained(world, name, jointly):
     train, test = sets(name)
     config = victim(name, steps=6, optimizer="sgd", batch_norm="synchronised")
     _, result = train_network(config, train, test, world if jointly else world.alone(), 0)
-    return [result.last.train, *result.measures.values()]
+    return [result.last.train, *result.last.measures.values()]
 
 
 @pytest.mark.parametrize(
