@@ -22,8 +22,9 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="must be absent or empty")
     parser.add_argument(
         "--format",
-        choices=("folder", "wav", "webdataset", "dicom", "nifti", "npz", "hdf5"),
-        help="default: the kind of DATA; folder: PNG images; wav: WAV and FLAC as they were; webdataset: tar files",
+        choices=("folder", "wav", "webdataset", "dicom", "nifti", "nnunet", "npz", "hdf5"),
+        help="default: the kind of DATA; folder: PNG images; wav: WAV and FLAC as they were; webdataset: tar files; "
+        "nnunet: volumes and masks as nnU-Net and MONAI read them",
     )
     parser.add_argument(
         "--jpeg-quality",
@@ -84,6 +85,7 @@ def how_copied(format: str, dicom_tags: str, jpeg_quality: int | None) -> str:
     return {
         "dicom": f"copied, pixels as they were, tags{'' if kept else ' and names'} by the policy {dicom_tags}",
         "nifti": f"copied, voxels as they were, without texts in the header{'' if kept else ', under new names'}",
+        "nnunet": f"copied, voxels as they were, without texts in the header{'' if kept else ', under new names'}",
         "folder": "copied, pixels as they were, without metadata",
         "webdataset": "copied, samples as they were, without metadata",
         "wav": "copied, samples as they were, without metadata",

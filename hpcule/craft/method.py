@@ -233,6 +233,11 @@ class Method(ABC, Generic[Config]):
         return config.task if isinstance(config, TaskConfig) else "label"
 
     @classmethod
+    def takes_volumes(cls, config: Config) -> bool:
+        """Whether these settings can craft for volumes."""
+        return False
+
+    @classmethod
     def seed_is_secret(cls) -> bool:
         """Whether the deltas follow from the seed so directly that nobody else may know it: it is drawn from the
         operating system unless a user sets it."""

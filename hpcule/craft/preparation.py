@@ -69,6 +69,11 @@ def check_task(config: CraftConfig, source: Source) -> None:
         others = ", ".join(name for name, method in usable()[0].items() if method.facts.data == kind)
         raise DataError(f"{config.method.name} is made for {facts.data} and {source.name} is {kind}: take {others}")
     method = find(config.method.name)
+    if source.depth is not None and not method.takes_volumes(config.method):
+        raise DataError(
+            f"{source.name} holds volumes, and {config.method.name} with method.task={method.task(config.method)} does "
+            "not craft for them: take classwise or texture, or em with method.task=segmentation"
+        )
     labelled, task = method.needs_labels(config.method), method.task(config.method)
     if labelled and task != "label":
         task_of(task, source)
@@ -154,6 +159,7 @@ def plan(config: CraftConfig, source: Source, cut: Partition, fingerprint: str, 
         n=len(source),
         sample_shape=source.shape,
         levels=source.levels,
+        depth=source.depth,
         applied_at="native" if config.working_size is None else "working",
         working_size=config.working_size,
         reduced=config.preset != "paper",

@@ -20,22 +20,31 @@ class CropFlip:
         rows, columns: int64 [b], the crop's corner in the padded image, 0..2 * padding.
         flip: bool [b].
         padding: zeros added on each side.
+        depth: slices of volumes, which lie one below the other and are all cropped in one way; None for images.
     """
 
     rows: Tensor
     columns: Tensor
     flip: Tensor
     padding: int
+    depth: int | None = None
 
     @classmethod
-    def draw(cls, purpose: int, ids: Ids, padding: int) -> CropFlip:
+    def draw(cls, purpose: int, ids: Ids, padding: int, depth: int | None = None) -> CropFlip:
         """Draw for these ids; the same (purpose, id) always gives the same crop."""
         values = torch.from_numpy(uniform(purpose, ids, 3).copy())
         corners = (values[:, :2] * (2 * padding + 1)).long()
-        return cls(corners[:, 0], corners[:, 1], values[:, 2] < 0.5, padding)
+        return cls(corners[:, 0], corners[:, 1], values[:, 2] < 0.5, padding, depth)
 
     def apply(self, images: Tensor) -> Tensor:
         """Crop and flip images [b, C, H, W] of any dtype; differentiable for floating point."""
+        if self.depth is not None:
+            count, channels, _, width = images.shape
+            slices = images.reshape(count, channels * self.depth, -1, width)
+            return self._cropped(slices).view_as(images)
+        return self._cropped(images)
+
+    def _cropped(self, images: Tensor) -> Tensor:
         batch, channels, height, width = images.shape
         device = images.device
         padded = functional.pad(images, (self.padding,) * 4)

@@ -19,6 +19,8 @@ from hpcule.data.sources.named import CIFAR10_FOLDER, NAMES, named_splits, open_
 from hpcule.data.sources.nifti import NiftiSource, holds_volumes, nifti_splits
 from hpcule.data.sources.npz import npz_splits, open_npz
 from hpcule.data.sources.published import IMAGE_SETS
+from hpcule.data.sources.volumes.layouts import volume_layout
+from hpcule.data.sources.volumes.nifti import NiftiVolumes
 from hpcule.data.sources.wav import WavSource, holds_recordings, wav_splits
 
 _ROOT = Path("~/.cache/hpcule/data")
@@ -43,11 +45,12 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a folder are read: at one height and width, or length, and without those that are damaged
-    or excluded."""
+    """How the files of a folder are read: at one height and width, or length, volumes whole or slice by slice, and
+    without those that are damaged or excluded."""
 
     image_size: int | None = None
     clip_length: int | None = None
+    volumes: bool = False
     skip_unreadable: bool = False
     exclude: tuple[str, ...] = ()
 
@@ -115,6 +118,8 @@ def _at_path(path: Path, reading: Reading) -> Found:
             frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
             return Found(partial(dicom_splits, path, exclude), frames, files=True)
         if holds_volumes(path, exclude):
+            if (layout := volume_layout(path, exclude, alone=reading.volumes)) is not None:
+                return Found(layout.splits, partial(NiftiVolumes, layout, skip_unreadable=skip), files=True)
             slices = partial(NiftiSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
             return Found(partial(nifti_splits, path, exclude), slices, files=True)
         if holds_recordings(path, exclude):

@@ -30,6 +30,9 @@ class Opening:
     clip_length: int | None = setting(None, at_least=1, at_most=2**31, words="1 to 2^31")
     """Cut and pad every recording to this number of samples, and publish at most those; None: as long as the
     longest."""
+    volumes: bool = False
+    """Take every NIfTI volume whole, as one sample, instead of each of its slices. Volumes with masks are whole
+    anyway."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     exclude: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ class Opening:
         """
         from hpcule.data.find import Reading, find_data
 
-        return find_data(data, Reading(exclude=self.exclude), root).splits()
+        return find_data(data, Reading(volumes=self.volumes, exclude=self.exclude), root).splits()
 
     def _opened(self, data: str, split: str | None, default: str, root: Path | None) -> Source:
         from hpcule.data.find import Reading, find_data
@@ -113,6 +116,7 @@ class Opening:
         reading = Reading(
             image_size=self.image_size or self.tile_size,
             clip_length=self.clip_length,
+            volumes=self.volumes,
             skip_unreadable=self.skip_unreadable,
             exclude=self.exclude,
         )
@@ -134,6 +138,15 @@ class Opening:
 
     def _check_kind(self, source: Source) -> None:
         """Refuse a size of images for recordings, and the other way round."""
+        if self.volumes and source.depth is None:
+            raise UsageError(
+                f"volumes=true: {source.name} holds no volumes; it is for folders of NIfTI volumes: leave it out"
+            )
+        if source.depth is not None and (self.image_size or self.tile_size):
+            raise UsageError(
+                f"image_size and tile_size are for images, and {source.name} holds volumes, with masks or with "
+                "volumes=true: leave the size out, and resample volumes of different sizes first"
+            )
         names = ("clip_length",) if source.rate is None else ("image_size", "tile_size")
         noun = "images" if source.rate is None else "recordings"
         for name in names:

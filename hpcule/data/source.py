@@ -16,7 +16,8 @@ from hpcule.data.grid import Grid
 Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 Samples = npt.NDArray[Any]
-"""Images [n, C, H, W], uint8 or uint16; recordings [n, 1, 1, T], uint16 with silence at 32768."""
+"""Images [n, C, H, W], uint8 or uint16; recordings [n, 1, 1, T], uint16 with silence at 32768; volumes of D slices
+[n, C, D * H, W]."""
 
 
 class Native(NamedTuple):
@@ -82,6 +83,8 @@ class Source(ABC):
         label_matrix: several labels of each sample, or None.
         masks: reads a class for every pixel of samples, or None.
         rate: samples a second of recordings; None for images.
+        depth: slices of volumes, which a sample [C, H, W] holds one below the other: the bytes of [C, D, H / D, W];
+            None for images.
         left_out: files below the folder that are no samples.
         ignored: files below the folder that are of another kind.
         folder: where the files of the split lie; None where samples are no files.
@@ -99,6 +102,7 @@ class Source(ABC):
     label_matrix: LabelMatrix | None = None
     masks: MaskReader | None = None
     rate: int | None = None
+    depth: int | None = None
     left_out: Sequence[LeftOut] = ()
     ignored: Sequence[str] = ()
     folder: Path | None = None

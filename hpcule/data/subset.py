@@ -26,7 +26,7 @@ class Subset(Source):
         self.name, self.kind, self.split = source.name, source.kind, source.split
         self.shape, self.levels, self.class_names = source.shape, source.levels, source.class_names
         self.rate, self.decodes, self.left_out = source.rate, source.decodes, source.left_out
-        self.ignored = source.ignored
+        self.ignored, self.depth = source.ignored, source.depth
         self.declared = source.declared
         self.folder = source.folder
         self._ids = np.arange(count, dtype=np.int64) * len(source) // count

@@ -34,6 +34,7 @@ from hpcule.measure.perceptual import Perceptual
 from hpcule.store.fingerprint import require_same_samples
 from hpcule.store.read import StoreReader
 from hpcule.tasks.table import require_same_answers
+from hpcule.victim.countermeasures.by_task import require_for_samples
 from hpcule.victim.recipe import Recipe
 from hpcule.victim.training import LONGER
 from hpcule.victim.training_data import TrainingData
@@ -79,6 +80,8 @@ class Victims:
             raise UsageError(
                 f"recipes={names} are for images, and {source.name} holds recordings: --set recipes=[plain]"
             )
+        for recipe in config.recipes:
+            require_for_samples(recipe.countermeasures, source)
         for task in dict.fromkeys(recipe.applied(config.victim).task for recipe in config.recipes):
             require_same_answers(task, source, test)
         if bench.world.leads:

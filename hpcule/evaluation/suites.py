@@ -17,6 +17,7 @@ from hpcule.nets.pretrained import ARCHITECTURES, remedy_for
 from hpcule.publish.carry import files_of
 from hpcule.tasks.table import find_task
 from hpcule.victim.config import VictimConfig
+from hpcule.victim.countermeasures.by_task import FOR_VOLUMES
 from hpcule.victim.countermeasures.purify import PURIFICATIONS
 from hpcule.victim.countermeasures.table import COUNTERMEASURES
 from hpcule.victim.recipe import TRANSFERS, Recipe
@@ -132,7 +133,7 @@ def suite_config(
     own = suite(name, source)
     settings = with_overrides(merged(own, file), overrides)
     if settings["recipes"] == own["recipes"]:
-        reasons = {text: _hindrance(Recipe.parse(text)) for text in own["recipes"]}
+        reasons = {text: _hindrance(Recipe.parse(text), source) for text in own["recipes"]}
         settings["recipes"] = [text for text, reason in reasons.items() if reason is None]
         settings["left_out"] = [
             f"recipes of the suite are left out ({', '.join(text for text in reasons if reasons[text] == reason)}): "
@@ -194,9 +195,11 @@ def has_deep_values(source: Source) -> bool:
     )
 
 
-def _hindrance(recipe: Recipe) -> str | None:
+def _hindrance(recipe: Recipe, source: Source) -> str | None:
     """Why a recipe cannot be trained here, and the remedy; None: it can."""
     steps = recipe.countermeasures
+    if source.depth is not None and any(step.name not in FOR_VOLUMES for step in steps.steps):
+        return "they are for images, and samples are volumes"
     if recipe.network in ARCHITECTURES and any(steps.named(name) for name in TRANSFERS):
         return remedy_for(recipe.network)
     return None

@@ -151,7 +151,7 @@ def export(
         data: the clean samples that it was made for, as in `hpcule.craft`.
         out: an absent or empty folder; for npz and HDF5 it may be a file that ends in .npz or .h5.
         labels: of arrays.
-        format: folder, wav, webdataset, dicom, nifti, npz or hdf5; None: the kind of the data, npz for arrays.
+        format: folder, wav, webdataset, dicom, nifti, nnunet, npz or hdf5; None: the kind of the data, npz for arrays.
         jpeg_quality: keep JPEG files JPEG with this quality, which loses protection; None: write them without loss.
         dicom_tags: tags of DICOM files: "keep", "basic-deidentify" or "minimal".
         shift_dates: shift the dates of DICOM files by days that are random and secret for each patient, instead of

@@ -11,11 +11,20 @@ import numpy as np
 
 from hpcule.config.errors import StoreError, UsageError
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
+from hpcule.data.sources.volumes.nifti import NiftiVolumes
 from hpcule.data.subset import Subset
 from hpcule.publish.annotations import write_annotations
 from hpcule.publish.collection import Compare, Record, WriteSplit, write_collection
 from hpcule.publish.excluded import CopyFile, copy_image, copy_recording, write_excluded
 from hpcule.publish.formats import SplitCopy, folder_error, wav_error, write_folder, write_hdf5, write_npz
+from hpcule.publish.volumes import (
+    Nnunet,
+    Pairs,
+    VolumeWriter,
+    nnunet_error,
+    write_class_list,
+    write_description,
+)
 from hpcule.publish.webdataset import write_webdataset
 from hpcule.store.files import storage_error
 from hpcule.store.staged import staged
@@ -55,8 +64,10 @@ _ERRORS: dict[str, Callable[[Source], str | None]] = {
     "webdataset": lambda source: folder_error(source) if source.rate is None else None,
     "dicom": lambda source: _frames_error(source, "dicom", "DICOM files"),
     "nifti": lambda source: _frames_error(source, "nifti", "NIfTI volumes"),
+    "nnunet": nnunet_error,
+    **dict.fromkeys(_WRITERS, lambda source: None if source.depth is None else "arrays hold no volumes yet"),
 }
-FORMATS = (*_FOLDER_WRITERS, "dicom", "nifti", *_WRITERS)
+FORMATS = (*_FOLDER_WRITERS, "dicom", "nifti", "nnunet", *_WRITERS)
 
 
 Check = Callable[[Path, Mapping[str, Source], Sequence[Record]], None]
@@ -149,9 +160,9 @@ def write_copy(
     assert split not in others, split
     sources = {split: source, **others}
     size = sum(len(one) * int(np.prod(one.shape)) * one.dtype.itemsize for one in sources.values())
-    if kind in ("dicom", "nifti") and not native:
+    if kind in ("dicom", "nifti", "nnunet") and not native:
         raise UsageError(f"{source.name}: a budget of a whole image, which {kind} cannot keep: choose npz or hdf5")
-    writers = _writers(kind, publisher, jpeg_quality, dicom_tags, shifts)
+    writers = _writers(kind, source, publisher, jpeg_quality, dicom_tags, shifts)
     write_split = writers.write if native else None
     records: list[Record] = []
 
@@ -172,6 +183,10 @@ def write_copy(
                 records.extend(write_excluded(made, split, one, writers.copy, writers.neutral))
         if kind == "folder":
             write_annotations(made, sources, records)
+        if kind == "nnunet":
+            write_description(made, sources, records)
+        elif kind == "nifti":
+            write_class_list(made, sources)
         publisher.confirm()
         if check is not None:
             check(made, sources, records)
@@ -199,7 +214,12 @@ class _Writers(NamedTuple):
 
 
 def _writers(
-    kind: str, publisher: Publisher, jpeg_quality: int | None, dicom_tags: Policy, shifts: DateShifts | None
+    kind: str,
+    source: Source,
+    publisher: Publisher,
+    jpeg_quality: int | None,
+    dicom_tags: Policy,
+    shifts: DateShifts | None,
 ) -> _Writers:
     if kind == "dicom":
         try:
@@ -208,10 +228,14 @@ def _writers(
             raise UsageError("DICOM files are written with the extra dicom: pip install 'hpcule[dicom]'") from None
         dicom = DicomWriter(dicom_tags, publisher.bound, shifts)
         return _Writers(dicom.write, dicom.copy, None if dicom_tags == "keep" else ".dcm")
+    keep = dicom_tags == "keep"
+    if kind == "nnunet":
+        return _Writers(VolumeWriter(Nnunet(keep), publisher.bound).write)
     if kind == "nifti":
         from hpcule.publish.nifti import NiftiWriter, copy_volume
 
-        keep = dicom_tags == "keep"
+        if source.depth is not None:
+            return _Writers(VolumeWriter(Pairs(keep), publisher.bound).write, copy_volume, None if keep else ".nii")
         return _Writers(NiftiWriter(keep, publisher.bound).write, copy_volume, None if keep else ".nii")
     if kind == "folder":
         return _Writers(partial(write_collection, jpeg_quality=jpeg_quality), copy_image)
@@ -238,7 +262,8 @@ def _part(split: str, source: Source, publisher: Publisher | None, own_sizes: bo
 
 def _choose_format(out: Path, format: str | None, source: Source, others: Mapping[str, Source]) -> str:
     from_ending = next((kind for kind, ending in _ENDINGS.items() if out.suffix == ending), None)
-    chosen = format or from_ending or _DEFAULT_FORMAT.get(source.kind, "npz")
+    own = source.layout.format if isinstance(source, NiftiVolumes) else _DEFAULT_FORMAT.get(source.kind, "npz")
+    chosen = format or from_ending or own
     if chosen not in FORMATS:
         raise UsageError(f"format {chosen} is unknown: {', '.join(FORMATS)}")
     if from_ending is not None and chosen != from_ending:
@@ -252,7 +277,7 @@ def _choose_format(out: Path, format: str | None, source: Source, others: Mappin
 
 def _others(source: Source) -> str:
     own = [kind for kind, error in _ERRORS.items() if error(source) is None]
-    return f"the format {' or '.join([*own, *_WRITERS])}"
+    return f"the format {' or '.join(own)}"
 
 
 def _in_folder(folder: Path, write: Callable[[Path], None]) -> None:

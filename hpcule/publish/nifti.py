@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.openers import Opener
 
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.nifti import ENDINGS, NiftiSource, Stored, Volume, read_stored
@@ -52,13 +51,18 @@ class NiftiWriter:
 
 
 def _write(place: Path, volume: Volume, slices: list[Native]) -> None:
-    """A volume with these slices, or those that it has: same type, scale, and place in space.
-
-    Its bytes are written as they are: nibabel's own way from an array to a file scales values again.
-    """
+    """A volume with these slices, or those that it has."""
     values = volume.values
     if slices:
         values = np.stack([published.pixels[0].T for published in slices], axis=2)
+    write_volume(place, volume, values)
+
+
+def write_volume(place: Path, volume: Volume, values: npt.NDArray[np.generic]) -> None:
+    """Write a volume with these values: same type, scale, and place in space.
+
+    Its bytes are written as they are: nibabel's own way from an array to a file scales values again.
+    """
     _write_values(place, volume, volume.window, values)
 
 
@@ -76,6 +80,8 @@ def copy_volume(path: Path, place: Path) -> None:
 def _write_values(
     place: Path, stored: Stored | Volume, window: tuple[float, float], values: npt.NDArray[np.generic]
 ) -> None:
+    from nibabel.openers import Opener
+
     header = _plain(stored, window)
     create(place).close()
     with Opener(str(place), "wb") as file:

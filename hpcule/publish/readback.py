@@ -101,25 +101,26 @@ class ReadBack:
             with _reading(TABLE):
                 check_annotations(made, sources, records)
         for split, source in sources.items():
+            folder = made if self.kind == "nnunet" else made / split
             written = [record for record in records if record.split == split and record.published]
             copied, written = ([one for one in written if one.excluded is which] for which in (True, False))
             for record in copied:
                 with _reading(record.published):
                     assert source.folder is not None
-                    self._check_copied(source.folder / record.file, made / split / record.published)
+                    self._check_copied(source.folder / record.file, folder / record.published)
             if self.kind in ("npz", "hdf5"):
                 self._check_arrays(made if made.is_file() else next(made.iterdir()), split, source)
             elif self.kind == "webdataset":
                 self._check_shards(made, split, source)
             elif isinstance(source, FrameSource):
                 for number, record in enumerate(written):
-                    compare = self._check_volume if self.kind == "nifti" else self._check_frames
+                    compare = self._check_frames if self.kind == "dicom" else self._check_volume
                     with _reading(record.published):
-                        compare(source, number, made / split / record.published)
+                        compare(source, number, folder / record.published)
             else:
                 for sample, record in enumerate(written):
                     with _reading(record.published):
-                        self._check_file(source, sample, (made / split / record.published).read_bytes(), record)
+                        self._check_file(source, sample, (folder / record.published).read_bytes(), record)
 
     def _check_arrays(self, path: Path, split: str, source: Source) -> None:
         prefix = f"{split}_" if split else ""
@@ -224,6 +225,10 @@ class ReadBack:
             _require(np.array_equal(found.values, before.values), "its voxels are not as they were")
             return
         samples = source.of_file(file)
+        if source.depth is not None:
+            clean, whole = (_in_rows(one.values) for one in (before, found))
+            self._check_native(source, samples[0], source.native(samples[0]), clean, whole)
+            return
         places = np.ndindex(found.values.shape[2:])
         for sample, place in zip(samples, places, strict=True):
             clean, plane = (one.values[:, :, *place].T[None] for one in (before, found))
@@ -231,7 +236,7 @@ class ReadBack:
 
     def _check_copied(self, before: Path, after: Path) -> None:
         """A file that was excluded, and has the values that it had."""
-        if self.kind == "nifti":
+        if self.kind in ("nifti", "nnunet"):
             same = np.array_equal(volume(before).values, volume(after).values, equal_nan=True)
         elif self.kind == "wav":
             same = np.array_equal(sound(before.read_bytes()).samples, sound(after.read_bytes()).samples)
@@ -254,6 +259,12 @@ def _digest(values: Values) -> Values:
     found = blake2b(repr(values.shape).encode(), digest_size=_DIGEST_BYTES)
     found.update(np.ascontiguousarray(values, "<i4").data)
     return np.frombuffer(found.digest(), np.uint8)
+
+
+def _in_rows(voxels: Values) -> Values:
+    """Voxels [X, Y, Z], and any more axes of one, as [1, Z * Y, X]."""
+    columns = voxels.shape[0]
+    return voxels.reshape(columns, -1, order="F").T[None]
 
 
 def _channels_first(images: Rows, count: int, shape: tuple[int, ...]) -> Samples:

@@ -91,6 +91,8 @@ class Manifest:
     n: int
     sample_shape: tuple[int, int, int]
     levels: int
+    depth: int | None = None
+    """Slices of volumes, which `sample_shape` has one below the other: [C, D * H, W]; None for images."""
     applied_at: str
     working_size: int | None
     reduced: bool
@@ -120,6 +122,8 @@ class Manifest:
             del document["free_pixels"]
         if self.texture is None:
             del document["texture"]
+        if self.depth is None:
+            del document["depth"]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -221,6 +225,7 @@ def _parse(document: Tree) -> Manifest:
         n=_typed(document, "n", int),
         sample_shape=(shape[0], shape[1], shape[2]),
         levels=_typed(document, "levels", int),
+        depth=_optional({"depth": None, **document}, "depth", int),
         applied_at=_typed(document, "applied_at", str),
         working_size=_optional(document, "working_size", int),
         reduced=_typed(document, "reduced", bool),
@@ -295,6 +300,8 @@ def _check(manifest: Manifest) -> None:
     if min(manifest.n, *manifest.sample_shape) < 1 or manifest.n * math.prod(manifest.sample_shape) > _MOST_ELEMENTS:
         raise ValueError(f"{manifest.n} samples of shape {manifest.sample_shape} are impossible")
     height, width = manifest.sample_shape[1:]
+    if manifest.depth is not None and (manifest.depth < 1 or height % manifest.depth):
+        raise ValueError(f"depth is {manifest.depth} and sample_shape {manifest.sample_shape}")
     if not 0 <= manifest.free_pixels < height * width or (manifest.free_pixels and manifest.norm != "linf"):
         raise ValueError(f"free_pixels is {manifest.free_pixels} and norm {manifest.norm}")
     if (manifest.working_size is not None) != (manifest.applied_at == "working"):

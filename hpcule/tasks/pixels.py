@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hpcule.config.errors import DataError
 from hpcule.data.source import Ids, Source
-from hpcule.tasks.task import Sums, Task, unmarked
+from hpcule.tasks.task import Sums, Task, require_images, unmarked
 from hpcule.world.group import World
 
 _WEIGHTS = (0.299, 0.587, 0.114)
@@ -67,7 +67,8 @@ class Colour(PixelRegression):
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
-        if source.rate is not None or source.shape[0] != 3:
+        require_images(source, self.name)
+        if source.shape[0] != 3:
             raise DataError(f"{source.name} has no colours to be guessed: choose another task")
         self.outputs = 2
 
@@ -85,8 +86,7 @@ class Edges(PixelRegression):
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
-        if source.rate is not None:
-            raise DataError(f"{source.name} holds recordings, which have no edges: choose another task")
+        require_images(source, self.name)
         self.outputs = 1
 
     def posed(self, images: Tensor) -> tuple[Tensor, Tensor]:

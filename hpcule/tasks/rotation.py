@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hpcule.config.errors import DataError
 from hpcule.data.source import Ids, Source
 from hpcule.tasks.label import Naming
-from hpcule.tasks.task import unmarked
+from hpcule.tasks.task import require_images, unmarked
 from hpcule.world.keyed import uniform
 
 TURNS = 4
@@ -26,8 +25,7 @@ class Rotation(Naming):
 
     def __init__(self, source: Source) -> None:
         """See `Task`."""
-        if source.rate is not None:
-            raise DataError(f"{source.name} holds recordings, which cannot be rotated: choose another task")
+        require_images(source, self.name)
         self.outputs = TURNS
 
     def targets(self, source: Source, ids: Ids) -> Tensor:

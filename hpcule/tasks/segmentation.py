@@ -35,7 +35,7 @@ class Segmentation(Task):
     def __init__(self, source: Source) -> None:
         """See `Task`."""
         if source.masks is None:
-            raise DataError(f"{source.name} has no masks: put images/NAME and masks/NAME.png into the folder")
+            raise DataError(f"{source.name} has no masks: put images/NAME and masks/NAME into the folder")
         self._names = source.masks.names
         self.outputs = len(self._names)
         if len(self._counted) < 1 or self.outputs < 2:

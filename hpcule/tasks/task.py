@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hpcule.config.errors import DataError
 from hpcule.data.source import Ids, Source
 from hpcule.measure.accuracy import Headline
 from hpcule.world.group import World
@@ -113,6 +114,17 @@ class Sums(Tally):
         """The sum over the batches of all ranks, on the CPU."""
         assert self._sums is not None, "nothing was tested"
         return world.add(self._sums.clone()).cpu()
+
+
+def require_images(source: Source, task: TaskName) -> None:
+    """Check that samples are images, for a task that asks where pixels are.
+
+    Raises:
+        DataError: they are recordings or volumes.
+    """
+    if source.rate is not None or source.depth is not None:
+        noun = "recordings" if source.depth is None else "volumes"
+        raise DataError(f"{source.name} holds {noun}, and the task {task} is for images: choose another task")
 
 
 def unmarked(ids: Ids) -> Tensor:

@@ -46,7 +46,7 @@ class Batches:
             images = project(images, self._directions)
         if self._crop_flip:
             padding = max(1, images.shape[3] // 8)
-            view = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding)
+            view = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding, self._train.source.depth)
             images = view.apply(images)
             if targets.ndim == 3:
                 # Zeros that are added at the borders become void.

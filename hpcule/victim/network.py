@@ -28,7 +28,7 @@ def build_network(config: VictimConfig, samples: Published, seed: int, device: t
     if task.answers == "pixels":
         first = key(seed, "victim init") % 2**63
         network: nn.Module = build_pixel_network(
-            config.pixel_network, channels=channels, outputs=task.outputs, seed=first
+            config.pixel_network, channels=channels, outputs=task.outputs, seed=first, depth=source.depth
         )
         place(network, device)
         return network

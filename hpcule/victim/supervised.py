@@ -17,7 +17,7 @@ from hpcule.nets.weight_noise import Place, here, places
 from hpcule.victim.batches import Batches
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.adversarial import attacked, build_adversary
-from hpcule.victim.countermeasures.by_task import require_for_task
+from hpcule.victim.countermeasures.by_task import require_for_samples, require_for_task
 from hpcule.victim.countermeasures.mixing import Mixed
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.keeper import Keeper
@@ -63,6 +63,7 @@ def train_network(
         StoppedError: a signal has asked to stop; the state is saved.
     """
     require_for_task(config.countermeasures, train.task.name)
+    require_for_samples(config.countermeasures, train.source)
     if learner := config.countermeasures.features:
         raise UsageError(f"{learner.name}: no classifier is trained as a whole there; for accuracies alone")
     schedule, keeper = TrainingSchedule.of(config, len(train)), keeper or Keeper(world)

@@ -10,7 +10,7 @@ from torch import nn
 
 from hpcule.config.errors import UsageError
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.countermeasures.by_task import require_for_task
+from hpcule.victim.countermeasures.by_task import require_for_samples, require_for_task
 from hpcule.victim.countermeasures.fitted import fitted_steps
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Applied, Countermeasures
 from hpcule.victim.feature_learning import look_epochs, train_contrastive
@@ -71,8 +71,7 @@ def train_victim(
     """
     steps = config.countermeasures
     require_for_task(steps, train.task.name)
-    if train.source.rate is not None and steps.steps:
-        raise UsageError(f"{', '.join(steps.written())}: for images, and {train.source.name} holds recordings")
+    require_for_samples(steps, train.source)
     if steps.refit and owned is None:
         raise UsageError(f"{steps.refit} needs clean samples, and none are withheld here")
     reading = ReadingSteps(train, config, seed, world, keeper)

@@ -21,8 +21,11 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
-    """Move a network to a device in place, in the layout with channels last, which convolutions gain from."""
-    network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Move a network to a device in place, in the layout with channels last, which convolutions of images gain from."""
+    if any(parameter.ndim > 4 for parameter in network.parameters()):
+        network.to(device, dtype)
+    else:
+        network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:

@@ -64,3 +64,12 @@ def test_gradients_flow_back_to_where_the_pixels_were():
         unit[:, channel, row, column] = 1
         expected[:, channel, row, column] = (draw.apply(unit) * weights).sum((1, 2, 3))
     torch.testing.assert_close(gradient, expected)
+
+
+def test_all_slices_of_a_volume_are_cropped_in_one_way():
+    volumes = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).view(2, 1, 24, 8)
+    ids = np.array([4, 9])
+    whole = CropFlip.draw(7, ids, 2, 3).apply(volumes).view(2, 3, 8, 8)
+    for number in range(3):
+        expected = CropFlip.draw(7, ids, 2).apply(volumes.view(2, 3, 8, 8)[:, number : number + 1])
+        assert torch.equal(whole[:, number : number + 1], expected)

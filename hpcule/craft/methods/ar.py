@@ -56,6 +56,11 @@ class Autoregressive(OfOneLength[ARConfig]):
     root_mean_square = 255 / math.sqrt(3072)
     """A length of 1 (255 levels) at 32 x 32 x 3, and of 3 at 96 x 96 x 3, as the authors have it."""
 
+    @classmethod
+    def takes_volumes(cls, config: ARConfig) -> bool:
+        """Whether these settings can craft for volumes: always."""
+        return True
+
     def __init__(self, config: ARConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         self.coefficients: Floats | None = None

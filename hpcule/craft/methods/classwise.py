@@ -63,6 +63,11 @@ class Classwise(SampleWise[ClasswiseConfig]):
         """The number of classes, where deltas are shared."""
         return source.class_count if config.task == "label" else 0
 
+    @classmethod
+    def takes_volumes(cls, config: ClasswiseConfig) -> bool:
+        """Whether these settings can craft for volumes: always."""
+        return True
+
     def prepare(self) -> Iterator[Event]:
         """The shared deltas, where they are."""
         if self.problem.crafted_for == "label":

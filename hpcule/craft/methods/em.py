@@ -54,6 +54,11 @@ class ErrorMinimizing(TwoPhase[EMConfig]):
     }
 
     @classmethod
+    def takes_volumes(cls, config: EMConfig) -> bool:
+        """Whether these settings can craft for volumes: with masks, whose surrogate has three dimensions."""
+        return config.task == "segmentation"
+
+    @classmethod
     def work(cls, config: EMConfig, extent: Extent) -> Work | None:
         """All rounds that there may be; not counted for other tasks than one label."""
         if config.task != "label":

@@ -60,6 +60,11 @@ class LSP(OfOneLength[LSPConfig]):
     root_mean_square = 6.0
     """A length of 332.6 at 32 x 32 x 3."""
 
+    @classmethod
+    def takes_volumes(cls, config: LSPConfig) -> bool:
+        """Whether these settings can craft for volumes: always."""
+        return True
+
     def __init__(self, config: LSPConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         channels, height, width = problem.source.shape

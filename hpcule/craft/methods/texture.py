@@ -109,7 +109,7 @@ class SpectraTexture(SampleWise[Textured]):
         """Cluster of each sample, by own shard, where clusters take the place of classes."""
         self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
         _, height, width = source.shape
-        cells = cells_of(recipe, min(height, width))
+        cells = cells_of(recipe, min(height // (source.depth or 1), width))
         self.energies = cells.energies(height, width)
         self.combs = recipe.table(cells, key(problem.seed, "texture", "spectra"))
         """The fixed table of spectra [K, cells]."""
@@ -199,6 +199,11 @@ class ClassTexture(SpectraTexture[TextureConfig]):
         self.encoded = None
         if config.encoder is not None:
             self.encoded = encoded(config.encoder, config.checkpoint, config.encoder_size, problem)
+
+    @classmethod
+    def takes_volumes(cls, config: TextureConfig) -> bool:
+        """Whether these settings can craft for volumes: unless an encoder of images clusters them."""
+        return config.encoder is None
 
     @classmethod
     def texture(cls, config: TextureConfig, source: Source) -> TextureRecipe | None:

@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 TILE = 256
 """Samples perturbed at a time, unless a method says otherwise."""
+_VALUES = 1 << 23
+"""Values perturbed at a time, where these are fewer samples: of volumes."""
 
 
 def in_range(delta: Integers, clean: Integers, levels: int) -> Integers:
@@ -71,19 +73,17 @@ class SampleWise(ModelFree[Config]):
 
     def answer(self, shard: int) -> ShardResult:
         """Deltas of a shard, made tile by tile."""
-        ids = self.problem.partition.ids(shard)
-        delta = None
+        ids, source = self.problem.partition.ids(shard), self.problem.source
+        dtype = self.budget(self.config, source.shape, source.levels).dtype(source.levels)
+        delta = np.empty((len(ids), *source.shape), dtype)
         for tile in self.problem.tiles(ids, self.rows):
-            part = self._of_tile(shard, ids[tile])
-            if delta is None:
-                delta = np.empty((len(ids), *part.shape[1:]), part.dtype)
-            delta[tile] = part
+            delta[tile] = self._of_tile(shard, ids[tile])
         return ShardResult(shard, delta=delta)
 
     @property
     def rows(self) -> int:
         """Samples perturbed at a time."""
-        return TILE
+        return max(1, min(TILE, _VALUES // math.prod(self.problem.source.shape)))
 
     def _of_tile(self, shard: int, ids: Ids) -> Integers:
         clean = self.clean(shard, ids)

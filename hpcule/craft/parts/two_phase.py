@@ -68,7 +68,11 @@ class TwoPhase(Method[Template]):
         if task.answers == "pixels":
             assert isinstance(config, PixelSurrogateConfig)
             return build_pixel_network(
-                config.pixel_surrogate, channels=source.shape[0], outputs=task.outputs, seed=seed
+                config.pixel_surrogate,
+                channels=source.shape[0],
+                outputs=task.outputs,
+                seed=seed,
+                depth=source.depth,
             )
         return build(config.surrogate, channels=source.shape[0], classes=task.outputs, size=source.shape[1:], seed=seed)
 

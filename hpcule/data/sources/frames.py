@@ -6,16 +6,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.resize import resize_planes
-from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
+from hpcule.data.source import Ids, Labels, LeftOut, Native, Samples, Source
 from hpcule.data.sources.layout import UnreadableError
-from hpcule.data.sources.nested import Nested
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,25 @@ class Head:
 
 
 H = TypeVar("H", bound=Head)
+
+
+class FrameLayout(Protocol):
+    """Which files a collection has; see `Nested`."""
+
+    def folder(self, split: str) -> Path:
+        """Where the files of a split are."""
+
+    def scan(self, split: str) -> list[str]:
+        """Files of a split below its folder, in the order of their ids."""
+
+    def excluded(self, split: str) -> list[str]:
+        """Files of a split that the user leaves out."""
+
+    def ignored(self, split: str, files: list[str]) -> list[str]:
+        """Files of a split of another kind."""
+
+    def classes(self, split: str, files: list[str]) -> tuple[Labels, tuple[str, ...]] | tuple[None, None]:
+        """Class numbers of files, and the names of all classes; None where there are none."""
 
 
 class FrameSource(Source):
@@ -60,7 +78,7 @@ class FrameSource(Source):
     label_maps: list[str]
 
     def _take(
-        self, nested: Nested, split: str, image_size: int | None, read: Callable[[Path], H], skip: bool
+        self, nested: FrameLayout, split: str, image_size: int | None, read: Callable[[Path], H], skip: bool
     ) -> list[H]:
         """List the files, read their heads, and set all attributes but the name and kind; see `DicomSource`."""
         self.split, self.folder = split, nested.folder(split)

@@ -32,6 +32,11 @@ class MaskedLayout(Layout):
     described = (TABLE, CLASSES)
 
     @property
+    def classes_file(self) -> Path:
+        """The file with the names of the classes, which need not be there."""
+        return self.root / CLASSES
+
+    @property
     def endings_of_masks(self) -> tuple[str, ...]:
         """Endings of masks: those of files without loss."""
         return tuple(ending for ending in ENDINGS if ending not in (".jpg", ".jpeg"))
@@ -48,7 +53,7 @@ class MaskedLayout(Layout):
         files += [f"{name}/{file}" for name in classes for file in masks.listed(folder / name)[1]]
         found: dict[str, str] = {}
         for file in files:
-            if (other := found.setdefault(_stem(file), file)) != file:
+            if (other := found.setdefault(stem_of(file), file)) != file:
                 raise DataError(f"{folder}: {other} and {file} are masks of one image; leave one")
         return found
 
@@ -108,9 +113,9 @@ class MaskFiles:
         folder, known = layout.folder(split) / MASKS, layout.masks(split)
         files = []
         for image in images:
-            if (file := known.get(_stem(image.removeprefix(layout.below)))) is None:
+            if (file := known.get(stem_of(image.removeprefix(layout.below)))) is None:
                 raise DataError(
-                    f"{layout.folder(split) / image} has no mask {folder / _stem(image.removeprefix(layout.below))}"
+                    f"{layout.folder(split) / image} has no mask {folder / stem_of(image.removeprefix(layout.below))}"
                     f"{layout.endings_of_masks[0]}; add it, or leave the image out with exclude"
                 )
             files.append(file)
@@ -141,7 +146,7 @@ class MaskFiles:
     @property
     def list(self) -> Path:
         """The file with the names of the classes, which need not be there."""
-        return self.layout.root / CLASSES
+        return self.layout.classes_file
 
     @cached_property
     def _numbers(self) -> MaskNumbers:
@@ -197,5 +202,7 @@ def _values(folder: Path, file: str) -> npt.NDArray[np.uint8]:
         return np.array(image, np.uint8)
 
 
-def _stem(file: str) -> str:
-    return PurePosixPath(file).with_suffix("").as_posix()
+def stem_of(file: str) -> str:
+    """The path of an image or a volume without its ending."""
+    name = file[:-3] if file.lower().endswith(".nii.gz") else file
+    return PurePosixPath(name).with_suffix("").as_posix()

@@ -147,7 +147,7 @@ class NiftiSource(FrameSource):
             import nibabel  # noqa: F401
         except ImportError:
             raise UsageError(f"{root} holds NIfTI volumes: pip install 'hpcule[nifti]'") from None
-        self._take(_nested(root, exclude), split, image_size, _head, skip_unreadable)
+        self._take(_nested(root, exclude), split, image_size, head_of_volume, skip_unreadable)
         # Slices of a volume are mostly read one after the other.
         self.volume: Callable[[Path], Volume] = lru_cache(maxsize=1)(read_volume)
 
@@ -158,7 +158,12 @@ class NiftiSource(FrameSource):
         return Native(plane.astype(plane.dtype.newbyteorder("="), copy=False), grid=volume.grid)
 
 
-def _head(path: Path) -> Head:
+def head_of_volume(path: Path) -> Head:
+    """What a file says of its slices.
+
+    Raises:
+        UnreadableError: see `read_volume`.
+    """
     volume = read_volume(path)
     width, height, slices = volume.values.shape
     label_map = "intent code" if int(volume.header["intent_code"]) in _LABEL_MAPS else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcule.config.errors import UsageError
+from hpcule.data.source import Source
 from hpcule.tasks.table import find_task
 from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 
@@ -16,6 +17,27 @@ NUMBERS_ALONE = (
     *("fine-tune", "freeze"),
 )
 """Steps that move pixels, mix images or begin with a trained classifier: no mask follows them."""
+FOR_VOLUMES = (
+    *("crop-flip", "mix", "test-too", "bit-depth", "gamma", "noise", "contrast", "zscore", "equalize"),
+    *("window", "set-window", "lung-window", "soft-tissue-window", "bone-window"),
+)
+"""Steps that change values one by one, or all slices in one way."""
+
+
+def require_for_samples(steps: Countermeasures, source: Source) -> None:
+    """Check that a victim of samples of this kind can take these steps.
+
+    Raises:
+        UsageError: the samples are volumes or recordings, and steps are for images.
+    """
+    if source.rate is not None and steps.steps:
+        raise UsageError(f"{', '.join(steps.written())}: for images, and {source.name} holds recordings")
+    refused = [step for step in steps.steps if source.depth is not None and step.name not in FOR_VOLUMES]
+    if refused:
+        raise UsageError(
+            f"{', '.join(map(str, refused))}: for images, and {source.name} holds volumes; valid steps for them are "
+            f"{', '.join(FOR_VOLUMES)}"
+        )
 
 
 def require_for_task(steps: Countermeasures, name: str) -> None:
