@@ -17,6 +17,7 @@ EXTRAS = {
     "medmnist": "medmnist",
     "mpi": "mpi4py",
     "slurm": "submitit",
+    "psij": "psij",
     "deepspeed": "deepspeed",
 }
 

@@ -19,7 +19,7 @@ from hpcule.cli.options import Verbs
 from hpcule.config.errors import HpculeError, StoppedError, one_line
 from hpcule.config.version import __version__
 from hpcule.world.launcher import MEETING
-from hpcule.world.signals import Interrupted, die_with_parent, stop_on_signals
+from hpcule.world.signals import Interrupted, die_with_parent, stop_in_time, stop_on_signals
 
 VERBS = {
     **{
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     options.given = given
     try:
+        stop_in_time()
         options.run(options)
     except HpculeError as error:
         print(f"hpcule: {error}", file=sys.stderr)

@@ -104,14 +104,14 @@ def submit_items(options: argparse.Namespace) -> None:
     """Submit all items that are neither done nor in the queue."""
     from hpcule.cli.opened import say
     from hpcule.cli.submit import planned_site
-    from hpcule.jobs.limits import check_site
     from hpcule.jobs.site import load_site
     from hpcule.jobs.study_batches import StudyBatches, check_jobs
-    from hpcule.jobs.submit import Submission, scripts
+    from hpcule.jobs.submit import Submission
+    from hpcule.jobs.systems import check_system, scripts_of
 
     site = load_site(options.site)
     if not options.dry_run:
-        check_site(site)
+        check_system(site)
     folder, config, grid, notices = _begin(options, partial(check_jobs, site), begin=not options.dry_run)
     site = planned_site(site, config, {victim.workers for victim in grid.victims.values()}, options.calibration)
     say(*notices)
@@ -131,7 +131,7 @@ def submit_items(options: argparse.Namespace) -> None:
     if plan.left_out:
         say(f"{plan.left_out} item(s) are beyond Slurm's limit of jobs: submit again when others have ended")
     if options.dry_run:
-        print("\n".join(scripts(plan.batches, submission)))
+        print("\n".join(scripts_of(plan.batches, submission)))
         return
     _submit(folder, plan.batches, submission)
 
@@ -139,7 +139,7 @@ def submit_items(options: argparse.Namespace) -> None:
 def _submit(folder: StudyFolder, batches: Sequence[CommandBatch], submission: Submission) -> None:
     """Submit the batches of a study, and write down which job does which item."""
     from hpcule.cli.opened import show
-    from hpcule.jobs.submit import submit_batches
+    from hpcule.jobs.systems import submit_to_site
     from hpcule.study.submitted import SubmittedJobs
 
     jobs, code = SubmittedJobs(folder.path), submission.code
@@ -156,12 +156,13 @@ def _submit(folder: StudyFolder, batches: Sequence[CommandBatch], submission: Su
                 "logs": str(submission.logs),
                 "time": time.time(),
                 "cancelled": False,
+                "system": submission.site.system,
             }
         )
 
     if not batches:
         print("nothing to submit: every item is done or in the queue")
-    for line in submit_batches(batches, submission, note):
+    for line in submit_to_site(batches, submission, note):
         show(line)
 
 
@@ -169,13 +170,13 @@ def _queue_and_limits(folder: StudyFolder, site: SiteConfig, *, dry_run: bool) -
     """Names of the study's jobs that wait or run, by item, and the limits of Slurm; a dry run does without Slurm."""
     from hpcule.cli.opened import say
     from hpcule.config.errors import UsageError
-    from hpcule.jobs.limits import Limits, job_limits
-    from hpcule.jobs.scheduler import queue
+    from hpcule.jobs.limits import Limits
+    from hpcule.jobs.systems import limits_of, states_of
     from hpcule.study.submitted import SubmittedJobs, alive
 
     try:
-        jobs = SubmittedJobs(folder.path).by_item()
-        return alive(jobs, queue()) if jobs else {}, job_limits(site)
+        jobs = SubmittedJobs(folder.path)
+        return alive(jobs.by_item(), states_of(jobs.arrays())), limits_of(site)
     except UsageError as error:
         if not dry_run:
             raise
@@ -254,13 +255,11 @@ def _known_queue(folder: StudyFolder) -> dict[str, str] | None:
     """States of the jobs in the queue; None, with a line that says why, if jobs were submitted that cannot be seen."""
     from hpcule.cli.opened import say
     from hpcule.config.errors import UsageError
-    from hpcule.jobs.scheduler import queue
+    from hpcule.jobs.systems import states_of
     from hpcule.study.submitted import SubmittedJobs
 
-    if not SubmittedJobs(folder.path).arrays():
-        return {}
     try:
-        return queue()
+        return states_of(SubmittedJobs(folder.path).arrays())
     except UsageError as error:
         say(f"{error}; the states are those of the study's files alone")
         return None
@@ -268,24 +267,30 @@ def _known_queue(folder: StudyFolder) -> dict[str, str] | None:
 
 def cancel_jobs(options: argparse.Namespace) -> None:
     """Take the study's jobs out of the queue."""
-    from hpcule.jobs.scheduler import cancel, queue
+    from hpcule.jobs.systems import cancel_records, states_of
     from hpcule.study.submitted import SubmittedJobs
 
     folder, _, _ = _open(options.folder)
-    jobs, waiting = SubmittedJobs(folder.path), Counter(name.split("_")[0] for name in queue())
+    jobs = SubmittedJobs(folder.path)
+    waiting = Counter(name.split("_")[0] for name in states_of(jobs.arrays()))
     arrays = [array for array in jobs.arrays() if array["job"] in waiting]
-    cancel([array["job"] for array in arrays])
+    cancel_records(arrays)
     jobs.mark_cancelled(arrays)
     print(f"cancelled {sum(waiting[array['job']] for array in arrays)} job(s) of {len(arrays)} array(s)")
 
 
 def clean_up(options: argparse.Namespace) -> None:
     """Remove what can be made again."""
-    from hpcule.jobs.scheduler import is_here, queue
+    from hpcule.jobs.scheduler import is_here
+    from hpcule.jobs.systems import states_of
     from hpcule.study.clean import clean_folder
+    from hpcule.study.submitted import SubmittedJobs
 
     folder, _, grid = _open(options.folder)
-    queued = {name.split("_")[0] for name in queue()} if is_here() else set()
+    known = [
+        array for array in SubmittedJobs(folder.path).arrays() if is_here() or array.get("system", "slurm") != "slurm"
+    ]
+    queued = {name.split("_")[0] for name in states_of(known)}
     removed = clean_folder(folder, grid, queued)
     print("removed: " + ", ".join(f"{what} {size / 2**20:.1f} MiB" for what, size in removed.items()))
 
@@ -315,7 +320,8 @@ def _print_usage(folder: StudyFolder) -> None:
     from hpcule.jobs.usage import usage, usage_lines
     from hpcule.study.submitted import SubmittedJobs
 
-    stages = {array["job"]: array["stage"] for array in SubmittedJobs(folder.path).arrays()}
+    arrays = SubmittedJobs(folder.path).arrays()
+    stages = {array["job"]: array["stage"] for array in arrays if array.get("system", "slurm") == "slurm"}
     if stages:
         try:
             print("\n".join(usage_lines(usage(stages))))

@@ -79,9 +79,9 @@ def run_or_submit(
 def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     """Submit the command that was given, with `more` arguments, and say what became of it."""
     from hpcule.cli.opened import show
-    from hpcule.jobs.limits import check_site
     from hpcule.jobs.site import load_site
-    from hpcule.jobs.submit import CommandBatch, Submission, scripts, submit_batches
+    from hpcule.jobs.submit import CommandBatch, Submission
+    from hpcule.jobs.systems import check_system, scripts_of, submit_to_site
 
     given = [argument for argument in options.given if argument != "--dry-run"]
     arguments = _without(given, "--submit") + [argument for argument in more if argument not in given]
@@ -89,10 +89,10 @@ def submit(options: argparse.Namespace, name: str, *more: str) -> None:
     batches = [CommandBatch(name, "craft", [arguments])]
     submission = Submission(site, JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     if options.dry_run:
-        print("\n".join(scripts(batches, submission)))
+        print("\n".join(scripts_of(batches, submission)))
         return
-    check_site(site)
-    for line in submit_batches(batches, submission, lambda batch, job: None):
+    check_system(site)
+    for line in submit_to_site(batches, submission, lambda batch, job: None):
         show(line)
     show(f"Logs: {submission.logs}")
 

@@ -68,17 +68,7 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
         raise StoppedError(
             f"job {job} was {outcome} by somebody and is not requeued: submit it again to continue with what is saved"
         )
-    times = attempt.repeated(outcome)
-    if outcome == "time limit" and times > MOST_TIME_LIMITS:
-        raise WorkerError(
-            f"job {job} has saved nothing new within its time limit and is not requeued: what it does is longer than "
-            "the limit; raise it (--time of sbatch, `minutes: N` in the site file)"
-        )
-    if outcome == "lost" and times > MOST_LOSSES:
-        raise WorkerError(
-            f"job {job} has lost a rank {times} times without saving anything in between, and is not requeued: find "
-            "the first error in its log"
-        )
+    refuse_repeated(f"job {job}", outcome, attempt)
     # Said before: a job that is requeued is killed at once.
     _say(f"job {job} was stopped ({outcome}): requeued, to continue with what is saved")
     # A job that somebody cancels at this moment is no longer running, and `incomplete` leaves it alone.
@@ -92,6 +82,30 @@ def requeue(job: str, outcome: Outcome, facts: Mapping[str, str], attempt: Attem
         raise WorkerError(
             f"job {job} was stopped ({outcome}) and is not requeued ({refusal}): submit it again to continue with "
             "what is saved"
+        )
+
+
+def refuse_repeated(job: str, outcome: Outcome, attempt: Attempt) -> None:
+    """Stop a job that ends in the same way again and again without saving anything in between.
+
+    Args:
+        job: what it is called in messages.
+        outcome: of its attempt.
+        attempt: that has ended.
+
+    Raises:
+        WorkerError: it would not get any further.
+    """
+    times = attempt.repeated(outcome)
+    if outcome == "time limit" and times > MOST_TIME_LIMITS:
+        raise WorkerError(
+            f"{job} has saved nothing new within its time limit and is not requeued: what it does is longer than "
+            "the limit; raise it (--time of sbatch, `minutes: N` in the site file)"
+        )
+    if outcome == "lost" and times > MOST_LOSSES:
+        raise WorkerError(
+            f"{job} has lost a rank {times} times without saving anything in between, and is not requeued: find "
+            "the first error in its log"
         )
 
 

@@ -114,8 +114,10 @@ class SiteConfig:
     """One site. A craft takes `nodes` x `tasks_per_node` ranks, a victim as many as train it jointly, and a report one,
     unless their own sections say otherwise."""
 
+    system: Literal["slurm", "lsf", "pbs", "flux"] = "slurm"
+    """Batch system of the site."""
     partition: str | None = None
-    """Partition of the jobs; without it, the default of Slurm."""
+    """Partition of the jobs, elsewhere called queue; without it, the default of the batch system."""
     account: str | None = None
     """Account that the jobs are charged to."""
     qos: str | None = None
@@ -164,6 +166,12 @@ class SiteConfig:
     """Further options of srun, for example `--mpi=none`."""
     sbatch: Tree = field(default_factory=dict)
     """Further options of sbatch, for example `exclusive: true`."""
+    options: tuple[str, ...] = ()
+    """Further options of bsub, qsub or flux batch, a line each, for example `-l filesystems=home`."""
+    start: str | None = None
+    """Words that start the ranks in jobs of other systems than Slurm, with the fields `{ranks}`, `{nodes}`,
+    `{tasks_per_node}`, `{cpus_per_task}`, `{gpus_per_task}` and `{gpus_per_node}` (default: jsrun on LSF, mpiexec on
+    PBS, flux run on Flux)."""
     container: ContainerConfig | None = None
     """Container that ranks run in."""
     log_folder: str | None = None
@@ -173,6 +181,18 @@ class SiteConfig:
         """Check ranges and options."""
         check_ranges(self)
         check_options(self.sbatch)
+        self._check_system()
+
+    def _check_system(self) -> None:
+        """Raise ValueError where a setting has no effect in this batch system."""
+        own = dict.fromkeys(("options", "start"), ("lsf", "pbs", "flux"))
+        own |= dict.fromkeys(("qos", "constraint", "srun_args", "sbatch"), ("slurm",))
+        own |= {"reservation": ("slurm", "lsf"), "memory_gigabytes": ("slurm", "lsf", "pbs")}
+        for name, systems in own.items():
+            if getattr(self, name) and self.system not in systems:
+                raise ValueError(f"{name}: has no effect with system={self.system}, only with {', '.join(systems)}")
+        if self.system != "slurm" and self.container is not None and self.container.runtime == "pyxis":
+            raise ValueError(f"container.runtime=pyxis: has no effect with system={self.system}; use apptainer")
 
     def resources(self, stage: Stage, workers: int = 1) -> Resources:
         """What a job of a stage asks for.

@@ -138,7 +138,7 @@ def _executor(batch: CommandBatch, submission: Submission) -> ArrayExecutor:
     except ImportError:
         raise UsageError('submitting needs submitit: pip install "hpcule[slurm]"') from None
     container = submission.site.container
-    executor = ArrayExecutor(folder=submission.logs, python=_python(container, submission) if container else None)
+    executor = ArrayExecutor(folder=submission.logs, python=python_words(container, submission) if container else None)
     executor.login_shell = submission.site.login_shell
     executor.update_parameters(**_parameters(batch, submission))
     return executor
@@ -192,7 +192,7 @@ def _parameters(batch: CommandBatch, submission: Submission) -> dict[str, object
         "signal_delay_s": site.signal_seconds,
         "array_parallelism": site.at_once,
         "srun_args": _srun_arguments(submission, wanted.cpus_per_task),
-        "setup": [*_environment(submission), *site.setup],
+        "setup": [*environment_lines(submission), *site.setup],
         "additional_parameters": {name: value for name, value in own.items() if value is not None},
     }
     return parameters
@@ -209,7 +209,7 @@ def _srun_arguments(submission: Submission, cpus_per_task: int) -> list[str]:
     return [*words, *submission.site.srun_args]
 
 
-def _python(container: ContainerConfig, submission: Submission) -> str:
+def python_words(container: ContainerConfig, submission: Submission) -> str:
     """The shell words that start Python inside of a container."""
     if container.runtime == "pyxis":
         return container.python
@@ -223,7 +223,8 @@ def _bound(container: ContainerConfig, submission: Submission) -> list[str]:
     return list(dict.fromkeys(map(str, folders)))
 
 
-def _environment(submission: Submission) -> list[str]:
+def environment_lines(submission: Submission) -> list[str]:
+    """Shell lines that export what the code and the network of a job need."""
     site = submission.site
     lines = [f"export PYTHONPATH={shlex.quote(str(submission.code))}", "export PYTHONSAFEPATH=1"]
     interfaces = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from hpcule.config.documents import checked
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
@@ -14,7 +14,7 @@ from hpcule.study.folder import damage_named
 
 class ArrayDocument(TypedDict):
     """jobs/NUMBER.json: an array of jobs; `items` are the keys that each of its tasks does, `cancelled` by
-    `hpcule study cancel`."""
+    `hpcule study cancel`. Without `system` it is Slurm's; other systems have arrays of one job."""
 
     job: str
     batch: str
@@ -25,6 +25,7 @@ class ArrayDocument(TypedDict):
     logs: str
     time: float
     cancelled: bool
+    system: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class SubmittedJobs:
 
 @dataclass(frozen=True)
 class ItemJob:
-    """The job that does an item: its name among Slurm's, its logs, and whether it was cancelled."""
+    """The job that does an item: its name in the batch system, its logs, and whether it was cancelled."""
 
     name: str
     logs: Path

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from hpcule.config.errors import StoppedError
+from hpcule.config.errors import StoppedError, UsageError
 
 PR_SET_PDEATHSIG = 1
 PARENT = "HPCULE_PARENT"
 """Variable that names the process that a child belongs to."""
+STOP_AT = "HPCULE_STOP_AT"
+"""Variable with the time, in seconds since 1970, at which a command stops by itself as after SIGUSR2: jobs whose batch
+system sends no signal before their time limit, or whose launcher passes none on, set it."""
 OF_BATCH_SYSTEMS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What batch systems send before they take the node away."""
 STOPPING = (signal.SIGINT, *OF_BATCH_SYSTEMS, signal.SIGHUP)
@@ -117,6 +120,24 @@ def stop_on_signals(*, quietly: bool) -> None:
     for number in _heard(STOPPING):
         signal.signal(number, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def stop_in_time() -> None:
+    """Ask this process to stop at the time that the environment sets, if it does.
+
+    Raises:
+        UsageError: what it sets is no time.
+    """
+    moment = os.environ.get(STOP_AT)
+    if not moment:
+        return
+    try:
+        seconds = float(moment) - time.time()
+    except ValueError:
+        raise UsageError(f"{STOP_AT} must be a time in seconds since 1970, not {moment!r}") from None
+    timer = threading.Timer(max(0.0, seconds), os.kill, (os.getpid(), signal.SIGUSR2))
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_a_forked_helper_dies_of_a_signal_and_its_parent_does_not(started):
 
 
 def test_signals_to_a_child_wait_until_it_is_ready_for_them():
-    code = STOPPABLE.format(work="time.sleep(60)").replace(
+    code = STOPPABLE.format(work="stop_in_time(); time.sleep(60)").replace(
         "import hashlib", "import time; time.sleep(1); import hashlib"
     )
     parent = f"""
@@ -232,3 +232,21 @@ sys.exit(child.wait())
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=60)
     assert done.returncode == 9, done.stderr
     assert "stopped by SIGTERM" in done.stdout
+
+
+@pytest.mark.parametrize("seconds", [-5, 0.5])
+def test_a_command_stops_by_itself_at_the_time_that_its_job_sets(seconds):
+    code = STOPPABLE.format(work="stop_in_time(); time.sleep(60)")
+    environ = {**os.environ, "HPCULE_STOP_AT": str(time.time() + seconds)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (
+        9,
+        "stopped by SIGUSR2: run the same command again to continue, craft with --resume\n",
+    )
+
+
+def test_a_time_that_is_none_is_refused():
+    code = STOPPABLE.format(work="stop_in_time()")
+    environ = {**os.environ, "HPCULE_STOP_AT": "noon"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=50)
+    assert "HPCULE_STOP_AT must be a time in seconds since 1970, not 'noon'" in done.stderr
