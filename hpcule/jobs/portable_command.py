@@ -118,8 +118,8 @@ def _run(words: Sequence[str], environ: dict[str, str]) -> tuple[int, list[int]]
         signal.signal(number, forward)
     # Not with signals held back: a launcher would inherit that, and never see one.
     children.append(subprocess.Popen(list(words), env=environ))
-    for number in list(signals):
-        children[0].send_signal(number)
+    for early in list(signals):
+        children[0].send_signal(early)
     return children[0].wait(), signals
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
 
@@ -39,7 +39,7 @@ FLUX_STATES = {
 """States and, once inactive, results of `flux jobs`, in PSI/J's words."""
 
 
-class Lsf(LsfJobExecutor):  # type: ignore[misc]
+class Lsf(LsfJobExecutor):
     """Jobs of LSF: bsub, bjobs and bkill."""
 
     _NAME_ = "lsf"
@@ -64,7 +64,7 @@ class Lsf(LsfJobExecutor):  # type: ignore[misc]
         return {entry["JOBID"]: JobStatus(self._STATE_MAP[entry["STAT"]]) for entry in records}
 
 
-class Pbs(PBSJobExecutor):  # type: ignore[misc]
+class Pbs(PBSJobExecutor):
     """Jobs of PBS Pro and OpenPBS: qsub, qstat and qdel."""
 
     _NAME_ = "pbs"
@@ -86,7 +86,7 @@ class Pbs(PBSJobExecutor):  # type: ignore[misc]
         super().process_cancel_command_output(exit_code, out)
 
 
-class Flux(BatchSchedulerExecutor):  # type: ignore[misc]
+class Flux(BatchSchedulerExecutor):
     """Jobs of Flux: flux batch, flux jobs and flux cancel."""
 
     _NAME_ = "flux"
@@ -135,11 +135,12 @@ class Flux(BatchSchedulerExecutor):  # type: ignore[misc]
         return ["flux", "jobs", "--suppress-header", "--format={id.f58}"]
 
 
-EXECUTORS = {"lsf": Lsf, "pbs": Pbs, "flux": Flux}
+EXECUTORS: dict[str, Callable[[Path], BatchSchedulerExecutor]] = {"lsf": Lsf, "pbs": Pbs, "flux": Flux}
 
 
 def script_of(job: Job) -> str:
     """The script that a job was made with."""
+    assert job.spec is not None
     return str(job.spec.attributes.get_custom_attribute(SCRIPT))
 
 

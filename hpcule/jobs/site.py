@@ -185,7 +185,7 @@ class SiteConfig:
 
     def _check_system(self) -> None:
         """Raise ValueError where a setting has no effect in this batch system."""
-        own = dict.fromkeys(("options", "start"), ("lsf", "pbs", "flux"))
+        own: dict[str, tuple[str, ...]] = dict.fromkeys(("options", "start"), ("lsf", "pbs", "flux"))
         own |= dict.fromkeys(("qos", "constraint", "srun_args", "sbatch"), ("slurm",))
         own |= {"reservation": ("slurm", "lsf"), "memory_gigabytes": ("slurm", "lsf", "pbs")}
         for name, systems in own.items():

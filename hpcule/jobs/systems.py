@@ -69,7 +69,7 @@ def states_of(records: Sequence[JobRecord]) -> dict[str, str]:
     Raises:
         UsageError: a batch system does not answer.
     """
-    found = {}
+    found: dict[str, str] = {}
     for system, jobs in _by_system(records).items():
         if system == "slurm":
             found |= queue()
