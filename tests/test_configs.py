@@ -61,9 +61,7 @@ def test_victim(path):
     file = load_yaml(path)
     train = build_config(TrainConfig, file)
     for suite in SUITES.values():
-        # The size at which networks with trained weights see images is the suite's: here are none.
-        own = {"victim": {"input_size": train.victim.input_size}}
-        evaluate = build_config(EvaluateConfig, merged(merged(suite, own), file))
+        evaluate = build_config(EvaluateConfig, merged(suite, file))
         assert evaluate.victim == train.victim
     assert train.victim.network in (*NETS, *AUDIO_NETS)
 

@@ -35,9 +35,7 @@ class RecommendConfig(Opening):
     preset: Preset = "small"
     samples: int = 1000
     """Number of samples to craft for and train on, spread evenly over the data; all where there are fewer."""
-    victim: VictimConfig = field(
-        default_factory=lambda: VictimConfig(network="resnet-tiny", steps=300, batch=64, input_size=112)
-    )
+    victim: VictimConfig = field(default_factory=lambda: VictimConfig(network="resnet-tiny", steps=300, batch=64))
     recipes: tuple[Recipe, ...] = ()
     """Attackers. None: those of the suite `clinic`."""
     seeds: tuple[int, ...] = (0,)

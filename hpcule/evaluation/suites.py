@@ -65,12 +65,21 @@ class SuiteSettings(TypedDict):
 
 PRETRAINED = "efficientnet-lite0"
 """The encoder of attackers in suites: its packages carry the weights, so that nothing is downloaded."""
+ENCODERS = ("efficientnet-lite2", "efficientnet-lite1", PRETRAINED)
+"""Encoders whose packages carry their weights, the best first."""
+
+
+def best_encoder() -> str:
+    """The best of `ENCODERS` that is installed; the first of them where none is."""
+    return next((name for name in ENCODERS if remedy_for(name) is None), ENCODERS[0])
+
+
 RECOMPRESSED = "grayscale+jpeg-50+test-too"
 SUITES: Mapping[str, SuiteSettings] = {
     "quick": {
         "recipes": ["plain", "jpeg-10", RECOMPRESSED, "size", f"linear-probe@{PRETRAINED}", "mix-0.5"],
         "seeds": [0],
-        "victim": {"network": "resnet-tiny", "epochs": 10, "input_size": 112},
+        "victim": {"network": "resnet-tiny", "epochs": 10},
     },
     "standard": {
         "recipes": [
@@ -90,6 +99,7 @@ SUITES: Mapping[str, SuiteSettings] = {
         "seeds": [0, 1, 2],
         "equal_spectrum": True,
     },
+    "sizes": {"recipes": ["plain", f"linear-probe@{best_encoder()}"], "seeds": [0, 1, 2]},
     "full": {
         "recipes": [
             "plain",
@@ -119,6 +129,8 @@ LENGTHS = {"epochs", "steps"}
 AUDIO_VICTIM = {"network": "mel-cnn", "optimizer": "adam", "learning_rate": 0.002}
 OTHER_SIZE = 5 / 7
 """Width at which the images of a suite are read, as a share of their own: 160 of 224 pixels."""
+SWEPT = (OTHER_SIZE, 1 / 2, 1 / 4)
+"""Widths at which those of the suite `sizes` are read, besides their own."""
 
 
 def suite_config(
@@ -183,8 +195,20 @@ def suite(name: str, source: Source) -> SuiteSettings:
     width = source.shape[2]
     smaller, larger = round(OTHER_SIZE * width), round(width / OTHER_SIZE)
     pixels = smaller if smaller >= COUNTERMEASURES["size"].lowest else max(larger, 16)
+    if name == "sizes":
+        return {**settings, "recipes": _at_sizes(settings["recipes"], width)}
     recipes = [re.sub(r"\bsize\b", f"size-{pixels}", text) for text in settings["recipes"]]
     return {**settings, "recipes": [*recipes, *(IN_WINDOWS.get(name, ()) if has_deep_values(source) else ())]}
+
+
+def _at_sizes(recipes: Sequence[str], width: int) -> list[str]:
+    """The recipes at the images' own width and at smaller ones, as far as `size` goes down and up."""
+    limits, own = COUNTERMEASURES["size"], min(width, int(COUNTERMEASURES["size"].highest))
+    widths = dict.fromkeys(round(share * own) for share in SWEPT)
+    steps = [f"size-{pixels}" for pixels in widths if limits.lowest <= pixels < width]
+    if own < width:
+        steps = [f"size-{own}", *steps]
+    return [*recipes, *(step if text == "plain" else f"{step}+{text}" for text in recipes for step in steps)]
 
 
 def has_deep_values(source: Source) -> bool:

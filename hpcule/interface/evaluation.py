@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hpcule.interface.process import Progress
     from hpcule.interface.stores import Store
 
-Suite = Literal["quick", "standard", "clinic", "full"]
+Suite = Literal["quick", "standard", "clinic", "sizes", "full"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def evaluate(
         test: clean test samples; None: the test split of `data`.
         test_labels: of arrays.
         suite: "quick": 6 recipes, one seed; "standard": 11 recipes, 3 seeds; "clinic": 13 recipes of trainers of
-            medical images, 3 seeds; "full": 51 recipes, 5 seeds; the last two have 2 more for more than 8 bits.
+            medical images, 3 seeds; "sizes": 2 recipes, one on a trained encoder, each with images read at up to
+            4 sizes, 3 seeds; "full": 51 recipes, 5 seeds; the last two have 2 more for more than 8 bits.
         out: folder for results.json, report.html, and a file for each victim, so that a second call trains only what is
             missing; None: nothing is kept on disk.
         workers: number of processes on this machine, which share the victims.

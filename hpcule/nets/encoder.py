@@ -68,27 +68,29 @@ class Encoder(nn.Module):
         return features
 
 
-def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int = 224) -> Encoder:
+def load_encoder(name: str, checkpoint: Path | None = None, *, input_size: int | None = None) -> Encoder:
     """Load an encoder on the CPU.
 
     Args:
         name: a key of `ARCHITECTURES`, or `timm:NAME`.
         checkpoint: a state dict to load instead of the published weights; every key must match.
-        input_size: pixels of the square that images are resized to.
+        input_size: pixels of the square that images are resized to; None: those for which the published weights were
+            trained.
 
     Raises:
         UsageError: no encoder has this name, or it needs a package that is not installed.
         DataError: the weights are absent, unreadable, not finite, or not those of this network.
     """
     architecture = architecture_of(name)
+    size = input_size or architecture.input_size
     with seeded_weights(0):
-        network = architecture.build(input_size)
+        network = architecture.build(size)
     if checkpoint is None:
         weights, where = architecture.published_weights(), f"published weights of {name}"
     else:
         weights, where = load_weights(checkpoint), str(checkpoint)
     _load_strictly(network, architecture.renamed(weights, network), where, name)
-    return Encoder(name, network, architecture, input_size)
+    return Encoder(name, network, architecture, size)
 
 
 def load_weights(checkpoint: Path) -> Mapping[str, torch.Tensor]:

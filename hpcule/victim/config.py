@@ -30,8 +30,8 @@ class VictimConfig:
     network: str = "resnet-small"
     checkpoint: str | None = None
     """File with the trained weights that fine-tune and linear-probe begin with; None: the published ones."""
-    input_size: int = setting(224, at_least=SMALLEST_INPUT)
-    """Pixels of the square to which these two resize images."""
+    input_size: int | None = setting(None, at_least=SMALLEST_INPUT)
+    """Pixels of the square to which these two resize images; None: those for which the network was trained."""
     pixel_network: str = "unet"
     """Network of tasks that ask for numbers at every pixel, in place of `network`."""
     purifier: str | None = None

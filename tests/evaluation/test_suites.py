@@ -11,8 +11,18 @@ from toys import ToySource
 
 from hpcule.config.errors import UsageError
 from hpcule.data.opening import Opening
-from hpcule.evaluation.suites import IN_WINDOWS, PRETRAINED, SUITES, for_tasks, has_deep_values, suite, suite_config
+from hpcule.evaluation.suites import (
+    IN_WINDOWS,
+    PRETRAINED,
+    SUITES,
+    best_encoder,
+    for_tasks,
+    has_deep_values,
+    suite,
+    suite_config,
+)
 from hpcule.nets.pretrained import ARCHITECTURES
+from hpcule.victim.recipe import Recipe
 
 
 @pytest.fixture
@@ -43,7 +53,20 @@ def test_images_are_read_at_another_size(width, pixels):
     assert "zscore+crop-flip+affine+resize+noise+contrast+gamma" in recipes
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize(
+    ("width", "sizes"),
+    [(224, (160, 112, 56)), (64, (46, 32, 16)), (40, (29, 20)), (16, ()), (1400, (1024, 731, 512, 256))],
+)
+def test_a_sweep_of_sizes_stays_within_what_can_be_read(width, sizes):
+    recipes = suite("sizes", ToySource(3, (1, 8, width)))["recipes"]
+    probe = f"linear-probe@{best_encoder()}"
+    steps = [f"size-{pixels}" for pixels in sizes]
+    assert set(recipes) == {"plain", probe, *steps, *(f"{step}+{probe}" for step in steps)}
+    assert len(recipes) == 2 + 2 * len(sizes)
+    assert all(Recipe.parse(recipe).written() == recipe for recipe in recipes)
+
+
+@pytest.mark.parametrize("name", [name for name in SUITES if name != "sizes"])
 def test_every_suite_has_a_pretrained_attacker_and_two_that_read_differently(name, installed):
     config = suite_config(name, source_of(32), {})
     recipes = " ".join(names(config))

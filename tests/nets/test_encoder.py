@@ -192,6 +192,7 @@ def test_an_encoder_of_timm_from_a_checkpoint(tmp_path: Path) -> None:
         logits = network.fc(encoder(images))
         torch.testing.assert_close(logits, network((images - mean) / std), rtol=1e-4, atol=1e-4)
     assert encoder.dimension == network.fc.in_features
+    assert load_encoder("timm:resnet10t", tmp_path / "weights.pt").input_size == facts["input_size"][-1]
     with pytest.raises(UsageError, match="unknown network of timm 'resnet10x'"):
         load_encoder("timm:resnet10x", tmp_path / "weights.pt")
 
@@ -234,6 +235,7 @@ def test_larger_lites_have_weights_of_their_own(number: int, lite0: Encoder) -> 
     images = torch.rand(2, 3, 112, 112)
     with torch.no_grad():
         assert larger(images).shape == (2, larger.dimension) == (2, 1280)
+    assert load_encoder(f"efficientnet-lite{number}").input_size == {1: 240, 2: 260}[number]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from hpcule.config.errors import StoreError
 from hpcule.evaluation.pictures import Pictures
 from hpcule.report.protection import mixtures, render, write_report
+from hpcule.report.sizes import size_charts
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = "<script>alert(1)</script>\"' onerror=x {{ 7*7 }} & ü"
@@ -291,6 +292,18 @@ def test_what_victims_know_beside_what_they_name_has_a_table(make, pictures):
     heading = "<h2>Accuracy, balanced accuracy and ranking"
     assert heading in text
     assert heading not in render(make.results([other]), pictures)
+
+
+def test_what_was_read_at_three_sizes_has_a_chart(make, pictures):
+    sizes = [{**make.plain(), "name": name} for name in ("plain", "size-16", "size-24")]
+    two = [{**make.cropped(), "name": name} for name in ("crop-flip", "size-16+crop-flip")]
+    results = make.results([*sizes, *two])
+    ((title, chart),) = size_charts(results)
+    assert title == "no augmentation"
+    assert "16, 24, 32 pixels: clean control 71.5%, 71.5%, 71.5%" in chart
+    assert "at which images are read, no augmentation" in chart
+    assert chart in render(results, pictures)
+    assert "Read at other sizes" not in render(make.results(two), pictures)
 
 
 def named(recipe, name, share):
