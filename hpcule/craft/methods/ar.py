@@ -73,9 +73,8 @@ class Autoregressive(OfOneLength[ARConfig]):
             base = self.config.response
             if base is None:
                 base = 10.0 if self.problem.task.outputs <= 10 else 3.0
-            least = base * math.sqrt(source.shape[1] * source.shape[2]) / 32
             purpose = key(self.problem.seed, "ar", "coefficients")
-            found.copy_(torch.from_numpy(find_coefficients(len(found), source.shape, self.config.crop, least, purpose)))
+            found.copy_(torch.from_numpy(find_coefficients(len(found), source.shape, self.config.crop, base, purpose)))
         self.coefficients = world.broadcast(found).cpu().numpy()
         yield Step("coefficients", 1, 1)
 

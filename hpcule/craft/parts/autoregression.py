@@ -7,6 +7,7 @@ of b answers with zero everywhere on b's own patterns, and on no others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,6 +27,8 @@ POOL = 512
 MOST_TRIALS = 10**6
 PATTERNS = 3
 """Patterns of each candidate."""
+COMPARED = 64
+"""Largest side of the patterns on which filters are compared: larger ones tell no more, at the cost of their area."""
 LARGEST = 0.9
 """Root mean square of a pattern before it is scaled: a length of 50 at 32 x 32 x 3. Larger ones are diverging."""
 
@@ -94,14 +97,17 @@ def find_coefficients(classes: int, shape: tuple[int, int, int], crop: int, leas
         classes: K.
         shape: of a sample.
         crop: see `generate`.
-        least: smallest response of an accepted filter to a later one's patterns, which are scaled to length 1.
+        least: smallest response of an accepted filter to a later one's patterns, which are scaled to length 1, if they
+            were of 32 x 32; responses to larger ones grow with the root of their area.
         purpose: key of the search.
 
     Raises:
         HpculeError: the candidates ran out.
     """
     pool, chosen = np.zeros((0, shape[0], WINDOW, WINDOW)), np.zeros(0, np.int64)
-    patterns = np.zeros((0, PATTERNS, *shape))
+    channels, height, width = _compared(shape)
+    least *= math.sqrt(height * width) / 32
+    patterns = np.zeros((0, PATTERNS, channels, height, width))
     for start in range(0, MOST_TRIALS, TRIALS):
         more, grown = _candidates(np.arange(start, start + TRIALS), shape, crop, purpose)
         pool, patterns = np.concatenate([pool, more]), np.concatenate([patterns, grown])
@@ -117,7 +123,8 @@ def find_coefficients(classes: int, shape: tuple[int, int, int], crop: int, leas
 
 
 def _candidates(trials: Ids, shape: tuple[int, int, int], crop: int, purpose: int) -> tuple[Floats, Floats]:
-    """Coefficients [m, C, 3, 3] of those trials that stay bounded, and patterns [m, 3, C, H, W] of length 1."""
+    """Coefficients [m, C, 3, 3] of those trials that stay bounded, and patterns [m, 3, C, h, w] of length 1 that are
+    compared."""
     drawn = normal(purpose, trials, shape[0] * WINDOW**2).reshape(-1, shape[0], WINDOW, WINDOW)
     drawn[:, :, -1, -1] = 0
     candidates = drawn / drawn.sum(axis=(2, 3), keepdims=True)
@@ -127,9 +134,14 @@ def _candidates(trials: Ids, shape: tuple[int, int, int], crop: int, purpose: in
         bounded = _bounded(generate(candidates, purpose, ids, height, width, crop))
         trials, candidates = trials[bounded], candidates[bounded]
     ids = (trials[:, None] * PATTERNS + np.arange(PATTERNS)).ravel() + MOST_TRIALS
-    patterns = generate(candidates.repeat(PATTERNS, axis=0), purpose, ids, *shape[1:], crop)
+    patterns = generate(candidates.repeat(PATTERNS, axis=0), purpose, ids, *_compared(shape)[1:], crop)
     patterns /= np.sqrt(np.square(patterns).sum(axis=(1, 2, 3), keepdims=True))
-    return candidates, patterns.reshape(-1, PATTERNS, *shape)
+    return candidates, patterns.reshape(-1, PATTERNS, *_compared(shape))
+
+
+def _compared(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Shape [C, h, w] of the patterns on which the filters of samples [C, H, W] are compared."""
+    return shape[0], min(shape[1], COMPARED), min(shape[2], COMPARED)
 
 
 def _bounded(patterns: Floats) -> npt.NDArray[np.bool_]:

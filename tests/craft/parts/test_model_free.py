@@ -131,19 +131,21 @@ def test_ar_patterns_equal_a_slow_recursion(height, width):
         np.testing.assert_allclose(found[number], slow, rtol=1e-9, atol=1e-12)
 
 
-def test_ar_filters_answer_zero_on_their_own_class_and_on_no_other():
-    coefficients = find_coefficients(4, (3, 16, 16), 4, 3.0, key(5, "search"))
+@pytest.mark.parametrize("side", [16, 80])
+def test_ar_filters_answer_zero_on_their_own_class_and_on_no_other(side):
+    """However large the samples, of which filters are compared on a part."""
+    coefficients = find_coefficients(4, (3, side, side), 4, 6.0, key(5, "search"))
     assert coefficients.shape == (4, 3, 3, 3)
     np.testing.assert_allclose(coefficients[..., -1, -1], 0)
     np.testing.assert_allclose(coefficients.sum(axis=(2, 3)), 1)
     labels = np.arange(40) % 4
-    patterns = generate(coefficients[labels], key(1, "other starts"), np.arange(40), 16, 16, 4)
+    patterns = generate(coefficients[labels], key(1, "other starts"), np.arange(40), side, side, 4)
     patterns /= np.sqrt(np.square(patterns).sum(axis=(1, 2, 3), keepdims=True))
-    answers = responses(patterns, coefficients)
+    answers = responses(patterns, coefficients) * 32 / side
     assert answers[np.arange(40), labels].max() < 1e-9
     earlier = np.arange(4) < labels[:, None]
-    assert np.median(answers[earlier]) > 3
-    assert answers[earlier].min() > 0.5
+    assert np.median(answers[earlier]) > 6
+    assert answers[earlier].min() > 1
 
 
 def test_ar_samples_of_a_class_are_unlike_each_other():
