@@ -22,7 +22,7 @@ from hpcule.craft.method import Event, Method, Problem, ShardResult, SharedResul
 from hpcule.craft.preparation import check, cut_into_shards, is_complete, plan
 from hpcule.craft.table import find
 from hpcule.data.partition import Partition
-from hpcule.data.reader import Reader
+from hpcule.data.reader import HOST, Reader
 from hpcule.data.source import Source
 from hpcule.store import checkpoint
 from hpcule.store.behind import WriteBehind
@@ -88,7 +88,9 @@ def craft(
         world.barrier()
         if not world.leads:
             lock.shared()
-        reader = Reader(source, cut, config.world.resident_mebibytes * 2**20)
+        # Methods without a surrogate compute on the host.
+        device = world.device if find(config.method.name).facts.needs_surrogate else HOST
+        reader = Reader(source, cut, config.world.resident_mebibytes * 2**20, device)
         labelled = find(config.method.name).needs_labels(config.method)
         fingerprint = clock.measure("read", lambda: _fingerprint(reader, cut, world, labelled))
         bf16 = config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(world.device))
@@ -230,7 +232,7 @@ def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -
     """Read all own shards once: finds unreadable samples before any work, and identifies the data."""
     source, mine = reader.source, {}
     for shard in cut.owned(world.rank, world.size):
-        samples = reader.shard(shard).numpy().astype(source.dtype, copy=False)
+        samples = reader.shard(shard).cpu().numpy().astype(source.dtype, copy=False)
         mine[shard] = shard_digest(samples, source, cut.range(shard)[0], labelled=labelled)
     digests = {shard: digest for part in world.gather(mine) for shard, digest in part.items()}
     return combine([digests[shard] for shard in range(cut.count)], source.shape, source.levels)

@@ -1,4 +1,4 @@
-"""Samples of a partitioned source as tensors, kept in memory as integers where they fit a stated limit."""
+"""Samples of a partitioned source as tensors on a device, kept there as integers where they fit a stated limit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from torch import Tensor
 from hpcule.data.partition import Partition
 from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.upload import Upload, Uploads
 from hpcule.data.working import WorkingFile, working_file
+
+HOST = torch.device("cpu")
 
 
 class Reader:
-    """Reads shards, and remembers them while they fit `limit` bytes.
+    """Reads shards, and keeps them on the device while they fit `limit` bytes.
 
-    The rest is read again each time, from a working file where the source has to decode it.
+    The rest is read again each time, from a working file where the source has to decode it, and goes to the device
+    while that computes.
     """
 
-    def __init__(self, source: Source, partition: Partition, limit: int) -> None:
+    def __init__(self, source: Source, partition: Partition, limit: int, device: torch.device = HOST) -> None:
         self.source = source
         self.partition = partition
         self._limit = limit
         self._kept: dict[int, Tensor] = {}
-        self._expected: dict[bytes, Future[Tensor]] = {}
+        self._expected: dict[bytes, Future[Upload]] = {}
+        self._uploads = Uploads(device)
 
     def shard(self, shard: int) -> Tensor:
         """All samples of a shard [n, C, H, W], uint8, or int32 for 16-bit samples."""
@@ -34,8 +39,8 @@ class Reader:
             return self._kept[shard]
         ids = self.partition.ids(shard)
         if not self._fits(shard):
-            return self._read(ids)
-        samples = to_tensor(self.source.read(ids))
+            return self._read(ids).arrived()
+        samples = self._uploads.begin(to_tensor(self.source.read(ids))).arrived()
         self._limit -= samples.numel() * samples.element_size()
         self._kept[shard] = samples
         return samples
@@ -48,9 +53,10 @@ class Reader:
             start, stop = int(places[0]), int(places[-1]) + 1
             if stop - start == len(places) and bool((places[1:] > places[:-1]).all()):
                 return samples[start:stop]
-            return samples.flatten(1).index_select(0, torch.from_numpy(places)).view(-1, *self.source.shape)
+            rows = torch.from_numpy(places).to(samples.device)
+            return samples.flatten(1).index_select(0, rows).view(-1, *self.source.shape)
         expected = self._expected.pop(ids.tobytes(), None)
-        return self._read(ids) if expected is None else expected.result()
+        return (self._read(ids) if expected is None else expected.result()).arrived()
 
     def expect(self, ghost: Ghost) -> None:
         """Read a ghost in the background, unless it is in memory: it will be taken soon, and once."""
@@ -65,8 +71,8 @@ class Reader:
     def _working(self) -> WorkingFile | Source:
         return working_file(self.source) if self.source.decodes else self.source
 
-    def _read(self, ids: Ids) -> Tensor:
-        return to_tensor(self._working.read(ids))
+    def _read(self, ids: Ids) -> Upload:
+        return self._uploads.begin(to_tensor(self._working.read(ids)))
 
     def _fits(self, shard: int) -> bool:
         _, count = self.partition.range(shard)

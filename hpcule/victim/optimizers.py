@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,19 +19,27 @@ TRUST = 1e-3
 
 
 class _PerTensor(Optimizer, ABC):
-    """An optimizer whose step treats each tensor by itself."""
+    """An optimizer whose step treats each tensor by itself, and all of a group by one operator for all of them: a GPU
+    waits longer for each start of an operator than it computes on a tensor."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Take one step; there is no closure."""
         assert closure is None
         for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    self._step(weights, weights.grad, group)
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if weights:
+                self._step(weights, [parameter.grad for parameter in weights], group)
 
     @abstractmethod
-    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None: ...
+    def _step(self, weights: list[Tensor], gradients: list[Tensor], group: ParameterGroup) -> None: ...
+
+    def _kept(self, name: str, weights: list[Tensor]) -> list[Tensor]:
+        """What is kept of each tensor under a name, zeros at first."""
+        for parameter in weights:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in weights]
 
 
 class LARS(_PerTensor):
@@ -54,16 +62,18 @@ class LARS(_PerTensor):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt}
         super().__init__(params, defaults)
 
-    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None:
-        state, decay = self.state[weights], group["weight_decay"]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weights)
-        rate: float | Tensor = group["lr"]
+    def _step(self, weights: list[Tensor], gradients: list[Tensor], group: ParameterGroup) -> None:
+        decay, momenta = group["weight_decay"], self._kept("momentum_buffer", weights)
+        updates = torch._foreach_mul(weights, decay)
+        torch._foreach_add_(updates, gradients)
         if group["adapt"]:
-            norm = weights.norm()
-            rate = group["lr"] * _ratio(group["trust"] * norm, gradient.norm() + decay * norm)
-        update = gradient + decay * weights
-        weights -= state["momentum_buffer"].mul_(group["momentum"]).add_(update * rate)
+            norms = _norms(weights)
+            _scale(updates, group["lr"] * _ratio(group["trust"] * norms, _norms(gradients) + decay * norms))
+        else:
+            torch._foreach_mul_(updates, group["lr"])
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, updates)
+        torch._foreach_sub_(weights, momenta)
 
 
 class LAMB(_PerTensor):
@@ -86,16 +96,35 @@ class LAMB(_PerTensor):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
         super().__init__(params, defaults)
 
-    def _step(self, weights: Tensor, gradient: Tensor, group: ParameterGroup) -> None:
-        state, (beta1, beta2) = self.state[weights], group["betas"]
-        if "step" not in state:
-            state.update(step=0, exp_avg=torch.zeros_like(weights), exp_avg_sq=torch.zeros_like(weights))
-        state["step"] += 1
-        first = state["exp_avg"].lerp_(gradient, 1 - beta1) / (1 - beta1 ** state["step"])
-        second = state["exp_avg_sq"].lerp_(gradient.square(), 1 - beta2) / (1 - beta2 ** state["step"])
-        update = first / (second.sqrt() + group["eps"]) + group["weight_decay"] * weights
-        ratio = _ratio(weights.norm(), update.norm()) if group["adapt"] else 1.0
-        weights -= group["lr"] * ratio * update
+    def _step(self, weights: list[Tensor], gradients: list[Tensor], group: ParameterGroup) -> None:
+        beta1, beta2 = group["betas"]
+        steps = [self.state[parameter].get("step", 0) + 1 for parameter in weights]
+        for parameter, step in zip(weights, steps, strict=True):
+            self.state[parameter]["step"] = step
+        means, squares = self._kept("exp_avg", weights), self._kept("exp_avg_sq", weights)
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        updates = torch._foreach_div(means, [1 - beta1**step for step in steps])
+        below = torch._foreach_div(squares, [1 - beta2**step for step in steps])
+        torch._foreach_sqrt_(below)
+        torch._foreach_add_(below, group["eps"])
+        torch._foreach_div_(updates, below)
+        torch._foreach_add_(updates, torch._foreach_mul(weights, group["weight_decay"]))
+        if group["adapt"]:
+            _scale(updates, group["lr"] * _ratio(_norms(weights), _norms(updates)))
+        else:
+            torch._foreach_mul_(updates, group["lr"])
+        torch._foreach_sub_(weights, updates)
+
+
+def _norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of each tensor [number of tensors]."""
+    return torch.stack(torch._foreach_norm(tensors))
+
+
+def _scale(tensors: Sequence[Tensor], factors: Tensor) -> None:
+    """Multiply each tensor by its factor, in place, without knowing the factors on the host."""
+    torch._foreach_mul_(tensors, list(factors.unbind()))
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

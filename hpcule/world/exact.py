@@ -28,29 +28,35 @@ class Sum:
         self._shapes = list(shapes)
         self._exact = exact
         dtype = torch.int64 if exact else torch.float32
+        self._largest = torch.zeros((), device=device)
         self._flat = torch.zeros(sum(shape.numel() for shape in shapes), dtype=dtype, device=device)
         self._views = self._parts(self._flat)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Add one ghost's tensors, float32, of the shapes given at construction.
-
-        Raises:
-            HpculeError: a value is not finite or too large for the fixed-point sum.
-        """
+        """Add one ghost's tensors, float32, of the shapes given at construction."""
+        if self._exact:
+            # Compared in `total` only: a comparison here would wait for the device.
+            largest = torch.stack(torch._foreach_norm(list(tensors), float("inf"))).amax()
+            self._largest = torch.maximum(self._largest, largest)
         for view, tensor in zip(self._views, tensors, strict=True):
             if self._exact:
-                if not bool(tensor.abs().amax() < LARGEST):
-                    raise HpculeError("a gradient is not finite or above 2^18: lower the learning rate")
                 view += (tensor * 2.0**FRACTION_BITS).round_().to(torch.int64)
             else:
                 view += tensor
 
     def total(self, world: World) -> list[Tensor]:
-        """The sums over all ranks, float32; this object starts again from zero."""
+        """The sums over all ranks, float32; this object starts again from zero.
+
+        Raises:
+            HpculeError: a value was not finite or too large for the fixed-point sum.
+        """
+        if self._exact and not bool(self._largest < LARGEST):
+            raise HpculeError("a gradient is not finite or above 2^18: lower the learning rate")
         world.add(self._flat)
         # Tensor by tensor: all at once, a large network would need 12 more bytes a weight.
         result = [self._float(view) for view in self._views]
         self._flat.zero_()
+        self._largest = torch.zeros_like(self._largest)
         return result
 
     def _float(self, view: Tensor) -> Tensor:

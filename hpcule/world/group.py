@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from hpcule.config.errors import PeerLostError, PeerTimeoutError, UsageError
+from hpcule.config.errors import HpculeError, PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world.launcher import Place, environment_threads
 from hpcule.world.meeting import meet, patience, prove
@@ -210,7 +210,12 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     Raises:
         UsageError: the device is not there, more local workers than GPUs, or two ranks on one GPU; see also `meet`.
         PeerLostError: the ranks do not find each other within the time-out, or the port is taken.
+        HpculeError: a deterministic run needs an operator that has no reproducible implementation on the device.
     """
+    if deterministic:
+        # Read when a context of CUDA first multiplies matrices; without it, sums of cuBLAS depend on its streams:
+        # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = _device(place, config.device)
     _set_threads(place, config.threads, deterministic)
     timeout = timedelta(seconds=config.timeout_seconds)
@@ -224,7 +229,8 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
             # Before the first collective on the devices, which NCCL does not survive where two are the same.
             own = (place.host, str(torch.cuda.get_device_properties(device).uuid))
             refuse_shared_devices(replace(world, device=torch.device("cpu")).gather(own))
-    yield world
+    with _irreproducible_named(device):
+        yield world
     # Left out after an error: tearing down waits for peers that are gone.
     if place.size > 1:
         world.barrier()
@@ -254,4 +260,18 @@ def _set_threads(place: Place, threads: int | None, deterministic: bool) -> None
     torch.backends.cudnn.allow_tf32 = not deterministic
     torch.backends.cudnn.benchmark = not deterministic
     # `use_deterministic_algorithms` does the same and imports torch's compiler, which takes seconds.
-    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
+
+
+@contextmanager
+def _irreproducible_named(device: torch.device) -> Iterator[None]:
+    """Say in one line which operator torch refuses in a deterministic run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        raise HpculeError(
+            f"deterministic=true: {str(error).split()[0]} is not reproducible on {device.type}: leave it out, or set "
+            "world.device=cpu"
+        ) from None

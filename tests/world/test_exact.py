@@ -95,10 +95,29 @@ def test_sixteen_of_the_largest_addends_fit(alone):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), LARGEST, -LARGEST])
-def test_what_the_fixed_point_cannot_hold_is_refused(value):
+def test_what_the_fixed_point_cannot_hold_is_refused(alone, value):
     total = Sum([torch.Size([4])], CPU, exact=True)
+    total.add([torch.tensor([0.0, 1.0, value, 2.0])])
+    total.add([torch.ones(4)])
     with pytest.raises(HpculeError, match="not finite or above 2\\^18"):
-        total.add([torch.tensor([0.0, 1.0, value, 2.0])])
+        total.total(alone)
+
+
+def test_adding_to_a_sum_compares_nothing_on_the_host(monkeypatch):
+    """A comparison would wait for the device, ghost by ghost."""
+    total = Sum(SHAPES, CPU, exact=True)
+    for name in ("__bool__", "item", "tolist", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, None)
+    total.add(ghosts(1)[0])
+
+
+@pytest.mark.gpu
+def test_an_exact_sum_has_the_same_bits_on_a_gpu(alone):
+    total = Sum(SHAPES, torch.device("cuda"), exact=True)
+    for ghost in ghosts():
+        total.add([part.cuda() for part in ghost])
+    found = torch.cat([part.flatten() for part in total.total(alone)]).cpu().numpy()
+    assert found.tobytes() == add_up(alone, range(6)).tobytes()
 
 
 @pytest.mark.parametrize("exact", [True, False])

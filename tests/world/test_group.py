@@ -9,7 +9,7 @@ import pytest
 import torch
 from pool import Pool
 
-from hpcule.config.errors import PeerLostError, PeerTimeoutError, UsageError
+from hpcule.config.errors import HpculeError, PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world import meeting
 from hpcule.world.group import connected
@@ -200,6 +200,31 @@ def test_threads(deterministic, monkeypatch):
         assert world.size == 1
     with connected(Place("single"), WorldConfig(device="cpu", threads=2), deterministic=deterministic):
         assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_an_operator_that_is_not_reproducible_is_named(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    def put_two_values_in_one_place():
+        with connected(Place("single"), WorldConfig(device="cpu", threads=1), deterministic=True):
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+            torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+
+    with pytest.raises(HpculeError, match=r"deterministic=true: put_ is not reproducible on cpu: leave it out, or set"):
+        put_two_values_in_one_place()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with connected(Place("single"), WorldConfig(device="cpu", threads=1), deterministic=True):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("torch_settings")
+def test_products_of_matrices_have_the_same_bits_each_time_on_a_gpu():
+    with connected(Place("single"), WorldConfig(device="cuda", threads=1), deterministic=True) as world:
+        generator = torch.Generator(world.device).manual_seed(0)
+        first, second = torch.randn(2, 513, 513, generator=generator, device=world.device)
+        assert len({(first @ second).cpu().numpy().tobytes() for _ in range(20)}) == 1
 
 
 def test_ranks_that_do_not_come_are_an_error(monkeypatch):

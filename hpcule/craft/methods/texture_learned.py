@@ -184,7 +184,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         white = torch.from_numpy(self.drawn.white(ghost.ids, height, width)).to(spectra.device)
         energies = torch.tensordot(spectra, torch.from_numpy(self.energies).to(spectra.device), 1)
         noise = torch.fft.irfft2(white * energies.clamp_min(LEAST_ENERGY).sqrt()[:, None], (height, width))
-        delta = self.drawn.saturated(noise, samples.numpy()) / self.problem.source.levels
+        delta = self.drawn.saturated(noise, samples.cpu().numpy()) / self.problem.source.levels
         return (self.problem.unit_interval(samples) + delta).clamp(0, 1)
 
     def state(self) -> State:

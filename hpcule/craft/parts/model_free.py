@@ -126,7 +126,7 @@ class SampleWise(ModelFree[Config]):
 
     def clean(self, shard: int, ids: Ids) -> Integers:
         """Samples of a shard [n, C, H, W]."""
-        samples: Integers = self.problem.reader.take(shard, ids).numpy()
+        samples: Integers = self.problem.reader.take(shard, ids).cpu().numpy()
         return samples
 
 
