@@ -43,7 +43,7 @@ class Uploads:
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream:
-        return torch.cuda.Stream(self.device)
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def begin(self, samples: Tensor) -> Upload:
         """Start to copy samples that are in the host's memory."""

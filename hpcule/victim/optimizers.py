@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ class LARS(_PerTensor):
 
     def _step(self, weights: list[Tensor], gradients: list[Tensor], group: ParameterGroup) -> None:
         decay, momenta = group["weight_decay"], self._kept("momentum_buffer", weights)
-        updates = torch._foreach_mul(weights, decay)
+        updates = list(torch._foreach_mul(weights, decay))
         torch._foreach_add_(updates, gradients)
         if group["adapt"]:
             norms = _norms(weights)
@@ -104,7 +104,7 @@ class LAMB(_PerTensor):
         means, squares = self._kept("exp_avg", weights), self._kept("exp_avg_sq", weights)
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
-        updates = torch._foreach_div(means, [1 - beta1**step for step in steps])
+        updates = list(torch._foreach_div(means, [1 - beta1**step for step in steps]))
         below = torch._foreach_div(squares, [1 - beta2**step for step in steps])
         torch._foreach_sqrt_(below)
         torch._foreach_add_(below, group["eps"])
@@ -117,12 +117,12 @@ class LAMB(_PerTensor):
         torch._foreach_sub_(weights, updates)
 
 
-def _norms(tensors: Sequence[Tensor]) -> Tensor:
+def _norms(tensors: list[Tensor]) -> Tensor:
     """Euclidean norm of each tensor [number of tensors]."""
     return torch.stack(torch._foreach_norm(tensors))
 
 
-def _scale(tensors: Sequence[Tensor], factors: Tensor) -> None:
+def _scale(tensors: list[Tensor], factors: Tensor) -> None:
     """Multiply each tensor by its factor, in place, without knowing the factors on the host."""
     torch._foreach_mul_(tensors, list(factors.unbind()))
 
