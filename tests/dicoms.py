@@ -11,6 +11,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import set_pixel_data
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+OBLIQUE = np.array([1, 0, 0, 0, 0.8, 0.6])
+"""Directions of rows and columns of tilted slices."""
 NAME, BIRTH, PLACE = "Mustermann^Erika", "19640812", "Klinikum Beispielstadt"
 
 
@@ -33,6 +35,28 @@ def write_dicom(path: Path, pixels, *, bits=None, stored_as="MONOCHROME2", patie
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return dataset
+
+
+def write_series(folder, number=0, depth=5, *, size=6, orientation=OBLIQUE, gap=2.5, names=None, **tags):
+    """A series [D, H, W] along the normal, in files whose names and instance numbers say nothing of their order."""
+    draws = np.random.default_rng(number)
+    values = draws.integers(0, 4000, (depth, size, size + 1)).astype(np.uint16)
+    normal, series = np.cross(orientation[:3], orientation[3:]), generate_uid()
+    order = draws.permutation(depth)
+    for k in range(depth):
+        place = np.array([10.0, -20, 5]) + normal * gap * k
+        write_dicom(
+            folder / (names[k] if names else f"s{number}-{order[k]}.dcm"),
+            values[k],
+            bits=12,
+            SeriesInstanceUID=series,
+            SOPInstanceUID=generate_uid(),
+            InstanceNumber=int(order[k]),
+            ImagePositionPatient=[f"{one:.6f}" for one in place],
+            ImageOrientationPatient=[f"{one:.6f}" for one in orientation],
+            **{"WindowCenter": 2000, "WindowWidth": 4000, "RescaleSlope": 1, "RescaleIntercept": -1000, **tags},
+        )
+    return values
 
 
 def item(**tags) -> Sequence:

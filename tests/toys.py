@@ -106,6 +106,14 @@ def make_store(path: Path, source: Source, world: World, *settings: str) -> Stor
     return StoreReader(Vault(path))
 
 
+def store_of(data: Path, path: Path, *settings: str) -> Vault:
+    """A complete store of class-wise noise for the samples of a path."""
+    config = configure("classwise", str(data), preset=None, file={}, overrides=["seed=0", "store.shards=2", *settings])
+    source = config.opening.source(str(data))
+    run.craft(config, source, Vault(path), alone(), StopFlag(), resume=True, report=lambda step: None)
+    return Vault(path)
+
+
 def measure_toys(measure, config, store, out, world, stop=None):
     """A measure on toys and a store of theirs, and what it told: (what, done, in all); `stop` says where it ends."""
     told = []

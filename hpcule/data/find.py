@@ -19,6 +19,7 @@ from hpcule.data.sources.named import CIFAR10_FOLDER, NAMES, named_splits, open_
 from hpcule.data.sources.nifti import NiftiSource, holds_volumes, nifti_splits
 from hpcule.data.sources.npz import npz_splits, open_npz
 from hpcule.data.sources.published import IMAGE_SETS
+from hpcule.data.sources.volumes.dicom import DicomVolumes
 from hpcule.data.sources.volumes.layouts import volume_layout
 from hpcule.data.sources.volumes.nifti import NiftiVolumes
 from hpcule.data.sources.wav import WavSource, holds_recordings, wav_splits
@@ -115,6 +116,9 @@ def _at_path(path: Path, reading: Reading) -> Found:
             return Found(partial(idx_splits, path), partial(open_idx, path))
         size, skip, exclude = reading.image_size, reading.skip_unreadable, reading.exclude
         if holds_dicom(path, exclude):
+            if reading.volumes:
+                series = partial(DicomVolumes, path, skip_unreadable=skip, exclude=exclude)
+                return Found(partial(dicom_splits, path, exclude), series, files=True)
             frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
             return Found(partial(dicom_splits, path, exclude), frames, files=True)
         if holds_volumes(path, exclude):

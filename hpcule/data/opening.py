@@ -31,8 +31,8 @@ class Opening:
     """Cut and pad every recording to this number of samples, and publish at most those; None: as long as the
     longest."""
     volumes: bool = False
-    """Take every NIfTI volume whole, as one sample, instead of each of its slices. Volumes with masks are whole
-    anyway."""
+    """Take every NIfTI volume and every DICOM series whole, as one sample, instead of each of its slices. NIfTI volumes
+    with masks are whole anyway."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     exclude: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class Opening:
         """Refuse a size of images for recordings, and the other way round."""
         if self.volumes and source.depth is None:
             raise UsageError(
-                f"volumes=true: {source.name} holds no volumes; it is for folders of NIfTI volumes: leave it out"
+                f"volumes=true: {source.name} holds no volumes; it is for folders of NIfTI or DICOM files: leave it out"
             )
         if source.depth is not None and (self.image_size or self.tile_size):
             raise UsageError(

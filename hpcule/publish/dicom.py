@@ -17,6 +17,7 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.data.sources.dicom_file import little_endian, read_frame, read_head, read_patient, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
+from hpcule.data.sources.volumes.dicom import DicomVolumes
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.dates import DateShifts
 from hpcule.publish.deidentify import NewUids, Policy, apply_policy
@@ -65,6 +66,9 @@ class DicomWriter:
         Raises:
             DataError: a file cannot be read; the message names it.
         """
+        if isinstance(source, DicomVolumes):
+            yield from self._write_volumes(folder / split, split, source, publish, compare)
+            return
         assert isinstance(source, DicomSource), source.kind
         if self.policy == "keep" and publish is not None:
             self._meet(source)
@@ -77,6 +81,27 @@ class DicomWriter:
             self._write(path, seen, frames, place, protected=publish is not None)
             note = ", ".join([*frames[0].changes, *source.declared[number]])
             yield with_numbers(Record(split, file, name, bool(pairs), note, {}), pairs, compare, self.bound)
+
+    def _write_volumes(
+        self, folder: Path, split: str, source: DicomVolumes, publish: PublishNative | None, compare: Compare
+    ) -> Iterator[Record]:
+        """Write series, each file with its slice, below a folder for each."""
+        slices = source.slices
+        if self.policy == "keep" and publish is not None:
+            self._meet(slices)
+        for sample, files in enumerate(source.series):
+            clean = source.native(sample)
+            published = clean if publish is None else publish(sample, clean)
+            parts = zip(source.of_slices(clean), source.of_slices(published), strict=True)
+            for place, (file, pair) in enumerate(zip(files, parts, strict=True)):
+                path = slices.folder / slices.files[file]
+                above = neutral_name(slices, sample, "")
+                name = slices.files[file] if self.policy == "keep" else f"{above}/{place:06d}.dcm"
+                self._write(path, slices.seen[file], [pair[1]], folder / name, protected=publish is not None)
+                note = ", ".join(slices.declared[file])
+                pairs = [] if publish is None else [pair]
+                record = Record(split, slices.files[file], name, bool(pairs), note, {})
+                yield with_numbers(record, pairs, compare, self.bound)
 
     def copy(self, path: Path, place: Path) -> None:
         """Write a file as it is, with the tags that the policy leaves.

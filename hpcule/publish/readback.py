@@ -15,6 +15,7 @@ from hpcule.config.errors import StoreError, first_line
 from hpcule.data.annotations import TABLE, mask_blocks
 from hpcule.data.source import Ids, Native, Recording, Samples, Source
 from hpcule.data.sources.frames import FrameSource
+from hpcule.data.sources.volumes.dicom import DicomVolumes
 from hpcule.publish.annotations import check_annotations
 from hpcule.publish.collection import Record, planes
 from hpcule.publish.copy import Publisher
@@ -112,6 +113,11 @@ class ReadBack:
                 self._check_arrays(made if made.is_file() else next(made.iterdir()), split, source)
             elif self.kind == "webdataset":
                 self._check_shards(made, split, source)
+            elif isinstance(source, DicomVolumes):
+                for sample, files in enumerate(source.series):
+                    own = written[sample * len(files) : (sample + 1) * len(files)]
+                    with _reading(own[0].published):
+                        self._check_series(source, sample, [folder / record.published for record in own])
             elif isinstance(source, FrameSource):
                 for number, record in enumerate(written):
                     compare = self._check_frames if self.kind == "dicom" else self._check_volume
@@ -215,6 +221,12 @@ class ReadBack:
         for sample, frame in zip(samples, found, strict=True):
             native = source.native(sample)
             self._check_native(source, sample, native, native.pixels, frame)
+
+    def _check_series(self, source: DicomVolumes, sample: int, paths: Sequence[Path]) -> None:
+        """The DICOM files of a volume, in order."""
+        found = np.concatenate([dicom(path)[0] for path in paths], axis=1)
+        native = source.native(sample)
+        self._check_native(source, sample, native, native.pixels, found)
 
     def _check_volume(self, source: FrameSource, file: int, path: Path) -> None:
         """A NIfTI file: voxels by their place, slices by the number that the source gives them."""

@@ -17,6 +17,7 @@ from hpcule.data.left_out import declared_notice, left_out_notice, subset_notice
 from hpcule.data.masks import mask_notice
 from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
+from hpcule.data.sources.volumes.dicom import DicomVolumes
 from hpcule.measure.visibility import linf, psnr, ssim
 from hpcule.publish.carry import files_of
 from hpcule.publish.collection import Record
@@ -129,7 +130,8 @@ def _shifts(vault: Vault, sources: Sequence[Source], dicom_tags: Policy, format:
     Raises:
         UsageError: no DICOM files are written, or another policy treats their dates.
     """
-    files = [one for one in map(files_of, sources) if isinstance(one, DicomSource)]
+    opened = [one.slices if isinstance(one, DicomVolumes) else one for one in map(files_of, sources)]
+    files = [one for one in opened if isinstance(one, DicomSource)]
     if len(files) < len(sources) or (format or "dicom") != "dicom" or dicom_tags != "basic-deidentify":
         raise UsageError("--shift-dates is for DICOM files and --dicom-tags basic-deidentify: leave it out")
     from hpcule.publish.dates import read_shifts

@@ -5,28 +5,17 @@ import json
 import nibabel
 import numpy as np
 import pytest
-from toys import alone
+from toys import store_of
 from volumes import AFFINE, NAMES, sphere_volume, write_decathlon, write_nnunet, write_pairs, write_volume
 
 from hpcule.config.errors import StoreError, UsageError
-from hpcule.craft import run
-from hpcule.craft.table import configure
 from hpcule.data.opening import Opening
 from hpcule.publish.release import release
 from hpcule.publish.volumes import Nnunet
-from hpcule.store.vault import Vault
 from hpcule.store.verify import verify
-from hpcule.world.signals import StopFlag
 
 EPSILON = 8
-
-
-def made_store(data, path, *settings):
-    overrides = ["seed=0", "method.task=segmentation", "store.shards=2", *settings]
-    config = configure("classwise", str(data), preset=None, file={}, overrides=overrides)
-    source = config.opening.source(str(data))
-    run.craft(config, source, Vault(path), alone(), StopFlag(), resume=True, report=lambda step: None)
-    return Vault(path)
+VOXELS = "method.task=segmentation"
 
 
 def stored(path):
@@ -55,7 +44,7 @@ def check_copy(data, copy, place, count=6):
 def test_pairs_come_back_as_pairs(tmp_path):
     data = write_pairs(tmp_path / "data")
     (data / "classes.txt").write_text("0 background\n1 striped\n2 smooth\n")
-    vault = made_store(data, tmp_path / "store")
+    vault = store_of(data, tmp_path / "store", VOXELS)
     assert verify(vault, Opening().source(str(data))) == []
     written = release(vault, str(data), tmp_path / "copy")
     assert (written.summary.format, written.summary.protected) == ("nifti", 6)
@@ -70,7 +59,7 @@ def test_pairs_come_back_as_pairs(tmp_path):
 @pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
 def test_listed_volumes_come_back_in_the_layout_of_nnunet(tmp_path, write):
     data = write(tmp_path / "data")
-    release(made_store(data, tmp_path / "store"), str(data), tmp_path / "copy")
+    release(store_of(data, tmp_path / "store", VOXELS), str(data), tmp_path / "copy")
 
     def places(k):
         return f"imagesTr/case_{k:06d}_0000.nii.gz", f"labelsTr/case_{k:06d}.nii.gz"
@@ -85,7 +74,7 @@ def test_listed_volumes_come_back_in_the_layout_of_nnunet(tmp_path, write):
 
 def test_a_test_split_is_copied_next_to_it_and_names_may_stay(tmp_path):
     data = write_nnunet(tmp_path / "data", 4, tests=2)
-    written = release(made_store(data, tmp_path / "store"), str(data), tmp_path / "copy", dicom_tags="keep")
+    written = release(store_of(data, tmp_path / "store", VOXELS), str(data), tmp_path / "copy", dicom_tags="keep")
     assert written.summary.copied == {"test": 2}
     assert sorted(path.name for path in (tmp_path / "copy" / "imagesTs").iterdir()) == [
         "P4_0000.nii.gz",
@@ -97,7 +86,7 @@ def test_a_test_split_is_copied_next_to_it_and_names_may_stay(tmp_path):
 
 def test_volumes_alone_and_pairs_take_other_formats(tmp_path):
     data = write_pairs(tmp_path / "data", ending=".nii")
-    vault = made_store(data, tmp_path / "store")
+    vault = store_of(data, tmp_path / "store", VOXELS)
     release(vault, str(data), tmp_path / "nnunet", format="nnunet")
     check_copy(data, tmp_path / "nnunet", lambda k: Nnunet(False).of("train", Opening().source(str(data)), k))
     for format in ("npz", "folder", "dicom"):
@@ -110,7 +99,7 @@ def test_masks_with_gaps_do_not_go_into_the_layout_of_nnunet(tmp_path):
     data = write_pairs(tmp_path / "data", 4)
     for path in (data / "masks").iterdir():
         write_volume(path, stored(path) * np.uint8(2))
-    vault = made_store(data, tmp_path / "store")
+    vault = store_of(data, tmp_path / "store", VOXELS)
     with pytest.raises(UsageError, match="these hold 0, 2, 4, which stay as they are: choose the format nifti"):
         release(vault, str(data), tmp_path / "copy", format="nnunet")
     release(vault, str(data), tmp_path / "copy")
@@ -119,7 +108,7 @@ def test_masks_with_gaps_do_not_go_into_the_layout_of_nnunet(tmp_path):
 
 def test_a_copy_that_is_written_wrongly_is_not_published(tmp_path, monkeypatch):
     data = write_nnunet(tmp_path / "data", 4)
-    vault = made_store(data, tmp_path / "store")
+    vault = store_of(data, tmp_path / "store", VOXELS)
     write = nibabel.openers.Opener.write
     monkeypatch.setattr(nibabel.openers.Opener, "write", lambda self, data: write(self, bytes(data)[:-1] + b"\7"))
     with pytest.raises(StoreError, match=r"read again, is not what was to be published"):

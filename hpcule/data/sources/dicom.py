@@ -102,6 +102,10 @@ class DicomSource(FrameSource):
         """
         return self._read_patient(self.folder / self.files[file])
 
+    def stored(self, file: int, seen: tuple[int, int] | None) -> Native:
+        """The first frame of a file, shown from one stored value to another where it has no window of its own."""
+        return self._read_frame(self.folder / self.files[file], 0, seen)
+
     def frame(self, file: int, number: int) -> Native:
         """See `FrameSource.frame`."""
         return self._read_frame(self.folder / self.files[file], number, self.seen[file])
