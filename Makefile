@@ -40,7 +40,6 @@ test-cluster: $(VENV)/installed-dev
 	trap 'slurm/local-cluster down' EXIT; trap 'exit 130' INT TERM; \
 	[ $$code = 0 ] && $(BIN)/python -m pytest -m cluster tests/cluster
 
-# Not the constrained, CPU-only torch of this project: PYTHON names an interpreter whose torch sees the device.
 test-gpu: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu
 

@@ -87,7 +87,8 @@ class WorldConfig:
     checkpoint_seconds: float = setting(120.0, at_least=0)
     """Least time between two checkpoints."""
     resident_mebibytes: int = setting(1024, at_least=0)
-    """Samples stay in memory up to this size a worker; beyond it they are read again each time."""
+    """Samples stay in memory, on a GPU where there is one, up to this size a worker; beyond it they are read again each
+    time."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

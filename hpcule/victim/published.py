@@ -65,6 +65,7 @@ class Published:
         self._publish, self._costly = publish, costly or source.decodes
         self._resident, self._native = resident, (lambda: clean_native) if publish is clean else native
         self._kept: tuple[Tensor, Tensor] | None = None
+        self._placed: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._working: WorkingFile | None = None
 
     def __len__(self) -> int:
@@ -136,8 +137,16 @@ class Published:
         return samples, self._targets(numbers)
 
     def images(self, numbers: Ids, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Samples float32 [n, C, H, W] in [0, 1] and what is known of them, on a device."""
-        samples, targets = self.take(numbers)
+        """Samples float32 [n, C, H, W] in [0, 1] and what is known of them, on a device; what is in memory is, as
+        integers, on the device too from the first call on."""
+        self.load()
+        if self._kept is not None:
+            if device not in self._placed:
+                self._placed[device] = self._kept[0].to(device), self._kept[1].to(device)
+            places = torch.from_numpy(numbers).to(device)
+            samples, targets = (whole[places] for whole in self._placed[device])
+        else:
+            samples, targets = self.take(numbers)
         return samples.to(device).float().div_(self.source.levels), targets.to(device)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -179,15 +179,16 @@ def _srun(environ: Mapping[str, str], own: Numbers) -> Place:
 def _srun_nodes(environ: Mapping[str, str]) -> str | None:
     """The nodes of a step, that of rank 0 first.
 
-    The list of nodes is in the cluster's order, and so are the tasks, but for `--distribution=arbitrary`: there, each
-    line of SLURM_HOSTFILE is the node of one task; sbatch passes them on as SLURM_ARBITRARY_NODELIST.
+    The list of nodes is in the cluster's order, and so are the tasks, but for `--distribution=arbitrary`: there,
+    SLURM_HOSTFILE holds the node of each task, one a line or with commas, and sbatch passes them on as
+    SLURM_ARBITRARY_NODELIST.
     """
     if not environ.get("SLURM_DISTRIBUTION", "").startswith("arbitrary"):
         return environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST")
     listed = environ.get("SLURM_ARBITRARY_NODELIST", "")
     if not listed:
         try:
-            listed = Path(environ.get("SLURM_HOSTFILE", "")).read_text().split()[0].split("*")[0]
+            listed = Path(environ.get("SLURM_HOSTFILE", "")).read_text().replace(",", " ").split()[0].split("*")[0]
         except (OSError, IndexError):
             raise UsageError(
                 "srun: with --distribution=arbitrary, SLURM_HOSTFILE must name the file of nodes for the tasks, too: "

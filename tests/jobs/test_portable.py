@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 
+import numpy as np
 import pytest
 import schedulers
 
@@ -310,6 +311,21 @@ def test_what_was_cancelled_stays_so(scheduler, job):
     code, said = ended(process)
     assert code == 1, "LSF requeues on 75"
     assert "hpcule-craft-0 was stopped by somebody: submit it again to continue" in said
+
+
+@pytest.mark.slow
+def test_a_craft_saves_in_time_and_is_requeued(tmp_path, scheduler):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "toys.npz", images=rng.integers(0, 256, (96, 8, 8, 3), np.uint8), labels=np.arange(96) % 3)
+    words = ["craft", "pil", "--data", str(tmp_path / "toys.npz"), "--out", str(tmp_path / "store"), "--resume"]
+    batch = CommandBatch("craft", "craft", [[*words, "--set", "method.epochs=10000000"]])
+    submitted(tmp_path, "lsf", [batch], start="env", minutes=1, signal_seconds=15)
+    done = subprocess.run(["bash", scheduler / "script-101"], stderr=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 75, done.stderr
+    assert "stopped by SIGUSR2, saved" in done.stderr
+    assert "hpcule-craft-0 was stopped (time limit): requeued" in done.stderr
+    assert list((tmp_path / "store" / "run").glob("checkpoint-*/COMMIT"))
+    assert (tmp_path / "study" / "logs" / "hpcule-craft-0_attempts" / "0-progress").exists()
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,16 @@ def test_originals_are_clean():
     originals = train.originals(np.array([4, 2]))
     assert originals.ids.tolist() == [8, 4]
     np.testing.assert_array_equal(originals.take(np.arange(2))[0].numpy(), train.source.samples[[8, 4]])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [0, 2**30])
+def test_images_on_a_gpu_are_those_of_the_host(resident):
+    published = Published(ToySource(20, (3, 6, 5)), resident=resident)
+    numbers = np.array([3, 1, 19, 3])
+    for _ in range(2):
+        images, labels = published.images(numbers, torch.device("cuda"))
+        expected, names = published.images(numbers, torch.device("cpu"))
+        assert images.device.type == labels.device.type == "cuda"
+        torch.testing.assert_close(images.cpu(), expected, rtol=0, atol=0)
+        assert labels.tolist() == names.tolist()

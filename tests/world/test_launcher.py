@@ -174,9 +174,10 @@ def test_jsrun_counts_ranks_and_not_slots_of_a_node(tmp_path):
 
 def test_an_arbitrary_distribution_begins_where_the_file_of_hosts_does(tmp_path):
     hosts = tmp_path / "hosts"
-    hosts.write_text("gpu004*2\ngpu003\nn1\n")
     arbitrary = {**SRUN, "SLURM_DISTRIBUTION": "arbitrary"}
-    assert detect({**arbitrary, "SLURM_HOSTFILE": str(hosts)}).address == "gpu004"
+    for text in ("gpu004*2\ngpu003\nn1\n", "gpu004,gpu003,gpu003,n1\n"):
+        hosts.write_text(text)
+        assert detect({**arbitrary, "SLURM_HOSTFILE": str(hosts)}).address == "gpu004"
     with pytest.raises(UsageError, match="SLURM_HOSTFILE must name the file of nodes"):
         detect(arbitrary)
 
