@@ -19,7 +19,8 @@ class Described:
 
     name: str
     type: str
-    """Type as users write values of it: whole number, number, true or false, text, name, list; with or null."""
+    """Type as users write values of it: whole number, number, true or false, text, name, list, text or list; with or
+    null."""
     valid: str
     """Range or names that are valid; empty if all of the type are."""
     description: str
@@ -73,5 +74,7 @@ def _word(kind: object) -> str:
         return "name"
     if typing.get_origin(kind) is tuple:
         return "list"
+    if hasattr(kind, "parse"):
+        return "text or list"
     words: dict[object, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return words.get(kind, "section")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
+from hpcule.config.errors import UsageError
 from hpcule.config.ranges import check_ranges, keep_ranges, setting
 
 BUDGETS = "1 to 127 levels of an 8-bit grid (8 means 8/255), 1 to 32767 of a 16-bit one"
@@ -18,6 +20,10 @@ class MethodConfig:
 
     removed: ClassVar[tuple[str, ...]] = ()
     """Settings of earlier versions that had no effect and are gone."""
+    refused: ClassVar[Mapping[str, str]] = {
+        "task": "this method crafts for one label: `hpcule settings NAME` shows which have this setting"
+    }
+    """Settings that other methods have and this one cannot have, and why."""
     name: str
     """Name of the method."""
 
@@ -51,17 +57,61 @@ class LengthConfig(MethodConfig):
     """Budget in levels; None: the method's root mean square a value, whatever the size of the samples."""
 
 
-CraftTask = Literal["label", "labels", "segmentation"]
-"""Tasks that a method may craft for."""
+CraftTask = Literal["label", "labels", "segmentation", "rotation", "colour", "edges"]
+BY_CLASS: tuple[CraftTask, ...] = ("label", "labels", "segmentation")
+"""Tasks that ask for classes, of samples or of pixels."""
+EVERY: tuple[CraftTask, ...] = get_args(CraftTask)
+
+
+@dataclass(frozen=True)
+class CraftTasks:
+    """What a perturbation is crafted for: one task, or several at once, joined with `+`."""
+
+    names: tuple[CraftTask, ...] = ("label",)
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read one name, names joined with `+`, or a list of names.
+
+        Raises:
+            UsageError: there is no such task, or it is named twice.
+        """
+        listed = value.split("+") if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple) or not listed or not set(listed) <= set(EVERY):
+            raise UsageError(f"{value}: valid are {', '.join(EVERY)}, and several joined with +")
+        if len(set(listed)) < len(listed):
+            raise UsageError(f"{value}: each task once")
+        return cls(tuple(listed))
+
+    def written(self) -> str:
+        """The text that `parse` reads."""
+        return "+".join(self.names)
+
+    @property
+    def one_label(self) -> bool:
+        """Whether it is crafted for the classes of samples alone."""
+        return self.names == ("label",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig(MethodConfig):
     """Settings of a method that crafts for several tasks."""
 
-    task: CraftTask = "label"
-    """What the perturbation goes by: label is the class of a sample; with labels, those of all labels that hold add up;
-    with segmentation, each pixel gets that of its own class in the mask."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    possible: ClassVar[tuple[CraftTask, ...]] = BY_CLASS
+    """Tasks that the method can craft for."""
+    task: CraftTasks = CraftTasks()
+    """What the perturbation goes by: label is the class of a sample, labels are all that hold, segmentation is the
+    class of each pixel in the mask; several are joined with +."""
+
+    def __post_init__(self) -> None:
+        """Check that the method can craft for the tasks."""
+        super().__post_init__()
+        if impossible := [name for name in self.task.names if name not in self.possible]:
+            raise ValueError(
+                f"task={self.task.written()}: {self.name} cannot craft for {', '.join(impossible)}: valid are "
+                f"{', '.join(self.possible)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,8 @@ def build_config(cls: type[T], tree: Mapping[str, object], prefix: str = "") -> 
 
     A value that already is an instance of its field's type is taken as it is, so that a caller can build a
     polymorphic part (the method) first. A field whose type is `Written` reads its plain value itself. A class may name
-    settings that it no longer has in `replaced`, with what to write instead of a value.
+    settings that it no longer has in `replaced`, with what to write instead of a value, and in `refused` those that it
+    cannot have, with the reason.
 
     Raises:
         UsageError: an unknown setting (the nearest valid one is named), a value of the wrong type, or one that the
@@ -61,6 +62,8 @@ def build_config(cls: type[T], tree: Mapping[str, object], prefix: str = "") -> 
         if key in getattr(cls, "removed", ()):
             raise UsageError(f"{prefix}{key}: earlier versions had this setting, without any effect: leave it out")
         if key not in names:
+            if reason := getattr(cls, "refused", {}).get(key):
+                raise UsageError(f"{prefix}{key}={tree[key]}: {reason}")
             if instead := getattr(cls, "replaced", {}).get(key):
                 raise UsageError(f"{prefix}{key}={tree[key]}: write {prefix}{instead(tree[key])}")
             raise UsageError(unknown("setting", prefix + str(key), [prefix + name for name in names]))

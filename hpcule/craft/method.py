@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.run import BoundedConfig, CraftTask, MethodConfig, TaskConfig
+from hpcule.config.run import BY_CLASS, BoundedConfig, CraftTasks, MethodConfig, TaskConfig
 from hpcule.craft.cache import Cache
 from hpcule.craft.work import Extent, Work, tile_rows
 from hpcule.data.annotations import Masks
@@ -23,7 +23,7 @@ from hpcule.data.schedule import Ghost
 from hpcule.data.source import Ids, Labels, Source
 from hpcule.store.budget import Budget
 from hpcule.store.checkpoint import PartState
-from hpcule.tasks.table import task_of
+from hpcule.tasks.crafting import crafting_task
 from hpcule.tasks.task import Task
 from hpcule.world.gradient_norms import GradientNorms
 from hpcule.world.group import World
@@ -73,7 +73,7 @@ class Problem:
     """Shards that an earlier, interrupted run has finished."""
     cache: Cache = field(default_factory=Cache)
     """Results that other crafts on the same samples share."""
-    crafted_for: CraftTask = "label"
+    crafted_for: CraftTasks = CraftTasks()
     """What the perturbation goes by."""
 
     @property
@@ -103,9 +103,9 @@ class Problem:
 
     @cached_property
     def task(self) -> Task:
-        """What it is crafted for: how many classes there are, and what a surrogate's loss is; the driver has checked
-        that the samples can have the task."""
-        return task_of(self.crafted_for, self.source)
+        """What it is crafted for, all tasks together: how many classes there are, and what a surrogate's loss is; the
+        driver has checked that the samples can have them."""
+        return crafting_task(self.crafted_for, self.source)
 
     def targets(self, ids: Ids) -> Tensor:
         """What the task knows of samples [n, ...], on the device: class numbers int64 [n] where it is one label."""
@@ -224,13 +224,13 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def needs_labels(cls, config: Config) -> bool:
-        """Whether these settings look at labels; the facts tell it of the defaults."""
-        return cls.facts.needs_labels
+        """Whether these settings look at labels or masks; the facts tell it of the defaults."""
+        return cls.facts.needs_labels and any(name in BY_CLASS for name in cls.tasks(config).names)
 
     @classmethod
-    def task(cls, config: Config) -> CraftTask:
+    def tasks(cls, config: Config) -> CraftTasks:
         """What these settings craft for, where they look at labels or masks."""
-        return config.task if isinstance(config, TaskConfig) else "label"
+        return config.task if isinstance(config, TaskConfig) else CraftTasks()
 
     @classmethod
     def takes_volumes(cls, config: Config) -> bool:

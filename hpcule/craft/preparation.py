@@ -71,19 +71,16 @@ def check_task(config: CraftConfig, source: Source) -> None:
     method = find(config.method.name)
     if source.depth is not None and not method.takes_volumes(config.method):
         raise DataError(
-            f"{source.name} holds volumes, and {config.method.name} with method.task={method.task(config.method)} does "
-            "not craft for them: take classwise or texture, or em with method.task=segmentation"
+            f"{source.name} holds volumes, and {config.method.name} with method.task="
+            f"{method.tasks(config.method).written()} does not craft for them: take classwise or texture, or em with "
+            "method.task=segmentation"
         )
-    labelled, task = method.needs_labels(config.method), method.task(config.method)
-    if labelled and task != "label":
-        task_of(task, source)
-    elif labelled and source.labels is None:
-        clusters = ", method.clusters" if hasattr(config.method, "clusters") else ""
-        raise DataError(
-            f"{config.method.name} needs labels and {source.name} has none: use class folders{clusters}, or uc"
-        )
-    elif labelled and source.labels is not None and len(np.unique(source.labels)) < 2:
-        raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
+    tasks = method.tasks(config.method).names
+    for name in tasks:
+        if name != "label":
+            task_of(name, source)
+    if "label" in tasks and method.needs_labels(config.method):
+        _require_classes(config, source)
     if isinstance(config.method, BoundedConfig) and config.method.epsilon > source.levels // 2:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {BUDGETS}")
     budget = find(config.method.name).budget(config.method, source.shape, source.levels)
@@ -96,6 +93,17 @@ def check_task(config: CraftConfig, source: Source) -> None:
     longest = source.levels * math.sqrt(math.prod(source.shape)) / 2
     if isinstance(config.method, LengthConfig) and (config.method.epsilon or 0) > longest:
         raise UsageError(f"method.epsilon={config.method.epsilon:g}: valid are {LENGTHS}")
+
+
+def _require_classes(config: CraftConfig, source: Source) -> None:
+    """Refuse samples without labels, or with a single class, for a method that needs some."""
+    if source.labels is None:
+        clusters = ", method.clusters" if hasattr(config.method, "clusters") else ""
+        raise DataError(
+            f"{config.method.name} needs labels and {source.name} has none: use class folders{clusters}, or uc"
+        )
+    if len(np.unique(source.labels)) < 2:
+        raise DataError(f"{source.name} has a single class, which leaves {config.method.name} nothing to protect")
 
 
 def check_craft_batch(config: CraftConfig, samples: int) -> None:

@@ -136,7 +136,7 @@ def _run(
         # Only rank 0 reads the shards that an earlier run has finished.
         done=frozenset(world.gather(finished_shards(vault, manifest) if world.leads else set())[0]),
         cache=cache,
-        crafted_for=method_class.task(config.method),
+        crafted_for=method_class.tasks(config.method),
     )
     method = method_class(config.method, problem)
     # Only now: what a method refuses must leave no store behind.

@@ -257,8 +257,8 @@ def _noise_basis(craft: CraftConfig) -> tuple[object, ...] | None:
     """All that the random-noise control of a craft depends on; None: on its store, which is not there yet."""
     method = find(craft.method.name)
     # A budget for one value of 8 bits stands for that of the samples, which all crafts share.
-    budget, task = method.budget(craft.method, (1, 1, 1), LEVELS), method.task(craft.method)
-    return noise_basis(method.unit(craft.method), budget, LEVELS, task)
+    budget, tasks = method.budget(craft.method, (1, 1, 1), LEVELS), method.tasks(craft.method)
+    return noise_basis(method.unit(craft.method), budget, LEVELS, tasks.written())
 
 
 def _note_craft(grid: StudyGrid, config: CraftConfig, data: str, samples: StudySamples) -> str:

@@ -52,6 +52,10 @@ class SeveralLabels(Task):
         losses = functional.binary_cross_entropy_with_logits(answers, targets.clamp(min=0).float(), reduction="none")
         return (losses * known).sum(1) / known.sum(1).clamp(min=1)
 
+    def wrong(self, targets: Tensor, shift: int | None) -> Tensor:
+        """The opposite of each known label; with a shift of 0, the labels themselves."""
+        return targets if shift == 0 else torch.where(targets == UNKNOWN, targets, 1 - targets)
+
     def right(self, answers: Tensor, targets: Tensor) -> Tensor:
         """See `Task.right`."""
         known = targets != UNKNOWN

@@ -75,6 +75,18 @@ class Task(ABC):
     def right(self, answers: Tensor, targets: Tensor) -> Tensor:
         """How much of each answer is right, float32 [b] in [0, 1]."""
 
+    def wrong(self, targets: Tensor, shift: int | None) -> Tensor:
+        """What samples are to be taken for instead, of the shape of `targets`.
+
+        Args:
+            targets: of the samples.
+            shift: how far class numbers move; None: half of the classes.
+        """
+        classes = torch.arange(self.outputs, device=targets.device)
+        moved = (classes + (self.outputs // 2 if shift is None else shift)) % self.outputs
+        known = (targets >= 0) & (targets < self.outputs)
+        return torch.where(known, moved.to(targets.dtype)[targets.clamp(0, self.outputs - 1).long()], targets)
+
     @abstractmethod
     def tally(self) -> Tally:
         """An empty tally of a test."""

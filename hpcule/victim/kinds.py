@@ -183,11 +183,11 @@ def noise_basis(unit: str, budget: Budget, levels: int, task: str = "label") -> 
         unit: what shares a delta: `sample`, `class` or `cluster`.
         budget: of the store.
         levels: of the samples' grid; a budget of all of them is no bound.
-        task: what the method crafts for.
+        task: what the method crafts for; several tasks are joined with `+`.
     """
     if _is_unbounded(budget, levels) or unit not in ("sample", "class"):
         return None
-    by_pixel = (task,) if task == "segmentation" else ()
+    by_pixel = ("segmentation",) if _by_pixel(task) else ()
     return (unit, budget.norm, budget.epsilon, budget.free_pixels, *by_pixel)
 
 
@@ -199,7 +199,7 @@ def _random_signs(store: Basis, seed: int, source: Source, *, matched: bool) -> 
     manifest = store.manifest
     values, width = int(np.prod(manifest.sample_shape)), manifest.sample_shape[2]
     unbounded = _is_unbounded(manifest.budget, manifest.levels)
-    by_pixel = task_of_store(manifest) == "segmentation"
+    by_pixel = _by_pixel(task_of_store(manifest))
     level = manifest.epsilon / (np.sqrt(values) if manifest.norm == "l2" else 1)
     purpose = key(seed, "random-noise control")
 
@@ -239,8 +239,13 @@ def _signs_by_pixel(purpose: int, source: Source, ids: Ids) -> npt.NDArray[np.in
     return signs
 
 
+def _by_pixel(task: str) -> bool:
+    """Whether pixels of a class share the noise of a control."""
+    return "segmentation" in task.split("+")
+
+
 def task_of_store(manifest: Manifest) -> str:
-    """What the method of a store crafted for."""
+    """What the method of a store crafted for; several tasks are joined with `+`."""
     return str(manifest.config.get("method", {}).get("task", "label"))
 
 

@@ -85,7 +85,7 @@ def read_by(method, config, source):
     watched = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": get}))
     for name, value in vars(config).items():
         object.__setattr__(watched, name, value)
-    craft(method(watched, make_problem(source, shards=2, crafted_for=method.task(watched))))
+    craft(method(watched, make_problem(source, shards=2, crafted_for=method.tasks(watched))))
     return read
 
 

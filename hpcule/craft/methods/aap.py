@@ -13,12 +13,12 @@ from typing import ClassVar
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
-from hpcule.craft.parts.settings import RateSchedule
+from hpcule.craft.parts.settings import RateSchedule, SurrogateTaskConfig
 from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AAPConfig(AdversarialConfig):
+class AAPConfig(SurrogateTaskConfig, AdversarialConfig):
     """Defaults are the authors' for CIFAR-10; they take strength 0.8 for CIFAR-100."""
 
     name: str = "aap"

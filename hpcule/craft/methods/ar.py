@@ -68,11 +68,11 @@ class Autoregressive(OfOneLength[ARConfig]):
     def prepare(self) -> Iterator[Event]:
         """Rank 0 finds the classes' coefficients: another processor's last bits might accept other ones."""
         source, world = self.problem.source, self.problem.world
-        found = torch.zeros(self.problem.task.outputs, source.shape[0], 3, 3, dtype=torch.float64, device=world.device)
+        found = torch.zeros(self.class_count, source.shape[0], 3, 3, dtype=torch.float64, device=world.device)
         if world.leads:
             base = self.config.response
             if base is None:
-                base = 10.0 if self.problem.task.outputs <= 10 else 3.0
+                base = 10.0 if self.class_count <= 10 else 3.0
             purpose = key(self.problem.seed, "ar", "coefficients")
             found.copy_(torch.from_numpy(find_coefficients(len(found), source.shape, self.config.crop, base, purpose)))
         self.coefficients = world.broadcast(found).cpu().numpy()

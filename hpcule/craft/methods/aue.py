@@ -13,13 +13,13 @@ from typing import ClassVar
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
-from hpcule.craft.parts.settings import AlternatingConfig, RateSchedule
+from hpcule.craft.parts.settings import AlternatingConfig, RateSchedule, SurrogateTaskConfig
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AUEConfig(AlternatingConfig):
+class AUEConfig(SurrogateTaskConfig, AlternatingConfig):
     """Defaults are the authors' for CIFAR-10; they take strength 1.0 for CIFAR-100."""
 
     name: str = "aue"

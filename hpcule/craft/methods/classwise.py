@@ -56,12 +56,12 @@ class Classwise(SampleWise[ClasswiseConfig]):
     @classmethod
     def unit(cls, config: ClasswiseConfig) -> Unit:
         """One delta a class, and one a sample where it has several or a mask."""
-        return "class" if config.task == "label" else "sample"
+        return "class" if config.task.one_label else "sample"
 
     @classmethod
     def groups(cls, config: ClasswiseConfig, source: Source) -> int:
         """The number of classes, where deltas are shared."""
-        return source.class_count if config.task == "label" else 0
+        return source.class_count if config.task.one_label else 0
 
     @classmethod
     def takes_volumes(cls, config: ClasswiseConfig) -> bool:
@@ -70,12 +70,12 @@ class Classwise(SampleWise[ClasswiseConfig]):
 
     def prepare(self) -> Iterator[Event]:
         """The shared deltas, where they are."""
-        if self.problem.crafted_for == "label":
+        if self.problem.crafted_for.one_label:
             yield SharedResult(self.patterns)
 
     def answer(self, shard: int) -> ShardResult:
         """The class of each sample of a shard, or its delta."""
-        if self.problem.crafted_for == "label":
+        if self.problem.crafted_for.one_label:
             return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
         return super().answer(shard)
 
@@ -88,7 +88,7 @@ class Classwise(SampleWise[ClasswiseConfig]):
         """Patterns of all classes in levels [K, C, H, W]."""
         source, config = self.problem.source, self.config
         channels, height, width = source.shape
-        classes = np.arange(self.problem.task.outputs)
+        classes = np.arange(self.class_count)
         size, bound = config.size, int(config.epsilon)
         rows, columns = -(-height // size), -(-width // size)
         shape = {

@@ -14,7 +14,7 @@ from torch import nn
 
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
-from hpcule.craft.parts.settings import AlternatingConfig, PixelSurrogateConfig
+from hpcule.craft.parts.settings import AlternatingConfig, SurrogateTaskConfig
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.nets import build
@@ -24,7 +24,7 @@ FORWARD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EMConfig(PixelSurrogateConfig, AlternatingConfig):
+class EMConfig(SurrogateTaskConfig, AlternatingConfig):
     """Defaults are the authors' for CIFAR-10; their code has no largest number of rounds."""
 
     name: str = "em"
@@ -56,12 +56,12 @@ class ErrorMinimizing(TwoPhase[EMConfig]):
     @classmethod
     def takes_volumes(cls, config: EMConfig) -> bool:
         """Whether these settings can craft for volumes: with masks, whose surrogate has three dimensions."""
-        return config.task == "segmentation"
+        return config.task.names == ("segmentation",)
 
     @classmethod
     def work(cls, config: EMConfig, extent: Extent) -> Work | None:
         """All rounds that there may be; not counted for other tasks than one label."""
-        if config.task != "label":
+        if not config.task.one_label:
             return None
         channels, *size = extent.shape
         network = build(config.surrogate, channels=channels, classes=extent.classes, size=(size[0], size[1]), seed=0)

@@ -13,11 +13,11 @@ from typing import ClassVar
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
-from hpcule.craft.parts.settings import RateSchedule
+from hpcule.craft.parts.settings import RateSchedule, SurrogateTaskConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class HypoConfig(AdversarialConfig):
+class HypoConfig(SurrogateTaskConfig, AdversarialConfig):
     """Noise as in APBench; how its surrogate was trained is not stated: as TAP's, without augmentation."""
 
     name: str = "hypo"

@@ -86,7 +86,7 @@ class LSP(OfOneLength[LSPConfig]):
 
     def _corners(self, dimension: int) -> Floats:
         """A corner {-1, 1}^d for each class, all different [K, d]."""
-        classes = self.problem.task.outputs
+        classes = self.class_count
         if classes * dimension**2 > MOST_VALUES:
             raise UsageError(
                 f"method.cell={self.config.cell}: {classes} matrices of {dimension} x {dimension} values are too many: "
@@ -101,7 +101,7 @@ class LSP(OfOneLength[LSPConfig]):
 
     def _spreads(self, dimension: int) -> Floats:
         """The classes' matrices [K, d, d]."""
-        classes = np.arange(self.problem.task.outputs)
+        classes = np.arange(self.class_count)
         values = uniform(key(self.problem.seed, "lsp", "spreads"), classes, dimension**2)
         return 2 * values.astype(np.float64).reshape(-1, dimension, dimension) - 1
 

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 from hpcule.config.run import MethodConfig
 from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.adversarial import Adversarial, AdversarialConfig
-from hpcule.craft.parts.settings import RateSchedule
+from hpcule.craft.parts.settings import RateSchedule, SurrogateTaskConfig
 from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class TAPConfig(AdversarialConfig):
+class TAPConfig(SurrogateTaskConfig, AdversarialConfig):
     """Defaults are the authors' for CIFAR-10."""
 
     name: str = "tap"

@@ -89,8 +89,8 @@ class TextureConfig(SpectraConfig, TaskConfig):
         super().__post_init__()
         if self.encoder is not None and self.clusters is None:
             raise ValueError(f"encoder={self.encoder}: it finds clusters: set clusters as well, or leave it out")
-        if self.clusters is not None and self.task != "label":
-            raise ValueError(f"clusters={self.clusters}: they take the place of classes: leave task={self.task} out")
+        if self.clusters is not None and not self.task.one_label:
+            raise ValueError(f"clusters={self.clusters}: they take the place of classes: leave task={self.task.written()} out")
         if self.checkpoint is not None and self.encoder is None:
             raise ValueError(f"checkpoint={self.checkpoint}: it is that of an encoder: name the encoder as well")
 
@@ -104,7 +104,7 @@ class SpectraTexture(SampleWise[Textured]):
     def __init__(self, config: Textured, problem: Problem) -> None:
         super().__init__(config, problem)
         source = problem.source
-        recipe = recipe_of(config, config.clusters or problem.task.outputs)
+        recipe = recipe_of(config, config.clusters or self.class_count)
         self.assignment: Mapping[int, Labels] = {}
         """Cluster of each sample, by own shard, where clusters take the place of classes."""
         self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
@@ -208,7 +208,7 @@ class ClassTexture(SpectraTexture[TextureConfig]):
     @classmethod
     def texture(cls, config: TextureConfig, source: Source) -> TextureRecipe | None:
         """The recipe of the spectra, from which they are drawn at any size; None where a sample has several."""
-        return recipe_of(config, config.clusters or source.class_count) if config.task == "label" else None
+        return recipe_of(config, config.clusters or source.class_count) if config.task.one_label else None
 
     def features(self, shard: int) -> npt.NDArray[np.float64]:
         """What an encoder sees, or band energies."""
@@ -219,7 +219,7 @@ class ClassTexture(SpectraTexture[TextureConfig]):
 
     def answer(self, shard: int) -> ShardResult:
         """Deltas of a shard, and the row of each of its samples in the table of spectra."""
-        if self.problem.crafted_for != "label":
+        if not self.problem.crafted_for.one_label:
             return super().answer(shard)
         ids = self.problem.partition.ids(shard)
         return dataclasses.replace(super().answer(shard), spectrum=self._spectra(self.classes(shard, ids), ids))

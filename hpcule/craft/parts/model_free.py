@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.run import LengthConfig
+from hpcule.config.run import CraftTask, LengthConfig
 from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
 from hpcule.store.budget import Budget
+from hpcule.tasks.table import task_of
 
 Integers = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
+Chosen = npt.NDArray[np.bool_]
+"""Which of some samples [n]."""
 
 TILE = 256
 """Samples perturbed at a time, unless a method says otherwise."""
@@ -86,28 +90,44 @@ class SampleWise(ModelFree[Config]):
         return max(1, min(TILE, _VALUES // math.prod(self.problem.source.shape)))
 
     def _of_tile(self, shard: int, ids: Ids) -> Integers:
-        clean = self.clean(shard, ids)
-        if self.problem.crafted_for == "label":
+        clean, tasks = self.clean(shard, ids), self.problem.crafted_for
+        if tasks.one_label:
             return self.perturb(clean, self.classes(shard, ids), ids)
-        composed = self._by_pixel if self.problem.crafted_for == "segmentation" else self._by_label
-        return self.within(composed(clean, ids), clean)
+        total = np.zeros(clean.shape, np.int64)
+        for name, first in zip(tasks.names, self.first_classes, strict=True):
+            for number, chosen, share in self._classes_of(name, shard, ids):
+                total += self._of_class(first + number, chosen, clean, ids) * share
+        return self.within(total, clean)
 
-    def _by_pixel(self, clean: Integers, ids: Ids) -> Integers:
-        """The delta of its class at every pixel, and 0 where it has none."""
-        masks, total = self.problem.masks(ids), np.zeros(clean.shape, np.int64)
-        for number in range(self.problem.task.outputs):
-            inside = masks == number
-            total += self._of_class(number, inside.any(axis=(1, 2)), clean, ids) * inside[:, None]
-        return total
+    @cached_property
+    def class_counts(self) -> list[int]:
+        """Number of classes of each task that is crafted for."""
+        return [task_of(name, self.problem.source).outputs for name in self.problem.crafted_for.names]
 
-    def _by_label(self, clean: Integers, ids: Ids) -> Integers:
-        """The sum of the deltas of all labels that hold, which may be more than the budget."""
-        values, total = self.problem.label_values(ids), np.zeros(clean.shape, np.int64)
-        for number in range(self.problem.task.outputs):
-            total += self._of_class(number, values[:, number] == 1, clean, ids)
-        return total
+    @property
+    def class_count(self) -> int:
+        """Number of classes of all tasks, each of which has something of its own."""
+        return sum(self.class_counts)
 
-    def _of_class(self, number: int, chosen: npt.NDArray[np.bool_], clean: Integers, ids: Ids) -> Integers:
+    @property
+    def first_classes(self) -> list[int]:
+        """Number of the first class of each task among those of all tasks."""
+        return [sum(self.class_counts[:place]) for place in range(len(self.class_counts))]
+
+    def _classes_of(self, name: CraftTask, shard: int, ids: Ids) -> Iterator[tuple[int, Chosen, Integers | int]]:
+        """For each class of a task, which samples it is in, and the pixels [n, 1, H, W] where it is: 1, else 0."""
+        count = self.class_counts[self.problem.crafted_for.names.index(name)]
+        if name == "segmentation":
+            masks = self.problem.masks(ids)
+            for number in range(count):
+                inside = masks == number
+                yield number, inside.any(axis=(1, 2)), inside[:, None].astype(np.int64)
+            return
+        several = name == "labels"
+        holds = self.problem.label_values(ids) == 1 if several else self.classes(shard, ids)[:, None] == np.arange(count)
+        yield from ((number, holds[:, number], 1) for number in range(count))
+
+    def _of_class(self, number: int, chosen: Chosen, clean: Integers, ids: Ids) -> Integers:
         """The deltas of some samples, as if all of them were of one class, and 0 for the others."""
         delta = np.zeros(clean.shape, np.int64)
         if chosen.any():

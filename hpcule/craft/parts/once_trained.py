@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hpcule.config.ranges import setting
 from hpcule.craft.parts.noise import SampleNoise
@@ -81,8 +80,8 @@ class RestartedNoise(SampleNoise):
         return best
 
     def judge(self, frozen: nn.Module, samples: Tensor, targets: Tensor) -> Tensor:
-        """What the steps lower or raise [n]: the cross-entropy."""
-        return functional.cross_entropy(logits_of(frozen, samples), targets, reduction="none")
+        """What the steps lower or raise [n]: the loss of the task."""
+        return self.problem.task.losses(logits_of(frozen, samples), targets)
 
     def _start(self, delta: Tensor, ids: Ids, restart: int) -> Tensor:
         if self.config.start == "zero":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, TaskConfig
+from hpcule.config.run import EVERY, BoundedConfig, CraftTask, TaskConfig
 from hpcule.craft.method import Unit
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment, View, draw_view
@@ -123,19 +123,21 @@ class ClassNoiseConfig(TwoPhaseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelSurrogateConfig(TaskConfig, TwoPhaseConfig):
-    """Settings of methods that craft for several tasks, masks among them."""
+class SurrogateTaskConfig(TaskConfig, TwoPhaseConfig):
+    """Settings of methods whose surrogate learns whatever the perturbation is crafted for."""
 
+    possible: ClassVar[tuple[CraftTask, ...]] = EVERY
     pixel_surrogate: str = "unet-small"
-    """Network in place of `surrogate` with task=segmentation: unet or unet-small."""
+    """Network in place of `surrogate` for tasks that ask for something at every pixel: unet or unet-small."""
 
     def __post_init__(self) -> None:
         """Check which settings go together."""
         super().__post_init__()
         check_pixel_network(self.pixel_surrogate)
-        if self.task != "label" and self.unit == "class":
-            raise ValueError(f"task={self.task}: samples share no delta where they have no class: set unit=sample")
-        if self.task == "segmentation" and getattr(self, "augment", "none") != "none":
+        if not self.task.one_label and self.unit == "class":
+            task = self.task.written()
+            raise ValueError(f"task={task}: samples share no delta where they have no class: set unit=sample")
+        if "segmentation" in self.task.names and getattr(self, "augment", "none") != "none":
             raise ValueError("task=segmentation: masks do not follow an augmentation: set augment=none")
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Method, Problem, Saved, State, Step, Unit
 from hpcule.craft.parts.noise import ClassNoise, Noise, SampleNoise
-from hpcule.craft.parts.settings import ClassNoiseConfig, PixelSurrogateConfig, TwoPhaseConfig
+from hpcule.craft.parts.settings import ClassNoiseConfig, SurrogateTaskConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import Surrogate
 from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Source
 from hpcule.nets import build
 from hpcule.nets.pixel_nets import build_pixel_network
+from hpcule.tasks.crafting import network_for
+from hpcule.tasks.task import Task
 from hpcule.world.keyed import key
 
 Template = TypeVar("Template", bound=TwoPhaseConfig)
@@ -63,10 +66,14 @@ class TwoPhase(Method[Template]):
         return -1.0
 
     def make_network(self, seed: int) -> nn.Module:
-        """The surrogate's network, with weights drawn from `seed`."""
-        source, task, config = self.problem.source, self.problem.task, self.config
+        """The surrogate's network, with weights drawn from `seed`; one for each task that is crafted for."""
+        return network_for(self.problem.task, partial(self._answering, seed))
+
+    def _answering(self, seed: int, task: Task, number: int) -> nn.Module:
+        source, config = self.problem.source, self.config
+        seed = key(seed, "task", number) % 2**63 if number else seed
         if task.answers == "pixels":
-            assert isinstance(config, PixelSurrogateConfig)
+            assert isinstance(config, SurrogateTaskConfig)
             return build_pixel_network(
                 config.pixel_surrogate,
                 channels=source.shape[0],

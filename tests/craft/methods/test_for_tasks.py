@@ -9,6 +9,7 @@ from toys import AnnotatedToys, ToySource, alone, craft, joined, make_problem, m
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.craft.preparation import check_task
+from hpcule.config.run import CraftTasks
 from hpcule.craft.table import configure, find
 from hpcule.data.annotations import VOID
 from hpcule.publish.carry import publishing
@@ -24,7 +25,7 @@ def config(name, task, *settings):
 
 def made(name, source, world=None, shards=4, settings=()):
     method = config(name, source.task, *settings).method
-    return craft(find(name)(method, make_problem(source, world, shards=shards, crafted_for=source.task)))
+    return craft(find(name)(method, make_problem(source, world, shards=shards, crafted_for=CraftTasks.parse(source.task))))
 
 
 def toys(task):
@@ -35,7 +36,7 @@ def toys(task):
 
 def of_class(name, source, number):
     """The deltas as if all samples were of one class, of as many as the task has."""
-    method = find(name)(config(name, source.task).method, make_problem(source, crafted_for=source.task))
+    method = find(name)(config(name, source.task).method, make_problem(source, crafted_for=CraftTasks.parse(source.task)))
     for _ in method.prepare():
         pass
     ids = np.arange(len(source))
