@@ -42,6 +42,15 @@ class MethodConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalConfig(MethodConfig):
+    """Settings of a method that may change an image less where that is seen most."""
+
+    flat: float = setting(1.0, at_least=0, at_most=1)
+    """Share of the budget where an image is flat. It rises with local contrast, to all of it where the standard
+    deviation of brightness around a pixel reaches the budget; 1 is the whole budget everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoundedConfig(MethodConfig):
     """Settings of a method that changes no value by more than its budget (L-infinity)."""
 
@@ -93,6 +102,9 @@ class CraftTasks:
         return self.names == ("label",)
 
 
+ONE_LABEL = CraftTasks()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig(MethodConfig):
     """Settings of a method that crafts for several tasks."""
@@ -100,7 +112,7 @@ class TaskConfig(MethodConfig):
     refused: ClassVar[Mapping[str, str]] = {}
     possible: ClassVar[tuple[CraftTask, ...]] = BY_CLASS
     """Tasks that the method can craft for."""
-    task: CraftTasks = CraftTasks()
+    task: CraftTasks = ONE_LABEL
     """What the perturbation goes by: label is the class of a sample, labels are all that hold, segmentation is the
     class of each pixel in the mask; several are joined with +."""
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hpcule.config.errors import HpculeError
-from hpcule.config.run import BY_CLASS, BoundedConfig, CraftTasks, MethodConfig, TaskConfig
+from hpcule.config.run import BY_CLASS, ONE_LABEL, BoundedConfig, CraftTasks, MethodConfig, TaskConfig
 from hpcule.craft.cache import Cache
 from hpcule.craft.work import Extent, Work, tile_rows
 from hpcule.data.annotations import Masks
@@ -73,7 +73,7 @@ class Problem:
     """Shards that an earlier, interrupted run has finished."""
     cache: Cache = field(default_factory=Cache)
     """Results that other crafts on the same samples share."""
-    crafted_for: CraftTasks = CraftTasks()
+    crafted_for: CraftTasks = ONE_LABEL
     """What the perturbation goes by."""
 
     @property
@@ -230,7 +230,7 @@ class Method(ABC, Generic[Config]):
     @classmethod
     def tasks(cls, config: Config) -> CraftTasks:
         """What these settings craft for, where they look at labels or masks."""
-        return config.task if isinstance(config, TaskConfig) else CraftTasks()
+        return config.task if isinstance(config, TaskConfig) else ONE_LABEL
 
     @classmethod
     def takes_volumes(cls, config: Config) -> bool:

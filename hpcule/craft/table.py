@@ -42,6 +42,7 @@ BUILT_IN: Mapping[str, str] = {
     "tue": "tue:TransferableUnlearnable",
     "poscuda": "poscuda:PositionalConvolution",
     "mi-ue": "mi_ue:MutualInformationUnlearnable",
+    "mtl-ue": "mtl_ue:MultiTaskUnlearnable",
     "bait": "bait:BoundTargets",
     "texture": "texture:ClassTexture",
     "texture-learned": "texture_learned:LearnedTexture",

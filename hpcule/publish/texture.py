@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from hpcule.data.source import Ids, Samples
-from hpcule.measure.contrast import local_contrast
+from hpcule.measure.contrast import budget_shares
 from hpcule.store.manifest import Manifest
-from hpcule.world.coloured import Images, Spectra, to_images, white_spectra
+from hpcule.world.coloured import Spectra, to_images, white_spectra
 from hpcule.world.keyed import key
 from hpcule.world.spectra import Single
 from hpcule.world.texture_recipe import TextureRecipe
@@ -56,7 +56,7 @@ class Texture:
         deviation = noise.square().mean(3).mean((1, 2)).sqrt().clamp_min(torch.finfo(noise.dtype).tiny)
         delta = (noise * (self.recipe.saturation / deviation)[:, None, None, None]).tanh_() * self.bound
         if self.recipe.flat < 1:
-            delta = delta * torch.from_numpy(self._budget_map(clean)).to(delta.device)
+            delta = delta * torch.from_numpy(budget_shares(clean, self.recipe.flat, self._full)).to(delta.device)
         return delta
 
     def at(self, sample: int, spectrum: int, shown: Samples) -> npt.NDArray[np.float32]:
@@ -74,12 +74,6 @@ class Texture:
         amplitude = _amplitude(self.recipe, self._crafted, self._spectra, spectrum, height, width)
         noise = to_images(self.white(np.array([sample]), height, width) * amplitude, width)
         return self.saturated(torch.from_numpy(noise), shown[None])[0].numpy()
-
-    def _budget_map(self, clean: Samples) -> Images:
-        """Share of the budget at each pixel [n, 1, H, W]."""
-        flat = self.recipe.flat
-        shares: Images = (flat + (1 - flat) * np.minimum(local_contrast(clean) / self._full, 1)).astype(np.float32)
-        return shares
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ ROUNDS = ["model_steps=2", "model_epochs=null", "max_rounds=2", "noise_steps=1",
 STAIRS = ["model_epochs=1", "schedule=stairs", "max_rounds=1"]
 ONCE = ["model_epochs=null", "model_steps=2", "noise_steps=1", "schedule=stairs"]
 AROUND = ["weight_noise=0.05", "model_draws=1", "noise_draws=1", "noisy_below=1"]
+MASKS = ["task=segmentation", "augment=none"]
 ADVERSARY = ["adversary_steps=1"]
 ENCODER = ["encoder_size=32", "batch=12", "ghost=6", "steps=1"]
 CLUSTERS = ["clusters=2", *ENCODER]
@@ -31,10 +32,10 @@ RUNS: dict[str, list[list[str]]] = {
     "texture": [["clusters=2", "encoder=efficientnet-lite0", "encoder_size=32"]],
     "texture-learned": [ENCODER],
     "bait": [["encoder_size=32", "batch=12", "ghost=6", "rounds=1"]],
-    "aue": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"]],
-    "aap": [[*NETWORK, *ONCE]],
-    "tap": [[*NETWORK, *ONCE]],
-    "hypo": [[*NETWORK, *ONCE]],
+    "aue": [[*NETWORK, *ROUNDS], [*NETWORK, *STAIRS, "unit=class"], [*NETWORK, *MASKS, "max_rounds=1"]],
+    "aap": [[*NETWORK, *ONCE], [*NETWORK, *ONCE, *MASKS]],
+    "tap": [[*NETWORK, *ONCE], [*NETWORK, *ONCE, *MASKS]],
+    "hypo": [[*NETWORK, *ONCE], [*NETWORK, *ONCE, *MASKS]],
     "pue": [[*NETWORK, *ROUNDS, *AROUND, "unit=sample"], [*NETWORK, *STAIRS, *AROUND]],
     "mi-ue": [[*NETWORK, *ROUNDS, "noise_batch=12", "spread=0.1"], [*NETWORK, *STAIRS]],
     "rem": [[*NETWORK, *ONCE, *ADVERSARY, "draws=1"]],

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, LocalConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, State, Step
 from hpcule.craft.parts.ascent import Ascent
 from hpcule.craft.parts.kernel_posterior import KernelPosterior
@@ -31,7 +31,7 @@ from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class BEOConfig(BoundedConfig):
+class BEOConfig(BoundedConfig, LocalConfig):
     """Defaults are those of the authors' code for CIFAR-10."""
 
     name: str = "beo"
@@ -94,7 +94,7 @@ class BayesErrorOptimization(Method[BEOConfig]):
         self.steps = config.epochs * self.schedule.steps
         """Steps of a surrogate's training."""
         assert config.step_size is not None
-        self.ascent = Ascent(problem, config.epsilon, config.step_size)
+        self.ascent = Ascent(problem, config.epsilon, config.step_size, config.flat)
         self.outer = 0
         self.trained = 0
         """Steps of this outer step's surrogate."""

@@ -15,15 +15,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig, TaskConfig
+from hpcule.config.run import BoundedConfig, LocalConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, ShardResult, SharedResult, Unit
 from hpcule.craft.parts.model_free import Integers, SampleWise, in_range
 from hpcule.data.source import Ids, Labels, Source
+from hpcule.measure.contrast import budget_shares
 from hpcule.world.keyed import bits, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClasswiseConfig(BoundedConfig, TaskConfig):
+class ClasswiseConfig(BoundedConfig, LocalConfig, TaskConfig):
     """Settings of class-wise noise: its pattern."""
 
     name: str = "classwise"
@@ -55,13 +56,13 @@ class Classwise(SampleWise[ClasswiseConfig]):
 
     @classmethod
     def unit(cls, config: ClasswiseConfig) -> Unit:
-        """One delta a class, and one a sample where it has several or a mask."""
-        return "class" if config.task.one_label else "sample"
+        """One delta a class, and one a sample where it has several or a mask, or where its budget follows the image."""
+        return "class" if config.task.one_label and config.flat == 1 else "sample"
 
     @classmethod
     def groups(cls, config: ClasswiseConfig, source: Source) -> int:
         """The number of classes, where deltas are shared."""
-        return source.class_count if config.task.one_label else 0
+        return source.class_count if cls.unit(config) == "class" else 0
 
     @classmethod
     def takes_volumes(cls, config: ClasswiseConfig) -> bool:
@@ -70,18 +71,21 @@ class Classwise(SampleWise[ClasswiseConfig]):
 
     def prepare(self) -> Iterator[Event]:
         """The shared deltas, where they are."""
-        if self.problem.crafted_for.one_label:
+        if self.unit(self.config) == "class":
             yield SharedResult(self.patterns)
 
     def answer(self, shard: int) -> ShardResult:
         """The class of each sample of a shard, or its delta."""
-        if self.problem.crafted_for.one_label:
+        if self.unit(self.config) == "class":
             return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
         return super().answer(shard)
 
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:
-        """The pattern of each sample's class."""
-        return in_range(self.patterns[labels], clean, self.problem.source.levels)
+        """The pattern of each sample's class, weaker where the sample is flat."""
+        pattern, config = self.patterns[labels], self.config
+        if config.flat < 1:
+            pattern = np.rint(pattern * budget_shares(clean, config.flat, config.epsilon)).astype(np.int64)
+        return in_range(pattern, clean, self.problem.source.levels)
 
     @cached_property
     def patterns(self) -> Integers:

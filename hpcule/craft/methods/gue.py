@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, LocalConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
 from hpcule.craft.parts.levels import to_levels
 from hpcule.data.schedule import Ghost, Schedule, samples_of
@@ -37,7 +37,7 @@ from hpcule.world.precision import autocast, place
 
 
 @dataclass(frozen=True, kw_only=True)
-class GUEConfig(BoundedConfig):
+class GUEConfig(BoundedConfig, LocalConfig):
     """Defaults are those of the authors' code for CIFAR-10."""
 
     name: str = "gue"
@@ -222,5 +222,5 @@ class GameUnlearnable(Method[GUEConfig]):
             samples = self.problem.reader.take(shard, ids[tile])
             with torch.no_grad():
                 delta = finite(self._delta(self.problem.unit_interval(samples)))
-            parts.append(to_levels(delta, samples, source.levels, self.config.epsilon))
+            parts.append(to_levels(delta, samples, source.levels, self.config.epsilon, self.config.flat))
         return ShardResult(shard, delta=np.concatenate(parts))

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import MethodConfig
+from hpcule.config.run import CraftTask, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, Step, finite
 from hpcule.craft.parts.noise import SampleNoise
 from hpcule.craft.parts.settings import AugmentConfig, RateSchedule, RoundsConfig
 from hpcule.craft.parts.surrogate import features
 from hpcule.craft.parts.two_phase import TwoPhase
+from hpcule.data.annotations import UNKNOWN
 from hpcule.data.schedule import Ghost, Schedule
 from hpcule.store.checkpoint import PartState
 
@@ -33,9 +34,10 @@ FEWEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class MIUEConfig(RoundsConfig, AugmentConfig):
+class MIUEConfig(RoundsConfig, AugmentConfig, TaskConfig):
     """Defaults are those of the authors' code for CIFAR-10."""
 
+    possible: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
     name: str = "mi-ue"
     batch: int = 128
     weight_decay: float = 1e-4
@@ -55,6 +57,12 @@ class MIUEConfig(RoundsConfig, AugmentConfig):
     final_step_size: float | None = setting(None, above=0)
     """Levels that the size of a noise step comes close to in the last round, on a straight line; null: the number
     with which the steps of a round go half as far as the budget."""
+
+    def __post_init__(self) -> None:
+        """Check that features are of one task."""
+        super().__post_init__()
+        if len(self.task.names) > 1:
+            raise ValueError(f"task={self.task.written()}: the features of mi-ue are compared by one of them")
 
     @property
     def default_noise_steps(self) -> int:
@@ -118,6 +126,7 @@ class _Share:
     clean: Tensor
     labels: Tensor
     delta: Tensor
+    budget: Tensor
 
     def seen(self) -> Tensor:
         """The perturbed samples, without a graph."""
@@ -162,7 +171,12 @@ class CoupledNoise(SampleNoise):
         self._batch = 0
 
     def loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """What the steps lower, for the features [n, D] and labels [n] of a batch."""
+        """What the steps lower, for the features [n, D] and labels [n] of a batch; of several labels [n, L], the mean
+        over them, each over the samples of which it is known."""
+        if labels.ndim > 1:
+            each = [(column != UNKNOWN, column) for column in labels.t()]
+            losses = [self.loss(vectors[known], column[known]) for known, column in each if known.any()]
+            return torch.stack(losses).mean() if losses else vectors.sum() * 0
         contrast = class_contrast(vectors, labels, self.config.temperature)
         return contrast + self.config.spread * class_spread(vectors, labels) if self.config.spread else contrast
 
@@ -178,7 +192,7 @@ class CoupledNoise(SampleNoise):
     def _move_batch(self, frozen: nn.Module, batch: Sequence[Ghost], number: int, width: int) -> float:
         """All steps of a round on a batch; the loss before the last of them."""
         shares, device = self._shares(batch), self.problem.world.device
-        labels = torch.from_numpy(self.problem.labels[np.concatenate([ghost.ids for ghost in batch])]).to(device)
+        labels = self.problem.targets(np.concatenate([ghost.ids for ghost in batch]))
         for step in range(self.steps):
             table = torch.zeros(len(labels), width, device=device)
             with torch.no_grad():
@@ -193,7 +207,7 @@ class CoupledNoise(SampleNoise):
                 found = self._features(frozen, share, seen, (number, step))
                 (gradient,) = torch.autograd.grad(found, seen, pull[share.rows])
                 moved = seen.detach().add_(gradient.sign_(), alpha=self.step)
-                share.delta = moved.sub_(share.clean).clamp_(-self.epsilon, self.epsilon)
+                share.delta = moved.sub_(share.clean).clamp_(-share.budget, share.budget)
         self._keep(frozen, shares, number)
         return float(loss.detach())
 
@@ -203,7 +217,8 @@ class CoupledNoise(SampleNoise):
         for ghost in batch:
             rows = slice(start, start + len(ghost.ids))
             if ghost.shard % world.size == world.rank:
-                shares.append(_Share(ghost, rows, *self.load(ghost.shard, ghost.ids), self.delta(ghost)))
+                clean, labels = self.load(ghost.shard, ghost.ids)
+                shares.append(_Share(ghost, rows, clean, labels, self.delta(ghost), self.budget(clean)))
             start = rows.stop
         return shares
 

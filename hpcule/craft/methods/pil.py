@@ -9,6 +9,9 @@ The published sample is x - delta: the sign is the method's. Since the surrogate
 automatic differentiation: with z = W delta and g = W x,
 
     grad = W^T r,   r = lambda (softmax(z) - onehot(y)) - (1 - lambda) (softmax(g - z) - u)
+
+For several labels a sample, each is a question of its own: sigmoid for softmax, 1/2 for u, and the mean over those that
+are known.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, CraftTask, LocalConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, ShardResult, State, Step, finite
-from hpcule.craft.parts.levels import to_levels, uniform_start
+from hpcule.craft.parts.levels import local_budget, to_levels, uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
+from hpcule.data.annotations import UNKNOWN
 from hpcule.data.schedule import Ghost, Schedule, samples_of
 from hpcule.data.source import Ids
 from hpcule.world.exact import Sum
@@ -43,9 +47,10 @@ HUGE = 2.0**100
 
 
 @dataclass(frozen=True, kw_only=True)
-class PILConfig(BoundedConfig):
+class PILConfig(BoundedConfig, LocalConfig, TaskConfig):
     """Defaults are the paper's for CIFAR-10, CIFAR-100 and SVHN."""
 
+    possible: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
     name: str = "pil"
     epochs: int = setting(30, at_least=0)
     """Passes over all samples of the surrogate's training."""
@@ -63,6 +68,12 @@ class PILConfig(BoundedConfig):
     """lambda: weight of the shortcut term against the obfuscation term."""
     ghost: int = setting(128, at_least=1)
     """Micro-batch: part of the result."""
+
+    def __post_init__(self) -> None:
+        """Check that the linear map has one task."""
+        super().__post_init__()
+        if len(self.task.names) > 1:
+            raise ValueError(f"task={self.task.written()}: the linear map of pil learns one of them")
 
 
 class PIL(Method[PILConfig]):
@@ -88,7 +99,7 @@ class PIL(Method[PILConfig]):
     def __init__(self, config: PILConfig, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-        self.classes = problem.source.class_count
+        self.classes = problem.task.outputs
         self.dimension = math.prod(problem.source.shape)
         self.epoch = 0
         generator = torch.Generator().manual_seed(key(problem.seed, "pil", "init") % 2**63)
@@ -186,7 +197,7 @@ class PIL(Method[PILConfig]):
         samples = self._samples(ghost.shard, ghost.ids, self.precision)
         first, second = self.weights
         hidden = (first.to(self.precision) @ samples.t()).float().div_(self.problem.source.levels)
-        residual = _softmax_minus(second @ hidden, self._one_hot(ghost.ids))
+        residual = self._shortcut(second @ hidden, self._known(ghost.ids))
         return ((second.t() @ residual).to(self.precision) @ samples).float(), residual @ hidden.t()
 
     def _samples(self, shard: int, ids: Ids, dtype: torch.dtype) -> Tensor:
@@ -198,10 +209,24 @@ class PIL(Method[PILConfig]):
             self._scratch[dtype] = scratch
         return scratch[: len(samples)].copy_(samples)
 
-    def _one_hot(self, ids: Ids) -> Tensor:
-        """Labels, float32 [K, n]."""
-        labels = torch.from_numpy(self.problem.labels[ids]).to(self.problem.world.device)
-        return torch.zeros(self.classes, len(ids), device=labels.device).scatter_(0, labels[None], 1)
+    def _known(self, ids: Ids) -> Tensor:
+        """Labels one-hot, or several labels with `UNKNOWN` ones, float32 [K, n]."""
+        targets = self.problem.targets(ids)
+        if targets.ndim > 1:
+            return targets.t().float()
+        return torch.zeros(self.classes, len(ids), device=targets.device).scatter_(0, targets[None], 1)
+
+    def _shortcut(self, logits: Tensor, known: Tensor) -> Tensor:
+        """Gradient of the loss of the labels by the logits, both [K, n]."""
+        if self.problem.crafted_for.one_label:
+            return _softmax_minus(logits, known)
+        return _of_known(logits.sigmoid().sub_(known), known)
+
+    def _undecided(self, logits: Tensor, known: Tensor) -> Tensor:
+        """Gradient of the divergence from an answer that is sure of nothing."""
+        if self.problem.crafted_for.one_label:
+            return functional.softmax(logits, dim=0).sub_(1 / self.classes)
+        return _of_known(logits.sigmoid().sub_(0.5), known)
 
     def _perturb(self, linear: Tensor, shard: int) -> npt.NDArray[np.integer[Any]]:
         source, device = self.problem.source, self.problem.world.device
@@ -211,12 +236,18 @@ class PIL(Method[PILConfig]):
         dtype = self.budget(self.config, source.shape, source.levels).dtype(source.levels)
         found = np.empty((len(ids), self.dimension), dtype)
         for tile in np.array_split(ids, -(-len(ids) // _tile_rows(self.dimension))):
-            samples, labels = self._samples(shard, tile, torch.float32), self._one_hot(tile)
+            samples, labels = self._samples(shard, tile, torch.float32), self._known(tile)
             begin = uniform_start(purpose, tile, (self.dimension,), epsilon).to(device)
             clean_logits = (linear @ samples.t()).div_(source.levels)
-            delta = self._descend(linear, transposed, clean_logits, labels, begin.t().contiguous(), epsilon)
+            clean = samples.view(-1, *source.shape)
+            budget = local_budget(clean, source.levels, self.config.epsilon, self.config.flat)
+            if budget.ndim:
+                budget = budget.expand(clean.shape).flatten(1).t().contiguous()
+            delta = self._descend(linear, transposed, clean_logits, labels, begin.t().contiguous(), budget)
             rows = slice(tile[0] - ids[0], tile[-1] + 1 - ids[0])
-            found[rows] = to_levels(delta.t().contiguous().neg_(), samples, source.levels, self.config.epsilon)
+            moved = delta.t().contiguous().neg_().view(clean.shape)
+            change = to_levels(moved, clean, source.levels, self.config.epsilon, self.config.flat)
+            found[rows] = change.reshape(len(tile), -1)
         return found.reshape(len(ids), *source.shape)
 
     def _descend(
@@ -226,22 +257,23 @@ class PIL(Method[PILConfig]):
         clean_logits: Tensor,
         labels: Tensor,
         delta: Tensor,
-        epsilon: float,
+        budget: Tensor,
     ) -> Tensor:
-        """Signed steps on delta [D, n]; clean_logits and one-hot labels are [K, n].
+        """Signed steps on delta [D, n] within a budget [] or [D, n]; clean_logits and labels are [K, n].
 
         Samples are columns: products with so flat a map are a third faster than with samples as rows.
         """
         mix = self.config.mix
-        size = epsilon / 10 if self.config.step_size is None else self.config.step_size / self.problem.source.levels
+        config, levels = self.config, self.problem.source.levels
+        size = config.epsilon / levels / 10 if config.step_size is None else config.step_size / levels
         gradient = torch.empty_like(delta)
         for _ in range(self.config.steps):
             logits = linear @ delta
-            shortcut = _softmax_minus(logits, labels)
-            obfuscation = functional.softmax(clean_logits - logits, dim=0).sub_(1 / self.classes)
+            shortcut = self._shortcut(logits, labels)
+            obfuscation = self._undecided(clean_logits - logits, labels)
             residual = shortcut.mul_(mix * HUGE).sub_(obfuscation, alpha=(1 - mix) * HUGE)
             torch.mm(transposed, residual, out=gradient)
-            delta.sub_(gradient.clamp_(-size, size)).clamp_(-epsilon, epsilon)
+            delta.sub_(gradient.clamp_(-size, size)).clamp_(-budget, budget)
         return delta
 
 
@@ -253,3 +285,9 @@ def _tile_rows(values: int) -> int:
 def _softmax_minus(logits: Tensor, labels: Tensor) -> Tensor:
     """Softmax over classes minus the one-hot labels, both [K, n]: the gradient of the cross-entropy."""
     return functional.softmax(logits, dim=0).sub_(labels)
+
+
+def _of_known(gradient: Tensor, known: Tensor) -> Tensor:
+    """The mean over known labels of a gradient [L, n]."""
+    counted = (known != UNKNOWN).float()
+    return gradient.mul_(counted).div_(counted.sum(0).clamp_(min=1))

@@ -24,7 +24,7 @@ import torch
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig, TaskConfig
+from hpcule.config.run import BoundedConfig, LocalConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Problem, ShardResult, Step
 from hpcule.craft.parts.band_energies import BandEnergies
 from hpcule.craft.parts.encoded import Encoded, EncoderConfig
@@ -46,7 +46,7 @@ CACHED = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectraConfig(BoundedConfig):
+class SpectraConfig(BoundedConfig, LocalConfig):
     """What textures of fixed and of learned spectra have in common."""
 
     epsilon: float = setting(16.0, at_least=1, at_most=32767)
@@ -62,9 +62,6 @@ class SpectraConfig(BoundedConfig):
     """Standard deviations of the noise, in budgets, before tanh bounds it: more is stronger, and less pure."""
     colour: bool = False
     """Noise of its own for each channel; otherwise the same in all, which grey conversion leaves as it is."""
-    flat: float = setting(1.0, at_least=0, at_most=1)
-    """Share of the budget where an image is flat. It rises with local contrast, to all of it where the standard
-    deviation of brightness around a pixel reaches the budget; 1 is the whole budget everywhere."""
     purity: float = setting(1.0, at_least=0, at_most=1)
     """Share of samples with the spectrum of their class; the others have that of a random class."""
     clusters: int | None = setting(None, at_least=2)
@@ -90,7 +87,9 @@ class TextureConfig(SpectraConfig, TaskConfig):
         if self.encoder is not None and self.clusters is None:
             raise ValueError(f"encoder={self.encoder}: it finds clusters: set clusters as well, or leave it out")
         if self.clusters is not None and not self.task.one_label:
-            raise ValueError(f"clusters={self.clusters}: they take the place of classes: leave task={self.task.written()} out")
+            raise ValueError(
+                f"clusters={self.clusters}: they take the place of classes: leave task={self.task.written()} out"
+            )
         if self.checkpoint is not None and self.encoder is None:
             raise ValueError(f"checkpoint={self.checkpoint}: it is that of an encoder: name the encoder as well")
 

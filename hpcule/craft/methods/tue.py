@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import BoundedConfig, MethodConfig
+from hpcule.config.run import BoundedConfig, LocalConfig, MethodConfig
 from hpcule.craft.method import Event, Facts, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels, uniform_start
 from hpcule.craft.parts.model_free import TILE, ModelFree
@@ -26,7 +26,7 @@ from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class TUEConfig(BoundedConfig):
+class TUEConfig(BoundedConfig, LocalConfig):
     """Defaults are those of the authors' command for SimCLR."""
 
     name: str = "tue"
@@ -89,7 +89,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
         """The deltas on the grid."""
         clean, levels = self.problem.reader.shard(shard), self.problem.source.levels
         delta = self._deltas[shard].float().div_(levels)
-        return ShardResult(shard, delta=to_levels(delta, clean, levels, self.config.epsilon))
+        return ShardResult(shard, delta=to_levels(delta, clean, levels, self.config.epsilon, self.config.flat))
 
     def state(self) -> State:
         """Deltas, and how far they are."""

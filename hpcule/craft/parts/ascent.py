@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, Step, finite
-from hpcule.craft.parts.levels import published, to_levels
+from hpcule.craft.parts.levels import local_budget, published, to_levels
 from hpcule.craft.parts.surrogate import features
 from hpcule.data.source import Ids
 
@@ -39,11 +39,13 @@ class Ascent:
         problem: samples and ranks.
         epsilon: budget in levels.
         step_size: Adam's learning rate in levels.
+        flat: share of the budget where an image is flat; see `local_budget`.
     """
 
-    def __init__(self, problem: Problem, epsilon: float, step_size: float) -> None:
+    def __init__(self, problem: Problem, epsilon: float, step_size: float, flat: float) -> None:
         self.problem = problem
         self.epsilon = epsilon
+        self.flat = flat
         self.levels = problem.source.levels
         self.rate = step_size / self.levels
         sizes = {shard: (problem.partition.range(shard)[1], *problem.source.shape) for shard in problem.owned}
@@ -82,7 +84,7 @@ class Ascent:
         for shard, part in self._shards.items():
             if shard not in self.problem.done:
                 clean = self.problem.reader.take(shard, self.problem.partition.ids(shard))
-                yield ShardResult(shard, delta=to_levels(part.delta, clean, self.levels, self.epsilon))
+                yield ShardResult(shard, delta=to_levels(part.delta, clean, self.levels, self.epsilon, self.flat))
 
     def parts(self) -> dict[str, Mapping[str, object]]:
         """Deltas and moments of own shards."""
@@ -104,9 +106,10 @@ class Ascent:
             leaf = self.published(shard, ids).requires_grad_()
             (pixels,) = torch.autograd.grad(features(frozen, leaf), leaf, gradient[rows])
             step = self._adam(part, rows, finite(pixels).cpu())
-            clean = self.problem.reader.take(shard, ids).cpu().float().div_(self.levels)
-            bound = self.epsilon / self.levels
-            delta = part.delta[rows].add_(step).clamp_(-bound, bound)
+            clean = self.problem.reader.take(shard, ids).cpu()
+            budget = local_budget(clean, self.levels, self.epsilon, self.flat)
+            clean = clean.float().div_(self.levels)
+            delta = part.delta[rows].add_(step).clamp_(-budget, budget)
             delta.add_(clean).clamp_(0, 1).sub_(clean)
 
     def _adam(self, part: _Shard, rows: slice, gradient: Tensor) -> Tensor:

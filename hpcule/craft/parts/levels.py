@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpcule.data.source import Ids
+from hpcule.measure.contrast import budget_shares
 from hpcule.store.budget import magnitude
 from hpcule.world.keyed import uniform
 
@@ -36,9 +37,30 @@ def published(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> Tens
     return (delta * levels).round_().clamp_(-bound, bound).add_(clean).clamp_(0, levels)
 
 
-def to_levels(delta: Tensor, clean: Tensor, levels: int, epsilon: float) -> npt.NDArray[np.integer[Any]]:
-    """Published minus clean, in levels; arguments as for `published`, but for clean samples of any type and place."""
+def local_budget(clean: Tensor, levels: int, epsilon: float, flat: float) -> Tensor:
+    """Largest change of each value in units of [0, 1], [n, 1, H, W]; a single number [] where `flat` is 1.
+
+    Args:
+        clean: samples [n, C, H, W] in levels, of any type and place.
+        levels: largest value of the grid.
+        epsilon: L-infinity budget in levels.
+        flat: share of the budget where an image is flat; see `budget_shares`.
+    """
+    if flat == 1:
+        return torch.tensor(epsilon / levels, device=clean.device)
+    shares = budget_shares(clean.cpu().numpy(), flat, epsilon)
+    return torch.from_numpy(shares).to(clean.device).mul_(int(epsilon) / levels)
+
+
+def to_levels(
+    delta: Tensor, clean: Tensor, levels: int, epsilon: float, flat: float = 1.0
+) -> npt.NDArray[np.integer[Any]]:
+    """Published minus clean, in levels; arguments as for `published`, but for clean samples of any type and place, and
+    for `flat`, as for `local_budget`."""
     clean = clean.to(delta.device).float()  # exact: float32 holds every integer of a 16-bit grid
+    if flat < 1:
+        budget = local_budget(clean, levels, epsilon, flat)
+        delta = delta.clamp(-budget, budget)
     change = published(delta, clean, levels, epsilon).sub_(clean)
     return change.to(torch.int16 if levels == 255 else torch.int32).cpu().numpy()
 

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.run import CraftTask, LengthConfig
+from hpcule.config.run import CraftTask, LengthConfig, LocalConfig
 from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
+from hpcule.measure.contrast import budget_shares
 from hpcule.store.budget import Budget
 from hpcule.tasks.table import task_of
 
@@ -124,7 +125,9 @@ class SampleWise(ModelFree[Config]):
                 yield number, inside.any(axis=(1, 2)), inside[:, None].astype(np.int64)
             return
         several = name == "labels"
-        holds = self.problem.label_values(ids) == 1 if several else self.classes(shard, ids)[:, None] == np.arange(count)
+        holds = (
+            self.problem.label_values(ids) == 1 if several else self.classes(shard, ids)[:, None] == np.arange(count)
+        )
         yield from ((number, holds[:, number], 1) for number in range(count))
 
     def _of_class(self, number: int, chosen: Chosen, clean: Integers, ids: Ids) -> Integers:
@@ -169,6 +172,8 @@ class OfOneLength(SampleWise[Length]):
         """A delta of any length at the budget's, on the grid [n, C, H, W], in levels."""
         source = self.problem.source
         length = self.budget(self.config, source.shape, source.levels).epsilon
+        if isinstance(self.config, LocalConfig) and self.config.flat < 1:
+            delta = delta * budget_shares(clean, self.config.flat, length / math.sqrt(math.prod(source.shape)))
         delta = delta * (length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
         return to_levels_of_length(delta, clean, source.levels, length)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcule.craft.method import Event, Problem, Saved, ShardResult, SharedResult, Step, finite
-from hpcule.craft.parts.levels import to_levels
+from hpcule.craft.parts.levels import local_budget, to_levels
 from hpcule.craft.parts.settings import ClassNoiseConfig, TwoPhaseConfig
 from hpcule.craft.parts.surrogate import input_gradient, logits_of
 from hpcule.data.schedule import Ghost, Schedule, samples_of
@@ -80,11 +80,17 @@ class Noise(ABC):
         Returns:
             The new deltas, within the budget but not clipped to the box.
         """
+        budget = self.budget(clean)
         for step in range(self.steps):
             seen = (clean + delta).clamp_(0, 1)
             gradient = self.gradient(frozen, clean, seen, labels, ids, (number, step))
-            delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-self.epsilon, self.epsilon)
+            delta = seen.add_(gradient.sign_(), alpha=self.step).sub_(clean).clamp_(-budget, budget)
         return delta
+
+    def budget(self, clean: Tensor) -> Tensor:
+        """Largest change of each value of samples [n, C, H, W] in [0, 1]; see `local_budget`."""
+        levels = self.problem.source.levels
+        return local_budget(clean * levels, levels, self.config.epsilon, self.config.flat)
 
     def gradient(
         self, frozen: nn.Module, clean: Tensor, seen: Tensor, labels: Tensor, ids: Ids, place: tuple[int, int]
@@ -170,8 +176,9 @@ class SampleNoise(Noise):
         for shard, deltas in self._deltas.items():
             if shard not in self.problem.done:
                 clean = self.problem.reader.take(shard, self.problem.partition.ids(shard))
-                budget = self.epsilon * source.levels
-                yield ShardResult(shard, delta=to_levels(self._wake(deltas), clean, source.levels, round(budget, 6)))
+                epsilon = round(self.epsilon * source.levels, 6)
+                found = to_levels(self._wake(deltas), clean, source.levels, epsilon, self.config.flat)
+                yield ShardResult(shard, delta=found)
 
     def shared_state(self) -> PartState:
         """An empty state: deltas are in the parts."""

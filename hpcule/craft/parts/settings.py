@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import EVERY, BoundedConfig, CraftTask, TaskConfig
+from hpcule.config.run import EVERY, BoundedConfig, CraftTask, LocalConfig, TaskConfig
 from hpcule.craft.method import Unit
 from hpcule.data.source import Ids
 from hpcule.data.view import Augment, View, draw_view
@@ -18,7 +18,7 @@ ONE_ROUND = ("unit", "subset", "max_rounds", "stop_error")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoPhaseConfig(BoundedConfig):
+class TwoPhaseConfig(BoundedConfig, LocalConfig):
     """Settings of every method of the template: how the surrogate is trained, and the noise steps.
 
     Its properties are constants where a method has no setting of that name; the classes below make settings of them.
@@ -120,6 +120,12 @@ class ClassNoiseConfig(TwoPhaseConfig):
     """What one delta is shared by."""
     subset: float = setting(0.2, above=0, at_most=1)
     """Share of each class that a noise phase walks through with unit=class."""
+
+    def __post_init__(self) -> None:
+        """Check that what a class shares does not depend on single images."""
+        super().__post_init__()
+        if self.unit == "class" and self.flat < 1:
+            raise ValueError(f"flat={self.flat:g}: a class shares its delta, whatever its images: set unit=sample")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from slowly import slow_but
 from toys import AnnotatedToys, ToySource, alone, craft, joined, make_problem, make_store
 
 from hpcule.config.errors import DataError, UsageError
-from hpcule.craft.preparation import check_task
 from hpcule.config.run import CraftTasks
+from hpcule.craft.preparation import check_task
 from hpcule.craft.table import configure, find
 from hpcule.data.annotations import VOID
 from hpcule.publish.carry import publishing
@@ -25,7 +25,9 @@ def config(name, task, *settings):
 
 def made(name, source, world=None, shards=4, settings=()):
     method = config(name, source.task, *settings).method
-    return craft(find(name)(method, make_problem(source, world, shards=shards, crafted_for=CraftTasks.parse(source.task))))
+    return craft(
+        find(name)(method, make_problem(source, world, shards=shards, crafted_for=CraftTasks.parse(source.task)))
+    )
 
 
 def toys(task):
@@ -36,7 +38,9 @@ def toys(task):
 
 def of_class(name, source, number):
     """The deltas as if all samples were of one class, of as many as the task has."""
-    method = find(name)(config(name, source.task).method, make_problem(source, crafted_for=CraftTasks.parse(source.task)))
+    method = find(name)(
+        config(name, source.task).method, make_problem(source, crafted_for=CraftTasks.parse(source.task))
+    )
     for _ in method.prepare():
         pass
     ids = np.arange(len(source))
