@@ -28,13 +28,17 @@ class Described:
 
 
 def described(config_class: type) -> list[Described]:
-    """The settings of a configuration in their order, inherited ones first."""
+    """The settings of a configuration in their order, inherited ones first.
+
+    What is valid for a setting NAME whose type does not say so is in the class variable `possible_NAME`.
+    """
     hints, docs = typing.get_type_hints(config_class), _literals(config_class)
     found = []
     for field in dataclasses.fields(config_class):
         kinds = [kind for kind in _alternatives(hints[field.name]) if kind is not types.NoneType]
         names = [str(name) for name in typing.get_args(kinds[0]) if typing.get_origin(kinds[0]) is typing.Literal]
         null = " or null" if types.NoneType in _alternatives(hints[field.name]) else ""
+        names = names or list(getattr(config_class, f"possible_{field.name}", ()))
         valid = ", ".join(names) or range_of(field) or ""
         found.append(Described(field.name, _word(kinds[0]) + null, valid, docs.get(field.name, "")))
     return found

@@ -110,7 +110,7 @@ class TaskConfig(MethodConfig):
     """Settings of a method that crafts for several tasks."""
 
     refused: ClassVar[Mapping[str, str]] = {}
-    possible: ClassVar[tuple[CraftTask, ...]] = BY_CLASS
+    possible_task: ClassVar[tuple[CraftTask, ...]] = BY_CLASS
     """Tasks that the method can craft for."""
     task: CraftTasks = ONE_LABEL
     """What the perturbation goes by: label is the class of a sample, labels are all that hold, segmentation is the
@@ -119,10 +119,10 @@ class TaskConfig(MethodConfig):
     def __post_init__(self) -> None:
         """Check that the method can craft for the tasks."""
         super().__post_init__()
-        if impossible := [name for name in self.task.names if name not in self.possible]:
+        if impossible := [name for name in self.task.names if name not in self.possible_task]:
             raise ValueError(
                 f"task={self.task.written()}: {self.name} cannot craft for {', '.join(impossible)}: valid are "
-                f"{', '.join(self.possible)}"
+                f"{', '.join(self.possible_task)}"
             )
 
 

@@ -85,7 +85,8 @@ class Networks:
 
         Raises:
             DataError: there are no labels to train with.
-            UsageError: more samples asked for than there are, or countermeasures that these networks cannot have.
+            UsageError: more samples asked for than there are, another task than one label, or countermeasures that
+                these networks cannot have.
         """
         own = config.victim.countermeasures.at("mixture", "features", "after")
         if own:
@@ -98,9 +99,16 @@ class Networks:
                 f"victim.countermeasures={apart[0]}: these networks are asked about the same images, and this step is "
                 "fitted to the training set of each: leave it out"
             )
+        if config.victim.task != "label":
+            raise UsageError(
+                f"victim.task={config.victim.task}: certificates, distances, recovery and stripping are for one label: "
+                "leave it out; `hpcule evaluate --tasks` compares tasks"
+            )
         source, test = bench.source, bench.test
         if source.labels is None or test.labels is None:
-            raise DataError(f"{source.name} has no labels: networks are trained with labels; use class folders")
+            raise DataError(
+                f"{source.name} has no class for each sample, and these networks learn one label: use class folders"
+            )
         self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
         self.withheld = stratified(self.data.ids, source.labels[self.data.ids], withhold, config.seed)
         self.data = dataclasses.replace(self.data, ids=np.setdiff1d(self.data.ids, self.withheld, assume_unique=True))

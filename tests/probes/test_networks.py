@@ -33,3 +33,9 @@ def test_steps_that_are_fitted_to_each_training_set_are_refused(alone, tmp_path)
     victim = VictimConfig(countermeasures=Countermeasures.parse("jpeg-50+notch"))
     with pytest.raises(UsageError, match=r"victim\.countermeasures=notch: .* fitted to the training set of each"):
         Networks(NetworksConfig(victim=victim), 1, toy_bench(store, tmp_path / "out", alone))
+
+
+def test_another_task_than_one_label_is_refused(alone, tmp_path):
+    store = make_store(tmp_path / "store", ToySource(120), alone)
+    with pytest.raises(UsageError, match=r"victim\.task=rotation: .* are for one label: leave it out"):
+        Networks(NetworksConfig(victim=VictimConfig(task="rotation")), 1, toy_bench(store, tmp_path / "out", alone))

@@ -116,9 +116,19 @@ def test_a_wrong_table_is_found_before_it_is_published(collection, make_store, t
         export(Vault(store), source, tmp_path / "copy")
 
 
-def test_what_is_taken_off_a_copy_has_its_masks_and_its_table(collection, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "craft",
+    [
+        ["classwise", "method.task=segmentation"],
+        ["classwise", "method.task=labels+segmentation", "method.flat=0.5"],
+        ["lsp", "method.task=labels", "method.flat=0.25", "method.cell=4"],
+    ],
+)
+def test_what_is_taken_off_a_copy_has_its_masks_and_its_table(collection, tmp_path, capsys, craft):
+    method, *settings = craft
     for arguments in (
-        ["craft", "classwise", "--set", "method.task=segmentation", "--set", "store.shards=2"],
+        ["craft", method, *(text for setting in ["store.shards=2", *settings] for text in ("--set", setting))],
+        ["verify"],
         ["export"],
         ["inspect"],
         ["revert"],
@@ -132,6 +142,7 @@ def test_what_is_taken_off_a_copy_has_its_masks_and_its_table(collection, tmp_pa
 
 COMMANDS = {
     "craft": lambda data, place: ["--data", str(data), "--out", str(place / "made")],
+    "verify": lambda data, place: [str(place / "made"), "--data", str(data)],
     "export": lambda data, place: [str(place / "made"), "--data", str(data), "--out", str(place / "copy")],
     "inspect": lambda data, place: [str(place / "copy")],
     "revert": lambda data, place: [str(place / "made"), "--data", str(place / "copy"), "--out", str(place / "back")],

@@ -37,7 +37,7 @@ FEWEST = 8
 class MIUEConfig(RoundsConfig, AugmentConfig, TaskConfig):
     """Defaults are those of the authors' code for CIFAR-10."""
 
-    possible: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
+    possible_task: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
     name: str = "mi-ue"
     batch: int = 128
     weight_decay: float = 1e-4

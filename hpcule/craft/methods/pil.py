@@ -50,7 +50,7 @@ HUGE = 2.0**100
 class PILConfig(BoundedConfig, LocalConfig, TaskConfig):
     """Defaults are the paper's for CIFAR-10, CIFAR-100 and SVHN."""
 
-    possible: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
+    possible_task: ClassVar[tuple[CraftTask, ...]] = ("label", "labels")
     name: str = "pil"
     epochs: int = setting(30, at_least=0)
     """Passes over all samples of the surrogate's training."""
@@ -112,8 +112,11 @@ class PIL(Method[PILConfig]):
         self._scratch: dict[torch.dtype, Tensor] = {}
 
     @classmethod
-    def work(cls, config: PILConfig, extent: Extent) -> Work:
-        """Epochs with a sum a batch; then noise steps, tile by tile, each rank by itself."""
+    def work(cls, config: PILConfig, extent: Extent) -> Work | None:
+        """Epochs with a sum a batch; then noise steps, tile by tile, each rank by itself; not counted for several
+        labels."""
+        if not config.task.one_label:
+            return None
         walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
         weights = extent.classes * (extent.values + extent.classes)
         updates = config.epochs * walk.batches

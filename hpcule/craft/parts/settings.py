@@ -132,7 +132,7 @@ class ClassNoiseConfig(TwoPhaseConfig):
 class SurrogateTaskConfig(TaskConfig, TwoPhaseConfig):
     """Settings of methods whose surrogate learns whatever the perturbation is crafted for."""
 
-    possible: ClassVar[tuple[CraftTask, ...]] = EVERY
+    possible_task: ClassVar[tuple[CraftTask, ...]] = EVERY
     pixel_surrogate: str = "unet-small"
     """Network in place of `surrogate` for tasks that ask for something at every pixel: unet or unet-small."""
 

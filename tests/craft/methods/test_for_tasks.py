@@ -1,9 +1,10 @@
-"""Methods without a surrogate, for several labels and for masks, against what they do for one class."""
+"""Crafts for several labels, for masks, for tasks that images pose themselves, and for several tasks at once."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from slowly import slow_but
 from toys import AnnotatedToys, ToySource, alone, craft, joined, make_problem, make_store
 
@@ -13,6 +14,8 @@ from hpcule.craft.preparation import check_task
 from hpcule.craft.table import configure, find
 from hpcule.data.annotations import VOID
 from hpcule.publish.carry import publishing
+from hpcule.tasks.crafting import crafting_task
+from hpcule.tasks.table import task_of
 from hpcule.victim.kinds import random_noise
 
 METHODS = ("classwise", "lsp", "ar", "texture")
@@ -132,6 +135,37 @@ def test_random_noise_is_shared_by_the_classes_of_pixels(tmp_path):
     assert changed[masks != VOID].mean() > 0.9
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_several_tasks_add_up(name):
+    source = toys("labels+segmentation")
+    found = made(name, source).delta
+    method, _ = of_class(name, source, 0)
+    assert method.class_counts == [3, 3]
+    ids, masks = np.arange(len(source)), source.masks.read(np.arange(len(source)))
+    total = np.zeros(found.shape, np.int64)
+    for number in range(3):
+        of_label, of_pixels = (of_class(name, source, first + number)[1] for first in (0, 3))
+        total += of_label * (source.label_matrix.values[:, number] == 1)[:, None, None, None]
+        total += of_pixels * (masks == number)[:, None]
+    np.testing.assert_array_equal(found, method.within(total, source.samples[ids]))
+    assert (total != found).any()
+    check_budget(name, source, found)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_flat_leaves_less_of_the_budget_where_an_image_is_flat(name):
+    source = ToySource(20, (3, 24, 24), contrast=0.0)
+    source.samples[:, :, :, :12] = 120
+    source.task = "label"
+    whole, less = (made(name, source, settings=(f"method.flat={flat}",)) for flat in (1, 0.25))
+    strengths = [np.abs(found.delta[:, :, :, :6].astype(float)).mean() for found in (whole, less) if found.deltas]
+    rough = np.abs(less.delta[:, :, :, 18:].astype(float)).mean()
+    assert strengths[-1] < 0.5 * rough
+    if name != "classwise":  # which shares deltas with flat=1
+        assert strengths[1] < 0.6 * strengths[0]
+    check_budget(name, source, less.delta)
+
+
 EM = ("surrogate=convnet", "batch=20", "ghost=5", "model_steps=3", "max_rounds=3", "noise_steps=3", "stop_error=-1")
 EM = tuple(f"method.{setting}" for setting in EM)
 
@@ -167,3 +201,85 @@ def test_em_by_pixel_is_easier_to_learn_than_the_clean_samples():
 def test_settings_of_em_that_do_not_go_with_masks(settings, message):
     with pytest.raises(UsageError, match=message):
         config("em", "segmentation", *settings)
+
+
+LEARNT = ("surrogate=convnet", "batch=20", "ghost=5", "model_steps=3", "noise_steps=3", "augment=none")
+ONCE = ("model_epochs=null", "restarts=1")
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "more"),
+    slow_but(
+        [("em", "labels+segmentation+rotation", ("max_rounds=2", "stop_error=-1", "flat=0.5"))],
+        [
+            ("em", "labels+segmentation+rotation", ("max_rounds=2", "stop_error=-1", "flat=0.5")),
+            ("em", "edges", ("max_rounds=2", "stop_error=-1")),
+            ("em", "colour", ("max_rounds=2", "stop_error=-1")),
+            ("aue", "labels", ("max_rounds=2", "stop_error=-1", "model_epochs=null")),
+            ("tap", "labels", ONCE),
+            ("tap", "segmentation", ONCE),
+            ("tap", "rotation", (*ONCE, "targeted=false")),
+            ("tap", "label+segmentation", ONCE),
+            ("hypo", "labels", ONCE[:1]),
+            ("mi-ue", "labels", ("max_rounds=2", "stop_error=-1", "noise_batch=25", "model_epochs=null")),
+        ],
+    ),
+)
+def test_methods_with_a_surrogate_take_the_losses_of_tasks(pool, trio, name, task, more):
+    settings = tuple(f"method.{setting}" for setting in (*LEARNT, *more))
+    expected = made(name, toys(task), shards=5, settings=settings).delta
+    assert 1 <= np.abs(expected).max() <= 8
+    for ranks in (pool, trio):
+        np.testing.assert_array_equal(joined(ranks.run(craft_on, name, task, 5, settings)).delta, expected)
+
+
+def test_pil_asks_each_label_by_itself(pool, trio):
+    settings = ("method.epochs=2", "method.steps=5", "method.batch=20", "method.ghost=5")
+    expected = made("pil", toys("labels"), shards=5, settings=settings).delta
+    assert 4 < np.abs(expected).max() <= 8
+    for ranks in (pool, trio):
+        np.testing.assert_array_equal(joined(ranks.run(craft_on, "pil", "labels", 5, settings)).delta, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("classwise", ["method.task=rotation"], "classwise cannot craft for rotation: valid are label, labels, segm"),
+        ("pil", ["method.task=segmentation"], "pil cannot craft for segmentation: valid are label, labels"),
+        ("pil", ["method.task=label+labels"], "the linear map of pil learns one of them"),
+        ("mi-ue", ["method.task=label+labels"], "compared by one of them"),
+        ("tap", ["method.task=rotation"], "no other answer to move toward: set targeted=false"),
+        ("em", ["method.task=labels+labels"], "each task once"),
+        ("em", ["method.task=masks"], "valid are label, labels, segmentation, rotation"),
+        ("uc", ["method.task=labels"], "this method crafts for one label"),
+        ("em", ["method.flat=0.5", "method.unit=class"], "a class shares its delta"),
+        ("uc", ["method.flat=0.5"], "unknown setting"),
+    ],
+)
+def test_tasks_that_a_method_cannot_have(name, settings, message):
+    with pytest.raises(UsageError, match=message):
+        configure(name, "toys", preset=None, file={}, overrides=settings)
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "expected"),
+    [("labels", [[1, 0, -1]], [[0, 1, -1]]), ("segmentation", [[[0, 2], [1, 255]]], [[[1, 0], [2, 255]]])],
+)
+def test_what_a_sample_is_to_be_taken_for_instead(task, targets, expected):
+    kind = task_of(task, AnnotatedToys())
+    before = torch.tensor(targets, dtype=torch.int8 if task == "labels" else torch.uint8)
+    assert kind.wrong(before, 1).tolist() == expected
+    assert kind.wrong(before, 0).tolist() == targets
+
+
+def test_losses_of_several_tasks_are_those_of_each():
+    source = AnnotatedToys(6)
+    names, ids = ("labels", "segmentation"), np.arange(6)
+    together, parts = crafting_task(CraftTasks(names), source), [task_of(name, source) for name in names]
+    answers = [torch.randn(6, 3), torch.randn(6, 3, 16, 16)]
+    rows = torch.cat([part.flatten(1) for part in answers], 1)
+    known = together.targets(source, ids)
+    losses = sum(task.losses(own, task.targets(source, ids)) for task, own in zip(parts, answers, strict=True))
+    torch.testing.assert_close(together.losses(rows, known), losses)
+    right = sum(task.right(own, task.targets(source, ids)) for task, own in zip(parts, answers, strict=True)) / 2
+    torch.testing.assert_close(together.right(rows, known), right)
