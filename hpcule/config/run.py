@@ -59,7 +59,7 @@ class BoundedConfig(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthConfig(MethodConfig):
+class LengthConfig(LocalConfig):
     """Settings of a method that bounds the Euclidean length of the change (L2)."""
 
     epsilon: float | None = setting(None, at_least=1, words=LENGTHS)

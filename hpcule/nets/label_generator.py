@@ -43,7 +43,7 @@ class LabelGenerator(nn.Module):
 
         Args:
             images: [b, C, H, W] in [0, 1]; sizes that are no multiple of 4 are computed on the next multiple.
-            holds: how far each label holds, float [b, L]: 1, 0, or 1/2 where that is not to be told.
+            holds: how far each label holds, float [b, L]: 1, 0, or 1/2 where the label counts for nothing.
 
         Returns:
             Deltas [b, C, H, W].
@@ -60,11 +60,11 @@ class LabelGenerator(nn.Module):
     @property
     def pairs(self) -> Tensor:
         """Both embeddings of each label [L, 2, width, h, w]."""
-        return self.embeddings.unflatten(0, (-1, 2))
+        return self.embeddings.view(-1, 2, *self.embeddings.shape[1:])
 
     def likeness(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """How alike embeddings are: the mean over labels of 1 + the cosine of a label's two, and the mean over pairs of
-        different labels of the absolute cosine of one embedding of each.
+        """How far embeddings resemble each other: the mean over labels of 1 + the cosine of a label's two, and the mean
+        over pairs of different labels of the absolute cosine of one embedding of each.
 
         Args:
             chosen: numbers of the labels, int64 [l].

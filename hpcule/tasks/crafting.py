@@ -24,7 +24,7 @@ class Crafting(Task):
     """A task that networks learn while a perturbation is crafted, and that no victim is tested on."""
 
     def __init__(self) -> None:
-        """Nothing is needed of samples besides the parts' own needs."""
+        """Do nothing: the parts take what they need of samples."""
 
     def chance(self, test: Source) -> float:
         """See `Task.chance`; a part is tested by itself."""
@@ -36,7 +36,7 @@ class Crafting(Task):
 
 
 class SelfPosed(Crafting):
-    """A task whose question is made from each image, so that the answers are losses [n, 2] and how much was right."""
+    """A task whose question follows from each image: the answers [n, 2] are its loss, and how much was right."""
 
     def __init__(self, task: Task) -> None:
         """Take the task that a victim would learn."""
@@ -158,4 +158,4 @@ def _posed(task: Task) -> Task:
 def _cut(rows: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """Parts of rows [n, D], each [n, *shape]."""
     sizes = [torch.Size(shape).numel() for shape in shapes]
-    return [part.reshape(len(rows), *shape) for part, shape in zip(rows.split(sizes, 1), shapes, strict=True)]
+    return [part.reshape(len(rows), *shape) for part, shape in zip(torch.split(rows, sizes, 1), shapes, strict=True)]

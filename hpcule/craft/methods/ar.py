@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from hpcule.config.ranges import setting
-from hpcule.config.run import LengthConfig, LocalConfig, MethodConfig, TaskConfig
+from hpcule.config.run import LengthConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Event, Facts, Problem, Step
 from hpcule.craft.parts.autoregression import find_coefficients, generate
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
@@ -24,7 +24,7 @@ from hpcule.world.keyed import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ARConfig(LengthConfig, LocalConfig, TaskConfig):
+class ARConfig(LengthConfig, TaskConfig):
     """Defaults are the authors' for 32 x 32."""
 
     name: str = "ar"

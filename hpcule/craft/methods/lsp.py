@@ -17,7 +17,7 @@ import numpy as np
 
 from hpcule.config.errors import UsageError
 from hpcule.config.ranges import setting
-from hpcule.config.run import LengthConfig, LocalConfig, MethodConfig, TaskConfig
+from hpcule.config.run import LengthConfig, MethodConfig, TaskConfig
 from hpcule.craft.method import Facts, Problem
 from hpcule.craft.parts.model_free import Floats, Integers, OfOneLength
 from hpcule.data.source import Ids, Labels
@@ -31,7 +31,7 @@ MOST_VALUES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
-class LSPConfig(LengthConfig, LocalConfig, TaskConfig):
+class LSPConfig(LengthConfig, TaskConfig):
     """Defaults are the authors' for 32 x 32; they take cells of 32 pixels at 224 x 224."""
 
     name: str = "lsp"

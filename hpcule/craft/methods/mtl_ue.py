@@ -5,9 +5,9 @@ learns from what it makes:
 
     min over f, min over G    mean BCE(f(A(x + epsilon G(x, y))), y) + a L_intra + b L_inter
 
-L_intra is large where the two embeddings of a label are alike, L_inter where those of different labels are, so that
-each label has a pattern of its own. Labels that are to stay learnable count in no loss, and the generator sees the mean
-of their embeddings, whatever they are.
+L_intra is large where the two embeddings of a label resemble each other, L_inter where those of different labels do, so
+that each label has a pattern of its own. Labels that are to stay learnable count in no loss, and the generator sees the
+mean of their embeddings, whatever they are.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.config.run import CraftTask, LengthConfig, LocalConfig
+from hpcule.config.run import CraftTask, LengthConfig
 from hpcule.craft.method import Config, Event, Method, Problem, Saved, Settings, ShardResult, State, Step
 from hpcule.craft.parts.levels import to_levels_of_length
 from hpcule.data.source import Ids, Labels
@@ -116,7 +116,7 @@ class SampleWise(ModelFree[Config]):
         return [sum(self.class_counts[:place]) for place in range(len(self.class_counts))]
 
     def _classes_of(self, name: CraftTask, shard: int, ids: Ids) -> Iterator[tuple[int, Chosen, Integers | int]]:
-        """For each class of a task, which samples it is in, and the pixels [n, 1, H, W] where it is: 1, else 0."""
+        """The classes of a task: number, samples that it is in, and its pixels [n, 1, H, W], 1 where it is, else 0."""
         count = self.class_counts[self.problem.crafted_for.names.index(name)]
         if name == "segmentation":
             masks = self.problem.masks(ids)
@@ -172,7 +172,7 @@ class OfOneLength(SampleWise[Length]):
         """A delta of any length at the budget's, on the grid [n, C, H, W], in levels."""
         source = self.problem.source
         length = self.budget(self.config, source.shape, source.levels).epsilon
-        if isinstance(self.config, LocalConfig) and self.config.flat < 1:
+        if self.config.flat < 1:
             delta = delta * budget_shares(clean, self.config.flat, length / math.sqrt(math.prod(source.shape)))
         delta = delta * (length / np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True)))
         return to_levels_of_length(delta, clean, source.levels, length)
