@@ -46,12 +46,13 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a folder are read: at one height and width, or length, volumes whole or slice by slice, and
-    without those that are damaged or excluded."""
+    """How the files of a folder are read: at one height and width, or length, volumes whole or slice by slice, with
+    labels from DICOM elements, and without those that are damaged or excluded."""
 
     image_size: int | None = None
     clip_length: int | None = None
     volumes: bool = False
+    dicom_labels: tuple[str, ...] = ()
     skip_unreadable: bool = False
     exclude: tuple[str, ...] = ()
 
@@ -116,10 +117,11 @@ def _at_path(path: Path, reading: Reading) -> Found:
             return Found(partial(idx_splits, path), partial(open_idx, path))
         size, skip, exclude = reading.image_size, reading.skip_unreadable, reading.exclude
         if holds_dicom(path, exclude):
+            labels = reading.dicom_labels
             if reading.volumes:
-                series = partial(DicomVolumes, path, skip_unreadable=skip, exclude=exclude)
+                series = partial(DicomVolumes, path, skip_unreadable=skip, exclude=exclude, labels=labels)
                 return Found(partial(dicom_splits, path, exclude), series, files=True)
-            frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip, exclude=exclude)
+            frames = partial(DicomSource, path, image_size=size, skip_unreadable=skip, exclude=exclude, labels=labels)
             return Found(partial(dicom_splits, path, exclude), frames, files=True)
         if holds_volumes(path, exclude):
             if (layout := volume_layout(path, exclude, alone=reading.volumes)) is not None:

@@ -33,6 +33,9 @@ class Opening:
     volumes: bool = False
     """Take every NIfTI volume and every DICOM series whole, as one sample, instead of each of its slices. NIfTI volumes
     with masks are whole anyway."""
+    dicom_labels: tuple[str, ...] = ()
+    """Keywords of DICOM elements whose values are labels, such as PatientSex: one for the class of each sample, several
+    for several labels each."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded instead of failing."""
     exclude: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ class Opening:
             image_size=self.image_size or self.tile_size,
             clip_length=self.clip_length,
             volumes=self.volumes,
+            dicom_labels=self.dicom_labels,
             skip_unreadable=self.skip_unreadable,
             exclude=self.exclude,
         )
@@ -141,6 +145,10 @@ class Opening:
         if self.volumes and source.depth is None:
             raise UsageError(
                 f"volumes=true: {source.name} holds no volumes; it is for folders of NIfTI or DICOM files: leave it out"
+            )
+        if self.dicom_labels and source.kind != "dicom":
+            raise UsageError(
+                f"dicom_labels={list(self.dicom_labels)}: {source.name} holds no DICOM files: leave it out"
             )
         if source.depth is not None and (self.image_size or self.tile_size):
             raise UsageError(

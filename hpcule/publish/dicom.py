@@ -17,7 +17,9 @@ from hpcule.data.source import Native, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.data.sources.dicom_file import little_endian, read_frame, read_head, read_patient, reading
 from hpcule.data.sources.dicom_grid import GREY, PALETTE, set_window
+from hpcule.data.sources.layout import UnreadableError
 from hpcule.data.sources.volumes.dicom import DicomVolumes
+from hpcule.data.sources.volumes.segments import is_segmentation
 from hpcule.publish.collection import Compare, PublishNative, Record
 from hpcule.publish.dates import DateShifts
 from hpcule.publish.deidentify import NewUids, Policy, apply_policy
@@ -109,6 +111,8 @@ class DicomWriter:
         Raises:
             UnreadableError: it cannot be decoded.
         """
+        if is_segmentation(path):
+            raise UnreadableError.of(path, "segmentations are not copied", "a DICOM image")
         head = read_head(path, decode=False)
         frames = [read_frame(path, frame, head.seen) for frame in range(head.frames)]
         self._write(path, head.seen, frames, place, protected=False)

@@ -15,6 +15,7 @@ from hpcule.data.grid import Grid
 from hpcule.data.source import Ids, Native, Samples, Source
 from hpcule.data.sources.dicom import DicomSource
 from hpcule.data.sources.layout import UnreadableError
+from hpcule.data.sources.volumes.segments import SegmentMasks, StackedMasks
 
 _PARALLEL = 1e-3
 """Largest difference between direction cosines of slices that rounding explains."""
@@ -55,7 +56,15 @@ class DicomVolumes(Source):
     folder: Path
     depth: int
 
-    def __init__(self, root: Path, split: str, *, skip_unreadable: bool = False, exclude: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        skip_unreadable: bool = False,
+        exclude: tuple[str, ...] = (),
+        labels: tuple[str, ...] = (),
+    ) -> None:
         """Read the headers of all files; see `DicomSource`.
 
         Raises:
@@ -63,7 +72,7 @@ class DicomVolumes(Source):
             UsageError: pydicom is not installed.
         """
         try:
-            slices = DicomSource(root, split, skip_unreadable=skip_unreadable, exclude=exclude)
+            slices = DicomSource(root, split, skip_unreadable=skip_unreadable, exclude=exclude, labels=labels)
         except OpeningError as error:
             if error.name != "image_size":
                 raise
@@ -76,8 +85,13 @@ class DicomVolumes(Source):
         self.depth = self._common_depth()
         self.shape = (1, self.depth * slices.shape[1], slices.shape[2])
         self.labels, self.class_names = None, slices.class_names
+        first = np.array([series[0] for series in self.series])
         if slices.labels is not None:
-            self.labels = slices.labels[[series[0] for series in self.series]]
+            self.labels = slices.labels[first]
+        if slices.label_matrix is not None:
+            self.label_matrix = slices.label_matrix.of(first)
+        if isinstance(slices.masks, SegmentMasks):
+            self.masks = StackedMasks(slices.masks, self.series)
         self._last = lru_cache(maxsize=1)(self._read)
 
     def __len__(self) -> int:
