@@ -80,8 +80,8 @@ class TwoSigns(ToySource):
         super().__init__(n, (1, 16, 16), contrast=0.0, seed=seed)
         holds = (normal(seed, np.arange(n), 2) > 0).astype(np.int8)
         light = np.full((n, 1, 16, 16), 110.0)
-        light[:, 0, 3:13, 1:4] += 24 * holds[:, 0, None, None]
-        light[:, 0, 1:4, 3:13] += 24 * holds[:, 1, None, None]
+        light[:, 0, 3:13, 1:4] += 14 * holds[:, 0, None, None]
+        light[:, 0, 1:4, 3:13] += 14 * holds[:, 1, None, None]
         noise = 28 * normal(seed + 1, np.arange(n), 256).reshape(light.shape)
         self.samples = np.clip(light + noise, 0, 255).astype(np.uint8)
         self.labels = self.class_names = None
@@ -106,7 +106,7 @@ def areas(train, test, delta=None):
 
 @pytest.mark.slow
 def test_partial_protection_leaves_the_label_that_is_kept():
-    train, test = TwoSigns(240, 0), TwoSigns(200, 50)
+    train, test = TwoSigns(400, 0), TwoSigns(500, 50)
     clean = areas(train, test)
     assert min(clean) > 0.85
     settings = ["epsilon=16", "epochs=12", "batch=60", "ghost=30", "embedding=8", "model_steps=4"]
