@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.pixels.utils import set_pixel_data
+from pydicom.pixels.utils import pack_bits, set_pixel_data
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, generate_uid
 
 from hpcule.data.source import Native, Source
@@ -112,7 +112,8 @@ class DicomWriter:
             UnreadableError: it cannot be decoded.
         """
         if is_segmentation(path):
-            raise UnreadableError.of(path, "segmentations are not copied", "a DICOM image")
+            self._copy_segmentation(path, place)
+            return
         head = read_head(path, decode=False)
         frames = [read_frame(path, frame, head.seen) for frame in range(head.frames)]
         self._write(path, head.seen, frames, place, protected=False)
@@ -132,11 +133,32 @@ class DicomWriter:
             dataset = apply_policy(dataset, self.policy, self.uids, days)
             if protected:
                 _say_derived(dataset)
-            dataset.preamble = b"\0" * 128
-            dataset.file_meta = FileMetaDataset()
+            written = _encoded(dataset)
+        with create(place) as out:
+            out.write(written.getbuffer())
+
+    def _copy_segmentation(self, path: Path, place: Path) -> None:
+        """Write a segmentation with its pixels, the tags that the policy leaves, and the labels of its segments, which
+        are names of classes.
+
+        Raises:
+            UnreadableError: it is damaged, or the policy leaves nothing that makes a segmentation.
+        """
+        if self.policy == "minimal":
+            raise UnreadableError.of(path, "the policy minimal leaves no segmentations", "a DICOM image")
+        with reading(path):
+            dataset = little_endian(dcmread(path))
+            labels = [str(segment.SegmentLabel) for segment in dataset.SegmentSequence]
+            pixels = dataset.pixel_array
+            packed = pack_bits(pixels.ravel()) if dataset.BitsAllocated == 1 else pixels.tobytes()
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            written = BytesIO()
-            dataset.save_as(written, enforce_file_format=True)
+            dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+            dataset["PixelData"].VR = "OB"
+            days = None if self.shifts is None else self.shifts.days[read_patient(path)]
+            dataset = apply_policy(dataset, self.policy, self.uids, days)
+            for segment, label in zip(dataset.SegmentSequence, labels, strict=True):
+                segment.SegmentLabel = label
+            written = _encoded(dataset)
         with create(place) as out:
             out.write(written.getbuffer())
 
@@ -172,6 +194,16 @@ def _set_pixels(dataset: Dataset, frames: Sequence[Native], seen: tuple[int, int
     for name, value in zip(_LIMITS, (planes.min(), planes.max()), strict=True):
         if name in dataset:
             setattr(dataset, name, int(value))
+
+
+def _encoded(dataset: Dataset) -> BytesIO:
+    """The bytes of a file with these elements, without what a preamble and a header could hold besides."""
+    dataset.preamble = b"\0" * 128
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    written = BytesIO()
+    dataset.save_as(written, enforce_file_format=True)
+    return written
 
 
 def _say_derived(dataset: Dataset) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from dicoms import write_series
 from pydicom import dcmread
+from segmentations import write_study
 from toys import store_of
 
 from hpcule.data.opening import Opening
@@ -33,3 +34,26 @@ def test_series_come_back_slice_by_slice(tmp_path, policy):
     if policy != "minimal":
         again = Opening(volumes=True).source(str(tmp_path / "copy"))
         assert (len(again), again.depth) == (2, 5)
+
+
+@pytest.mark.parametrize("policy", ["basic-deidentify", "keep"])
+def test_segmentations_are_copied_and_still_refer_to_the_images(tmp_path, policy):
+    data = tmp_path / "data"
+    masks = write_study(data)
+    vault = store_of(data, tmp_path / "store", "volumes=true", "method.task=segmentation", "store.shards=1")
+    written = release(vault, str(data), tmp_path / "copy", dicom_tags=policy)
+    (record,) = [one for one in written.summary.records if one.excluded]
+    assert (record.file, record.note) == ("seg0.dcm", "a mask: copied without a perturbation")
+    again = Opening(volumes=True).source(str(tmp_path / "copy"))
+    assert again.masks.names == ("background", "lesion", "liver")
+    assert np.array_equal(again.masks.native(0), masks.reshape(-1, 7))
+    if policy != "keep":
+        assert b"Mustermann" not in (tmp_path / "copy" / record.published).read_bytes()
+
+
+def test_the_policy_minimal_leaves_segmentations_out(tmp_path):
+    data = tmp_path / "data"
+    write_study(data)
+    vault = store_of(data, tmp_path / "store", "volumes=true", "method.task=segmentation", "store.shards=1")
+    written = release(vault, str(data), tmp_path / "copy", dicom_tags="minimal")
+    assert [one.published for one in written.summary.records if one.file == "seg0.dcm"] == [""]
