@@ -1,4 +1,4 @@
-"""The recipes of packaging/: neither Spack nor Apptainer is here, but what they say of the project can be compared."""
+"""Recipes of packaging/, starters of launch/: without their programs, what they say can be compared and parsed."""
 
 import re
 import shutil
@@ -91,6 +91,14 @@ def test_the_images_extras_are_those_of_the_project():
 @pytest.mark.parametrize("name", ["post", "environment", "runscript", "test"])
 def test_the_images_shell_parses(name):
     assert subprocess.run(["sh", "-n"], input=section(name), text=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted((ROOT / "launch").iterdir()) if path.suffix != ".md"], ids=str
+)
+def test_a_starters_shell_parses_and_it_is_described(path):
+    assert subprocess.run(["bash", "-n", path]).returncode == 0
+    assert f"`{path.name}`" in (ROOT / "launch" / "README.md").read_text()
 
 
 @pytest.mark.slow
