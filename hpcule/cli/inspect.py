@@ -137,7 +137,7 @@ def describe_copy(copy: Path) -> CopyDocument | UnreadableDocument:
 
 
 def _open(copy: Path, split: str) -> tuple[Source, list[int] | None]:
-    """A split, and the shape [C, H, W] that all its samples have, or None."""
+    """A split, and the shape [C, H, W] that all its samples have, or [C, D, H, W] of volumes; None for several."""
     import numpy as np
 
     from hpcule.config.errors import DataError
@@ -149,7 +149,9 @@ def _open(copy: Path, split: str) -> tuple[Source, list[int] | None]:
         # Perhaps images of different sizes, which can be opened only at a common one.
         return Opening(image_size=32).source(str(copy), split), None
     same = source.rate is None or len(np.unique(source.lengths(np.arange(len(source))))) == 1
-    return source, list(source.shape) if same else None
+    channels, height, width = source.shape
+    volumes = [channels, source.depth, height // source.depth, width] if source.depth is not None else None
+    return source, (volumes or list(source.shape)) if same else None
 
 
 def print_copy(copy: Path, contents: CopyDocument | UnreadableDocument, files: FilesDocument) -> None:

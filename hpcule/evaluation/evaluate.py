@@ -268,6 +268,8 @@ def _data(source: Source, test: Source, ids: Ids) -> DataDocument:
     }
     if source.rate is not None:
         facts["rate"] = source.rate
+    if source.depth is not None:
+        facts["depth"] = source.depth
     if isinstance(source, Tiles):
         facts["tiles"] = True
     return facts

@@ -143,13 +143,15 @@ class TaskDocument(TypedDict):
 class DataDocument(TaskDocument):
     """What the victims trained and were tested on.
 
-    `rate` is there for recordings: samples a second. `tiles` where samples are tiles of images.
+    `rate` is there for recordings: samples a second. `tiles` where samples are tiles of images. `depth` is there
+    for volumes: slices, which `shape` has one below the other.
     """
 
     classes: int
     class_names: list[str]
     shape: Sequence[int]
     rate: NotRequired[int]
+    depth: NotRequired[int]
     tiles: NotRequired[bool]
 
 

@@ -19,6 +19,7 @@ from hpcule.measure.perceptual import Perceptual
 from hpcule.measure.structure import class_share, linear_separability
 from hpcule.measure.visibility import Visibility, VisibilityNumbers
 from hpcule.publish.carry import carries, files_of, publishing
+from hpcule.store.fingerprint import blocks
 from hpcule.store.read import StoreReader
 
 PICTURES = 8
@@ -106,19 +107,20 @@ def _perceived(store: StoreReader, source: Source, perceptual: Perceptual) -> It
 def _pairs(store: StoreReader, source: Source) -> Iterator[tuple[Ids, Samples, Samples]]:
     """All ids, clean samples and published ones, in blocks."""
     publish = publishing(store, source)
-    for start in range(0, len(source), 1024):
-        ids = np.arange(start, min(start + 1024, len(source)), dtype=np.int64)
-        samples = source.read(ids)
+    for ids, samples in blocks(source, 0, len(source)):
         yield ids, samples, publish(ids, samples)
 
 
 def pictures(store: StoreReader, source: Source) -> Pictures:
-    """A few samples, from as many classes as possible; of recordings their spectrograms."""
+    """A few samples, from as many classes as possible; of recordings their spectrograms, of volumes the slice in the
+    middle."""
     labels = np.zeros(len(source), np.int64) if source.labels is None else source.labels
     chosen = choose_samples(labels, PICTURES)
     samples = source.read(chosen)
     names = [one_line(source.class_names[labels[sample]]) if source.class_names else "" for sample in chosen]
     published = publishing(store, source)(chosen, samples)
+    if source.depth is not None:
+        samples, published = (np.split(part, source.depth, axis=2)[source.depth // 2] for part in (samples, published))
     if source.rate is not None:
         before, after = (spectrograms(recordings, source.rate) for recordings in (samples, published))
         return Pictures(clean=before, delta=after.astype(np.int32) - before, protected=after, names=names)

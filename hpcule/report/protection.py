@@ -186,6 +186,9 @@ def _size(results: ProtectionDocument) -> Row:
     if "rate" in data:
         seconds, padded = f"{width / data['rate']:.2f} s", "shorter recordings are padded with silence for training"
         return Row("Recordings", seconds, f"{data['rate']:,} samples a second; {padded}")
+    if "depth" in data:
+        depth = data["depth"]
+        return Row("Volumes", f"{width} × {height // depth} × {depth}", "voxels, slices last")
     kind = "Tiles of images" if "tiles" in data else "Images"
     return Row(kind, f"{width} × {height}", f"{channels} {'channels' if channels > 1 else 'channel'}")
 

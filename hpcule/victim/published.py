@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from hpcule.tasks.label import OneLabel
 from hpcule.tasks.task import Task
 from hpcule.victim.kinds import clean, clean_native
 
-BLOCK = 1024
-"""Samples read at a time."""
+BLOCK, VALUES = 1024, 1 << 26
+"""Samples read at a time, and their values."""
 
 
 class Published:
@@ -122,8 +123,7 @@ class Published:
     def load(self) -> None:
         """Read what fits into memory, which `take` does otherwise at its first call."""
         if self._kept is None and self._fits:
-            blocks = range(0, len(self), BLOCK)
-            parts = [np.arange(start, min(start + BLOCK, len(self))) for start in blocks]
+            parts = self._parts()
             samples = torch.cat([to_tensor(self._make(numbers)) for numbers in parts])
             self._kept = samples, torch.cat([self._targets(numbers) for numbers in parts])
 
@@ -151,8 +151,13 @@ class Published:
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples [n, C, H, W] and what is known of them, in order, block by block."""
-        for start in range(0, len(self), BLOCK):
-            yield self.take(np.arange(start, min(start + BLOCK, len(self)), dtype=np.int64))
+        for numbers in self._parts():
+            yield self.take(numbers)
+
+    def _parts(self) -> list[Ids]:
+        """The numbers of samples that are read at a time; of volumes fewer, since each is as large as many images."""
+        rows = max(1, min(BLOCK, VALUES // prod(self.shape)))
+        return [np.arange(start, min(start + rows, len(self)), dtype=np.int64) for start in range(0, len(self), rows)]
 
     @property
     def _publish_native(self) -> PublishNative:
