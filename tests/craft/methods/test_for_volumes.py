@@ -9,6 +9,7 @@ from toys import craft, joined, make_problem, restore, save
 from volumes import VolumeToys
 
 from hpcule.config.errors import DataError
+from hpcule.config.run import CraftTasks
 from hpcule.craft.preparation import check_task
 from hpcule.craft.table import configure, find
 
@@ -30,7 +31,7 @@ def config(name, task="segmentation"):
 
 
 def method(name, world=None, task="segmentation"):
-    problem = make_problem(VolumeToys(10), world, shards=5, crafted_for=task)
+    problem = make_problem(VolumeToys(10), world, shards=5, crafted_for=CraftTasks.parse(task))
     return find(name)(config(name, task).method, problem)
 
 
