@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,9 +85,10 @@ def _report(
     each: Mapping[str, tuple[ProtectionDocument, Pictures]],
 ) -> None:
     """Write the comparison, its figures and the report of every store, and print the table."""
-    from hpcule.report.comparison import print_comparison
+    from hpcule.report.comparison import print_comparison, write_comparison
 
-    write_comparison_files(options.out, config, results, each, config.left_out)
+    write_store_reports(options.out, config, results, each)
+    write_comparison(results, options.out / "report.html", config.left_out)
     if options.figures:
         from hpcule.report.canvas import write_figures
         from hpcule.report.figures import comparison_figures
@@ -96,15 +97,13 @@ def _report(
     tell(options, results, lambda: print_comparison(results))
 
 
-def write_comparison_files(
+def write_store_reports(
     out: Path,
     config: EvaluateConfig,
     results: StoresDocument,
     each: Mapping[str, tuple[ProtectionDocument, Pictures]],
-    notes: Sequence[str] = (),
 ) -> None:
-    """Write results.json, report.html with the notes at its top, and the report of every store."""
-    from hpcule.report.comparison import write_comparison
+    """Write results.json, and the report of every store."""
     from hpcule.report.protection import write_evaluation
     from hpcule.store.files import private_directory, to_json, write_atomically
 
@@ -113,4 +112,3 @@ def write_comparison_files(
     for name, (evaluated, pictures) in each.items():
         write_evaluation(out / "reports" / name, config, evaluated, pictures)
     write_atomically(out / "results.json", to_json(results))
-    write_comparison(results, out / "report.html", notes)

@@ -71,14 +71,14 @@ def _opened(config: RecommendConfig, data: str) -> tuple[RecommendConfig, Source
 def _recommend(
     options: argparse.Namespace, config: RecommendConfig, source: Source, test: Source, world: World
 ) -> None:
-    from hpcule.cli.compare import write_comparison_files
+    from hpcule.cli.compare import write_store_reports
     from hpcule.cli.opened import leader_says, say
     from hpcule.cli.progress import Progress
     from hpcule.craft.table import usable
     from hpcule.evaluation.bench import Setup
     from hpcule.evaluation.recommend import recommend
     from hpcule.evaluation.recommendation import advice
-    from hpcule.report.comparison import print_comparison
+    from hpcule.report.comparison import print_recommendation, write_recommendation
     from hpcule.report.plan_table import duration
 
     say(*(usable()[1] if world.leads else ()))
@@ -103,6 +103,7 @@ def _recommend(
         results, evaluation, each = recommend(config, options.budget, options.data, setup)
     if not world.leads:
         return
-    notes = advice(results, {name: evaluated for name, (evaluated, _) in each.items()}, options.data)
-    write_comparison_files(options.out, evaluation, results, each, notes)
-    tell(options, results, lambda: print_comparison(results, notes))
+    advised = advice(results, {name: evaluated for name, (evaluated, _) in each.items()}, options.data)
+    write_store_reports(options.out, evaluation, results, each)
+    write_recommendation(results, options.out / "report.html", advised)
+    tell(options, results, lambda: print_recommendation(results, advised))

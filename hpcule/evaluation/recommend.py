@@ -38,6 +38,8 @@ ATTACKERS = (2, 4, 8, 12)
 """Number of attackers of the first rounds; the last round has all."""
 FINALISTS = 3
 """Largest number of methods with a report of their own; the best one has reports of its weaker strengths, too."""
+LONGEST = 0.25
+"""Share of what is left of a round that a craft may take: one slow method must not keep out all others."""
 REPORTING = 0.05
 """Share of the budget that is left for the reports."""
 
@@ -140,20 +142,22 @@ class _Tournament:
     def play(self, contestants: Sequence[Candidate], attackers: tuple[Recipe, ...]) -> list[Standing]:
         """Craft for the candidates and train these attackers on them, as far as time suffices; the best one first."""
         found, stopped = [], StoppedError("stopped by a signal: run the same command again to continue")
-        self.playing = len(contestants)
+        self.playing, end = len(contestants), self.stop.end
         for candidate in contestants:
             try:
                 if candidate not in self.benches:
+                    self.stop.end = end - (1 - LONGEST) * max(0.0, end - time.monotonic())
                     self.benches[candidate] = self._crafted(candidate)
+                self.stop.end = end
                 victims = Victims(replace(self.evaluation, recipes=attackers), self.benches[candidate])
                 recipes = victims.train(may_repeat=self.may_repeat)
             except (DataError, UsageError) as error:
                 self.refused[candidate.name] = str(error)
             except StoppedError as error:
                 stopped = error
-                break
             else:
                 found.append(Standing(candidate, recipes))
+            self.stop.end = end
             if self._agreed(bool(self.stop)):
                 break
         if self._agreed(bool(self.stop.name)):
@@ -197,7 +201,8 @@ class _Tournament:
             {name: results for name, (results, _) in evaluated.items()},
             standings,
             minutes=self.seconds / 60,
-            untried=[*untried, *self.evaluation.left_out],
+            untried=untried,
+            left_out=self.evaluation.left_out,
             unreached=unreached,
             refused=self.refused,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal, TypedDict
 
 from hpcule.evaluation.candidates import Candidate
@@ -61,7 +62,9 @@ class RecommendationDocument(StoresDocument):
     recommended: str | None
     """Name of a store; None where nothing protects."""
     untried: list[str]
-    """Attackers that time did not suffice for, or that cannot be had here with the reason."""
+    """Attackers that time did not suffice for."""
+    left_out: list[str]
+    """Attackers that cannot be had here, with the reason."""
     dropped: list[DroppedDocument]
     unreached: list[str]
     """Candidates that time did not suffice for."""
@@ -102,6 +105,7 @@ def recommendation(
     *,
     minutes: float,
     untried: Sequence[str],
+    left_out: Sequence[str],
     unreached: Sequence[str],
     refused: Mapping[str, str],
 ) -> RecommendationDocument:
@@ -111,7 +115,7 @@ def recommendation(
         evaluated: of the finalists.
         standings: of all candidates that were measured.
         minutes: the budget.
-        untried, unreached, refused: see `RecommendationDocument`.
+        untried, left_out, unreached, refused: see `RecommendationDocument`.
     """
     finalists = {one.candidate.name: one.candidate for one in standings if one.candidate.name in evaluated}
     return {
@@ -120,6 +124,7 @@ def recommendation(
         "budget_minutes": minutes,
         "recommended": choose(evaluated, finalists),
         "untried": list(untried),
+        "left_out": list(left_out),
         "dropped": [_dropped(one) for one in standings if one.candidate.name not in evaluated],
         "unreached": list(unreached),
         "refused": dict(refused),
@@ -137,61 +142,115 @@ def _dropped(standing: Standing) -> DroppedDocument:
     }
 
 
-def advice(results: RecommendationDocument, evaluated: Mapping[str, ProtectionDocument], data: str) -> list[str]:
-    """What to do next, and on what evidence, for a reader who knows nothing of the field.
+@dataclass(frozen=True)
+class Advice:
+    """What to do, for a reader who knows nothing of the field.
+
+    Attributes:
+        answer: whether something protects, and what.
+        evidence: the figures behind the answer.
+        steps: what to do, in this order.
+        limits: what was not tried, and why.
+    """
+
+    answer: str
+    evidence: str
+    steps: list[str]
+    limits: list[str]
+
+
+def advice(results: RecommendationDocument, evaluated: Mapping[str, ProtectionDocument], data: str) -> Advice:
+    """What follows from a tournament.
 
     Args:
         results: what became of the candidates.
         evaluated: results of the finalists by name.
         data: how the source is called on the command line.
     """
-    said = [_verdict(results, evaluated, data)]
+    name = results["recommended"] or results["stores"][0]["name"]
+    row, limits = next(row for row in results["stores"] if row["name"] == name), _limits(results)
+    if results["status"] == "invalid":
+        answer = (
+            "No conclusion: networks did not learn from the clean images either, so nothing can be said of protection."
+        )
+        more = (
+            "Give them more images (--set samples=N) or more steps (--set victim.steps=N), and run the command again."
+        )
+        return Advice(answer, f"{results['stores'][0]['name']}: {evaluated[name]['invalid_because']}.", [more], limits)
+    evidence = _evidence(results, evaluated[name], name)
+    if results["recommended"] is None:
+        return Advice(_nothing(results), evidence, _without_protection(results), limits)
+    protection = evaluated[name]["protection"]
+    bounded = row["norm"] == "linf" and row["epsilon"] < protection["levels"]
+    strength = (
+        f", which changes no value by more than {row['epsilon']:g} of {protection['levels']} levels" if bounded else ""
+    )
+    answer = f"Recommended: protect these images with {row['title']} ({name}){strength}."
     if results["untried"]:
-        said.append(f"Not tried, so not covered: {'; '.join(results['untried'])}.")
-    if results["dropped"]:
-        rows = [f"{row['name']} ({_reached(row)})" for row in results["dropped"]]
-        said.append(f"Measured and dropped, with what the most successful attacker reached: {'; '.join(rows)}.")
+        answer = (
+            f"Not decided yet, the best so far: {row['title']} ({name}){strength}. Only {_number(results)} met it in "
+            f"the time, and those that are left may still undo it."
+        )
+    epsilon = f" --set method.epsilon={row['epsilon']:g}" if bounded else ""
+    return Advice(answer, evidence, _with_protection(results, row["method"], quote(data), epsilon), limits)
+
+
+def _number(results: RecommendationDocument) -> str:
+    count = len(results["titles"])
+    return "1 attacker" if count == 1 else f"{count} attackers"
+
+
+def _evidence(results: RecommendationDocument, found: ProtectionDocument, name: str) -> str:
+    worst = worst_recipe(found)
+    share = max(left(worst) or 0.0, 0.0)
+    protected, clean = (percent(victims(worst, kind)["mean"]) for kind in ("protected", "clean"))
+    return (
+        f"An attacker is somebody who trains a network on the published images; {_number(results)} tried. The most "
+        f"successful one ({worst['title']}) still learns {percent(share)} of what the clean images teach beyond "
+        f"guessing from {name}: {with_article(worst['measure'])} of {protected} on new images, instead of {clean} "
+        f"after training on the clean ones, where guessing gives {percent(worst['chance'])}. After training on images "
+        f"with random noise of the same strength it is {percent(best_noise(worst)['mean'])}. Measured on "
+        f"{found['data']['train']:,} of the images."
+    )
+
+
+def _nothing(results: RecommendationDocument) -> str:
+    return (
+        "Nothing that was tried protects this collection: attackers still learn too much from the best candidate, or "
+        "random noise does as well."
+    )
+
+
+def _without_protection(results: RecommendationDocument) -> list[str]:
+    steps = ["Do not publish the images in the belief that nobody can train on them. Restrict who gets them instead."]
+    if results["unreached"] or results["untried"]:
+        steps.append(
+            "Some methods or attackers were not tried in the time (see below): the same command with a larger --budget "
+            "goes on where this one ended."
+        )
+    return [*steps, "If a visible change is acceptable, try stronger perturbations: --set levels=[32]."]
+
+
+def _with_protection(results: RecommendationDocument, method: str, data: str, epsilon: str) -> list[str]:
+    larger = "Run the same command with a larger --budget: it goes on where this one ended."
+    return [
+        *([larger] if results["untried"] else []),
+        f"Craft the perturbation for all images: hpcule craft {method} --data {data}{epsilon} --out STORE",
+        f"Measure what was crafted: hpcule evaluate STORE --data {data} --suite clinic. Go on only if that report says "
+        "that the protection held, or held in part.",
+        f"Write the protected copy: hpcule export STORE --data {data} --out COPY",
+        "Publish COPY alone. Keep the originals and STORE private: whoever has either can remove the protection. What "
+        "was published clean before stays unprotected.",
+    ]
+
+
+def _limits(results: RecommendationDocument) -> list[str]:
+    said = []
+    if results["untried"]:
+        said.append(f"Attackers not tried in the time, so not covered: {'; '.join(results['untried'])}.")
+    said += [f"Not covered either: {sentence}." for sentence in results["left_out"]]
     if results["unreached"]:
         said.append(
-            f"Not reached within {results['budget_minutes']:g} minutes: {', '.join(results['unreached'])}. The "
-            "same command with a larger --budget goes on there."
+            f"Methods not reached within {results['budget_minutes']:g} minutes: {', '.join(results['unreached'])}."
         )
     return said + [f"{name} cannot take these samples: {why}." for name, why in results["refused"].items()]
-
-
-def _reached(row: DroppedDocument) -> str:
-    tried = "1 attacker" if row["attackers"] == 1 else f"{row['attackers']} attackers"
-    return f"{percent(row['protected'])}, {row['worst']}, {tried}"
-
-
-def _verdict(results: RecommendationDocument, evaluated: Mapping[str, ProtectionDocument], data: str) -> str:
-    if results["status"] == "invalid":
-        return (
-            "No conclusion: networks did not learn from the clean images either. Give them more images "
-            "(samples) or more steps (victim.steps)."
-        )
-    name = results["recommended"] or results["stores"][0]["name"]
-    found = evaluated[name]
-    worst = worst_recipe(found)
-    share = left(worst) or 0.0
-    evidence = (
-        f"Of what networks learn from the clean images beyond chance, the most successful of {len(results['titles'])} "
-        f"attackers ({worst['title']}) still learns {percent(max(share, 0.0))} from {name}: "
-        f"{with_article(worst['measure'])} of {percent(victims(worst, 'protected')['mean'])} instead of "
-        f"{percent(victims(worst, 'clean')['mean'])}, where guessing gives {percent(worst['chance'])}; from images "
-        "with random noise it reaches "
-        f"{percent(best_noise(worst)['mean'])}."
-    )
-    if results["recommended"] is None:
-        return (
-            "Nothing that was tried protects this collection: attackers still learn too much, or random noise does as "
-            "well. Do not publish it in the belief that it cannot be trained on; restrict who gets it instead. "
-            f"{evidence}"
-        )
-    row = next(row for row in results["stores"] if row["name"] == name)
-    epsilon = f" --set method.epsilon={row['epsilon']:g}" if row["norm"] == "linf" and row["epsilon"] < 255 else ""
-    return (
-        f"Recommended: {row['title']} ({name}). {evidence} It was measured on some of the images. Next: craft it for "
-        f"all of them, `hpcule craft {row['method']} --data {data}{epsilon} --out STORE`, and measure that store, "
-        f"`hpcule evaluate STORE --data {data} --suite clinic`."
-    )

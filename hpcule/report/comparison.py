@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from hpcule.evaluation.claims import SAME
 from hpcule.evaluation.comparison import ComparedDocument, StoresDocument, protects, worst_accuracy
+from hpcule.evaluation.recommendation import Advice, RecommendationDocument
 from hpcule.evaluation.results import capitalised, percent, with_article
 from hpcule.measure.accuracy import wilson
 from hpcule.report.page import environment
@@ -16,10 +20,29 @@ from hpcule.store.files import write_atomically
 WIDTH = 120
 
 
-def print_comparison(results: StoresDocument, notes: Sequence[str] = ()) -> None:
-    """Print the verdict, a row for every store, the notes, and what must be read with them."""
+def print_comparison(results: StoresDocument) -> None:
+    """Print the verdict, a row for every store, and what must be read with them."""
     console = plain_console(WIDTH)
     console.print(f"\n{comparison_verdict(results)}\n")
+    console.print(_table(results))
+    _print_warnings(console, results)
+
+
+def print_recommendation(results: RecommendationDocument, advised: Advice) -> None:
+    """Print the advice and its evidence, a row for every finalist, and what must be read with them."""
+    console = plain_console(WIDTH)
+    console.print(f"\n{advised.answer}\n", style="bold")
+    console.print(f"{advised.evidence}\n")
+    for number, step in enumerate(advised.steps, 1):
+        console.print(f"{number}. {step}")
+    console.print()
+    console.print(_table(results))
+    for paragraph in advised.limits:
+        console.print(f"\n{paragraph}")
+    _print_warnings(console, results)
+
+
+def _table(results: StoresDocument) -> Table:
     measure, test = capitalised(results["measure"]), results["data"]["test"]
     table = titled_table(f"{measure} on {test:,} clean test samples, by training set")
     table.add_column("store", overflow="fold")
@@ -30,9 +53,10 @@ def print_comparison(results: StoresDocument, notes: Sequence[str] = ()) -> None
         accuracies = [percent(measure["protected"]) for measure in row["recipes"].values()]
         decibels = f"{row['psnr_db']:.1f} dB" if "psnr_db" in row else ""
         table.add_row(row["name"], *accuracies, percent(worst_accuracy(row)), decibels)
-    console.print(table)
-    for paragraph in notes:
-        console.print(f"\n{paragraph}")
+    return table
+
+
+def _print_warnings(console: Console, results: StoresDocument) -> None:
     for paragraph in comparison_warnings(results):
         console.print(f"\n! {paragraph}", style="yellow")
 
@@ -50,6 +74,19 @@ def write_comparison(results: StoresDocument, path: Path, notes: Sequence[str] =
         notes=notes,
         warnings=comparison_warnings(results),
         worst_accuracy=worst_accuracy,
+    )
+    write_atomically(path, text.encode())
+
+
+def write_recommendation(results: RecommendationDocument, path: Path, advised: Advice) -> None:
+    """Write the page of a tournament, readable by its owner alone; the finalists have their own in `reports`.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    page = environment().get_template("recommend.html.j2")
+    text = page.render(
+        results=results, advised=advised, warnings=comparison_warnings(results), worst_accuracy=worst_accuracy
     )
     write_atomically(path, text.encode())
 

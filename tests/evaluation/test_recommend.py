@@ -101,6 +101,15 @@ def test_each_round_drops_the_worse_half_and_the_best_one_is_tried_weaker(alone,
     assert 0 < seconds < 600
 
 
+def test_a_craft_that_takes_too_much_of_a_round_does_not_keep_out_the_others(alone, tmp_path, monkeypatch):
+    hold(alone, tmp_path, methods=("classwise",))
+    monkeypatch.setattr(module, "LONGEST", 0.0)
+    # What is crafted already takes no time.
+    results, _ = hold(alone, tmp_path, methods=("pil", "classwise"))
+    assert [row["name"] for row in results["stores"]] == ["classwise-16"]
+    assert results["unreached"] == ["pil-16"]
+
+
 def test_too_little_time_for_anything_says_so_and_goes_on_later(alone, tmp_path):
     with pytest.raises(UsageError, match=r"--budget 1e-09: no candidate was measured"):
         hold(alone, tmp_path, minutes=1e-9)
