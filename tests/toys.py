@@ -167,10 +167,9 @@ def save(method: Method, store: Path) -> None:
     """Write a method's state as a run does, from one rank."""
     (store / "run").mkdir(exist_ok=True)
     state = method.state()
-    parts = {"shared": checkpoint.save_part(Vault(store), 1, "shared", state.shared)}
-    for name, part in state.parts.items():
-        parts[name] = checkpoint.save_part(Vault(store), 1, name, part)
-    checkpoint.commit(Vault(store), 1, "toy run", parts)
+    states = {"shared": state.shared, **state.parts}
+    checkpoint.make_folder(Vault(store), 1)
+    checkpoint.commit(Vault(store), 1, "toy run", [checkpoint.save(Vault(store), 1, 0, states)])
 
 
 def restore(method: Method, store: Path) -> Method:

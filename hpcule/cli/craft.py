@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcule.cli.options import Verbs, add_access, add_data, add_preset, add_run, configured
+from hpcule.cli.options import Verbs, add_access, add_data, add_preset, add_run, configured, settled
 
 if TYPE_CHECKING:
     from hpcule.craft.config import CraftConfig
@@ -39,49 +41,60 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Craft the perturbation of DATA into STORE, here or as a job of a batch system."""
-    from hpcule.cli.opened import key_of, privacy_notice
+    from hpcule.cli.opened import key_of
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.preparation import check
-    from hpcule.data.left_out import left_out_notice
-    from hpcule.data.masks import mask_notice
     from hpcule.store.vault import Vault
 
-    notice = privacy_notice([options.out], strict=options.strict)
-    vault = Vault(options.out, key_of(options))
-    config, source = configured(options)
+    vault, config = Vault(options.out, key_of(options)), settled(options)
+    here = cache(partial(configured, options))
+    """Opens the samples in this process; ranks of a launcher open them together."""
+
+    def check_here(workers: int) -> None:
+        check(*here(), vault, resume=options.resume, workers=workers)
+
     if options.submit:
-        check(config, source, vault, resume=options.resume, workers=ranks(options))
+        check_here(ranks(options))
         submit(options, "craft", "--resume")
         return
     on_all_ranks(
-        lambda world: _craft(options, config, source, vault, world),
+        lambda world: _craft(options, here, vault, world),
         given=options.given,
         workers=options.workers,
         config=config.world,
         deterministic=config.deterministic,
-        check=lambda workers: check(config, source, vault, resume=options.resume, workers=workers),
-        notices=lambda: [notice, left_out_notice(source), mask_notice(source)],
+        check=check_here,
     )
 
 
-def _craft(options: argparse.Namespace, config: CraftConfig, source: Source, vault: Vault, world: World) -> None:
-    from hpcule.cli.opened import say, show
+def _craft(
+    options: argparse.Namespace, here: Callable[[], tuple[CraftConfig, Source]], vault: Vault, world: World
+) -> None:
+    from hpcule.cli.opened import privacy_notice, say, show
     from hpcule.cli.progress import Progress
     from hpcule.craft.method import Step
     from hpcule.craft.preparation import batch_notice
     from hpcule.craft.run import craft
-    from hpcule.world.signals import StopFlag
+    from hpcule.data.left_out import left_out_notice
+    from hpcule.data.masks import mask_notice
+    from hpcule.data.opened_once import open_once
+    from hpcule.world.signals import stop_flag
 
+    notice = world.lead(lambda: privacy_notice([options.out], strict=options.strict))
+    if world.size == 1:
+        config, source = here()
+    else:
+        config, source = configured(options, lambda config: open_once(world, lambda: config.source(config.data)))
     if world.leads:
-        say(batch_notice(config, source, world.size))
+        say(notice, left_out_notice(source), mask_notice(source), batch_notice(config, source, world.size))
     with Progress(shown=world.leads) as progress:
 
         def report(step: Step) -> None:
             note = "".join(f", {name} {value:.4g}" for name, value in step.figures.items())
             progress.update(step.stage, step.done, step.total, note)
 
-        summary = craft(config, source, vault, world, StopFlag(), resume=options.resume, report=report)
+        summary = craft(config, source, vault, world, stop_flag(), resume=options.resume, report=report)
     if world.leads:
         show(json.dumps(summary) if options.json else _sentence(summary))
 

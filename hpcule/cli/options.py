@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -68,27 +68,39 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def configured(options: argparse.Namespace) -> tuple[CraftConfig, Source]:
-    """The CraftConfig of METHOD, --data, --preset, --config, --strength and --set, and its source."""
-    from hpcule.config.tree import load_yaml, merged
+def configured(
+    options: argparse.Namespace, opened: Callable[[CraftConfig], Source] | None = None
+) -> tuple[CraftConfig, Source]:
+    """The CraftConfig of METHOD, --data, --preset, --config, --strength and --set, and its source.
+
+    Args:
+        options: the command's.
+        opened: opens the source; None: as the configuration says.
+    """
     from hpcule.craft.strength import epsilon
+
+    config = settled(options)
+    source = opened(config) if opened else config.source(config.data)
+    if options.strength:
+        config = settled(options, {"method": {"epsilon": epsilon(options.strength, options.method, source)}})
+    return config, source
+
+
+def settled(options: argparse.Namespace, also: Mapping[str, object] | None = None) -> CraftConfig:
+    """The CraftConfig of METHOD, --data, --preset, --config and --set, with no look at the data; `also` is laid over
+    --config."""
+    from hpcule.config.tree import load_yaml, merged
     from hpcule.craft.table import configure
 
-    overrides = options.overrides
+    file = merged(load_yaml(options.config) if options.config else {}, also or {})
 
-    def settled(file: Mapping[str, object]) -> CraftConfig:
+    def of(overrides: Sequence[str]) -> CraftConfig:
         return configure(options.method, options.data, preset=options.preset, file=file, overrides=overrides)
 
-    file = load_yaml(options.config) if options.config else {}
-    config = settled(file)
+    config = of(options.overrides)
     if patterns := getattr(options, "exclude", ()):
-        overrides = [*overrides, f"exclude={json.dumps([*config.exclude, *patterns])}"]
-        config = settled(file)
-    source = config.source(config.data)
-    if options.strength:
-        budget = epsilon(options.strength, options.method, source)
-        config = settled(merged(file, {"method": {"epsilon": budget}}))
-    return config, source
+        return of([*options.overrides, f"exclude={json.dumps([*config.exclude, *patterns])}"])
+    return config
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -147,7 +147,8 @@ class WorldConfig:
     timeout_seconds: float = setting(1800.0, above=0)
     """How long a collective may wait for a rank that does not answer."""
     checkpoint_seconds: float = setting(120.0, at_least=0)
-    """Least time between two checkpoints."""
+    """Least time between two checkpoints; where one takes long, the next comes later, so that they take at most a
+    twentieth of the time."""
     resident_mebibytes: int = setting(1024, at_least=0)
     """Samples stay in memory, on a GPU where there is one, up to this size a worker; beyond it they are read again each
     time."""

@@ -130,7 +130,8 @@ class Clock:
 
 
 class Journal:
-    """run/log-RANK.jsonl: what this rank did when, one line a step, with what the method has taken so far."""
+    """run/log-RANK.jsonl of one of the ranks that take the same steps: what it did when, one line a step, with what the
+    method has taken so far."""
 
     def __init__(self, store: Path, world: World, crafting: Section) -> None:
         self._path = store / "run" / f"log-{world.rank:05d}.jsonl"

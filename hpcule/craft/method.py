@@ -266,6 +266,10 @@ class Method(ABC, Generic[Config]):
         trial."""
         return config
 
+    def notes_steps(self, world: World) -> bool:
+        """Whether this rank of `world` keeps a journal: one of those that take the same steps."""
+        return world.leads
+
     @abstractmethod
     def run(self) -> Iterator[Event]:
         """Craft: from the start, or from where `restore` left off."""

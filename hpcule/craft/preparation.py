@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from hpcule.config.errors import DataError, StoreError, UsageError
 from hpcule.config.run import BUDGETS, LENGTHS, BoundedConfig, LengthConfig
-from hpcule.config.tree import flat, to_tree
+from hpcule.config.tree import Tree, flat, to_tree
 from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.table import defaults, find, usable
@@ -21,10 +22,18 @@ from hpcule.data.schedule import check_batch, small_notice
 from hpcule.data.source import Source
 from hpcule.data.tiles import Tiles
 from hpcule.store.files import leftover_of, sha256_file
-from hpcule.store.manifest import SHARED, Manifest, SharedEntry, SourceFacts, plan_shards, read_manifest
+from hpcule.store.manifest import (
+    SHARED,
+    Manifest,
+    SharedEntry,
+    SourceFacts,
+    parse_manifest,
+    plan_shards,
+    read_manifest,
+)
 from hpcule.store.staged import require_apart
-from hpcule.store.vault import Vault
-from hpcule.store.verify import verify
+from hpcule.store.vault import MANIFEST, Vault
+from hpcule.store.verify import Damage, file_damages, verify
 from hpcule.store.write import OWN_FILES, RUN, SHARDS
 from hpcule.tasks.table import task_of
 from hpcule.world.group import World
@@ -188,22 +197,37 @@ def _sha256(checkpoint: str) -> str:
 
 
 def is_complete(vault: Vault, planned: Manifest, world: World) -> bool:
-    """Compare with the store that is there, if any.
+    """Compare with the store that is there, if any; each rank checks the files of its own shards. A collective.
 
     Raises:
         StoreError: it belongs to another run, or is complete but damaged.
+        PeerLostError: on all ranks but the first, for the same reasons.
     """
-    if not vault.begun:
+    document = world.lead(lambda: _complete_manifest(vault, planned))
+    if document is None:
         return False
+    manifest = parse_manifest(document)
+    # The one file besides the shards is rank 0's.
+    own = [*manifest.shards[world.rank :: world.size], *(manifest.files[len(manifest.shards) :] if world.leads else ())]
+    found = world.collect([astuple(damage) for damage in file_damages(vault, manifest, own)])
+
+    def check_rest() -> None:
+        damages = sorted((Damage(*damage) for part in found or () for damage in part), key=lambda damage: damage.file)
+        if problems := verify(vault, files=damages):
+            raise StoreError(f"{vault.path} is complete but damaged: {problems[0]}")
+
+    world.lead(check_rest)
+    return True
+
+
+def _complete_manifest(vault: Vault, planned: Manifest) -> Tree | None:
+    """The manifest of a complete store, None where there is no such; raises StoreError as `is_complete`."""
+    if not vault.begun:
+        return None
     found = read_manifest(vault)
     if found.run_key != planned.run_key:
         raise StoreError(f"{vault.path} belongs to another run ({_difference(found, planned)}): name another folder")
-    if not found.complete:
-        return False
-    problems = verify(vault) if world.leads else []
-    if problems:
-        raise StoreError(f"{vault.path} is complete but damaged: {problems[0]}")
-    return True
+    return vault.read_json(MANIFEST) if found.complete else None
 
 
 def _difference(found: Manifest, planned: Manifest) -> str:

@@ -6,9 +6,9 @@ import dataclasses
 import resource
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,12 +31,14 @@ from hpcule.store.fingerprint import combine, shard_digest
 from hpcule.store.lock import StoreLock
 from hpcule.store.manifest import Manifest, read_manifest
 from hpcule.store.vault import Vault
-from hpcule.store.write import begin, finish, finished_shards
+from hpcule.store.write import ShardNote, begin, finish, finished_shards, shard_notes
 from hpcule.world.group import World
 from hpcule.world.precision import has_fast_bf16
 from hpcule.world.signals import StopFlag, unhurried
 
 Report = Callable[[Step], None]
+CHECKPOINT_SHARE = 20
+"""How many times as long as a checkpoint took the run goes on before the next one, at least."""
 
 
 class CraftDocument(TimesDocument, BatchesDocument):
@@ -74,18 +76,13 @@ def craft(
         StoppedError: asked to stop by a signal; a checkpoint is written.
         StoreError: the store cannot be written, is in use, or belongs to another run.
     """
-    check(config, source, vault, resume=resume, workers=world.size)
+    world.lead(lambda: check(config, source, vault, resume=resume, workers=world.size))
     config = _with_seed(config, vault, world)
     cut = cut_into_shards(config, source, world.size)
-    # Nobody writes before everybody has looked: a late rank would find another's first file and refuse the folder.
-    world.barrier()
+    world.lead(lambda: _make_folders(vault.path))
     clock = Clock(world)
-    private_directory(vault.path)
-    private_directory(vault.path / "run")
     with StoreLock(vault.path) as lock:
-        if world.leads:
-            lock.exclusive_then_shared()
-        world.barrier()
+        world.lead(lock.exclusive_then_shared)
         if not world.leads:
             lock.shared()
         # Methods without a surrogate compute on the host.
@@ -102,12 +99,17 @@ def craft(
     return _summary(config, vault.path, manifest, world, clock, already_complete=complete)
 
 
+def _make_folders(store: Path) -> None:
+    for folder in (store, store / "run"):
+        private_directory(folder)
+
+
 def _with_seed(config: CraftConfig, vault: Vault, world: World) -> CraftConfig:
     """The configuration with a seed: the store's where a run is resumed, else one from the operating system."""
     if config.seed is not None:
         return config
-    seed = (read_manifest(vault).seed if vault.begun else secrets.randbits(63)) if world.leads else None
-    return dataclasses.replace(config, seed=world.gather(seed)[0])
+    seed = world.lead(lambda: read_manifest(vault).seed if vault.begun else secrets.randbits(63))
+    return dataclasses.replace(config, seed=seed)
 
 
 def _run(
@@ -125,6 +127,7 @@ def _run(
 ) -> None:
     assert config.seed is not None
     method_class = find(config.method.name)
+    own = reader.partition.owned(world.rank, world.size)
     problem = Problem(
         reader.source,
         reader.partition,
@@ -133,33 +136,47 @@ def _run(
         seed=config.seed,
         exact=config.deterministic,
         autocast=bf16,
-        # Only rank 0 reads the shards that an earlier run has finished.
-        done=frozenset(world.gather(finished_shards(vault, manifest) if world.leads else set())[0]),
+        done=frozenset(finished_shards(vault, manifest, own)),
         cache=cache,
         crafted_for=method_class.tasks(config.method),
     )
     method = method_class(config.method, problem)
-    # Only now: what a method refuses must leave no store behind.
+
+    def begin_store() -> None:
+        if not vault.begun:
+            begin(vault, manifest)
+            vault.write("run/config.yaml", dump_yaml(to_tree(config)).encode())
+
+    # Only now: what a method refuses on any rank must leave no store behind.
     world.barrier()
-    if world.leads and not vault.begun:
-        begin(vault, manifest)
-        vault.write("run/config.yaml", dump_yaml(to_tree(config)).encode())
-    world.barrier()
+    world.lead(begin_store)
+    journal = Journal(vault.path, world, clock.sections["craft"]) if method.notes_steps(world) else None
     with (
-        closing(Journal(vault.path, world, clock.sections["craft"])) as journal,
+        nullcontext() if journal is None else closing(journal),
         WriteBehind(vault, manifest) as writer,
         stop.watched(),
     ):
 
         def note(step: Step) -> None:
-            journal.note(step)
+            if journal is not None:
+                journal.note(step)
             report(step)
 
         _Loop(method, problem, vault, manifest, writer, stop, clock, note, config.world.checkpoint_seconds).run()
-    world.barrier()
-    if world.leads:
-        clock.measure("finish", lambda: finish(vault, manifest))
+    clock.measure("finish", lambda: _finish(vault, manifest, own, world))
+
+
+def _finish(vault: Vault, manifest: Manifest, own: Sequence[int], world: World) -> None:
+    """Write the manifest of the complete store; each rank reads the notes of its own shards."""
+    notes = {index: astuple(note) for index, note in shard_notes(vault, manifest, own).items()}
+    found = world.collect(notes)
+
+    def write() -> None:
+        everyone = {index: ShardNote(*note) for part in found or () for index, note in part.items()}
+        finish(vault, manifest, everyone)
         checkpoint.remove_all(vault.path)
+
+    world.lead(write)
 
 
 @dataclass
@@ -174,11 +191,15 @@ class _Loop:
     report: Report
     checkpoint_seconds: float
     checkpoints: int = 0
+    pause: float = field(init=False)
+    """Seconds between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        self.pause = self.checkpoint_seconds
 
     def run(self) -> None:
         """Take events until no rank has any left; all ranks agree after each one whether to save or to stop."""
-        saved = checkpoint.latest(self.vault, self.manifest.run_key)
-        if saved is not None:
+        if (saved := self._saved()) is not None:
             self.method.restore(saved)
             self.checkpoints = saved.step
         events, world = self.method.run(), self.problem.world
@@ -186,14 +207,16 @@ class _Loop:
         while True:
             event: Event | None = self.clock.measure("craft", lambda: next(events, None))
             self.clock.measure("write", self.writer.wait if event is None else partial(self._handle, event))
-            due = world.leads and time.monotonic() - last_save >= self.checkpoint_seconds
+            due = world.leads and time.monotonic() - last_save >= self.pause
             alive, stopping, saving = world.maximum([event is not None, bool(self.stop), due])
             if not alive:
                 return
             if stopping or saving:
+                begun = time.monotonic()
                 with unhurried():
                     self.clock.measure("write", self._save)
                 last_save = time.monotonic()
+                self.pause = pause_after(last_save - begun, self.checkpoint_seconds)
             if stopping:
                 reason = self.stop.name or "a signal to another rank"
                 raise StoppedError(
@@ -211,21 +234,44 @@ class _Loop:
         elif isinstance(event, SharedResult) and self.problem.world.leads:
             self.writer.shared(event.delta.astype(self.manifest.delta_dtype, copy=False))
 
+    def _saved(self) -> checkpoint.Checkpoint | None:
+        """The last checkpoint, if any: rank 0 looks for it and reads what is shared, once for all ranks."""
+        vault = self.vault
+
+        def find() -> tuple[int, dict[str, tuple[Any, ...]], bytes] | None:
+            found = checkpoint.latest(vault, self.manifest.run_key)
+            if found is None:
+                return None
+            return found.step, {name: astuple(part) for name, part in found.parts.items()}, found.read("shared")
+
+        found = self.problem.world.lead(find)
+        if found is None:
+            return None
+        step, places, shared = found
+        parts = {name: checkpoint.CheckpointPart(*place) for name, place in places.items()}
+        return checkpoint.Checkpoint(vault, step, parts, {"shared": shared})
+
     def _save(self) -> None:
         # A checkpoint does not hold what was handed over.
         self.writer.wait()
         self.checkpoints += 1
-        state, world = self.method.state(), self.problem.world
+        number, world = self.checkpoints, self.problem.world
+        state = self.method.state()
+        world.lead(lambda: checkpoint.make_folder(self.vault, number))
         states = {"shared": state.shared, **state.parts} if world.leads else state.parts
-        written = {
-            name: checkpoint.save_part(self.vault, self.checkpoints, name, part) for name, part in states.items()
-        }
-        # Ranks send each other plain values alone.
-        everyone = world.gather({name: dataclasses.astuple(part) for name, part in written.items()})
-        parts = {name: checkpoint.CheckpointPart(*part) for rank in everyone for name, part in rank.items()}
-        if world.leads:
-            checkpoint.commit(self.vault, self.checkpoints, self.manifest.run_key, parts)
-        world.barrier()
+        written = world.collect(checkpoint.save(self.vault, number, world.rank, states).plain())
+
+        def commit() -> None:
+            files = [checkpoint.Written.of(plain) for plain in written or ()]
+            checkpoint.commit(self.vault, number, self.manifest.run_key, files)
+
+        world.lead(commit)
+
+
+def pause_after(cost: float, least: float) -> float:
+    """Seconds until the next checkpoint after one that took `cost` seconds: `least`, or as long as keeps checkpoints at
+    a twentieth of the time. Where `least` is 0, all are wanted."""
+    return max(least, CHECKPOINT_SHARE * cost) if least else 0.0
 
 
 def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -> str:
@@ -234,15 +280,20 @@ def _fingerprint(reader: Reader, cut: Partition, world: World, labelled: bool) -
     for shard in cut.owned(world.rank, world.size):
         samples = reader.shard(shard).cpu().numpy().astype(source.dtype, copy=False)
         mine[shard] = shard_digest(samples, source, cut.range(shard)[0], labelled=labelled)
-    digests = {shard: digest for part in world.gather(mine) for shard, digest in part.items()}
-    return combine([digests[shard] for shard in range(cut.count)], source.shape, source.levels)
+    parts = world.collect(mine)
+
+    def joined() -> str:
+        digests = {shard: digest for part in parts or () for shard, digest in part.items()}
+        return combine([digests[shard] for shard in range(cut.count)], source.shape, source.levels)
+
+    return world.lead(joined)
 
 
 def _summary(
     config: CraftConfig, store: Path, manifest: Manifest, world: World, clock: Clock, *, already_complete: bool
 ) -> CraftDocument:
     asked = getattr(config.method, "batch", None)
-    batches = cast("BatchesDocument", world.gather(counted_batches(store, asked) if world.leads else None)[0])
+    batches = world.lead(lambda: cast("dict[str, int | None]", counted_batches(store, asked)))
     (peak,) = world.maximum([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024])
     return {
         "store": str(store),
@@ -252,7 +303,7 @@ def _summary(
         "samples": manifest.n,
         "shards": len(manifest.shards),
         "workers": world.size,
-        **batches,
+        **cast("BatchesDocument", batches),
         **clock.summary(),
         "peak_memory_mebibytes": round(peak),
         "already_complete": already_complete,

@@ -26,6 +26,11 @@ class Partition:
         first = shard * self.n // self.count
         return first, (shard + 1) * self.n // self.count - first
 
+    @property
+    def sizes(self) -> list[int]:
+        """Number of samples of each shard."""
+        return [self.range(shard)[1] for shard in range(self.count)]
+
     def ids(self, shard: int) -> Ids:
         """The ids of a shard, ascending."""
         first, count = self.range(shard)

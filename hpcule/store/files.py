@@ -25,7 +25,9 @@ _MIB = 1 << 20
 _LARGEST_JSON = 64 * _MIB
 
 
-def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600, *, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes | memoryview, mode: int = 0o600, *, durable: bool = True, listed: bool = True
+) -> None:
     """Write a file so that a reader, or the next run after a crash, sees all of it or the previous one.
 
     The file is made under a name that nobody can guess. A link at `path` is replaced, not followed.
@@ -35,6 +37,7 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600, *,
         data: its content.
         mode: its permissions, from the first byte on.
         durable: whether to wait until the disk has it.
+        listed: whether to wait until the disk has its name, too; else a later file of the folder does so for all.
 
     Raises:
         StoreError: the disk is full, the folder cannot be written, or the file would be too large.
@@ -51,7 +54,7 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600, *,
             if durable:
                 os.fsync(descriptor)
         temporary.replace(path)
-        if durable:
+        if durable and listed:
             sync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path, size) from error

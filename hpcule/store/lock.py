@@ -39,8 +39,9 @@ class StoreLock:
         self._patience = patience
 
     def __enter__(self) -> Self:
-        private_directory(self._store)
-        private_directory(self._path.parent)
+        for folder in (self._store, self._path.parent):
+            if not folder.is_dir():
+                private_directory(folder)
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

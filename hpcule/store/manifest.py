@@ -178,7 +178,7 @@ def read_manifest(vault: Vault) -> Manifest:
                 f"{vault.path} has schema {document['schema']}, written by a newer hpcule; "
                 f"this one reads schema {SCHEMA}: update hpcule"
             )
-        manifest = _parse(document)
+        manifest = parse_manifest(document)
         _check(manifest)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
@@ -202,7 +202,7 @@ def _shard_name(index: int, total: int) -> str:
     return f"shards/{index:05d}-of-{total:05d}.h5"
 
 
-def _parse(document: Tree) -> Manifest:
+def parse_manifest(document: Tree) -> Manifest:
     """Build a manifest from JSON of the right types; unknown fields are ignored."""
     source = _typed(document, "source", dict)
     shape = _typed(document, "sample_shape", list)

@@ -36,18 +36,19 @@ class Vault:
         """The bytes of a file as they are written: encrypted where there is a key."""
         return data if self.key is None else self.key.seal(data, file)
 
-    def write(self, file: str, data: bytes | memoryview) -> bytes | memoryview:
-        """Write a file atomically, encrypted where there is a key, and return the bytes that were written.
+    def write(self, file: str, data: bytes | memoryview, *, listed: bool = True) -> bytes | memoryview:
+        """Write a file atomically, encrypted where there is a key, and return the bytes that were written; for `listed`
+        see `hpcule.store.files.write_atomically`.
 
         Raises:
             StoreError: it cannot be written.
         """
         written = self.sealed(data, file)
-        write_atomically(self.path / file, written)
+        write_atomically(self.path / file, written, listed=listed)
         return written
 
-    def read(self, file: str) -> bytes:
-        """Read a whole file.
+    def read(self, file: str, start: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or `size` of its bytes from `start` on.
 
         Raises:
             StoreError: it is encrypted and there is no key, or another one.
@@ -58,11 +59,14 @@ class Vault:
         if self.key is None:
             if is_sealed(path):
                 raise StoreError(f"{self.path} is encrypted: name its key with --key")
-            return path.read_bytes()
+            with path.open("rb") as plain:
+                plain.seek(start)
+                return plain.read(-1 if size is None else size)
         with SealedFile(path, file, self.key) as opened:
-            data = bytearray(opened.size)
-            opened.readinto(data)
-        return bytes(data)
+            opened.seek(start)
+            rest = max(0, opened.size - start)
+            data = bytearray(rest if size is None else min(size, rest))
+            return bytes(data[: opened.readinto(data)])
 
     def read_json(self, file: str) -> Tree:
         """Read a file that holds a JSON object; raises as `read` and `hpcule.store.files.read_json`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,17 @@ class Damage:
         return one_line(f"{self.file}: {self.message}")
 
 
-def verify(vault: Vault, source: Source | None = None) -> list[Damage]:
+def verify(vault: Vault, source: Source | None = None, *, files: Sequence[Damage] | None = None) -> list[Damage]:
     """Check the files of a store; with the source it was made for, also that the two belong together.
 
     What of run/ is not checked, `hpcule.store.run_files` says.
 
     The source is compared only with a store that is itself sound.
+
+    Args:
+        vault: the store.
+        source: the samples.
+        files: what `file_damages` has found in the files of the manifest; None: they are read now.
 
     Raises:
         DataError: a sample of the source cannot be read.
@@ -66,7 +71,7 @@ def verify(vault: Vault, source: Source | None = None) -> list[Damage]:
         absent = sum(not (store / entry.file).is_file() for entry in manifest.shards)
         message = f"the run has not ended, {absent} of {len(manifest.shards)} shards are missing: craft with --resume"
         return [Damage("incomplete", MANIFEST, message)]
-    problems = [found for entry in manifest.files if (found := _file_problem(vault, manifest, entry)) is not None]
+    problems = [*(file_damages(vault, manifest, manifest.files) if files is None else files)]
     # An encrypted store has no index: nothing but hpcule could read what it leads to.
     if vault.key is None and (reason := index_error(store, manifest)) is not None:
         problems.append(Damage("index", INDEX, reason))
@@ -75,6 +80,11 @@ def verify(vault: Vault, source: Source | None = None) -> list[Damage]:
     if source is not None and not problems:
         problems += _source_problems(vault, manifest, source)
     return problems + _loose_permissions(store)
+
+
+def file_damages(vault: Vault, manifest: Manifest, entries: Iterable[ShardEntry | SharedEntry]) -> list[Damage]:
+    """The damages of some files of a complete store: bytes, contents, budget."""
+    return [found for entry in entries if (found := _file_problem(vault, manifest, entry)) is not None]
 
 
 def _file_problem(vault: Vault, manifest: Manifest, entry: ShardEntry | SharedEntry) -> Damage | None:

@@ -6,7 +6,7 @@ A file is prepared, which is work in memory, and then put into the store, which 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,8 +43,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class _SideCar:
-    """What a writer notes next to a file once it is whole."""
+class ShardNote:
+    """What the writer of a file notes in run/ once it is whole."""
 
     run_key: str
     file: str
@@ -132,46 +132,58 @@ def put(vault: Vault, manifest: Manifest, prepared: Prepared) -> None:
         # What the disk takes, and the processor.
         digest = hashing.submit(hashlib.sha256, data)
         write_atomically(vault.path / prepared.file, data)
-    note = _SideCar(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
+    note = ShardNote(manifest.run_key, prepared.file, prepared.labelled, len(data), digest.result().hexdigest())
     vault.write(prepared.note, to_json(vars(note)))
     note_saved()
 
 
-def finished_shards(vault: Vault, manifest: Manifest) -> set[int]:
-    """Return the numbers of the shards that this run has written whole: the file has the noted size and SHA-256."""
+def finished_shards(vault: Vault, manifest: Manifest, shards: Iterable[int] | None = None) -> set[int]:
+    """Return which of these shards (None: of all) this run has written whole: the file has the noted size and
+    SHA-256."""
+    notes = shard_notes(vault, manifest, range(len(manifest.shards)) if shards is None else shards)
     return {
-        index
-        for index, entry in enumerate(manifest.shards)
-        if (note := _read_note(vault, manifest, entry.file, _shard_note(index))) is not None
-        and sha256_file(vault.path / entry.file) == note.sha256
+        index for index, note in notes.items() if sha256_file(vault.path / manifest.shards[index].file) == note.sha256
     }
 
 
-def finish(vault: Vault, manifest: Manifest) -> Manifest:
+def shard_notes(vault: Vault, manifest: Manifest, shards: Iterable[int]) -> dict[int, ShardNote]:
+    """The notes of those of these shards that this run has written and whose files have the noted size, by number."""
+    found = {index: _read_note(vault, manifest, manifest.shards[index].file, _shard_note(index)) for index in shards}
+    return {index: note for index, note in found.items() if note is not None}
+
+
+def finish(vault: Vault, manifest: Manifest, notes: Mapping[int, ShardNote] | None = None) -> Manifest:
     """Write index.h5, then the complete manifest, and return it; call it in one process, after all have written.
 
     An encrypted store has no index: nothing but hpcule could read what it leads to.
+
+    Args:
+        vault: the store.
+        manifest: of this run.
+        notes: `shard_notes` of all shards, where the processes that wrote them have read them; None: they are read.
 
     Raises:
         StoreError: files are missing; all of them are named.
     """
     store = vault.path
-    found = [_read_note(vault, manifest, e.file, _shard_note(i)) for i, e in enumerate(manifest.shards)]
+    if notes is None:
+        notes = shard_notes(vault, manifest, range(len(manifest.shards)))
+    found = [notes.get(index) for index in range(len(manifest.shards))]
     shared = _read_note(vault, manifest, manifest.shared.file, _SHARED_NOTE) if manifest.shared else None
     missing = [entry.file for entry, note in zip(manifest.shards, found, strict=True) if note is None]
     if manifest.shared and shared is None:
         missing.append(manifest.shared.file)
     if missing:
         raise StoreError(f"store {store} is not whole, missing: {', '.join(missing)}; run again with --resume")
-    notes = [note for note in found if note is not None]
-    labelled = {note.labelled for note in notes}
+    whole = [note for note in found if note is not None]
+    labelled = {note.labelled for note in whole}
     if len(labelled) > 1:
         raise StoreError(f"the notes in {store / RUN} contradict each other: remove its shard-*.json, then --resume")
     index = None if vault.key else build_index(manifest, labelled.pop())
     complete = replace(
         manifest,
         index_sha256=hashlib.sha256(index).hexdigest() if index else None,
-        shards=tuple(replace(e, bytes=n.bytes, sha256=n.sha256) for e, n in zip(manifest.shards, notes, strict=True)),
+        shards=tuple(replace(e, bytes=n.bytes, sha256=n.sha256) for e, n in zip(manifest.shards, whole, strict=True)),
         shared=replace(manifest.shared, bytes=shared.bytes, sha256=shared.sha256)
         if manifest.shared and shared
         else None,
@@ -210,15 +222,15 @@ def _prepare(manifest: Manifest, file: str, note: str, datasets: Mapping[str, Ar
     return Prepared(file, note, "label" in datasets, data)
 
 
-def _read_note(vault: Vault, manifest: Manifest, file: str, note: str) -> _SideCar | None:
+def _read_note(vault: Vault, manifest: Manifest, file: str, note: str) -> ShardNote | None:
     """Return the side-car of a file of this run that has the noted size, or None."""
     try:
-        found = _SideCar(**vault.read_json(note))
+        found = ShardNote(**vault.read_json(note))
         size = (vault.path / file).stat().st_size
     except (OSError, ValueError, TypeError):
         return None
-    whole = found.labelled in (True, False)
-    return found if whole and (found.run_key, found.file, found.bytes) == (manifest.run_key, file, size) else None
+    sound = found.labelled in (True, False)
+    return found if sound and (found.run_key, found.file, found.bytes) == (manifest.run_key, file, size) else None
 
 
 def _remove_leftovers(store: Path) -> None:

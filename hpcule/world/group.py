@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from itertools import pairwise
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional
 
 from hpcule.config.errors import HpculeError, PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
@@ -91,48 +91,83 @@ class World:
                 if self.memory is not None:
                     self.memory.add(tensor)
                 elif tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= TREE_BYTES:
-                    self._tree_sum(tensor)
+                    self._tree(tensor, Tensor.add_)
                 else:
-                    dist.all_reduce(tensor, group=self.group)
+                    self._ring(tensor)
         return tensor
 
-    def _tree_sum(self, tensor: Tensor) -> None:
-        """Sum up a binomial tree to rank 0 and send the result back down the same way."""
-        step, received = 1, torch.empty_like(tensor)
-        while step < self.size and not self.rank & step:
-            if self.rank + step < self.size:
-                dist.recv(received, group=self.group, group_src=self.rank + step)
-                tensor += received
-            step *= 2
-        if self.rank:
-            dist.send(tensor, group=self.group, group_dst=self.rank - step)
-            dist.recv(tensor, group=self.group, group_src=self.rank - step)
-        while step > 1:
-            step //= 2
-            if self.rank + step < self.size:
-                dist.send(tensor, group=self.group, group_dst=self.rank + step)
+    def _tree(self, tensor: Tensor, combine: Callable[[Tensor, Tensor], object]) -> None:
+        """Combine the ranks' tensors in place, up a binomial tree to rank 0, and send the result back down."""
+        parent, children = tree(self.rank, self.size)
+        received = torch.empty_like(tensor)
+        for child in children:
+            self._receive(received, child)
+            combine(tensor, received)
+        if parent is not None:
+            self._send(tensor, parent)
+            self._receive(tensor, parent)
+        for child in reversed(children):
+            self._send(tensor, child)
 
     def maximum(self, values: Sequence[float]) -> list[float]:
         """The largest of each value over the ranks."""
         if self.size == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)
         with self._peers("a maximum", tensor.nbytes):
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.group)
+            self._tree(tensor, lambda own, other: torch.maximum(own, other, out=own))
         return [float(value) for value in tensor.tolist()]
+
+    def collect(self, value: T) -> list[T] | None:
+        """Every rank's small value, in rank order, on rank 0; None elsewhere. See `plain_values`."""
+        if self.size == 1:
+            return [value]
+        parent, children = tree(self.rank, self.size)
+        values = [value]
+        with self._peers("a gather"):
+            for child in children:  # the ranks below a child follow it without a gap
+                values += loads(self._receive_bytes(child))
+            if parent is not None:
+                self._send_bytes(dumps(values), parent)
+        return values if self.leads else None
+
+    def share(self, value: T) -> T:
+        """Rank 0's value on every rank, whatever the others give: plain values and arrays, see `plain_values`."""
+        if self.size == 1:
+            return value
+        parent, children = tree(self.rank, self.size)
+        with self._peers("a broadcast"):
+            data = dumps(value) if parent is None else self._receive_bytes(parent)
+            for child in reversed(children):
+                self._send_bytes(data, child)
+            shared: T = value if parent is None else loads(data)
+        return shared
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """What `work` returns on rank 0, which does it alone, on every rank; raises what it raises there.
+
+        Raises:
+            PeerLostError: on all other ranks, where rank 0 raises an error.
+        """
+        answer: tuple[T | None, str] = None, ""
+        error: Exception | None = None
+        if self.leads:
+            try:
+                answer = work(), ""
+            except Exception as found:
+                error, answer = found, (None, str(found) or type(found).__name__)
+        value, reason = self.share(answer)
+        if error is not None:
+            raise error
+        if reason:
+            raise PeerLostError(f"rank 0 failed: {reason}")
+        return cast("T", value)
 
     def gather(self, value: T) -> list[T]:
         """Every rank's small value, in rank order, on every rank: plain values and arrays, see `plain_values`."""
         if self.size == 1:
             return [value]
-        own = torch.frombuffer(bytearray(dumps(value)), dtype=torch.uint8)
-        sizes = [int(size) for size in self.maximum([len(own) * (rank == self.rank) for rank in range(self.size)])]
-        received = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
-        with self._peers("a gather"):
-            padded = functional.pad(own, (0, max(sizes) - len(own)))
-            dist.all_gather(received, padded, group=self.group)
-        values: list[T] = [loads(part[:size].numpy().tobytes()) for part, size in zip(received, sizes, strict=True)]
-        return values
+        return cast("list[T]", self.share(self.collect(value)))
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         """Copy the tensor of rank `source` into every rank's, in place."""
@@ -150,11 +185,13 @@ class World:
         return replace(self, rank=0, size=1, group=None, memory=None)
 
     def split(self, groups: int) -> tuple[int, World]:
-        """Deal the ranks out over `groups` groups of nearly equal size: our group's number, and it as a world."""
+        """Cut the ranks into groups of neighbours of nearly equal size: our group's number, and it as a world."""
         groups = min(groups, self.size)
         if groups == 1:
             return 0, self
-        return self._grouped([range(first, self.size, groups) for first in range(groups)])
+        # Neighbours, most of whom share a node.
+        ends = [number * self.size // groups for number in range(groups + 1)]
+        return self._grouped([range(first, end) for first, end in pairwise(ends)])
 
     def in_groups_of(self, size: int) -> tuple[int, World]:
         """Cut the ranks into groups of `size` neighbours, a divisor of ours: our group's number, and it as a world.
@@ -186,6 +223,26 @@ class World:
         rank, size = groups[mine].index(self.rank), len(groups[mine])
         return mine, replace(self, rank=rank, size=size, group=process_group, memory=None)
 
+    def _send(self, tensor: Tensor, peer: int) -> None:
+        dist.send(tensor, group=self.group, group_dst=peer)
+
+    def _receive(self, tensor: Tensor, peer: int) -> None:
+        dist.recv(tensor, group=self.group, group_src=peer)
+
+    def _ring(self, tensor: Tensor) -> None:
+        dist.all_reduce(tensor, group=self.group)
+
+    def _send_bytes(self, data: bytes, peer: int) -> None:
+        self._send(torch.tensor([len(data)]), peer)
+        self._send(torch.frombuffer(bytearray(data), dtype=torch.uint8), peer)
+
+    def _receive_bytes(self, peer: int) -> bytes:
+        size = torch.zeros(1, dtype=torch.int64)
+        self._receive(size, peer)
+        data = torch.empty(int(size), dtype=torch.uint8)
+        self._receive(data, peer)
+        return data.numpy().tobytes()
+
     @contextmanager
     def _peers(self, what: str, size: int = 0) -> Iterator[None]:
         start = time.perf_counter()
@@ -201,6 +258,19 @@ class World:
                 ) from None
             raise PeerLostError(f"lost another rank during {what} ({reason})") from None
         self.spent.note(time.perf_counter() - start, size)
+
+
+def tree(rank: int, size: int) -> tuple[int | None, list[int]]:
+    """A rank's parent in a binomial tree from rank 0, and its children, the smallest subtree first.
+
+    The ranks below a rank follow it without a gap.
+    """
+    step, children = 1, []
+    while step < size and not rank & step:
+        if rank + step < size:
+            children.append(rank + step)
+        step *= 2
+    return (rank - step if rank else None), children
 
 
 @contextmanager

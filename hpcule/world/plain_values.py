@@ -28,19 +28,27 @@ def dumps(value: object) -> bytes:
     return pickle.dumps(value, _PROTOCOL)
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, package: str = "") -> Any:
     """The value of bytes from `dumps`.
+
+    Args:
+        data: the bytes.
+        package: whose modules hold other classes and functions that may be named, next to paths; "": nothing else.
 
     Raises:
         RuntimeError: the bytes hold anything else.
     """
     try:
-        return _Reader(io.BytesIO(data)).load()
+        return _Reader(io.BytesIO(data), package).load()
     except Exception as error:  # foreign bytes come out as whatever the unpickler raises
         raise RuntimeError(f"another rank sent what is no plain value ({error})") from None
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, package: str) -> None:
+        super().__init__(file)
+        self._package = package
+
     def find_class(self, module: str, name: str) -> Any:
         """What a name in the bytes stands for."""
         if (module, name) in _NAMES:
@@ -49,6 +57,9 @@ class _Reader(pickle.Unpickler):
             return _plain_type
         # numpy 2 has moved the two functions that make arrays and scalars.
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _OF_NUMPY:
+            return super().find_class(module, name)
+        own = module.startswith(f"{self._package}.") and "." not in name
+        if self._package and (own or (module, name) == ("pathlib", "PosixPath")):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is neither a plain value nor an array")
 

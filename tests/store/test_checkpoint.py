@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hpcule.config.errors import StoreError
-from hpcule.store.checkpoint import commit, latest, remove_all, save_part
+from hpcule.store import checkpoint
+from hpcule.store.checkpoint import commit, latest, make_folder, remove_all
 from hpcule.store.vault import Vault
 
 KEY = "a" * 32
@@ -15,11 +16,20 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def save(store, step, names=("shared", "shard-00000"), key=KEY):
-    states = {name: {"step": step, "name": name, "x": torch.full((3,), step), "list": [{"a": 1.5}]} for name in names}
-    parts = {name: save_part(Vault(store), step, name, state) for name, state in states.items()}
+RANKS = (("shared", "shard-00000"), ("shard-00001",), ())
+"""What each rank saves."""
+
+
+def save(store, step, ranks=RANKS, key=KEY):
+    make_folder(Vault(store), step)
+    written = []
+    for rank, names in enumerate(ranks):
+        states = {
+            name: {"step": step, "name": name, "x": torch.full((3,), step), "list": [{"a": 1.5}]} for name in names
+        }
+        written.append(checkpoint.save(Vault(store), step, rank, states))
     if key is not None:
-        commit(Vault(store), step, key, parts)
+        commit(Vault(store), step, key, [checkpoint.Written.of(own.plain()) for own in written])
 
 
 def folders(store):
@@ -30,11 +40,17 @@ def test_round_trip(store):
     save(store, 12)
     found = latest(Vault(store), KEY)
     assert found.step == 12
-    assert sorted(found.names) == ["shard-00000", "shared"]
+    assert sorted(found.names) == ["shard-00000", "shard-00001", "shared"]
     for name in found.names:
         state = found.load(name)
         assert state.pop("x").tolist() == [12, 12, 12]
         assert state == {"step": 12, "name": name, "list": [{"a": 1.5}]}
+
+
+def test_a_rank_with_parts_has_one_file(store):
+    save(store, 1)
+    names = sorted(path.name for path in (store / "run" / "checkpoint-00000001").iterdir())
+    assert names == ["COMMIT", "rank-00000.pt", "rank-00001.pt"]
 
 
 def test_nothing_there(store):
@@ -73,7 +89,7 @@ def test_what_is_not_whole_is_passed_over(store, damage):
     save(store, 1)
     save(store, 2)
     folder = store / "run" / "checkpoint-00000002"
-    part, note = folder / "shared.pt", folder / "COMMIT"
+    part, note = folder / "rank-00001.pt", folder / "COMMIT"
     if damage == "no commit":
         note.unlink()
     elif damage == "missing part":
@@ -85,18 +101,18 @@ def test_what_is_not_whole_is_passed_over(store, damage):
     elif damage == "garbage":
         note.write_text("{")
     elif damage == "wrong type":
-        note.write_text(f'{{"run_key": "{KEY}", "parts": ["shared"]}}')
+        note.write_text(f'{{"run_key": "{KEY}", "files": {{}}, "parts": ["shared"]}}')
     elif damage == "path":
-        note.write_text(note.read_text().replace("shared", "../checkpoint-00000001/shared"))
+        note.write_text(note.read_text().replace("rank-00001", "../checkpoint-00000001/rank-00001"))
     else:
-        save(store, 2, ["shared"], key=None)  # the same size as before
+        save(store, 2, [["shared"]], key=None)  # the same size as before
     assert latest(Vault(store), KEY).step == 1
 
 
 @pytest.mark.parametrize("damage", ["zeros", "one bit of a tensor"])
 def test_a_damaged_part_is_named(store, damage):
     save(store, 1)
-    part = store / "run" / "checkpoint-00000001" / "shared.pt"
+    part = store / "run" / "checkpoint-00000001" / "rank-00000.pt"
     image = bytearray(part.read_bytes())
     values = torch.full((3,), 1).numpy().tobytes()
     if damage == "zeros":
@@ -104,7 +120,7 @@ def test_a_damaged_part_is_named(store, damage):
     else:
         image[image.index(values)] ^= 2
     part.write_bytes(image)
-    with pytest.raises(StoreError, match=r"shared\.pt is damaged: remove the folder checkpoint-00000001"):
+    with pytest.raises(StoreError, match=r"rank-00000\.pt is damaged: remove the folder checkpoint-00000001"):
         latest(Vault(store), KEY).load("shared")
 
 
@@ -113,14 +129,16 @@ def test_a_part_that_would_run_code_is_refused(store, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "made"), "w"))
 
-    commit(Vault(store), 1, KEY, {"shared": save_part(Vault(store), 1, "shared", {"x": Hostile()})})
-    with pytest.raises(StoreError, match=r"shared\.pt is damaged"):
+    make_folder(Vault(store), 1)
+    commit(Vault(store), 1, KEY, [checkpoint.save(Vault(store), 1, 0, {"shared": {"x": Hostile()}})])
+    with pytest.raises(StoreError, match=r"rank-00000\.pt is damaged"):
         latest(Vault(store), KEY).load("shared")
     assert not (tmp_path / "made").exists()
 
 
 def test_a_full_disk(small_disk):
     save(small_disk / "store", 1)
-    with pytest.raises(StoreError, match=r"disk full while writing shared\.pt"):
-        save_part(Vault(small_disk / "store"), 2, "shared", {"x": torch.zeros(1 << 20)})
+    make_folder(Vault(small_disk / "store"), 2)
+    with pytest.raises(StoreError, match=r"disk full while writing rank-00000\.pt"):
+        checkpoint.save(Vault(small_disk / "store"), 2, 0, {"shared": {"x": torch.zeros(1 << 20)}})
     assert latest(Vault(small_disk / "store"), KEY).step == 1

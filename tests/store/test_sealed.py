@@ -141,15 +141,17 @@ def test_a_run_goes_on_with_its_key_alone(make_source, make_manifest, draw_delta
 def test_checkpoints(tmp_path):
     (tmp_path / "run").mkdir()
     state = {"weights": torch.arange(5.0), "note": "a telling text"}
-    part = checkpoint.save_part(Vault(tmp_path, KEY), 3, "shared", state)
-    checkpoint.commit(Vault(tmp_path, KEY), 3, "some run key", {"shared": part})
+    vault = Vault(tmp_path, KEY)
+    checkpoint.make_folder(vault, 3)
+    states = {"other": {"x": torch.zeros(3)}, "shared": state}
+    checkpoint.commit(vault, 3, "some run key", [checkpoint.save(vault, 3, 0, states)])
     assert leaks(tmp_path, {"note": b"telling", "run key": b"some run key", "weights": b"weights"}) == set()
     saved = checkpoint.latest(Vault(tmp_path, KEY), "some run key")
     assert torch.equal(saved.load("shared")["weights"], state["weights"])
     for key in (None, OTHER):
         with pytest.raises(StoreError, match="is encrypted"):
             checkpoint.latest(Vault(tmp_path, key), "some run key")
-    path = tmp_path / "run" / "checkpoint-00000003" / "shared.pt"
+    path = tmp_path / "run" / "checkpoint-00000003" / "rank-00000.pt"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match="is damaged: remove the folder checkpoint-00000003"):
         saved.load("shared")

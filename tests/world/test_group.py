@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import signal
 import socket
@@ -9,10 +10,10 @@ import pytest
 import torch
 from pool import Pool
 
-from hpcule.config.errors import HpculeError, PeerLostError, PeerTimeoutError, UsageError
+from hpcule.config.errors import DataError, HpculeError, PeerLostError, PeerTimeoutError, UsageError
 from hpcule.config.run import WorldConfig
 from hpcule.world import meeting
-from hpcule.world.group import connected
+from hpcule.world.group import connected, tree
 from hpcule.world.launcher import Place, free_port
 from hpcule.world.node import share_memory
 
@@ -30,6 +31,8 @@ def collect(world):
         "maximum": world.maximum([world.rank, -world.rank, True]),
         "gather": world.gather({"rank": world.rank, "parts": ["x"] * world.rank}),
         "broadcast": copied.tolist(),
+        "shared": world.share([world.rank, b"x"]),
+        "led": world.lead(lambda: world.rank),
         "leads": world.leads,
         "threads": torch.get_num_threads(),
     }
@@ -47,8 +50,42 @@ def test_two_ranks_do_things_together(pool):
         "maximum": [1.0, 0.0, 1.0],
         "gather": [{"rank": 0, "parts": []}, {"rank": 1, "parts": ["x"]}],
         "broadcast": [1, 1],
+        "shared": [0, b"x"],
+        "led": 0,
         "threads": 1,
     }
+
+
+def collect_and_fail(world):
+    collected = world.collect([world.rank] * world.rank)
+
+    def fail():
+        raise DataError("a bad file")
+
+    try:
+        world.lead(fail)
+    except HpculeError as error:
+        return collected, type(error).__name__, str(error)
+
+
+def test_what_rank_0_collects_and_fails_at(trio):
+    assert trio.run(collect_and_fail) == [
+        ([[], [1], [2, 2]], "DataError", "a bad file"),
+        (None, "PeerLostError", "rank 0 failed: a bad file"),
+        (None, "PeerLostError", "rank 0 failed: a bad file"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 8, 13])
+def test_a_tree_reaches_every_rank_once_over_few_peers(size):
+    found = [tree(rank, size) for rank in range(size)]
+    assert found[0][0] is None
+    for rank, (_, children) in enumerate(found):
+        assert all(found[child][0] == rank for child in children)
+        # What is collected below a rank is its own value and then its children's, without a gap.
+        assert children == [rank + 2**step for step in range(len(children))]
+        assert len(children) <= math.ceil(math.log2(size))
+    assert sorted(child for _, children in found for child in children) == list(range(1, size))
 
 
 def test_one_process_is_the_same_code(alone):
@@ -87,12 +124,12 @@ def split(world, groups):
     ("groups", "expected"),
     [
         (1, [(0, 0, 3, 111, [0, 1, 2]), (0, 1, 3, 111, [0, 1, 2]), (0, 2, 3, 111, [0, 1, 2])]),
-        (2, [(0, 0, 2, 101, [0, 2]), (1, 0, 1, 10, [1]), (0, 1, 2, 101, [0, 2])]),
+        (2, [(0, 0, 1, 1, [0]), (1, 0, 2, 110, [1, 2]), (1, 1, 2, 110, [1, 2])]),
         (3, [(0, 0, 1, 1, [0]), (1, 0, 1, 10, [1]), (2, 0, 1, 100, [2])]),
         (7, [(0, 0, 1, 1, [0]), (1, 0, 1, 10, [1]), (2, 0, 1, 100, [2])]),
     ],
 )
-def test_ranks_are_dealt_out_over_groups(trio, groups, expected):
+def test_ranks_are_cut_into_groups_of_neighbours(trio, groups, expected):
     assert trio.run(split, groups) == expected
 
 

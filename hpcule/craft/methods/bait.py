@@ -136,9 +136,9 @@ class BoundTargets(Method[BAITConfig]):
         self.generator = build_unet(channels=source.shape[0], seed=seeds[1])
         place(self.generator, device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_rate)
-        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
         self.model_schedule, self.noise_schedule = (
-            Schedule(members, config.ghost, config.batch, problem.seed, f"bait {part}") for part in ("model", "noise")
+            Schedule(problem.partition, config.ghost, config.batch, problem.seed, f"bait {part}")
+            for part in ("model", "noise")
         )
         self._class_shape = torch.Size([source.class_count, *source.shape])
         self._outputs = self._sums_by_class()

@@ -89,8 +89,7 @@ class BayesErrorOptimization(Method[BEOConfig]):
     def __init__(self, config: BEOConfig, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
-        self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, "beo model")
+        self.schedule = Schedule(problem.partition, config.ghost, config.batch, problem.seed, "beo model")
         self.steps = config.epochs * self.schedule.steps
         """Steps of a surrogate's training."""
         assert config.step_size is not None

@@ -17,6 +17,7 @@ from hpcule.craft.method import Facts, Settings
 from hpcule.craft.parts.settings import AlternatingConfig, SurrogateTaskConfig
 from hpcule.craft.parts.two_phase import TwoPhase
 from hpcule.craft.work import Extent, Phase, Walk, Work
+from hpcule.data.schedule import LINE_BYTES
 from hpcule.nets import build
 
 FORWARD = 0.5
@@ -67,8 +68,9 @@ class ErrorMinimizing(TwoPhase[EMConfig]):
         network = build(config.surrogate, channels=channels, classes=extent.classes, size=(size[0], size[1]), seed=0)
         weights = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
         noise = _noise_by_sample(config, extent) if config.unit == "sample" else _noise_by_class(config, extent)
-        # All ids, and an epoch's order of them; weights and momenta.
-        memory, checkpoint = 16.0 * extent.samples, 2.0 * 4 * weights
+        # Two epochs' orders of own ids, and where all ghosts lie; weights and momenta.
+        memory = 16.0 * extent.own_samples + LINE_BYTES * extent.samples / config.ghost
+        checkpoint = 2.0 * 4 * weights
         shared = 0 if config.unit == "sample" else extent.classes
         if config.unit == "sample":
             memory += 2 * extent.values * extent.own_samples

@@ -112,8 +112,7 @@ class GameUnlearnable(Method[GUEConfig]):
         self.generator = build_unet(channels=channels, seed=seeds[1])
         place(self.follower, device)
         place(self.generator, device)
-        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
-        self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, "gue")
+        self.schedule = Schedule(problem.partition, config.ghost, config.batch, problem.seed, "gue")
         of_follower = [parameter.shape for parameter in self.follower.parameters()]
         of_generator = [parameter.shape for parameter in self.generator.parameters()]
         self._inner = Sum(of_follower, device, exact=problem.exact)

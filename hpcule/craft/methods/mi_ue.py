@@ -148,10 +148,9 @@ class CoupledNoise(SampleNoise):
     ) -> None:
         super().__init__(config, problem, targets, direction)
         partition = problem.partition
-        members = [partition.ids(shard) for shard in range(partition.count)]
         # From as many shards as possible: where samples are sorted, neighbours are of one class.
         ghost = min(config.ghost, max(FEWEST, -(-config.noise_batch // partition.count)))
-        self._schedule = Schedule(members, ghost, config.noise_batch, problem.seed, f"{config.name} noise")
+        self._schedule = Schedule(partition, ghost, config.noise_batch, problem.seed, f"{config.name} noise")
         self._batch = 0
 
     def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
@@ -215,7 +214,7 @@ class CoupledNoise(SampleNoise):
         """Own ghosts of a batch, with their samples and deltas."""
         world, shares, start = self.problem.world, [], 0
         for ghost in batch:
-            rows = slice(start, start + len(ghost.ids))
+            rows = slice(start, start + ghost.size)
             if ghost.shard % world.size == world.rank:
                 clean, labels = self.load(ghost.shard, ghost.ids)
                 shares.append(_Share(ghost, rows, clean, labels, self.delta(ghost), self.budget(clean)))

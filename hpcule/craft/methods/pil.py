@@ -33,7 +33,7 @@ from hpcule.craft.method import Event, Facts, Method, Problem, Saved, Settings, 
 from hpcule.craft.parts.levels import local_budget, to_levels, uniform_start
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.annotations import UNKNOWN
-from hpcule.data.schedule import Ghost, Schedule, samples_of
+from hpcule.data.schedule import LINE_BYTES, Ghost, Schedule, samples_of
 from hpcule.data.source import Ids
 from hpcule.world.exact import Sum
 from hpcule.world.keyed import key
@@ -137,8 +137,8 @@ class PIL(Method[PILConfig]):
             calls=config.steps * extent.tiles(_tile_rows(extent.values)),
             busy=extent.workers,
         )
-        # The ids of all samples, and own labels one-hot.
-        memory = 8 * extent.samples + 4 * extent.classes * extent.own_samples
+        # Own ids and labels one-hot, and where the ghosts lie.
+        memory = (8 + 4 * extent.classes) * extent.own_samples + LINE_BYTES * extent.samples / config.ghost
         return Work(phases=(surrogate, noise), memory=memory, checkpoint=2 * 4 * weights)
 
     @classmethod
@@ -149,16 +149,14 @@ class PIL(Method[PILConfig]):
     def run(self) -> Iterator[Event]:
         """Train the surrogate, all ranks together; then each rank perturbs its own shards."""
         partition = self.problem.partition
-        members = [partition.ids(shard) for shard in range(partition.count)]
         # The paper walks through the data in file order, unshuffled.
-        schedule = Schedule(members, self.config.ghost, self.config.batch, None, "pil")
-        batches = schedule.epoch(0)
-        sizes = [samples_of(batch) for batch in batches]
+        schedule = Schedule(partition, self.config.ghost, self.config.batch, None, "pil")
+        sizes = [samples_of(schedule.at(number)) for number in range(schedule.steps)]
         gradients = Sum([weight.shape for weight in self.weights], self.problem.world.device, exact=self.problem.exact)
         while self.epoch < self.config.epochs:
-            self._train(batches, gradients)
+            self._train(schedule, gradients)
             self.epoch += 1
-            last = {"step": self.epoch * len(batches) - 1}
+            last = {"step": self.epoch * schedule.steps - 1}
             yield Step("surrogate", self.epoch, self.config.epochs, last, batches=sizes)
         linear = finite(self.weights[1] @ self.weights[0])
         owned = [shard for shard in self.problem.owned if shard not in self.problem.done]
@@ -178,11 +176,12 @@ class PIL(Method[PILConfig]):
         self.weights = [weight.to(device) for weight in shared["weights"]]
         self.momenta = [momentum.to(device) for momentum in shared["momenta"]]
 
-    def _train(self, batches: list[list[Ghost]], gradients: Sum) -> None:
+    def _train(self, schedule: Schedule, gradients: Sum) -> None:
         world, config = self.problem.world, self.config
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.epoch / config.epochs))
-        for batch, following in zip(batches, [*batches[1:], batches[0]], strict=True):
-            self.problem.expect(following)
+        for number in range(schedule.steps):
+            batch = schedule.at(number)
+            self.problem.expect(schedule.at((number + 1) % schedule.steps))
             for ghost in self.problem.mine(batch):
                 gradients.add(self._gradient(ghost))
             first, second = gradients.total(world)

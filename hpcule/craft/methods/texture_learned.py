@@ -165,8 +165,7 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         """Learn the spectra, all ranks together."""
         yield from super().prepare()
         partition, config = self.problem.partition, self.config
-        members = [partition.ids(shard) for shard in range(partition.count)]
-        schedule = Schedule(members, config.ghost, config.batch, self.problem.seed, "texture spectra")
+        schedule = Schedule(partition, config.ghost, config.batch, self.problem.seed, "texture spectra")
         while self.step < config.steps:
             batch = schedule.at(self.step)
             self.problem.expect(schedule.at(self.step + 1))

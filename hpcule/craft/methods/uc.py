@@ -45,11 +45,12 @@ from hpcule.craft.parts.cluster_generator import Bound, ClusterGenerator
 from hpcule.craft.parts.encoded import Encoded, EncoderConfig
 from hpcule.craft.parts.kmeans import Integers, kmeans
 from hpcule.craft.work import Extent, Phase, Walk, Work
-from hpcule.data.schedule import Schedule
-from hpcule.data.source import Ids, Source
+from hpcule.data.schedule import LINE_BYTES, Schedule
+from hpcule.data.source import Source
 from hpcule.nets.encoder import load_encoder
 from hpcule.store.checkpoint import PartState
 from hpcule.world.gradient_norms import GradientNorms
+from hpcule.world.group import World
 from hpcule.world.keyed import key
 
 GENERATOR_WEIGHTS = 7_841_411
@@ -126,8 +127,10 @@ class UnlearnableClusters(Method[UCConfig]):
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)
         self.centers: Tensor | None = None
+        self.sizes: list[int] = []
+        """Samples of each cluster."""
         self.assignment: dict[int, Integers] = {}
-        """Cluster of every sample, by shard, on all ranks."""
+        """Cluster of every sample of this rank's shards, by shard."""
         self.progress = dict.fromkeys(range(config.clusters), 0)
         """Steps done, of every cluster, on all ranks."""
         self.deltas: dict[int, Tensor] = {}
@@ -157,8 +160,11 @@ class UnlearnableClusters(Method[UCConfig]):
     def work(cls, config: UCConfig, extent: Extent) -> Work:
         """Features by shard, K-means, and each cluster's generator in one group of ranks."""
         groups = min(config.clusters, extent.workers)
-        # All ids, an epoch's order of them, and the cluster of every sample.
-        memory = 8.0 * extent.samples * 3
+        # Clusters of own samples, and the order of those that a rank of a group reads; where the ghosts lie.
+        memory = 8.0 * extent.own_samples + 16.0 * extent.samples / (extent.workers // groups)
+        memory += LINE_BYTES * extent.samples / config.ghost
+        if config.fit_on == "cluster":
+            memory += extent.samples + 8.0 * extent.samples / config.clusters
         checkpoint = 8.0 * extent.samples + groups * 3 * 4 * GENERATOR_WEIGHTS
         notes = ["K-means is taken to need as many iterations as in the calibration"]
         if config.fit_on == "cluster":
@@ -181,6 +187,10 @@ class UnlearnableClusters(Method[UCConfig]):
             direct=config.direct,
         )
 
+    def notes_steps(self, world: World) -> bool:
+        """Whether this rank leads the group of a cluster."""
+        return self.group.leads
+
     def run(self) -> Iterator[Event]:
         """Cluster; train the generators; collect their deltas."""
         if self.centers is None:
@@ -198,14 +208,17 @@ class UnlearnableClusters(Method[UCConfig]):
                 yield ShardResult(shard, group=self.assignment[shard])
 
     def state(self) -> State:
-        """Centres and assignment, every cluster's progress, and what our group has trained."""
-        shared = {"centers": self.centers, "assignment": _tensors(self.assignment), "progress": self.progress}
-        if not self.group.leads:
-            return State(shared)
-        parts: dict[str, Mapping[str, object]] = {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
-        parts |= {_part(k): {"training": training} for k, training in self.paused.items()}
-        if self.current is not None:
-            parts[_part(self.current.cluster)] = {"training": self.current.state()}
+        """Centres, the clusters of own samples, every cluster's progress, and what our group has trained."""
+        shared = {"centers": self.centers, "sizes": self.sizes, "progress": self.progress}
+        parts: dict[str, Mapping[str, object]] = {
+            _shard_part(shard): {"clusters": torch.from_numpy(np.ascontiguousarray(clusters))}
+            for shard, clusters in self.assignment.items()
+        }
+        if self.group.leads:
+            parts |= {_part(k): {"delta": delta} for k, delta in self.deltas.items()}
+            parts |= {_part(k): {"training": training} for k, training in self.paused.items()}
+            if self.current is not None:
+                parts[_part(self.current.cluster)] = {"training": self.current.state()}
         return State(shared, parts)
 
     def restore(self, saved: Saved) -> None:
@@ -213,8 +226,8 @@ class UnlearnableClusters(Method[UCConfig]):
         shared = saved.load("shared")
         if shared["centers"] is not None:
             self.centers = shared["centers"].to(self.problem.world.device)
-        self.assignment = {shard: part.numpy() for shard, part in shared["assignment"].items()}
-        self.progress = shared["progress"]
+            self.assignment = {s: saved.load(_shard_part(s))["clusters"].numpy() for s in self.problem.owned}
+        self.sizes, self.progress = shared["sizes"], shared["progress"]
         for cluster in self._queue(self.number):
             if _part(cluster) in saved.names:
                 part = saved.load(_part(cluster))
@@ -228,17 +241,14 @@ class UnlearnableClusters(Method[UCConfig]):
         seed = key(self.problem.seed, "uc clusters")
         found = kmeans(features, first_ids, self.config.clusters, self.problem.world, seed)
         self.centers = torch.from_numpy(found.centers).float().to(self.problem.world.device)
-        for part in self.problem.world.gather(found.assignment):
-            self.assignment.update(part)
+        self.assignment, self.sizes = found.assignment, found.sizes.tolist()
 
     def _train(self) -> Iterator[Event]:
         """Every group works through its clusters; all ranks yield as often as the busiest group has steps."""
-        partition = self.problem.partition
-        everybody = [partition.ids(shard) for shard in range(partition.count)]
-        lengths = {cluster: self._length(self._schedule(cluster, everybody)) for cluster in self.progress}
+        clusters = self._clusters() if self.config.fit_on == "cluster" else None
+        lengths = {cluster: self._length(cluster) for cluster in self.progress}
         queues = [self._queue(number) for number in range(self.group_count)]
         total = max(sum(lengths[k] - self.progress[k] for k in queue) for queue in queues)
-        # One at a time: each holds the order of all samples.
         begun, schedule = -1, None
         for done in range(1, total + 1):
             figures: dict[str, float] = {}
@@ -249,7 +259,7 @@ class UnlearnableClusters(Method[UCConfig]):
                     continue
                 if number == self.number:
                     if schedule is None or begun != cluster:
-                        begun, schedule = cluster, self._schedule(cluster, everybody)
+                        begun, schedule = cluster, self._schedule(cluster, clusters)
                     figures, norms = self._step(cluster, schedule, lengths[cluster])
                     batches = [norms.samples]
                 self.progress[cluster] += 1
@@ -259,14 +269,30 @@ class UnlearnableClusters(Method[UCConfig]):
         """The clusters of a group, in order."""
         return list(range(number, self.config.clusters, self.group_count))
 
-    def _schedule(self, cluster: int, everybody: list[Ids]) -> Schedule:
-        members = everybody
-        if self.config.fit_on == "cluster":
-            members = [ids[self.assignment[shard] == cluster] for shard, ids in enumerate(everybody)]
-        return Schedule(members, self.config.ghost, self.config.batch, self.problem.seed, f"uc {cluster}")
+    def _clusters(self) -> Integers:
+        """Cluster of every sample [N], on all ranks, in the smallest integers that hold it."""
+        count, partition, device = len(self.problem.source), self.problem.partition, self.problem.world.device
+        clusters = torch.zeros(count, dtype=torch.uint8 if self.config.clusters <= 256 else torch.int32, device=device)
+        for shard, part in self.assignment.items():
+            first, size = partition.range(shard)
+            clusters[first : first + size] = torch.from_numpy(part)
+        return self.problem.world.add(clusters).cpu().numpy()
 
-    def _length(self, schedule: Schedule) -> int:
-        return schedule.steps * self.config.epochs if self.config.steps is None else self.config.steps
+    def _schedule(self, cluster: int, clusters: Integers | None) -> Schedule:
+        """The batches of a cluster's generator; `clusters` says which samples it is trained on, None: on all."""
+        partition, members = self.problem.partition, None
+        if clusters is not None:
+            ranges = map(partition.range, range(partition.count))
+            members = [first + np.flatnonzero(clusters[first : first + size] == cluster) for first, size in ranges]
+        config, seed = self.config, self.problem.seed
+        return Schedule(members or partition, config.ghost, config.batch, seed, f"uc {cluster}")
+
+    def _length(self, cluster: int) -> int:
+        """Steps of a cluster's generator."""
+        if self.config.steps is not None:
+            return self.config.steps
+        samples = self.sizes[cluster] if self.config.fit_on == "cluster" else len(self.problem.source)
+        return -(-samples // self.config.batch) * self.config.epochs
 
     def _step(self, cluster: int, schedule: Schedule, length: int) -> tuple[dict[str, float], GradientNorms]:
         if self.current is None:
@@ -323,8 +349,8 @@ def _part(cluster: int) -> str:
     return f"cluster-{cluster:05d}"
 
 
-def _tensors(assignment: Mapping[int, Integers]) -> dict[int, Tensor]:
-    return {shard: torch.from_numpy(np.ascontiguousarray(part)) for shard, part in assignment.items()}
+def _shard_part(shard: int) -> str:
+    return f"shard-{shard:05d}"
 
 
 def _features(config: UCConfig, extent: Extent) -> Phase:
@@ -340,14 +366,14 @@ def _features(config: UCConfig, extent: Extent) -> Phase:
 
 
 def _kmeans(config: UCConfig, extent: Extent) -> Phase:
-    """Distances of own samples to all centres; at the end all ranks gather every sample's cluster."""
+    """Distances of own samples to all centres; all ranks get every sample's cluster where generators train on these."""
     return Phase(
         stage="clusters",
         marks=1,
         passes=extent.own_samples * config.clusters,
         calls=0,
-        sums=1,
-        sum_bytes=8 * extent.samples,
+        sums=int(config.fit_on == "cluster"),
+        sum_bytes=extent.samples * (1 if config.clusters <= 256 else 4),
         ranks=extent.workers,
         busy=extent.workers,
     )

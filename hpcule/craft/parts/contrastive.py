@@ -137,8 +137,8 @@ class ContrastiveSurrogate(Surrogate):
         start = 0
         for ghost in batch:
             if ghost.shard % world.size == world.rank:
-                keys[start : start + len(ghost.ids)] = next(own)
-            start += len(ghost.ids)
+                keys[start : start + ghost.size] = next(own)
+            start += ghost.size
         # Each row comes from one rank, and adding zeros to it is exact in any order.
         return world.add(keys)
 

@@ -90,10 +90,10 @@ class Encoded:
         """
         gradient_sum = Sum([delta.shape], delta.device, exact=self.problem.exact)
         loss_and_squares = torch.zeros(2, dtype=torch.float64, device=delta.device)
-        for number, ghost in enumerate(batch):
-            if number % group.size == group.rank:
+        for ghost in batch:
+            if ghost.shard % group.size == group.rank:
                 # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
-                leaf = delta.expand(len(ghost.ids), *delta.shape).clone().requires_grad_()
+                leaf = delta.expand(ghost.size, *delta.shape).clone().requires_grad_()
                 samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
                 log_probability = functional.log_softmax(self._through((samples + leaf).clamp(0, 1)), dim=1)
                 loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")

@@ -79,7 +79,7 @@ class Surrogate:
         if rate is not None:
             self._optimizer.param_groups[0]["lr"] = rate
         world = self.problem.world
-        sizes = [len(ghost.ids) for ghost in batch]
+        sizes = [ghost.size for ghost in batch]
         size = sum(sizes)
         self.network.train()
         width = self._statistics().numel()
@@ -89,10 +89,10 @@ class Surrogate:
             for number, ghost in enumerate(batch):
                 if ghost.shard % world.size == world.rank:
                     inputs, labels = load(ghost)
-                    if len(ghost.ids) == 1:
+                    if ghost.size == 1:
                         self._write(running)
                     for place in places:
-                        with place(self.network), normalising(self.network, len(ghost.ids)):
+                        with place(self.network), normalising(self.network, ghost.size):
                             loss = self.loss(inputs, labels) / (size * len(places))
                             gradients = torch.autograd.grad(loss, self._parameters)
                         self._gradients.add(gradients)

@@ -40,8 +40,7 @@ class TwoPhase(Method[Template]):
         self.config = config
         self.problem = problem
         self.surrogate = self.make_surrogate()
-        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
-        self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, f"{config.name} model")
+        self.schedule = Schedule(problem.partition, config.ghost, config.batch, problem.seed, f"{config.name} model")
         self.steps = config.model_steps if config.model_epochs is None else config.model_epochs * self.schedule.steps
         """Steps of a model phase."""
         self.noise = self.make_noise()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from contextlib import contextmanager
 
 import numpy as np
@@ -358,12 +357,11 @@ def begin_on(world, settings, store, stop_after):
         craft(method, stop_after=stop_after)
     state = method.state()
     states = {"shared": state.shared, **state.parts} if world.leads else state.parts
-    written = {
-        name: dataclasses.astuple(checkpoint.save_part(Vault(store), 1, name, part)) for name, part in states.items()
-    }
-    parts = {name: checkpoint.CheckpointPart(*part) for rank in world.gather(written) for name, part in rank.items()}
-    if world.leads:
-        checkpoint.commit(Vault(store), 1, "toy run", parts)
+    world.lead(lambda: checkpoint.make_folder(Vault(store), 1))
+    written = world.collect(checkpoint.save(Vault(store), 1, world.rank, states).plain())
+    world.lead(
+        lambda: checkpoint.commit(Vault(store), 1, "toy run", [checkpoint.Written.of(plain) for plain in written])
+    )
 
 
 @pytest.mark.slow
