@@ -2,21 +2,18 @@
 
     python bench/ranks/processes.py --workers 1 2 4 8 -- craft em --data DATA --out STORE --preset smoke
 
-STORE is removed before each run, unless --resume is among the arguments.
+Options are those of `simulate.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from simulate import Counts, options_of_run, show
+from simulate import Counts, run_all
 
 from hpcule.world.launcher import MEETING, TORCHRUN
 from hpcule.world.meeting import prepare
@@ -43,14 +40,7 @@ def run_ranks(arguments: list[str], workers: int, folders: list[Path]) -> list[C
 
 def main() -> None:
     """Run, and print."""
-    sizes, arguments, folders = options_of_run(__doc__)
-    for workers in sizes:
-        if "--resume" not in arguments:
-            shutil.rmtree(folders[0], ignore_errors=True)
-        start = time.monotonic()
-        counts = run_ranks(arguments, workers, folders)
-        print(f"{workers} workers, {time.monotonic() - start:.1f} s, load {os.getloadavg()[0]:.1f}")
-        show(counts)
+    run_all(__doc__, run_ranks)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
     python bench/ranks/simulate.py --workers 1 8 64 -- craft em --data DATA --out STORE --preset smoke
 
-STORE is removed before each run, unless --resume is among the arguments.
+STORE is removed before each run, unless --resume is among the arguments. With --json, all counts of all ranks.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -62,26 +65,33 @@ def show(counts: Sequence[Counts]) -> None:
             print(f"  {title}: " + ", ".join(f"{kind} {max(own[kind] for own in ranks)}" for kind in counts[0]))
 
 
-def options_of_run(description: str | None) -> tuple[list[int], list[str], list[Path]]:
-    """The numbers of workers, the command, and its folders, from this program's arguments."""
+def run_all(description: str | None, run: Callable[[list[str], int, list[Path]], list[Counts]]) -> None:
+    """Run the command of this program's arguments with each number of workers, and print what is counted."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()
-    found = {name: options.arguments[options.arguments.index(name) + 1] for name in ("--out", "--data")}
-    return options.workers, options.arguments, [Path(found[name]).absolute() for name in found]
+    arguments = options.arguments
+    found = {name: arguments[arguments.index(name) + 1] for name in ("--out", "--data")}
+    folders = [Path(name).absolute() for name in found.values()]
+    counted = {}
+    for workers in options.workers:
+        if "--resume" not in arguments:
+            shutil.rmtree(folders[0], ignore_errors=True)
+        start = time.monotonic()
+        with contextlib.redirect_stdout(sys.stderr):
+            counted[workers] = run(arguments, workers, folders)
+        if not options.json:
+            print(f"{workers} workers, {time.monotonic() - start:.1f} s, load {os.getloadavg()[0]:.1f}")
+            show(counted[workers])
+    if options.json:
+        print(json.dumps(counted))
 
 
 def main() -> None:
     """Run, and print."""
-    sizes, arguments, folders = options_of_run(__doc__)
-    for workers in sizes:
-        if "--resume" not in arguments:
-            shutil.rmtree(folders[0], ignore_errors=True)
-        start = time.monotonic()
-        counts = simulate(arguments, workers, folders)
-        print(f"{workers} workers, {time.monotonic() - start:.1f} s, load {os.getloadavg()[0]:.1f}")
-        show(counts)
+    run_all(__doc__, simulate)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Written:
 
     @classmethod
     def of(cls, plain: PlainWritten) -> Written:
-        """What `plain` was made from."""
+        """The inverse of `plain`."""
         file, size, parts = plain
         return cls(file, size, {name: CheckpointPart(*part) for name, part in parts.items()})
 
