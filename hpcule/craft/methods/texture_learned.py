@@ -32,7 +32,7 @@ from hpcule.craft.methods.texture import (
 from hpcule.craft.parts.encoded import Encoded
 from hpcule.craft.parts.spectra_learner import SpectraLearner
 from hpcule.craft.work import Extent, Phase, Walk, Work
-from hpcule.data.schedule import Ghost, Schedule, samples_of
+from hpcule.data.schedule import LINE_BYTES, Ghost, Schedule, samples_of
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.spectra import amplitudes
 
@@ -153,8 +153,9 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
             calls=extent.tiles(tile_of(extent.shape)),
             busy=workers,
         )
-        # All ids, and an epoch's order of them.
-        return Work(phases=(spectra, noise), memory=8.0 * extent.samples * 2, checkpoint=3.0 * 4 * numbers)
+        # Two epochs' orders of own ids, and where all ghosts lie.
+        memory = 16.0 * extent.own_samples + LINE_BYTES * extent.samples / config.ghost
+        return Work(phases=(spectra, noise), memory=memory, checkpoint=3.0 * 4 * numbers)
 
     @classmethod
     def trial(cls, config: LearnedTextureConfig, batch: int, workers: int) -> LearnedTextureConfig:
