@@ -117,9 +117,8 @@ class MultiTaskUnlearnable(Method[MTLUEConfig]):
         place(self.generator, problem.world.device)
         self._parameters = list(self.generator.parameters())
         self._adam = torch.optim.Adam(self._parameters, lr=config.generator_rate, weight_decay=config.generator_decay)
-        members = [problem.partition.ids(shard) for shard in range(problem.partition.count)]
-        self.model_schedule = Schedule(members, config.ghost, config.batch, problem.seed, "mtl-ue model")
-        self.schedule = Schedule(members, config.ghost, config.batch, problem.seed, "mtl-ue generator")
+        self.model_schedule = Schedule(problem.partition, config.ghost, config.batch, problem.seed, "mtl-ue model")
+        self.schedule = Schedule(problem.partition, config.ghost, config.batch, problem.seed, "mtl-ue generator")
         shapes = [*(parameter.shape for parameter in self._parameters), torch.Size([1])]
         self._gradients = Sum(shapes, problem.world.device, exact=problem.exact)
         self.modelled = 0
