@@ -17,7 +17,7 @@ from hpcule.publish.collection import Record
 from hpcule.publish.dates import SHIFTS, DateShifts, read_shifts
 from hpcule.publish.hashes import FileHash
 from hpcule.publish.records import RECORD, find_export, keep_records, last_export, read_records
-from hpcule.store.checkpoint import CheckpointPart, commit, latest, save_part
+from hpcule.store.checkpoint import CheckpointPart, Written, commit, latest, make_folder, save
 from hpcule.store.files import sha256_file
 from hpcule.store.keys import make_key, read_key
 from hpcule.store.lock import StoreLock
@@ -159,7 +159,8 @@ def read_notes(folder: Path) -> None:
 def make_checkpoint(file: str) -> Make:
     def make(folder: Path) -> Path:
         state = {"weights": torch.arange(20.0), "step": 3, "names": ["a", "b"]}
-        commit(Vault(folder), 1, "key", {"shared": save_part(Vault(folder), 1, "shared", state)})
+        make_folder(Vault(folder), 1)
+        commit(Vault(folder), 1, "key", [save(Vault(folder), 1, 0, {"shared": state})])
         return folder / "run" / "checkpoint-00000001" / file
 
     return make
@@ -175,8 +176,9 @@ def read_checkpoint(folder: Path) -> None:
 
 
 def read_signed_checkpoint(folder: Path) -> None:
-    path = folder / "run" / "checkpoint-00000001" / "shared.pt"
-    commit(Vault(folder), 1, "key", {"shared": CheckpointPart(path.stat().st_size, sha256_file(path))})
+    path = folder / "run" / "checkpoint-00000001" / "rank-00000.pt"
+    part = CheckpointPart(path.name, 0, path.stat().st_size, sha256_file(path))
+    commit(Vault(folder), 1, "key", [Written(path.name, part.bytes, {"shared": part})])
     read_checkpoint(folder)
 
 
@@ -205,8 +207,8 @@ STORES: dict[str, Parser] = {
     "index": Parser(make_store("index.h5"), read_store),
     "index, signed": Parser(make_store("index.h5"), read_signed),
     "note of a shard": Parser(make_store("run/shard-00001.json", finished=False), read_notes, text=True),
-    "checkpoint": Parser(make_checkpoint("shared.pt"), read_checkpoint),
-    "checkpoint, signed": Parser(make_checkpoint("shared.pt"), read_signed_checkpoint),
+    "checkpoint": Parser(make_checkpoint("rank-00000.pt"), read_checkpoint),
+    "checkpoint, signed": Parser(make_checkpoint("rank-00000.pt"), read_signed_checkpoint),
     "COMMIT": Parser(make_checkpoint("COMMIT"), read_checkpoint, text=True),
     "lock": Parser(make_lock, read_lock, valid=False),
     "hash list of an export": Parser(make_exports(HASHES), read_exports),

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from simulate import Counts, run_all
 
-from hpcule.world.launcher import MEETING, TORCHRUN
+from hpcule.world.launcher import MEETING
+from hpcule.world.launcher_variables import TORCHRUN
 from hpcule.world.meeting import prepare
 from hpcule.world.signals import environment_of_child
 

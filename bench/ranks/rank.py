@@ -26,19 +26,18 @@ def main() -> None:
     counts, folders, *arguments = sys.argv[1:]
     sent, counting = count_messages(), Counting([])
     target = Path(f"{counts}-{os.environ['RANK']}.json")
-    connected = workers.connected
     # Sums through memory would hide what ranks of several nodes send.
-    group.share_memory = lambda *about: None
+    vars(group)["share_memory"] = lambda *about: None
 
     @contextmanager
     def counted(*about: Any, **named: Any) -> Iterator[Any]:
-        with connected(*about, **named) as world:
+        with group.connected(*about, **named) as world:
             sent.clear()
             counting.take([Path(folder) for folder in folders.split(":")])
             yield world
             target.write_text(json.dumps({**counting.of(0), "messages": sent["messages"], "bytes": sent["bytes"]}))
 
-    workers.connected = counted
+    vars(workers)["connected"] = counted
     sys.argv = ["hpcule", *arguments]
     run()
 

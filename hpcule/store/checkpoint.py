@@ -123,7 +123,7 @@ class Checkpoint:
         file = f"{_name(self.step)}/{part.file}"
         try:
             data = self.vault.read(file, part.start, part.bytes)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, OverflowError, TypeError, ValueError) as error:
             raise _damaged(self.vault.path / file) from error
         # torch does not compare the checksums of its own format.
         if hashlib.sha256(data).hexdigest() != part.sha256:
@@ -156,7 +156,8 @@ def save(vault: Vault, step: int, rank: int, states: Mapping[str, Mapping[str, o
     Raises:
         StoreError: it cannot be written.
     """
-    file, buffer, parts = f"rank-{rank:05d}.pt", io.BytesIO(), {}
+    file, buffer = f"rank-{rank:05d}.pt", io.BytesIO()
+    parts: dict[str, CheckpointPart] = {}
     if not states:
         return Written(file, 0, parts)
     for name, state in states.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,9 @@ class Vault:
             if is_sealed(path):
                 raise StoreError(f"{self.path} is encrypted: name its key with --key")
             with path.open("rb") as plain:
+                rest = max(0, os.fstat(plain.fileno()).st_size - start)
                 plain.seek(start)
-                return plain.read(-1 if size is None else size)
+                return plain.read(rest if size is None else min(size, rest))
         with SealedFile(path, file, self.key) as opened:
             opened.seek(start)
             rest = max(0, opened.size - start)
