@@ -17,7 +17,7 @@ from hpcule.publish.collection import Record
 from hpcule.publish.dates import SHIFTS, DateShifts, read_shifts
 from hpcule.publish.hashes import FileHash
 from hpcule.publish.records import RECORD, find_export, keep_records, last_export, read_records
-from hpcule.store.checkpoint import CheckpointPart, Written, commit, latest, make_folder, save
+from hpcule.store.checkpoint import CheckpointPart, WrittenFile, commit, latest, make_folder, save
 from hpcule.store.files import sha256_file
 from hpcule.store.keys import make_key, read_key
 from hpcule.store.lock import StoreLock
@@ -178,7 +178,7 @@ def read_checkpoint(folder: Path) -> None:
 def read_signed_checkpoint(folder: Path) -> None:
     path = folder / "run" / "checkpoint-00000001" / "rank-00000.pt"
     part = CheckpointPart(path.name, 0, path.stat().st_size, sha256_file(path))
-    commit(Vault(folder), 1, "key", [Written(path.name, part.bytes, {"shared": part})])
+    commit(Vault(folder), 1, "key", [WrittenFile(path.name, part.bytes, {"shared": part})])
     read_checkpoint(folder)
 
 

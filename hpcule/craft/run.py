@@ -262,7 +262,7 @@ class _Loop:
         written = world.collect(checkpoint.save(self.vault, number, world.rank, states).plain())
 
         def commit() -> None:
-            files = [checkpoint.Written.of(plain) for plain in written or ()]
+            files = [checkpoint.WrittenFile.of(plain) for plain in written or ()]
             checkpoint.commit(self.vault, number, self.manifest.run_key, files)
 
         world.lead(commit)

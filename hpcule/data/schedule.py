@@ -113,9 +113,9 @@ class Schedule:
     seed: int | None
     purpose: str
     _lines: dict[int, _Line] = field(default_factory=dict, init=False)
-    """By the shard that begins the epoch."""
+    """Lines of samples by the shard that begins the epoch."""
     _orders: dict[int, dict[int, Ids]] = field(default_factory=dict, init=False)
-    """By epoch and shard."""
+    """Orders of a shard's samples by epoch and shard."""
 
     def __post_init__(self) -> None:
         """Count the samples of each shard."""

@@ -61,7 +61,7 @@ PlainWritten = tuple[str, int, dict[str, tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """A rank's file of a checkpoint: its name, its size on the disk, and its parts by name."""
 
     file: str
@@ -73,7 +73,7 @@ class Written:
         return self.file, self.bytes, {name: astuple(part) for name, part in self.parts.items()}
 
     @classmethod
-    def of(cls, plain: PlainWritten) -> Written:
+    def of(cls, plain: PlainWritten) -> WrittenFile:
         """The inverse of `plain`."""
         file, size, parts = plain
         return cls(file, size, {name: CheckpointPart(*part) for name, part in parts.items()})
@@ -143,7 +143,7 @@ def make_folder(vault: Vault, step: int) -> None:
         (folder / COMMIT).unlink(missing_ok=True)
 
 
-def save(vault: Vault, step: int, rank: int, states: Mapping[str, Mapping[str, object]]) -> Written:
+def save(vault: Vault, step: int, rank: int, states: Mapping[str, Mapping[str, object]]) -> WrittenFile:
     """Write a rank's parts of the checkpoint at `step`, for `commit` to make them count after all ranks have saved.
 
     Args:
@@ -159,7 +159,7 @@ def save(vault: Vault, step: int, rank: int, states: Mapping[str, Mapping[str, o
     file, buffer = f"rank-{rank:05d}.pt", io.BytesIO()
     parts: dict[str, CheckpointPart] = {}
     if not states:
-        return Written(file, 0, parts)
+        return WrittenFile(file, 0, parts)
     for name, state in states.items():
         assert _NAME.fullmatch(name), name
         start = buffer.tell()
@@ -167,10 +167,10 @@ def save(vault: Vault, step: int, rank: int, states: Mapping[str, Mapping[str, o
         digest = hashlib.sha256(buffer.getbuffer()[start:]).hexdigest()
         parts[name] = CheckpointPart(file, start, buffer.tell() - start, digest)
     written = vault.write(f"{_name(step)}/{file}", buffer.getbuffer(), listed=False)
-    return Written(file, len(written), parts)
+    return WrittenFile(file, len(written), parts)
 
 
-def commit(vault: Vault, step: int, run_key: str, written: Sequence[Written]) -> None:
+def commit(vault: Vault, step: int, run_key: str, written: Sequence[WrittenFile]) -> None:
     """Declare the checkpoint at `step` with these files whole, then remove what it makes superfluous.
 
     One process calls it. The last two committed checkpoints stay; older ones, and older ones without COMMIT, go.

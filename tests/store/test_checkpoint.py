@@ -29,7 +29,7 @@ def save(store, step, ranks=RANKS, key=KEY):
         }
         written.append(checkpoint.save(Vault(store), step, rank, states))
     if key is not None:
-        commit(Vault(store), step, key, [checkpoint.Written.of(own.plain()) for own in written])
+        commit(Vault(store), step, key, [checkpoint.WrittenFile.of(own.plain()) for own in written])
 
 
 def folders(store):

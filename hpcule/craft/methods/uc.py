@@ -127,8 +127,7 @@ class UnlearnableClusters(Method[UCConfig]):
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)
         self.centers: Tensor | None = None
-        self.sizes: list[int] = []
-        """Samples of each cluster."""
+        self.sizes: list[int] = []  # samples of each cluster
         self.assignment: dict[int, Integers] = {}
         """Cluster of every sample of this rank's shards, by shard."""
         self.progress = dict.fromkeys(range(config.clusters), 0)
@@ -163,11 +162,10 @@ class UnlearnableClusters(Method[UCConfig]):
         # Clusters of own samples, and the order of those that a rank of a group reads; where the ghosts lie.
         memory = 8.0 * extent.own_samples + 16.0 * extent.samples / (extent.workers // groups)
         memory += LINE_BYTES * extent.samples / config.ghost
+        notes = ["K-means is taken to need as many iterations as in the calibration"]
+        checkpoint = 8.0 * extent.samples + groups * 3 * 4 * GENERATOR_WEIGHTS
         if config.fit_on == "cluster":
             memory += extent.samples + 8.0 * extent.samples / config.clusters
-        checkpoint = 8.0 * extent.samples + groups * 3 * 4 * GENERATOR_WEIGHTS
-        notes = ["K-means is taken to need as many iterations as in the calibration"]
-        if config.fit_on == "cluster":
             notes.append("clusters are taken to be equally large")
         phases = (_features(config, extent), _kmeans(config, extent), _generators(config, extent, groups))
         return Work(phases=phases, memory=memory, checkpoint=checkpoint, shared=config.clusters, notes=tuple(notes))
