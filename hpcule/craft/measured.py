@@ -61,12 +61,33 @@ def pretrained_rows(method: str) -> list[MeasuredRow]:
     ]
 
 
+def hardest_pretrained(rows: Sequence[MeasuredRow]) -> MeasuredRow | None:
+    """The best of the attackers on the variant of a method that withstands its best attacker best; None without rows."""
+    best: dict[str, MeasuredRow] = {}
+    for row in rows:
+        found = best.get(row["variant"])
+        if found is None or _reached(row) > _reached(found):
+            best[row["variant"]] = row
+    return min(best.values(), key=_reached, default=None)
+
+
+def expected_order(method: str) -> tuple[float, float, float]:
+    """Sorts methods: what pre-trained attackers reached, see `hardest_pretrained`, as a share of their clean control, 1
+    for methods without such a record; then as `cost_order`."""
+    row = hardest_pretrained(pretrained_rows(method))
+    return (1.0 if row is None else _reached(row), *cost_order(method))
+
+
 def cost_order(method: str) -> tuple[float, float]:
     """Sorts methods: crafting time in whole minutes, then what is left of accuracy; those without a record last."""
     plain = [
         row for row in measured_rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"
     ]
     return min(((row["craft_seconds"] // 60, row["protected"]) for row in plain), default=(float("inf"), 1.0))
+
+
+def _reached(row: MeasuredRow) -> float:
+    return row["protected"] / row["clean"]
 
 
 def _sentence(group: Sequence[MeasuredRow]) -> str:

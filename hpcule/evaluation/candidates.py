@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hpcule.config.errors import UsageError
 from hpcule.config.run import BoundedConfig, Preset, WorldConfig
 from hpcule.config.tree import unknown
-from hpcule.craft.measured import cost_order
+from hpcule.craft.measured import expected_order
 from hpcule.craft.table import METHODS, find, usable
 from hpcule.data.opening import Opening
 from hpcule.data.source import Source
@@ -17,10 +17,10 @@ from hpcule.victim.recipe import Recipe
 
 
 def candidates() -> tuple[str, ...]:
-    """Methods for images that need no checkpoint, in the order of their cost at the preset `small`."""
+    """Methods for images that need no checkpoint: first those of which records expect most, then the cheapest."""
     methods, _ = usable()
     fit = [name for name, method in methods.items() if method.facts.data == "images"]
-    return tuple(sorted((name for name in fit if not methods[name].facts.needs_checkpoint), key=cost_order))
+    return tuple(sorted((name for name in fit if not methods[name].facts.needs_checkpoint), key=expected_order))
 
 
 @dataclass(frozen=True, kw_only=True)

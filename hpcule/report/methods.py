@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.padding import Padding
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import MeasuredRow, measured_rows
+from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows
 from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.survey import MethodDocument, describe
 from hpcule.craft.table import BUILT_IN
@@ -19,7 +19,7 @@ KEY = (
     "or clusters, unless clusters are asked for. Own sizes: whether images of different sizes are published at these,",
     "with the perturbation resized or drawn again. DICOM: and NIfTI, in stored values of up to 16 bits. Measured:",
     "accuracy in percent of small victims of protected samples / random noise / clean ones; pre-trained: of the best",
-    "attacker with pre-trained weights, and the record. Empty: not measured.",
+    "attacker with pre-trained weights, with the settings that withstood it best. Empty: not measured.",
 )
 """What the columns of the terminal's table mean."""
 
@@ -60,7 +60,7 @@ def methods_table() -> str:
                 row["cost"],
                 row["claimed"],
                 _measured(row["name"]),
-                _pretrained(row),
+                _pretrained(row, in_full=True),
                 row["paper"],
             )
             for row in methods
@@ -143,12 +143,13 @@ def _medical(row: MethodDocument) -> str:
     return ("yes" if row["bounded"] else "no bound") if row["medical"] else "no"
 
 
-def _pretrained(row: MethodDocument) -> str:
-    """What the best attacker with pre-trained weights reached, and the record; empty: not measured."""
-    if not row["pretrained"]:
+def _pretrained(row: MethodDocument, *, in_full: bool = False) -> str:
+    """What the best attacker with pre-trained weights reached with the settings that withstood it best, in full with
+    these settings and the record; empty: not measured."""
+    found = hardest_pretrained(row["pretrained"])
+    if found is None:
         return ""
-    best = max(row["pretrained"], key=lambda measured: measured["protected"])
-    return f"{_percentages(best)} ({best['record']})"
+    return f"{found['variant']}: {_percentages(found)} ({found['record']})" if in_full else _percentages(found)
 
 
 def _percentages(row: MeasuredRow) -> str:

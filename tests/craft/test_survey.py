@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys import ToySource
+from toys import AnnotatedToys, ToySource
 
 from hpcule.config.errors import DataError, UsageError
 from hpcule.craft import measured
@@ -31,6 +31,8 @@ def takes(name, source, *overrides):
 def test_the_table_says_what_a_craft_takes(rows, name):
     row = rows[name]
     scans, nameless = ToySource(12, (3, 16, 16)), ToySource(12, (3, 16, 16), labelled=False)
+    if name == "mtl-ue":
+        scans = AnnotatedToys(12)
     nameless.rate = scans.rate = None if row["data"] == "images" else 8000
     assert takes(name, scans)
     assert takes(name, nameless) == (row["labels"] in ("not needed", "by class"))
@@ -66,6 +68,22 @@ def test_attackers_with_trained_weights_are_shown_with_their_record(rows, monkey
     assert measured.pretrained_rows("em") == []
     print_methods([{**rows["pil"], "pretrained": measured.pretrained_rows("pil")}])
     assert "60 / 70 / 80" in capsys.readouterr().out
+
+
+def test_methods_are_tried_first_that_withstood_the_best_attacker_with_trained_weights_best(monkeypatch):
+    row = {"record": "docs/studies/x.csv", "noise": 0.7, "clean": 0.8, "seeds": 1, "recipe": "linear-probe@a"}
+    reached = [
+        ("pil", "PIL 8", 0.8),
+        ("pil", "PIL 16", 0.2),
+        ("pil", "PIL 16", 0.4),
+        ("ops", "OPS", 0.6),
+        ("lsp", "LSP", 0.9),
+    ]
+    found = [{**row, "method": name, "variant": variant, "protected": value} for name, variant, value in reached]
+    monkeypatch.setattr(measured, "measured_rows", lambda: found)
+    assert measured.hardest_pretrained(measured.pretrained_rows("pil")) == found[2]
+    assert measured.hardest_pretrained([]) is None
+    assert sorted(["lsp", "em", "ops", "pil"], key=measured.expected_order) == ["pil", "ops", "em", "lsp"]
 
 
 def test_a_terminal_of_100_columns_has_a_line_for_each_method(rows, capsys):
