@@ -18,7 +18,7 @@ from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AAPConfig(SurrogateTaskConfig, AdversarialConfig):
+class AAPConfig(AdversarialConfig, SurrogateTaskConfig):
     """Defaults are the authors' for CIFAR-10; they take strength 0.8 for CIFAR-100."""
 
     name: str = "aap"

@@ -19,7 +19,7 @@ from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AUEConfig(SurrogateTaskConfig, AlternatingConfig):
+class AUEConfig(AlternatingConfig, SurrogateTaskConfig):
     """Defaults are the authors' for CIFAR-10; they take strength 1.0 for CIFAR-100."""
 
     name: str = "aue"

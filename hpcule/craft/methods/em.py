@@ -25,7 +25,7 @@ FORWARD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EMConfig(SurrogateTaskConfig, AlternatingConfig):
+class EMConfig(AlternatingConfig, SurrogateTaskConfig):
     """Defaults are the authors' for CIFAR-10; their code has no largest number of rounds."""
 
     name: str = "em"

@@ -17,7 +17,7 @@ from hpcule.craft.parts.settings import RateSchedule, SurrogateTaskConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class HypoConfig(SurrogateTaskConfig, AdversarialConfig):
+class HypoConfig(AdversarialConfig, SurrogateTaskConfig):
     """Noise as in APBench; how its surrogate was trained is not stated: as TAP's, without augmentation."""
 
     name: str = "hypo"

@@ -19,7 +19,7 @@ from hpcule.data.view import Augment
 
 
 @dataclass(frozen=True, kw_only=True)
-class TAPConfig(SurrogateTaskConfig, AdversarialConfig):
+class TAPConfig(AdversarialConfig, SurrogateTaskConfig):
     """Defaults are the authors' for CIFAR-10."""
 
     name: str = "tap"

@@ -130,7 +130,10 @@ class ClassNoiseConfig(TwoPhaseConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateTaskConfig(TaskConfig, TwoPhaseConfig):
-    """Settings of methods whose surrogate learns whatever the perturbation is crafted for."""
+    """Settings of methods whose surrogate learns whatever the perturbation is crafted for.
+
+    It is the last of a method's bases, so that the defaults of the others count and not those of the template.
+    """
 
     possible_task: ClassVar[tuple[CraftTask, ...]] = EVERY
     pixel_surrogate: str = "unet-small"
