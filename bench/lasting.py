@@ -7,6 +7,7 @@ accuracy, as a mean over the seeds that are done; the worst case has an interval
 from __future__ import annotations
 
 import argparse
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def by_craft(rows: Sequence[Mapping[str, float | str]], chance: float) -> Mappin
     for row in rows:
         for role, title in {"protected": "", **CONTROLS}.items():
             value = row.get(f"{role}_balanced")
-            if isinstance(value, float) and value == value:  # a role that a study does not have is NaN
+            if isinstance(value, float) and not math.isnan(value):  # a role that a study does not have
                 name = f"{row['variant']}, {title}".removesuffix(", ")
                 clean = float(row["clean_balanced"])
                 found[name][str(row["recipe"])].append((value - chance) / (clean - chance))
