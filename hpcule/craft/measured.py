@@ -62,7 +62,7 @@ def pretrained_rows(method: str) -> list[MeasuredRow]:
 
 
 def hardest_pretrained(rows: Sequence[MeasuredRow]) -> MeasuredRow | None:
-    """The best of the attackers on the variant of a method that withstands its best attacker best; None without rows."""
+    """The best attacker on the variant of a method that withstands its best attacker best; None without rows."""
     best: dict[str, MeasuredRow] = {}
     for row in rows:
         found = best.get(row["variant"])
