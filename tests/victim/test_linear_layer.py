@@ -159,10 +159,10 @@ def test_the_last_layer_becomes_the_optimum_on_clean_samples(alone):
     before, plain = train_network(VictimConfig(**SETTINGS), train, test, alone, 0)
     assert [point.test for point in result.curve[:-1]] == [point.test for point in plain.curve[:-1]]
     assert result.last.test > plain.last.test + 0.1
-    fitted = probed(before.eval().features, owned, test, alone, fast=False)
-    assert result.last.test == fitted[1]
+    fitted = probed(1, before.eval().features, owned, test, alone, fast=False)
+    assert result.last.test == fitted.test
     features, labels = all_features(network.features, test, alone, fast=False)
-    assert float((network.linear(features).argmax(1) == labels).float().mean()) == pytest.approx(fitted[1])
+    assert float((network.linear(features).argmax(1) == labels).float().mean()) == pytest.approx(fitted.test)
 
 
 def test_the_layer_bears_features_of_any_scale():

@@ -147,9 +147,9 @@ class Spy(Published):
         super().__init__(*arguments, **settings)
         self.asked = []
 
-    def take(self, numbers):
+    def images(self, numbers, device):
         self.asked.append(numbers.tolist())
-        return super().take(numbers)
+        return super().images(numbers, device)
 
 
 def walk_on(world, epochs):
