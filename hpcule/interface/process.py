@@ -54,7 +54,7 @@ def one_worker(config: WorldConfig, *, deterministic: bool = False) -> Iterator[
     """
     import torch
 
-    from hpcule.world.group import connected
+    from hpcule.world.group import CUBLAS_WORKSPACE, connected
     from hpcule.world.launcher import Place
 
     require_single()
@@ -62,7 +62,7 @@ def one_worker(config: WorldConfig, *, deterministic: bool = False) -> Iterator[
     threads = torch.get_num_threads()
     device = torch.cuda.current_device() if torch.cuda.is_available() else None
     tf32, cudnn_tf32, benchmark = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-    mode = torch.get_deterministic_debug_mode()
+    mode, workspace = torch.get_deterministic_debug_mode(), os.environ.get(CUBLAS_WORKSPACE)
     try:
         with connected(Place("single"), config, deterministic=deterministic) as world:
             yield world
@@ -70,6 +70,8 @@ def one_worker(config: WorldConfig, *, deterministic: bool = False) -> Iterator[
         torch.set_num_threads(threads)
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = tf32, cudnn_tf32, benchmark
         torch.set_deterministic_debug_mode(mode)
+        if workspace is None:
+            os.environ.pop(CUBLAS_WORKSPACE, None)
         if device is not None:
             torch.cuda.set_device(device)
 

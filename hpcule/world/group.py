@@ -29,6 +29,8 @@ T = TypeVar("T")
 TREE_BYTES = 2**20
 """Up to this size gloo's all-reduce, a ring in many small parts, is mostly waiting. Measured with two processes on two
 cores, 120 kB: 0.4 to 0.7 ms by the ring, 0.2 to 0.3 ms by a tree; with three processes 2.3 to 2.9 against 0.5 ms."""
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""Variable that cuBLAS reads, see `connected`."""
 TIMED_OUT = re.compile(r"tim(?:ed |e)-?out", re.IGNORECASE)
 """How torch, gloo and NCCL say that nobody came in time."""
 
@@ -285,7 +287,7 @@ def connected(place: Place, config: WorldConfig, *, deterministic: bool = False)
     if deterministic:
         # Read when a context of CUDA first multiplies matrices; without it, sums of cuBLAS depend on its streams:
         # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
     device = _device(place, config.device)
     _set_threads(place, config.threads, deterministic)
     timeout = timedelta(seconds=config.timeout_seconds)

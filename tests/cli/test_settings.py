@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hpcule.config.tree import to_tree
 from hpcule.craft.table import METHODS, configure
 
 
@@ -15,8 +16,7 @@ def test_values_are_those_of_a_run(run, name):
     assert code == 0
     rows = {row["name"].removeprefix("method."): row for row in json.loads(out)}
     for preset in ("paper", "small", "smoke"):
-        config = configure(name, "toys", preset=preset, file={}, overrides=[]).method
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(config).items()}
+        values = to_tree(configure(name, "toys", preset=preset, file={}, overrides=[]).method)
         assert {key: row["values"][preset] for key, row in rows.items()} | {"name": name} == values
 
 

@@ -210,8 +210,8 @@ def test_chance():
         ("labels", {"label_matrix": None}, "has no table of several labels: put labels.csv"),
         ("segmentation", {"masks": None}, "has no masks: put images/NAME"),
         ("colour", {"shape": (1, SIZE, SIZE)}, "has no colours"),
-        ("rotation", {"rate": 8000}, "recordings, which cannot be rotated"),
-        ("edges", {"rate": 8000}, "recordings, which have no edges"),
+        ("rotation", {"rate": 8000}, "recordings, and the task rotation is for images"),
+        ("edges", {"rate": 8000}, "recordings, and the task edges is for images"),
     ],
 )
 def test_data_that_cannot_have_a_task(name, change, message):

@@ -44,8 +44,8 @@ def freeze_norms(network):
 def walk_frozen(world, settings):
     trainer = make_trainer(world, settings)
     freeze_norms(trainer.network)
-    taken, original = [], trainer.train.take
-    trainer.train.take = lambda numbers: taken.append(len(numbers)) or original(numbers)
+    taken, original = [], trainer.train.images
+    trainer.train.images = lambda numbers, device: taken.append(len(numbers)) or original(numbers, device)
     for epoch in range(2):
         trainer.epoch(epoch)
     return weights(trainer.network), taken

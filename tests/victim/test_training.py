@@ -16,9 +16,9 @@ class Counted(Published):
 
     taken = 0
 
-    def take(self, numbers):
+    def images(self, numbers, device):
         self.taken += len(numbers)
-        return super().take(numbers)
+        return super().images(numbers, device)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def until(method, stage, number):
 
 def test_the_estimate_rises_from_step_to_step_of_features_that_stay():
     problem = make_problem(ToySource(60, classes=CLASSES))
-    ascent, frozen = Ascent(problem, epsilon=32, step_size=4), frozen_network()
+    ascent, frozen = Ascent(problem, epsilon=32, step_size=4, flat=1.0), frozen_network()
     estimates = []
     for number in range(9):
         own = torch.cat([ascent.features(frozen, shard) for shard in problem.owned])
@@ -88,7 +88,7 @@ def test_one_step_is_adams_along_the_slow_gradient():
 def test_a_sample_without_a_gradient_stays_as_it_is():
     """No weight decay, which would darken images."""
     problem = make_problem(ToySource(60, classes=CLASSES))
-    ascent = Ascent(problem, epsilon=8, step_size=2)
+    ascent = Ascent(problem, epsilon=8, step_size=2, flat=1.0)
     frozen = frozen_network()
     for number in range(3):
         for _ in ascent.sweep(frozen, {shard: torch.zeros(15, 128) for shard in problem.owned}, number):
@@ -98,7 +98,7 @@ def test_a_sample_without_a_gradient_stays_as_it_is():
 
 def test_a_gradient_that_is_not_finite_is_refused():
     problem = make_problem(ToySource(60, classes=CLASSES))
-    ascent = Ascent(problem, epsilon=8, step_size=2)
+    ascent = Ascent(problem, epsilon=8, step_size=2, flat=1.0)
     with pytest.raises(HpculeError, match="not finite"):
         list(ascent.sweep(frozen_network(), {shard: torch.full((15, 128), torch.nan) for shard in range(4)}, 0))
 
