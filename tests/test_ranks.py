@@ -76,7 +76,8 @@ def test_a_craft_and_its_verification(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_threads_count_what_processes_do(images: Path, tmp_path: Path) -> None:
-    sizes, arguments = [1, 2, 4, 8], ("pil", "--data", images, "--out", tmp_path / "store", *CRAFT)
+    # One rank alone opens the data before it counts.
+    sizes, arguments = [2, 4, 8], ("pil", "--data", images, "--out", tmp_path / "store", *CRAFT)
     real, simulated = counted("processes", sizes, *arguments), counted("simulate", sizes, *arguments)
     for size in sizes:
         for one, other in zip(real[size], simulated[size], strict=True):

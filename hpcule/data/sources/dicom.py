@@ -21,7 +21,7 @@ from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import files_below
 from hpcule.data.sources.mask_files import MASK
 from hpcule.data.sources.nested import Nested
-from hpcule.data.sources.volumes.segments import SegmentMasks, is_segmentation
+from hpcule.data.sources.volumes.segments import SegmentMasks, is_readable, is_segmentation
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 _MOST_VALUES = 100
@@ -110,18 +110,24 @@ class DicomSource(FrameSource):
             self._take_labels(images, labels)
         if segmentations := images.segmentations(split):
             self.left_out = [*self.left_out, *(LeftOut(file, MASK, excluded=True) for file in segmentations)]
-            self.masks = SegmentMasks(
-                [self.folder / file for file in segmentations],
-                [images.folder(one) / file for one in images.splits() for file in images.segmentations(one)],
-                [
-                    (self.folder / file, k)
-                    for file, count in zip(self.files, self.frames, strict=True)
-                    for k in range(count)
-                ],
-                [self.native_size(sample) for sample in range(len(self))],
-                image_size,
-            )
-            self.masks.check()
+            masks = self._masks_of(images, split, image_size, skip_unreadable)
+            # Those of other images say nothing of these.
+            if masks.of_any_image():
+                masks.check()
+                self.masks = masks
+
+    def _masks_of(self, images: _Images, split: str, image_size: int | None, skip_unreadable: bool) -> SegmentMasks:
+        """The masks that segmentations have, but for those that cannot be read where these are to be skipped."""
+        paths = {one: [images.folder(one) / file for file in images.segmentations(one)] for one in images.splits()}
+        paths[split] = [self.folder / file for file in images.segmentations(split)]
+        if skip_unreadable:
+            paths = {one: [path for path in listed if is_readable(path)] for one, listed in paths.items()}
+        everywhere = [path for one in images.splits() for path in paths[one]]
+        frames = [
+            (self.folder / file, k) for file, count in zip(self.files, self.frames, strict=True) for k in range(count)
+        ]
+        sizes = [self.native_size(sample) for sample in range(len(self))]
+        return SegmentMasks(paths[split], everywhere, frames, sizes, image_size)
 
     def _take_labels(self, images: _Images, names: tuple[str, ...]) -> None:
         """One class a sample where one element is named, else a label for each of their values; over all splits."""

@@ -360,7 +360,7 @@ def begin_on(world, settings, store, stop_after):
     world.lead(lambda: checkpoint.make_folder(Vault(store), 1))
     written = world.collect(checkpoint.save(Vault(store), 1, world.rank, states).plain())
     world.lead(
-        lambda: checkpoint.commit(Vault(store), 1, "toy run", [checkpoint.Written.of(plain) for plain in written])
+        lambda: checkpoint.commit(Vault(store), 1, "toy run", [checkpoint.WrittenFile.of(plain) for plain in written])
     )
 
 

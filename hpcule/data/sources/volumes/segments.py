@@ -47,6 +47,19 @@ def is_segmentation(path: Path) -> bool:
     return False
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a segmentation can be read.
+
+    Raises:
+        UsageError: highdicom is not installed.
+    """
+    try:
+        _contents(path)
+    except UnreadableError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class SegmentMasks:
     """The masks of frames of DICOM files, by the labels of the segments.
@@ -65,6 +78,15 @@ class SegmentMasks:
     sizes: Sequence[tuple[int, int]]
     size: int | None
 
+    def of_any_image(self) -> bool:
+        """Whether a segmentation refers to one of the images.
+
+        Raises:
+            DataError: a segmentation cannot be read.
+            UsageError: highdicom is not installed.
+        """
+        return not self._known.isdisjoint(self._uids)
+
     def check(self) -> None:
         """Look whether every image has a segmentation, which need not show anything on it.
 
@@ -72,9 +94,8 @@ class SegmentMasks:
             DataError: none refers to an image, or a segmentation cannot be read.
             UsageError: highdicom is not installed.
         """
-        known = frozenset[str]().union(*(_contents(path).images for path in self.files))
         for (path, _), uid in zip(self.images, self._uids, strict=True):
-            if uid not in known:
+            if uid not in self._known:
                 raise DataError(
                     f"{path} has no mask: none of the {len(self.files)} segmentation files refers to it; add one, or "
                     "leave the image out with exclude, or leave out the segmentations"
@@ -109,6 +130,10 @@ class SegmentMasks:
                 raise DataError(f"{path} gives pixels of {self.images[sample][0]} a second class; keep one of both")
             mask = np.maximum(mask, found)
         return mask
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset[str]().union(*(_contents(path).images for path in self.files))
 
     @cached_property
     def _several(self) -> dict[str, bool]:
