@@ -273,7 +273,8 @@ def test_all_sample_files_come_back_valid(tmp_path, make_store, policy, most):
             revealing = dataset.get("BurnedInAnnotation") == "YES"
             assert policy == "keep" or dataset.PatientIdentityRemoved == ("NO" if revealing else "YES")
             assert "IconImageSequence" not in dataset
-        for sample in source.of_file(number):
+        # Behind the images stand segmentations, which are copied.
+        for sample in source.of_file(number) if number < len(source.files) else ():
             before, after = source.native(sample), again.native(sample)
             change = np.abs(after.pixels.astype(int) - before.pixels)
             assert change.max() <= math.floor(EPSILON * abs(before.grid.unit) + 1e-9)
