@@ -254,7 +254,8 @@ def test_another_source_is_refused(make_source, make_store, tmp_path, change):
 def test_wrong_use(make_source, make_store, tmp_path):
     source = make_source()
     store, *_ = make_store(source)
-    with pytest.raises(UsageError, match="format gif is unknown: folder, wav, webdataset, dicom, nifti, nnunet, npz, hdf5"):
+    formats = "folder, wav, webdataset, dicom, nifti, nnunet, npz, hdf5"
+    with pytest.raises(UsageError, match=f"format gif is unknown: {formats}"):
         export(Vault(store), source, tmp_path / "out", format="gif")
     with pytest.raises(UsageError, match=r"out\.h5 ends like hdf5, but the format is npz"):
         export(Vault(store), source, tmp_path / "out.h5", format="npz")
