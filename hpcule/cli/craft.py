@@ -41,7 +41,7 @@ def add_to(verbs: Verbs) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Craft the perturbation of DATA into STORE, here or as a job of a batch system."""
-    from hpcule.cli.opened import key_of
+    from hpcule.cli.opened import key_of, privacy_notice
     from hpcule.cli.submit import ranks, submit
     from hpcule.cli.workers import on_all_ranks
     from hpcule.craft.preparation import check
@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
     """Opens the samples in this process; ranks of a launcher open them together."""
 
     def check_here(workers: int) -> None:
+        privacy_notice([options.out], strict=options.strict)
         check(*here(), vault, resume=options.resume, workers=workers)
 
     if options.submit:

@@ -11,6 +11,7 @@ from toys import ToySource
 
 from hpcule.config.errors import DataError, StoppedError, UsageError
 from hpcule.config.tree import build_config
+from hpcule.craft import measured
 from hpcule.craft.table import METHODS
 from hpcule.evaluation import recommend as module
 from hpcule.evaluation.bench import Setup
@@ -47,9 +48,31 @@ def test_candidates_are_all_methods_for_images_that_need_no_checkpoint():
     assert set(found) == {name for name in fit if not METHODS[name].facts.needs_checkpoint}
 
 
-def test_candidates_that_records_expect_most_of_come_first_and_then_cheap_ones():
-    order = {name: number for number, name in enumerate(candidates())}
-    assert order["texture"] < order["pil"] < order["em"] < order["rem"] < order["ops"]
+def record(method, recipe, protected, seconds=0.0):
+    return {
+        "method": method,
+        "variant": method,
+        "recipe": recipe,
+        "protected": protected,
+        "clean": 0.8,
+        "craft_seconds": seconds,
+    }
+
+
+def test_candidates_that_records_expect_most_of_come_first_and_then_cheap_ones(monkeypatch):
+    rows = [
+        record("ops", "grayscale+linear-probe", 0.81),
+        record("pil", "grayscale", 0.1),
+        record("pil", "jpeg+fine-tune@3", 0.6),
+        record("pil", "linear-probe", 0.4),
+        record("texture", "linear-probe", 0.5),
+        record("em", "plain", 0.1, seconds=200),
+        record("rem", "plain", 0.2, seconds=30),
+    ]
+    monkeypatch.setattr(measured, "measured_rows", lambda: rows)
+    order = candidates()
+    assert order[:4] == ("texture", "pil", "rem", "em")
+    assert order[-1] == "ops", "it helps an attacker"
 
 
 def test_methods_take_part_at_their_largest_budget_in_levels_of_their_own_grid():
