@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import shutil
 from pathlib import Path
+
+from camvid_sky import link_or_copy
 
 SPLITS = ("train", "val", "test")
 EVERY = 3
@@ -44,13 +45,6 @@ def arrange(camvid: Path, out: Path) -> dict[str, int]:
         writer.writeheader()
         writer.writerows(found)
     return counts
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def main() -> None:
