@@ -22,7 +22,7 @@ class TextureRecipe:
     Attributes:
         spectra: number of spectra, one a class or a cluster.
         sectors: number of directions that divide each band of wavelengths.
-        shortest: wavelength in pixels; None: 5, or an eighth of the shorter side where that is less.
+        shortest: wavelength in pixels; None: 12, or an eighth of the shorter side where that is less.
         longest: wavelength in pixels; None: see `span`.
         saturation: standard deviations of the noise, in budgets, before tanh bounds it.
         colour: whether each channel has noise of its own.
@@ -54,22 +54,25 @@ class TextureRecipe:
     def span(self, side: int, crafted: int) -> tuple[float, float]:
         """The shortest and the longest wavelength of samples with this shorter side in pixels.
 
-        Longest is by default 80 pixels of the size at which samples were crafted, or half the shorter side where that
-        is less, but two octaves at least: a victim that makes a large image smaller sees long waves alone.
+        By default they are two octaves apart, and more in images that are larger than those that were crafted: a victim
+        that makes a large image smaller sees long waves alone.
 
         Args:
             side: of the samples.
             crafted: the shorter side of those that were crafted.
         """
-        shortest = self.shortest or max(2.0, min(5.0, side / 8))
-        longest = self.longest or min(80.0 * max(1.0, side / crafted), max(side / 2, 4 * shortest))
+        shortest, whole = (self.shortest or max(2.0, min(12.0, one / 8)) for one in (side, crafted))
+        longest = self.longest or 4 * max(shortest, whole * side / crafted)
         return shortest, max(shortest, longest)
 
     def cells(self, side: int, crafted: int) -> Cells:
-        """The cells of such samples, in one period at least; arguments as for `span`."""
+        """The cells of such samples, in whole periods, each of which has one for every spectrum; arguments as for
+        `span`."""
         shortest, longest = self.span(side, crafted)
-        whole = shortest * 2 ** (2 * (self.a_period - 1) / self.a_period)
-        return Cells.between(shortest, max(longest, whole), self.a_period, self.sectors)
+        least = shortest * 2 ** (2 * (self.a_period - 1) / self.a_period)
+        cells = Cells.between(shortest, max(longest, least), self.a_period, self.sectors)
+        whole = len(cells.wavelengths) // self.a_period * self.a_period
+        return Cells(cells.wavelengths[:whole], cells.sectors)
 
     def table(self, cells: Cells, purpose: int) -> Single:
         """The fixed spectra [spectra, cells] of a key; those of more bands go on where those of fewer end."""

@@ -52,10 +52,12 @@ class SpectraConfig(BoundedConfig, LocalConfig):
     epsilon: float = setting(16.0, at_least=1, at_most=32767)
     """Budget in levels of the sample's own grid: 16 means 16/255 for 8-bit images."""
     shortest: float | None = setting(None, at_least=2)
-    """Shortest wavelength in pixels. None: 5, or an eighth of the shorter side of the samples where that is less."""
+    """Shortest wavelength in pixels. None: 12 (texture) or 5 (texture-learned), or an eighth of the shorter side of the
+    samples where that is less."""
     longest: float | None = setting(None, at_least=2)
-    """Longest wavelength in pixels. None: 80, or half the shorter side of the samples where that is less, but two
-    octaves above the shortest at least; in larger images that are published at their own size, in proportion."""
+    """Longest wavelength in pixels. None: two octaves above the shortest, in larger images that are published at their
+    own size in proportion (texture); 80, or half the shorter side of the samples where that is less, but two octaves
+    above the shortest at least (texture-learned)."""
     sectors: int | None = setting(None, at_least=1, at_most=6)
     """Directions, horizontal to vertical, that divide each band of wavelengths. None: 1 up to 3 classes, else 3."""
     saturation: float = setting(2.5, above=0)
@@ -103,16 +105,22 @@ class SpectraTexture(SampleWise[Textured]):
     def __init__(self, config: Textured, problem: Problem) -> None:
         super().__init__(config, problem)
         source = problem.source
-        recipe = recipe_of(config, config.clusters or self.class_count)
+        _, height, width = source.shape
+        side = min(height // (source.depth or 1), width)
+        recipe = self.recipe(config, config.clusters or self.class_count, side)
         self.assignment: Mapping[int, Labels] = {}
         """Cluster of each sample, by own shard, where clusters take the place of classes."""
         self.drawn = Texture(recipe, problem.seed, source.shape, config.epsilon)
-        _, height, width = source.shape
-        cells = cells_of(recipe, min(height // (source.depth or 1), width))
+        cells = cells_of(recipe, side)
         self.energies = cells.energies(height, width)
         self.combs = recipe.table(cells, key(problem.seed, "texture", "spectra"))
         """The fixed table of spectra [K, cells]."""
         self.amplitudes = amplitudes(self.combs, self.energies)
+
+    @classmethod
+    def recipe(cls, config: Textured, spectra: int, side: int) -> TextureRecipe:
+        """What this number of spectra is drawn from; of samples with this shorter side in pixels."""
+        return recipe_of(config, spectra)
 
     @classmethod
     def needs_labels(cls, config: Textured) -> bool:

@@ -1,7 +1,7 @@
 """Class texture with learned spectra: what frozen encoders read above the content, after an attacker's steps.
 
-A construction of hpcule. The fixed spectra of class texture are combs over all octaves; here they are the start of a
-table that all ranks train together, see `SpectraLearner`. The noise, its key and its budget are those of class texture.
+A construction of hpcule. The spectra of class texture are fixed; here combs over more octaves are the start of a table
+that all ranks train together, see `SpectraLearner`. The noise, its key and its budget are those of class texture.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import LINE_BYTES, Ghost, Schedule, samples_of
 from hpcule.nets.encoder import load_encoder
 from hpcule.world.spectra import amplitudes
+from hpcule.world.texture_recipe import TextureRecipe
 
 FEATURES = 1280
 """Number of features of the default encoder; others have 512 to 2048."""
@@ -55,8 +56,8 @@ class LearnedTextureConfig(SpectraConfig):
     encoder_size: int = setting(224, at_least=32)
     """Samples are resized to this height and width in front of the encoders, delta stays at the samples' own size."""
     steps: int = setting(300, at_least=0)
-    """Steps in which the spectra are learnt. 0 leaves them as they start (a control): the combs of class texture, but
-    for a tenth of the energy, which lies evenly in all cells."""
+    """Steps in which the spectra are learnt. 0 leaves them as they start (a control): combs like those of class
+    texture, but for a tenth of the energy, which lies evenly in all cells."""
     batch: int = setting(64, at_least=1)
     """Samples of such a step, over all workers."""
     ghost: int = setting(8, at_least=1)
@@ -106,6 +107,13 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         self.encoded: Encoded | None = None
 
     @classmethod
+    def recipe(cls, config: LearnedTextureConfig, spectra: int, side: int) -> TextureRecipe:
+        """What the spectra are drawn from: more octaves than those of class texture, for learning to choose from."""
+        shortest = config.shortest or max(2.0, min(5.0, side / 8))
+        longest = config.longest or max(min(80.0, side / 2), 4 * shortest)
+        return recipe_of(dataclasses.replace(config, shortest=shortest, longest=longest), spectra)
+
+    @classmethod
     def seed_is_secret(cls) -> bool:
         """Anybody who knows the seed can make the noise of every sample."""
         return True
@@ -132,7 +140,8 @@ class LearnedTexture(SpectraTexture[LearnedTextureConfig]):
         if config.clusters is not None:
             return None
         walk = Walk.of(extent.samples, extent.shards, config.ghost, config.batch)
-        cells = cells_of(recipe_of(config, config.clusters or extent.classes), min(extent.shape[1:]))
+        side = min(extent.shape[1:])
+        cells = cells_of(cls.recipe(config, config.clusters or extent.classes, side), side)
         encoders, workers = len(config.encoders), extent.workers
         numbers = extent.classes * (cells.count + FEATURES * encoders)
         spectra = Phase(

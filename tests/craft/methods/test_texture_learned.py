@@ -104,8 +104,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
 
 
 def test_learning_names_the_texture_better_and_keeps_a_table_of_spectra():
-    settings = {"steps": 16, "batch": 54, "ghost": 18, "learning_rate": 0.1, "encoders": ("wide",)}
-    method = make_method(make_source(contrast=0.05), **settings)
+    settings = {"steps": 16, "batch": 54, "ghost": 18, "learning_rate": 0.1, "encoders": ("wide",), "shortest": 2.0}
+    method = make_method(make_source(contrast=0.05), **settings, longest=32.0)
     start = method.learner.table()
     figures = [step.figures for step in craft(method).steps if step.stage == "spectra"]
     assert figures[0]["cross_entropy"] == pytest.approx(np.log(3)), "heads begin at zero"
