@@ -13,11 +13,13 @@ from hpcule.nets import library
 from hpcule.nets.audio import AUDIO_NETS, audio_net
 from hpcule.nets.convnet import ConvNet
 from hpcule.nets.external import build_external, find_factory, is_external
+from hpcule.nets.fast import Fast
 from hpcule.nets.resnet import resnet18, resnet18_imagenet, resnet_small, resnet_tiny
 from hpcule.nets.seeded import seeded_weights
 
 NETS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "convnet": lambda channels, classes, size: ConvNet(channels, classes),
+    "fast": Fast,
     "resnet-tiny": resnet_tiny,
     "resnet-small": resnet_small,
     "resnet18": resnet18,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from hpcule.data.annotations import VOID
-from hpcule.data.augment import CropFlip
+from hpcule.data.augment import CropFlip, MirrorShift
 from hpcule.data.source import Ids
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures.augmentation import augment
@@ -34,6 +36,8 @@ class Batches:
         self._fixmatch = FixMatch(self._train, int(few.strength or 0), seed) if few else None
         self._mixes = steps.at("labels")
         self._crop_flip = steps.named("crop-flip") is not None
+        self._mirror_shift = steps.named("speed") is not None
+        self._smoothing = config.label_smoothing
         self._seed, self._device = seed, device
 
     def take(self, numbers: Ids, epoch: int, step: int, progress: float) -> Mixed | FewLabels:
@@ -44,9 +48,7 @@ class Batches:
         ids, task = self._train.ids[numbers], self._train.task
         if self._directions is not None:
             images = project(images, self._directions)
-        if self._crop_flip:
-            padding = max(1, images.shape[3] // 8)
-            view = CropFlip.draw(key(self._seed, "victim augment", epoch), ids, padding, self._train.source.depth)
+        if view := self._view(ids, images.shape[3], epoch):
             images = view.apply(images)
             if targets.ndim == 3:
                 # Zeros that are added at the borders become void.
@@ -55,4 +57,15 @@ class Batches:
         versions = max([1, *(each.versions(progress) for each in self._each)])
         purposes = [key(self._seed, "countermeasures", epoch, version) for version in range(versions)]
         seen = torch.cat([augment(images, self._each, purpose, ids) for purpose in purposes])
-        return mix(seen, targets, self._mixes, key(self._seed, "mixing", step), versions)
+        mixed = mix(seen, targets, self._mixes, key(self._seed, "mixing", step), versions)
+        return replace(mixed, smoothing=self._smoothing)
+
+    def _view(self, ids: Ids, width: int, epoch: int) -> CropFlip | MirrorShift | None:
+        """How an epoch shows these samples; None: as they are."""
+        purpose, depth = key(self._seed, "victim augment", epoch), self._train.source.depth
+        if self._crop_flip:
+            return CropFlip.draw(purpose, ids, max(1, width // 8), depth)
+        if self._mirror_shift:
+            flips = key(self._seed, "victim flips")
+            return MirrorShift.draw(purpose, flips, ids, epoch, max(1, width // 16), depth)
+        return None

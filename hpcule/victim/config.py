@@ -46,13 +46,22 @@ class VictimConfig:
     """Samples that a worker takes at a time; a larger share of a batch is cut, and its gradients add up."""
     optimizer: OptimizerName = "sgd"
     learning_rate: float = setting(0.1, above=0)
-    """Cosine to 0, stepped every batch, after a linear warm-up."""
+    """Largest learning rate; it changes with every batch."""
+    schedule: Literal["cosine", "triangular"] = "cosine"
+    """Fall of the learning rate to 0: by a cosine over the run, or by a straight line from the end of the warm-up."""
     warmup_epochs: float = setting(1.0, at_least=0)
     """Epochs of linear warm-up of the learning rate; ignored if the run is not longer."""
     momentum: float = setting(0.9, at_least=0)
     """Momentum of SGD and LARS; the first beta of Adam and LAMB."""
+    nesterov: bool = False
+    """Nesterov's momentum in place of SGD's."""
+    average_weights: bool = False
+    """Every five steps of SGD, replace the weights by a running mean of those of such steps; its memory grows over the
+    run, see `AveragedSGD`."""
     weight_decay: float = setting(5e-4, at_least=0)
     """Weight decay of the optimizer."""
+    label_smoothing: float = setting(0.0, at_least=0, below=1)
+    """Share of every label that goes to all classes equally."""
     batch_norm: Literal["local", "synchronised"] = "local"
     """Statistics over the samples that a worker takes at a time, or over those of all workers."""
     countermeasures: Countermeasures = PLAIN
@@ -101,6 +110,7 @@ class VictimConfig:
         if self.engine == "deepspeed" and self.noise_scale_every is not None:
             raise ValueError("noise_scale_every needs engine=ddp: DeepSpeed hides the workers' own gradients")
         self._check_zero()
+        self._check_speed()
         if self.evaluate_every is not None and self.target is None:
             raise ValueError("evaluate_every looks for a target: set victim.target too")
 
@@ -115,6 +125,22 @@ class VictimConfig:
         for name, is_set, least in needs:
             if is_set and stage < least:
                 raise ValueError(f"{name} needs engine=deepspeed and zero={least}{' or more' if least < 3 else ''}")
+
+    def _check_speed(self) -> None:
+        """Check the settings that only some optimizers, engines and tasks have."""
+        if self.optimizer != "sgd" and (self.nesterov or self.average_weights):
+            raise ValueError("nesterov and average_weights need optimizer=sgd")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.average_weights and self.engine != "ddp":
+            raise ValueError("average_weights needs engine=ddp: DeepSpeed keeps copies of the weights")
+        if self.label_smoothing and not self.smooths_labels:
+            raise ValueError("label_smoothing is for the tasks label and rotation, and goes with no fixmatch")
+
+    @property
+    def smooths_labels(self) -> bool:
+        """Whether a share of the labels can go to all classes: every sample has one, which its loss reads."""
+        return self.task in ("label", "rotation") and self.countermeasures.named("fixmatch") is None
 
     def without(self, *stages: Stage) -> VictimConfig:
         """The settings without the countermeasures of these stages."""

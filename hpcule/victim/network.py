@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from hpcule.nets import build
 from hpcule.nets.encoder import Encoder, load_encoder
+from hpcule.nets.fast import Fast
 from hpcule.nets.pixel_nets import build_pixel_network
 from hpcule.nets.transferred import Transferred
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.published import Published
-from hpcule.world.keyed import key
+from hpcule.world.keyed import key, order
 from hpcule.world.precision import has_fast_bf16, place
+
+FITTED_IMAGES = 2000
+"""Training images whose patches the first layer of the fast network is fitted to."""
 
 
 def build_network(config: VictimConfig, samples: Published, seed: int, device: torch.device) -> nn.Module:
@@ -47,6 +52,9 @@ def build_network(config: VictimConfig, samples: Published, seed: int, device: t
         seed=key(seed, "victim init") % 2**63,
         rate=source.rate,
     )
+    if isinstance(network, Fast):
+        chosen = order(key(seed, "victim whitening"), np.arange(len(samples), dtype=np.int64))[:FITTED_IMAGES]
+        network.whiten(samples.images(np.sort(chosen), torch.device("cpu"))[0])
     place(network, device)
     return network
 

@@ -117,6 +117,42 @@ class LAMB(_PerTensor):
         torch._foreach_sub_(weights, updates)
 
 
+class AveragedSGD(torch.optim.SGD):
+    """SGD whose weights are replaced every `EVERY` steps by a running mean of the weights at such steps.
+
+    Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610) with a memory that grows with the share p of the
+    run that is done, `MEMORY * p^3`: early weights are forgotten, and the last ones averaged. A group's `memory` is set
+    before its steps, as its `lr` is.
+    """
+
+    EVERY = 5
+    MEMORY = 0.77
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, nesterov: bool
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+        for group in self.param_groups:
+            group["memory"], group["taken"] = 0.0, 0
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take one step; there is no closure."""
+        assert closure is None
+        super().step()
+        for group in self.param_groups:
+            group["taken"] += 1
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["taken"] % self.EVERY or not weights:
+                continue
+            for weight in weights:
+                if "mean" not in self.state[weight]:
+                    self.state[weight]["mean"] = weight.detach().clone()
+            means = [self.state[weight]["mean"] for weight in weights]
+            torch._foreach_lerp_(means, weights, 1 - group["memory"])
+            torch._foreach_copy_(weights, means)
+
+
 def _norms(tensors: list[Tensor]) -> Tensor:
     """Euclidean norm of each tensor [number of tensors]."""
     return torch.stack(torch._foreach_norm(tensors))
@@ -135,7 +171,10 @@ def build_optimizer(config: VictimConfig, network: nn.Module) -> Optimizer:
     """The recipe's optimizer of a network's parameters; `momentum` is the first beta of Adam and LAMB."""
     rate, decay, betas = config.learning_rate, config.weight_decay, (config.momentum, 0.999)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay)
+        kind = AveragedSGD if config.average_weights else torch.optim.SGD
+        return kind(
+            network.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=config.nesterov
+        )
     if config.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, weight_decay=decay)
     if config.optimizer == "lars":

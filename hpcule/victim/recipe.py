@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from hpcule.config.errors import UsageError
 from hpcule.config.tree import unknown
@@ -29,14 +29,34 @@ class OwnSettings(TypedDict, total=False):
 
     optimizer: OptimizerName
     learning_rate: float
+    schedule: Literal["cosine", "triangular"]
+    warmup_epochs: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    average_weights: bool
 
 
 OWN_SETTINGS: dict[str, OwnSettings] = {
     "vit": {"optimizer": "adam", "learning_rate": 5e-4},
     "fine-tune": {"learning_rate": 0.01},
+    "fast": {
+        "schedule": "triangular",
+        "warmup_epochs": 2.0,
+        "momentum": 0.85,
+        "nesterov": True,
+        "weight_decay": 1.3e-3,
+        "average_weights": True,
+    },
     **dict.fromkeys(PIXEL_NETS, OwnSettings(optimizer="adam", learning_rate=1e-3)),
 }
 """Settings of networks and steps that do not learn with those of the others."""
+FAST_RATE = 2.5e-3
+"""Learning rate of the fast network for each sample of a batch: its steps are larger, the more samples they average."""
+FAST_SMOOTHING = 0.2
+"""Label smoothing of the fast network, where labels can be smoothed."""
+OWN_NETWORKS = {"speed": "fast"}
+"""Networks of recipes that name none, by a step of theirs."""
 TRANSFERS = ("fine-tune", "freeze", "linear-probe")
 """Steps of victims that begin with trained weights."""
 
@@ -114,13 +134,21 @@ class Recipe:
         changed = dataclasses.replace(config, countermeasures=self.countermeasures)
         if self.task is not None:
             changed = dataclasses.replace(changed, task=self.task)
+        network = self.network or next(
+            (OWN_NETWORKS[step.name] for step in self.countermeasures.steps if step.name in OWN_NETWORKS), None
+        )
+        by_pixel = TASKS[changed.task].answers == "pixels"
         if self.network in PIXEL_NETS:
             changed = dataclasses.replace(changed, pixel_network=self.network)
-        elif self.network is not None:
-            changed = dataclasses.replace(changed, network=self.network)
-        trained = changed.pixel_network if TASKS[changed.task].answers == "pixels" else self.network
+        elif network is not None and not by_pixel:
+            changed = dataclasses.replace(changed, network=network)
+        trained = changed.pixel_network if by_pixel else network
         for name in (trained, *(step.name for step in self.countermeasures.steps)):
             changed = dataclasses.replace(changed, **OWN_SETTINGS.get(name or "", {}))
+        if trained == "fast":
+            smoothing = FAST_SMOOTHING if changed.smooths_labels else 0.0
+            rate = FAST_RATE * changed.batch
+            changed = dataclasses.replace(changed, learning_rate=rate, label_smoothing=smoothing)
         return changed
 
 

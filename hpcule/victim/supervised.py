@@ -22,7 +22,7 @@ from hpcule.victim.countermeasures.mixing import Mixed
 from hpcule.victim.gradient_meter import GradientMeter
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.network import build_network, is_fast
-from hpcule.victim.optimizers import build_optimizer
+from hpcule.victim.optimizers import AveragedSGD, build_optimizer
 from hpcule.victim.published import Published
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.testing import BATCH, answers
@@ -218,6 +218,8 @@ class _Trainer:
     def _set_rate(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
+            if self.config.average_weights:
+                group["memory"] = AveragedSGD.MEMORY * (self.step / self.schedule.total) ** 3
 
     def _build_engine(self, fast: bool) -> Engine:
         if self.config.engine == "ddp":

@@ -36,7 +36,7 @@ def enough_epochs(samples: int, usual: int = USUAL_EPOCHS) -> int:
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """Steps of a run: linear warm-up, and a cosine to 0 over the whole run.
+    """Steps of a run: linear warm-up, and a cosine to 0 over the whole run, or a line to 0 from there.
 
     Every step takes `batch` samples, but the last of an epoch, which takes what is left.
     """
@@ -47,6 +47,8 @@ class TrainingSchedule:
     total: int
     warmup: float
     """Steps of warm-up."""
+    triangular: bool = False
+    """A straight line down from the end of the warm-up in place of the cosine."""
 
     @classmethod
     def of(cls, config: VictimConfig, samples: int) -> TrainingSchedule:
@@ -61,7 +63,8 @@ class TrainingSchedule:
         total = epochs * steps_an_epoch if config.steps is None else config.steps
         warmup = config.warmup_epochs * steps_an_epoch
         # A run of a single epoch is too short for a warm-up of one.
-        return cls(config.learning_rate, config.batch, steps_an_epoch, total, warmup if warmup < total else 0.0)
+        warmup, triangular = warmup if warmup < total else 0.0, config.schedule == "triangular"
+        return cls(config.learning_rate, config.batch, steps_an_epoch, total, warmup, triangular)
 
     @property
     def epochs(self) -> int:
@@ -79,6 +82,8 @@ class TrainingSchedule:
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if self.triangular:
+            return self.learning_rate * min(warm, (self.total - step) / (self.total - self.warmup))
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.total))
 
 

@@ -33,6 +33,7 @@ KINDS = {
     "adversarial": {"countermeasures": "adversarial-4"},
     "projected": {"countermeasures": "projection"},
     "fixmatch": {"countermeasures": "fixmatch-4"},
+    "fast": {"network": "fast", "average_weights": True, "schedule": "triangular", "label_smoothing": 0.2},
     "adam": {"optimizer": "adam", "learning_rate": 1e-3},
     "lars": {"optimizer": "lars", "learning_rate": 1.0},
     "lamb": {"optimizer": "lamb", "learning_rate": 0.01},

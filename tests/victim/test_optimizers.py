@@ -7,7 +7,7 @@ import torch
 
 from hpcule.nets import build
 from hpcule.victim.config import VictimConfig
-from hpcule.victim.optimizers import LAMB, LARS, build_optimizer
+from hpcule.victim.optimizers import LAMB, LARS, AveragedSGD, build_optimizer
 
 RATES = [0.5, 0.2, 0.1]
 
@@ -120,3 +120,23 @@ def test_sgd_and_adam_are_torchs():
     adam = build_optimizer(VictimConfig(optimizer="adam", **settings), make_network())
     assert type(adam) is torch.optim.Adam
     assert [adam.defaults[name] for name in ("lr", "betas", "weight_decay")] == [0.3, (0.7, 0.999), 0.01]
+
+
+def test_every_fifth_step_ends_at_the_running_mean_of_such_steps():
+    memories = [0.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    rng = np.random.default_rng(0)
+    first, gradients = rng.normal(size=(3, 4)), rng.normal(size=(10, 3, 4))
+    weight = torch.nn.Parameter(torch.from_numpy(first.copy()))
+    optimizer = AveragedSGD([weight], lr=0.1, momentum=0.8, weight_decay=0.01, nesterov=True)
+    expected, mean, velocity = first, None, np.zeros_like(first)
+    for step, (memory, gradient) in enumerate(zip(memories, gradients, strict=True), 1):
+        optimizer.param_groups[0]["memory"] = memory
+        weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        decayed = gradient + 0.01 * expected
+        velocity = decayed if step == 1 else 0.8 * velocity + decayed
+        expected = expected - 0.1 * (decayed + 0.8 * velocity)
+        if step % AveragedSGD.EVERY == 0:
+            mean = expected if mean is None else memory * mean + (1 - memory) * expected
+            expected = mean
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12)

@@ -112,6 +112,27 @@ def test_a_victims_settings_follow_its_recipe():
     assert (vit.network, vit.optimizer, vit.learning_rate, str(vit.countermeasures)) == ("vit", "adam", 5e-4, "jpeg-20")
 
 
+@pytest.mark.parametrize(
+    ("text", "network", "schedule", "rate", "task"),
+    [
+        ("speed", "fast", "triangular", 0.16, "label"),
+        ("speed+jpeg-10", "fast", "triangular", 0.16, "label"),
+        ("plain@fast", "fast", "triangular", 0.16, "label"),
+        ("rotation:speed", "fast", "triangular", 0.16, "rotation"),
+        ("labels:speed", "fast", "triangular", 0.16, "labels"),
+        ("fixmatch@fast", "fast", "triangular", 0.16, "label"),
+        # Another network keeps its own settings.
+        ("speed@resnet18", "resnet18", "cosine", 0.1, "label"),
+        ("segmentation:speed", "resnet-small", "cosine", 1e-3, "segmentation"),
+    ],
+)
+def test_the_fast_network_has_settings_of_its_own(text, network, schedule, rate, task):
+    found = Recipe.parse(text).applied(VictimConfig(batch=64))
+    assert (found.network, found.schedule, found.learning_rate, found.task) == (network, schedule, rate, task)
+    assert found.batch == 64
+    assert found.label_smoothing == (0.2 if network == "fast" and task != "labels" and "fixmatch" not in text else 0)
+
+
 def test_what_is_published_of_a_thiefs_samples():
     shares = {text: Recipe.parse(text).share for text in ("plain", "mix-0.2", "dfr", "crop-flip+dfr-25")}
     assert shares == {"plain": None, "mix-0.2": 0.2, "dfr": 0.9, "crop-flip+dfr-25": 0.75}

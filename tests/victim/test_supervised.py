@@ -21,7 +21,7 @@ from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 from hpcule.victim.countermeasures.window import CT_WINDOWS
 from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
-from hpcule.victim.recipe import TRANSFERS
+from hpcule.victim.recipe import TRANSFERS, Recipe
 from hpcule.victim.result import EpochResult, VictimResult
 from hpcule.victim.supervised import _Trainer
 from hpcule.victim.training import train_victim
@@ -196,6 +196,21 @@ def weights_on(world, n):
     accuracies = [trainer.epoch(epoch) for epoch in range(2)]
     assert max(accuracies) <= 1, "a batch that both take whole is counted once"
     return [parameter.detach().numpy() for parameter in trainer.network.parameters()] + [np.array(accuracies)]
+
+
+def fast_on(world):
+    config = Recipe.parse("speed").applied(VictimConfig(**{**SETTINGS, "epochs": 4}))
+    found = train_victim(config, *make_sets(), world, 0)
+    return found.result.curve, found.network.first.weight.detach().numpy().copy()
+
+
+def test_ranks_fit_the_same_first_layer_and_train_the_fast_network_together(pool, alone):
+    (curve, first), (other_curve, other_first) = pool.run(fast_on)
+    assert curve == other_curve
+    np.testing.assert_array_equal(first, other_first)
+    single_curve, single_first = fast_on(alone)
+    np.testing.assert_array_equal(first, single_first)
+    assert min(curve[-1].test, single_curve[-1].test) > 0.9
 
 
 @pytest.mark.parametrize("n", [21, 23, 24])

@@ -84,3 +84,9 @@ def test_fewer_samples_are_passed_through_more_often_where_nobody_says_how_often
     if usual == 15:
         assert TrainingSchedule.of(VictimConfig(), samples).epochs == epochs
     assert TrainingSchedule.of(VictimConfig(epochs=2), samples).epochs == 2
+
+
+def test_a_triangle_rises_and_falls_by_straight_lines():
+    found = rates(make(epochs=4, schedule="triangular", warmup_epochs=2))
+    assert found == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0] + [1 - k / 10 for k in range(10)])
+    assert rates(make(epochs=1, schedule="triangular")) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])

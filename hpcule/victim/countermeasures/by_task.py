@@ -18,7 +18,7 @@ NUMBERS_ALONE = (
 )
 """Steps that move pixels, mix images or begin with a trained classifier: no mask follows them."""
 FOR_VOLUMES = (
-    *("crop-flip", "mix", "test-too", "bit-depth", "gamma", "noise", "contrast", "zscore", "equalize"),
+    *("crop-flip", "speed", "mix", "test-too", "bit-depth", "gamma", "noise", "contrast", "zscore", "equalize"),
     *("window", "set-window", "lung-window", "soft-tissue-window", "bone-window"),
 )
 """Steps that change values one by one, or all slices in one way."""

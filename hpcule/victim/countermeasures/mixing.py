@@ -30,6 +30,8 @@ class Mixed:
     others: Tensor
     share: float = 1.0
     versions: int = 1
+    smoothing: float = 0.0
+    """Share of every target that goes to all classes equally."""
 
     def loss(self, logits: Tensor, task: Task) -> Tensor:
         """The task's losses by the shares of the targets, summed over the samples."""
@@ -37,6 +39,8 @@ class Mixed:
         if self.share < 1:
             others = task.losses(logits, torch.cat([self.others] * self.versions))
             losses = self.share * losses + (1 - self.share) * others
+        if self.smoothing:
+            losses = (1 - self.smoothing) * losses - self.smoothing * logits.log_softmax(1).mean(1)
         return losses.view(self.versions, -1).amax(0).sum()
 
     def recognised(self, logits: Tensor, task: Task) -> Tensor:

@@ -115,6 +115,7 @@ the radius of adversarial training in levels of 255. A blur of 0.1 pixels, as be
 is the identity, and refused."""
 STEPS: Mapping[str, Countermeasure] = {
     "crop-flip": Countermeasure("crop", "random crop and flip"),
+    "speed": Countermeasure("crop", "mirrored shifts and alternating flips"),
     **COUNTERMEASURES,
     "mix": Countermeasure("mixture", "{}% protected, the rest clean"),
 }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -79,3 +81,13 @@ def test_nothing_is_mixed_without_a_step():
     assert one.images is images
     logits = torch.randn(6, 3)
     torch.testing.assert_close(one.loss(logits, TASK), functional.cross_entropy(logits, labels, reduction="sum"))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_smoothed_labels_are_those_of_the_library(smoothing):
+    images, labels = batch()
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    found = replace(mix(images, labels, [], 0), smoothing=smoothing).loss(logits, TASK)
+    torch.testing.assert_close(
+        found, functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+    )
