@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from documents import mismatches
 
-from hpcule.craft.measured import measured_rows, measured_sentences
+from hpcule.craft.measured import measured_rows, measured_sentences, with_evidence
 from hpcule.craft.stripped import StrippedRow, stripped_rows, stripped_sentences
 from hpcule.craft.table import BUILT_IN
 from hpcule.report.methods import stripping_table
@@ -37,6 +37,17 @@ def test_measured_figures_are_those_of_the_record():
         "protected / random noise / clean: plain 29 / 49 / 50 %; 3,000 samples of cifar10, resnet-tiny, preset small, "
         "2 seeds (docs/studies/methods-small.csv)"
     )
+
+
+def test_claims_stand_next_to_the_records_that_do_not_confirm_them():
+    crops = "crop-flip 64 / 64 / 64 (docs/studies/methods-crops.csv, 2 seeds)"
+    assert crops in with_evidence("pil", "crops, JPEG").partition("not confirmed here")[2]
+    assert "jpeg-10 45 / 47 / 47" in with_evidence("pil", "crops, JPEG")
+    assert crops not in with_evidence("pil", "JPEG")
+    # OPS leaves a third of the clean control's accuracy, and REM's preset is too short to say anything.
+    assert with_evidence("ops", "crops") == "crops"
+    assert with_evidence("rem", "crops") == "crops"
+    assert "preset small (too short to judge the method), 2 seeds" in measured_sentences("rem")[0]
 
 
 def test_records_that_vary_a_setting_say_nothing_of_a_method_as_it_comes():

@@ -16,7 +16,7 @@ from hpcule.config.described import described
 from hpcule.config.tree import build_config, load_yaml
 from hpcule.craft.measured import MeasuredRow
 from hpcule.craft.stripped import stripped_rows, stripped_sentences
-from hpcule.craft.table import BUILT_IN
+from hpcule.craft.table import BUILT_IN, find
 from hpcule.jobs.site import ContainerConfig, SiteConfig, StageConfig
 from hpcule.report.methods import methods_table, setting_text, settings_table, stripping_table
 from hpcule.study.config import StudyConfig
@@ -135,13 +135,15 @@ def rows_of(path: Path) -> Iterator[MeasuredRow]:
             def figure(name: str, cells: list[dict[str, str]] = same) -> float:
                 return round(mean(float(cell[name]) for cell in cells), 4)
 
+            method, preset = str(settings.get("method", study.method)), str(settings.get("preset", study.preset))
             yield {
-                "method": str(settings.get("method", study.method)),
+                "method": method,
                 "record": str(path.relative_to(ROOT)),
                 "variant": variant,
                 "data": study.data,
                 "samples": int(same[0]["samples"]),
-                "preset": str(settings.get("preset", study.preset)),
+                "preset": preset,
+                "too_short": preset in find(method).facts.too_short,
                 "network": network,
                 "recipe": recipe,
                 "seeds": len({cell["seed"] for cell in same}),

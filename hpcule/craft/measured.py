@@ -14,6 +14,17 @@ from hpcule.craft.stripped import stripped_sentences
 ROWS = "measured.json"
 PRETRAINED = frozenset({"fine-tune", "linear-probe"})
 """Steps of recipes that begin with pre-trained weights."""
+CLAIMS = {
+    "crop-flip": "crops",
+    "grayscale": "grayscale",
+    "jpeg-10": "JPEG",
+    "cutout": "cutout",
+    "mixup": "mixing",
+    "simclr-20": "contrastive training",
+}
+"""Words of authors' claims, by the recipe that tests them."""
+UNPROTECTED = 0.9
+"""Share of the clean control's accuracy from which on a victim has lost next to nothing."""
 
 
 class MeasuredRow(TypedDict):
@@ -27,6 +38,8 @@ class MeasuredRow(TypedDict):
     data: str
     samples: int
     preset: str
+    too_short: bool
+    """Whether the preset is too short to judge the method."""
     network: str
     recipe: str
     seeds: int
@@ -50,6 +63,27 @@ def measured_sentences(method: str) -> list[str]:
     own = [row for row in measured_rows() if row["method"] == method]
     groups = groupby(own, key=lambda row: (row["record"], row["variant"], row["network"]))
     return [*(_sentence(list(group)) for _, group in groups), *stripped_sentences(method)]
+
+
+def with_evidence(method: str, claimed: str) -> str:
+    """What a method's authors claim that it withstands, with the measured recipes that it did not withstand.
+
+    Crafts too short to judge the method count neither way.
+    """
+    failed = [
+        f"{row['recipe']} {percentages(row)} ({row['record']}, {_seeds(row)})"
+        for row in measured_rows()
+        if row["method"] == method
+        and not row["too_short"]
+        and CLAIMS.get(row["recipe"], "\0") in claimed
+        and _reached(row) >= UNPROTECTED
+    ]
+    return f"{claimed}; not confirmed here, protected / random noise / clean: {', '.join(failed)}" if failed else claimed
+
+
+def percentages(row: MeasuredRow) -> str:
+    """Protected / random noise / clean accuracy in percent."""
+    return f"{100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f}"
 
 
 def pretrained_rows(method: str) -> list[MeasuredRow]:
@@ -92,13 +126,14 @@ def _reached(row: MeasuredRow) -> float:
 
 def _sentence(group: Sequence[MeasuredRow]) -> str:
     first = group[0]
-    figures = ", ".join(
-        f"{row['recipe']} {100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f} %"
-        for row in group
-    )
+    figures = ", ".join(f"{row['recipe']} {percentages(row)} %" for row in group)
     variant = "" if first["variant"].lower() == first["method"] else f"{first['variant']}, "
-    seeds = "1 seed" if first["seeds"] == 1 else f"{first['seeds']} seeds"
+    preset = f"{first['preset']} (too short to judge the method)" if first["too_short"] else first["preset"]
     return (
         f"{variant}protected / random noise / clean: {figures}; {first['samples']:,} samples of {first['data']}, "
-        f"{first['network']}, preset {first['preset']}, {seeds} ({first['record']})"
+        f"{first['network']}, preset {preset}, {_seeds(first)} ({first['record']})"
     )
+
+
+def _seeds(row: MeasuredRow) -> str:
+    return "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"

@@ -54,6 +54,8 @@ class Facts:
     """Passes (one forward and one backward) through the surrogate for each sample, paper preset."""
     weaknesses: str
     needs_checkpoint: bool = False
+    too_short: tuple[str, ...] = ()
+    """Presets that cut training down so far that their results say nothing of the method."""
 
 
 @dataclass(frozen=True)

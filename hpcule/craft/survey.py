@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 from hpcule.config.described import described
 from hpcule.config.run import MethodConfig
 from hpcule.config.tree import build_config, merged
-from hpcule.craft.measured import MeasuredRow, measured_sentences, pretrained_rows
+from hpcule.craft.measured import MeasuredRow, measured_sentences, pretrained_rows, with_evidence
 from hpcule.craft.method import Method, Unit
 from hpcule.craft.table import defaults, usable
 
@@ -67,7 +67,7 @@ def _described(name: str, method: type[Method[Any]]) -> MethodDocument:
         "needs_labels": facts.needs_labels,
         "bounded": facts.bounded,
         "needs_surrogate": facts.needs_surrogate,
-        "claimed": facts.claimed,
+        "claimed": with_evidence(name, facts.claimed),
         "paper": facts.paper,
         "cost": facts.cost,
         "weaknesses": facts.weaknesses,

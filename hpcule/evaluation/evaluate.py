@@ -11,7 +11,7 @@ import torch
 
 from hpcule.config.errors import UsageError, one_line
 from hpcule.config.version import __version__
-from hpcule.craft.measured import measured_sentences
+from hpcule.craft.measured import measured_sentences, with_evidence
 from hpcule.craft.table import find
 from hpcule.data.source import Ids, Source
 from hpcule.data.tiles import Tiles
@@ -248,7 +248,7 @@ def _protection(store: StoreReader) -> PerturbationDocument:
             "needs_labels": facts.needs_labels,
             "bounded": facts.bounded,
             "needs_surrogate": facts.needs_surrogate,
-            "claimed": facts.claimed,
+            "claimed": with_evidence(manifest.method, facts.claimed),
             "measured": measured_sentences(manifest.method),
             "paper": facts.paper,
             "weaknesses": facts.weaknesses,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.padding import Padding
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows
+from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows, percentages
 from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.survey import MethodDocument, describe
 from hpcule.craft.table import BUILT_IN
@@ -129,7 +129,7 @@ def _measured(method: str) -> str:
     if not plain:
         return ""
     best = max(plain, key=lambda row: row["seeds"])
-    return _percentages(best)
+    return f"{percentages(best)}{' (too short to judge)' if best['too_short'] else ''}"
 
 
 def _own_sizes(row: MethodDocument) -> str:
@@ -149,12 +149,7 @@ def _pretrained(row: MethodDocument, *, in_full: bool = False) -> str:
     found = hardest_pretrained(row["pretrained"])
     if found is None:
         return ""
-    return f"{found['variant']}: {_percentages(found)} ({found['record']})" if in_full else _percentages(found)
-
-
-def _percentages(row: MeasuredRow) -> str:
-    """Protected / random noise / clean accuracy in percent."""
-    return f"{100 * row['protected']:.0f} / {100 * row['noise']:.0f} / {100 * row['clean']:.0f}"
+    return f"{found['variant']}: {percentages(found)} ({found['record']})" if in_full else percentages(found)
 
 
 def _cells(values: Mapping[str, object]) -> Iterator[str]:

@@ -70,6 +70,7 @@ class ContrastivePoisoning(TwoPhase[CPConfig]):
         cost="SimCLR: 400 training and 2,000 noise passes; class-wise 410 and 410",
         weaknesses="expensive; made for one learner, and weaker on others; class-wise found by averaging a class; "
         "sample-wise it does little to supervised victims",
+        too_short=("small", "smoke"),
     )
     config_class: ClassVar[type[MethodConfig]] = CPConfig
     presets: ClassVar[Mapping[str, Settings]] = {

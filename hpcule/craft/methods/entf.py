@@ -91,6 +91,7 @@ class EntangledFeatures(AdversariallyTrained[EntFConfig], OnceTrained[EntFConfig
         cost="100 training, 1,000 adversary's and 300 noise passes",
         weaknesses="the surrogate is dear; against adversarial training as wide as its own budget it loses some; "
         "weaker than others against plain training",
+        too_short=("small", "smoke"),
     )
     config_class: ClassVar[type[MethodConfig]] = EntFConfig
     presets: ClassVar[Mapping[str, Settings]] = {

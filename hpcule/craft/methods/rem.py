@@ -104,6 +104,7 @@ class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
         cost="about 140 training and 7,600 noise passes",
         weaknesses="the dearest of its family; adversarial training as wide as its own budget undoes it; "
         "undone by grayscale and JPEG",
+        too_short=("small", "smoke"),
     )
     config_class: ClassVar[type[MethodConfig]] = REMConfig
     presets: ClassVar[Mapping[str, Settings]] = {
