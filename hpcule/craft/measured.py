@@ -78,7 +78,8 @@ def with_evidence(method: str, claimed: str) -> str:
         and CLAIMS.get(row["recipe"], "\0") in claimed
         and _reached(row) >= UNPROTECTED
     ]
-    return f"{claimed}; not confirmed here, protected / random noise / clean: {', '.join(failed)}" if failed else claimed
+    evidence = f"not confirmed here, protected / random noise / clean: {', '.join(failed)}"
+    return f"{claimed}; {evidence}" if failed else claimed
 
 
 def percentages(row: MeasuredRow) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.padding import Padding
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows, percentages
+from hpcule.craft.measured import hardest_pretrained, measured_rows, percentages
 from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.survey import MethodDocument, describe
 from hpcule.craft.table import BUILT_IN
@@ -59,7 +59,7 @@ def methods_table() -> str:
                 _medical(row),
                 row["cost"],
                 row["claimed"],
-                _measured(row["name"]),
+                _measured(row["name"], mark=True),
                 _pretrained(row, in_full=True),
                 row["paper"],
             )
@@ -121,15 +121,18 @@ def setting_text(value: object) -> str:
     return str(value)
 
 
-def _measured(method: str) -> str:
-    """Protected / random noise / clean accuracy in percent, of the plain recipe; empty: not measured."""
+def _measured(method: str, *, mark: bool = False) -> str:
+    """Protected / random noise / clean accuracy in percent, of the plain recipe; empty: not measured.
+
+    `mark` adds a dagger where the preset is too short to judge the method.
+    """
     plain = [
         row for row in measured_rows() if row["variant"].lower() == row["method"] == method and row["recipe"] == "plain"
     ]
     if not plain:
         return ""
     best = max(plain, key=lambda row: row["seeds"])
-    return f"{percentages(best)}{' (too short to judge)' if best['too_short'] else ''}"
+    return f"{percentages(best)} †" if mark and best["too_short"] else percentages(best)
 
 
 def _own_sizes(row: MethodDocument) -> str:
