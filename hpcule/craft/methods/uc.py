@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpcule.config.ranges import setting
 from hpcule.config.run import BoundedConfig, MethodConfig
@@ -41,9 +40,10 @@ from hpcule.craft.method import (
     finite,
 )
 from hpcule.craft.parts.cluster_delta import ClusterDelta
+from hpcule.craft.parts.cluster_features import ClusterFeatures, features_phase, kmeans_phase
 from hpcule.craft.parts.cluster_generator import Bound, ClusterGenerator
 from hpcule.craft.parts.encoded import Encoded, EncoderConfig
-from hpcule.craft.parts.kmeans import Integers, kmeans
+from hpcule.craft.parts.kmeans import Integers
 from hpcule.craft.work import Extent, Phase, Walk, Work
 from hpcule.data.schedule import LINE_BYTES, Schedule
 from hpcule.data.source import Source
@@ -65,6 +65,8 @@ class UCConfig(EncoderConfig, BoundedConfig):
     epsilon: float = 16.0
     clusters: int = setting(10, at_least=2)
     """Clusters, and shared deltas: each cluster is moved onto another one's centre."""
+    cluster_size: int | None = setting(None, at_least=32)
+    """Samples are resized to this height and width to be clustered; None: to encoder_size, as for crafting."""
     bound: Bound = "clamp"
     """What keeps the generator's output, a tanh, in the budget: cut off, as the authors do, or shrunk."""
     direct: bool = False
@@ -114,16 +116,17 @@ class UnlearnableClusters(Method[UCConfig]):
     config_class: ClassVar[type[MethodConfig]] = UCConfig
     loss: ClassVar[str | None] = "divergence"
     presets: ClassVar[Mapping[str, Settings]] = {
-        "small": {"encoder_size": 64, "steps": 60, "batch": 64},
+        "small": {"encoder_size": 64, "cluster_size": 192, "steps": 60, "batch": 64},
         "smoke": {"encoder_size": 64, "steps": 8, "batch": 32, "clusters": 4},
     }
 
     def __init__(self, config: UCConfig, problem: Problem) -> None:
         self.config = config
         self.problem = problem
-        checkpoint = Path(config.checkpoint) if config.checkpoint else None
-        encoder = load_encoder(config.encoder, checkpoint, input_size=config.encoder_size)
-        self.encoded = Encoded(config, problem, encoder)
+        self.encoded = _encoded(config, problem)
+        large = dataclasses.replace(config, encoder_size=_cluster_size(config))
+        same = large.encoder_size == config.encoder_size
+        self.found = ClusterFeatures(problem, self.encoded, None if same else _encoded(large, problem))
         self.number, self.group = problem.world.split(config.clusters)
         self.group_count = min(config.clusters, problem.world.size)
         self.centers: Tensor | None = None
@@ -167,7 +170,10 @@ class UnlearnableClusters(Method[UCConfig]):
         if config.fit_on == "cluster":
             memory += extent.samples + 8.0 * extent.samples / config.clusters
             notes.append("clusters are taken to be equally large")
-        phases = (_features(config, extent), _kmeans(config, extent), _generators(config, extent, groups))
+        larger = 0.0 if _cluster_size(config) == config.encoder_size else _cluster_size(config) / config.encoder_size
+        features = features_phase(extent, config.ghost, larger)
+        clusters = kmeans_phase(extent, config.clusters, shared=config.fit_on == "cluster")
+        phases = (features, clusters, _generators(config, extent, groups))
         return Work(phases=phases, memory=memory, checkpoint=checkpoint, shared=config.clusters, notes=tuple(notes))
 
     @classmethod
@@ -178,6 +184,7 @@ class UnlearnableClusters(Method[UCConfig]):
             encoder=config.encoder,
             checkpoint=config.checkpoint,
             encoder_size=config.encoder_size,
+            cluster_size=config.cluster_size,
             steps=3,
             batch=batch,
             ghost=config.ghost,
@@ -192,12 +199,11 @@ class UnlearnableClusters(Method[UCConfig]):
     def run(self) -> Iterator[Event]:
         """Cluster; train the generators; collect their deltas."""
         if self.centers is None:
-            features: dict[int, Any] = {}
             for turn in range(self.problem.rounds):
                 if turn < len(self.problem.owned):
-                    features[self.problem.owned[turn]] = self.encoded.features(self.problem.owned[turn])
+                    self.found.add(self.problem.owned[turn])
                 yield Step("features", turn + 1, self.problem.rounds)
-            self._cluster(features)
+            self._cluster()
             yield Step("clusters", 1, 1)
         yield from self._train()
         yield SharedResult(self._collect())
@@ -234,10 +240,8 @@ class UnlearnableClusters(Method[UCConfig]):
                 else:
                     self.paused[cluster] = part["training"]
 
-    def _cluster(self, features: dict[int, Any]) -> None:
-        first_ids = {shard: self.problem.partition.range(shard)[0] for shard in features}
-        seed = key(self.problem.seed, "uc clusters")
-        found = kmeans(features, first_ids, self.config.clusters, self.problem.world, seed)
+    def _cluster(self) -> None:
+        found = self.found.clusters(self.config.clusters, key(self.problem.seed, "uc clusters"))
         self.centers = torch.from_numpy(found.centers).float().to(self.problem.world.device)
         self.assignment, self.sizes = found.assignment, found.sizes.tolist()
 
@@ -299,10 +303,14 @@ class UnlearnableClusters(Method[UCConfig]):
         delta = self.current.delta()
         purpose = key(self.problem.seed, "uc augment", cluster, step // schedule.steps)
         batch = schedule.at(step)
-        gradient, loss, norms = self.encoded.gradient(delta.detach(), self._target(cluster), batch, purpose, self.group)
+        assert self.centers is not None
+        goal = (cluster + self.config.target_offset) % self.config.clusters
+        gradient, measures, norms = self.encoded.gradient(
+            delta.detach(), self.centers, goal, batch, purpose, self.group
+        )
         rate = 1e-6 + (self.config.learning_rate - 1e-6) * 0.5 * (1 + math.cos(math.pi * step / length))
         self.current.update(delta, gradient, rate)
-        figures = {"cluster": cluster, "step": step, "divergence": loss, "saturated": self.current.saturated}
+        figures = {"cluster": cluster, "step": step, **measures, "saturated": self.current.saturated}
         if step + 1 == length:
             self.deltas[cluster] = self.current.delta().detach()
             self.current = None
@@ -324,11 +332,6 @@ class UnlearnableClusters(Method[UCConfig]):
             generator.restore(self.paused.pop(cluster))
         return generator
 
-    def _target(self, cluster: int) -> Tensor:
-        """Probabilities [D] of the centre that a cluster is moved onto."""
-        assert self.centers is not None
-        return functional.softmax(self.centers[(cluster + self.config.target_offset) % self.config.clusters], dim=0)
-
     def _collect(self) -> Any:
         """All clusters' deltas in levels int32 [p, C, H, W], on every rank."""
         source, device = self.problem.source, self.problem.world.device
@@ -343,38 +346,21 @@ class UnlearnableClusters(Method[UCConfig]):
         return self.problem.world.add(collected).cpu().numpy()
 
 
+def _cluster_size(config: UCConfig) -> int:
+    return config.cluster_size or config.encoder_size
+
+
+def _encoded(config: UCConfig, problem: Problem) -> Encoded:
+    checkpoint = Path(config.checkpoint) if config.checkpoint else None
+    return Encoded(config, problem, load_encoder(config.encoder, checkpoint, input_size=config.encoder_size))
+
+
 def _part(cluster: int) -> str:
     return f"cluster-{cluster:05d}"
 
 
 def _shard_part(shard: int) -> str:
     return f"shard-{shard:05d}"
-
-
-def _features(config: UCConfig, extent: Extent) -> Phase:
-    """One forward of every sample; nothing is sent."""
-    return Phase(
-        stage="features",
-        marks=extent.own_shards,
-        passes=extent.own_samples,
-        calls=extent.tiles(config.ghost),
-        busy=extent.workers,
-        kept=True,
-    )
-
-
-def _kmeans(config: UCConfig, extent: Extent) -> Phase:
-    """Distances of own samples to all centres; all ranks get every sample's cluster where generators train on these."""
-    return Phase(
-        stage="clusters",
-        marks=1,
-        passes=extent.own_samples * config.clusters,
-        calls=0,
-        sums=int(config.fit_on == "cluster"),
-        sum_bytes=extent.samples * (1 if config.clusters <= 256 else 4),
-        ranks=extent.workers,
-        busy=extent.workers,
-    )
 
 
 def _generators(config: UCConfig, extent: Extent, groups: int) -> Phase:
@@ -392,9 +378,9 @@ def _generators(config: UCConfig, extent: Extent, groups: int) -> Phase:
         passes=steps * walk.busiest(ranks) / walk.batches,
         calls=steps,
         starts=clusters if length else 0,
-        # The gradient, and the loss with the squared norms of single samples' gradients, float64.
+        # The gradient, and the loss, the squared norms of single samples' gradients and the moved samples, float64.
         sums=2 * steps if ranks > 1 else 0,
-        sum_bytes=(extent.addend * extent.values + 16) / 2,
+        sum_bytes=(extent.addend * extent.values + 24) / 2,
         ranks=ranks,
         busy=groups * min(ranks, walk.ghosts_a_batch),
     )

@@ -73,39 +73,43 @@ class Encoded:
         return self.problem.cache.get(("features", *parts), lambda: self._encode(shard))
 
     def gradient(
-        self, delta: Tensor, target: Tensor, batch: Sequence[Ghost], purpose: int, group: World
-    ) -> tuple[Tensor, float, GradientNorms]:
+        self, delta: Tensor, centers: Tensor, goal: int, batch: Sequence[Ghost], purpose: int, group: World
+    ) -> tuple[Tensor, dict[str, float], GradientNorms]:
         """The loss of a batch that the ranks of a group share out.
 
         Args:
             delta: [C, H, W] in units of [0, 1], without a graph.
-            target: probabilities [D] that the features' softmax is to come close to.
+            centers: of all clusters [p, D], in the space of the features.
+            goal: the cluster whose centre's softmax the features' softmax is to come close to.
             batch: any rank may read any sample.
             purpose: key of the augmentation.
             group: the ranks.
 
         Returns:
-            On every rank dL/d delta [C, H, W], the loss L = mean KL(target || softmax(features)), and single samples'
-            gradient norms.
+            On every rank dL/d delta [C, H, W]; `divergence`, the loss L = mean KL(softmax(centre) || softmax(feature)),
+            with `moved`, the share of samples nearest to the goal's centre; and single samples' gradient norms.
         """
         gradient_sum = Sum([delta.shape], delta.device, exact=self.problem.exact)
-        loss_and_squares = torch.zeros(2, dtype=torch.float64, device=delta.device)
+        target = functional.softmax(centers[goal], dim=0)
+        sums = torch.zeros(3, dtype=torch.float64, device=delta.device)
         for ghost in batch:
             if ghost.shard % group.size == group.rank:
                 # Each sample has a leaf of its own, so that one backward gives every sample's gradient.
                 leaf = delta.expand(ghost.size, *delta.shape).clone().requires_grad_()
                 samples = self._augmented(self.problem.reader.take(ghost.shard, ghost.ids), purpose, ghost.ids)
-                log_probability = functional.log_softmax(self._through((samples + leaf).clamp(0, 1)), dim=1)
+                features = self._through((samples + leaf).clamp(0, 1))
+                log_probability = functional.log_softmax(features, dim=1)
                 loss = functional.kl_div(log_probability, target.expand_as(log_probability), reduction="sum")
                 (gradients,) = torch.autograd.grad(loss, leaf)
                 gradient_sum.add([gradients.sum(0)])
-                loss_and_squares += torch.stack([loss.detach(), gradients.square().sum()])
+                moved = (torch.cdist(features.detach(), centers).argmin(1) == goal).sum()
+                sums += torch.stack([loss.detach(), gradients.square().sum(), moved])
         size = samples_of(batch)
         (total,) = gradient_sum.total(group)
-        loss_sum, squares = group.add(loss_and_squares).tolist()
+        loss_sum, squares, moved_count = group.add(sums).tolist()
         gradient = total / size
         norms = GradientNorms(size, size, squares, float(squared_norm([gradient])))
-        return gradient, loss_sum / size, norms
+        return gradient, {"divergence": loss_sum / size, "moved": moved_count / size}, norms
 
     def _encode(self, shard: int) -> Any:
         ids = self.problem.partition.ids(shard)

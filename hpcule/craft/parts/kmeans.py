@@ -3,7 +3,7 @@
 Sums travel as fixed-point integers, whose addition is associative. Initial centres by k-means++ (Arthur and
 Vassilvitskii 2007) with draws keyed by the seed; Lloyd's iteration with scikit-learn's stopping rule (tolerance 1e-4
 times the mean variance of a feature, or no assignment changes, at most 300 iterations); an empty cluster takes over
-the sample that is farthest from its centre.
+the sample that is farthest from its centre. Of several starts, the one counts that ends with the least inertia.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ Features = Mapping[int, Floats]
 
 TOLERANCE = 1e-4
 ITERATIONS = 300
+STARTS = 8
+"""A single start often ends in a poor local minimum."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,27 @@ def kmeans(features: Features, first_ids: Mapping[int, int], clusters: int, worl
     Raises:
         DataError: fewer distinct samples than clusters, or features that are not finite.
     """
+    lloyd = _lloyd(features, first_ids, world)
+    found = [lloyd.iterate(lloyd.plus_plus(clusters, key(seed, "start", number))) for number in range(STARTS)]
+    return lloyd.canonical(min(found, key=lloyd.inertia))
+
+
+def means(features: Features, first_ids: Mapping[int, int], clusters: Clusters, world: World) -> Floats:
+    """Means float64 [p, D] of other features of the same samples over each cluster; see `kmeans`."""
+    lloyd = _lloyd(features, first_ids, world)
+    unused = {shard: np.zeros(len(part)) for shard, part in features.items()}
+    width = int(world.maximum([max((part.shape[1] for part in features.values()), default=0)])[0])
+    return lloyd.means(clusters.assignment, unused, np.zeros((len(clusters.centers), width)))
+
+
+def _lloyd(features: Features, first_ids: Mapping[int, int], world: World) -> _Lloyd:
     peaks = [float(np.abs(part).max()) for part in features.values()]
     # A maximum keeps infinity but may lose NaN.
     (largest,) = world.maximum([max(peaks, default=0.0) if np.isfinite(peaks).all() else math.inf])
     if not math.isfinite(largest):
         raise DataError("the encoder's features are not finite")
     total = sum(part for part in world.gather(sum(len(part) for part in features.values())))
-    lloyd = _Lloyd(features, first_ids, world, total, largest)
-    centers = lloyd.iterate(lloyd.plus_plus(clusters, seed))
-    return lloyd.canonical(centers)
+    return _Lloyd(features, first_ids, world, total, largest)
 
 
 class _Lloyd:
@@ -119,12 +133,18 @@ class _Lloyd:
             (any_changed,) = self.world.maximum([changed])
             if not any_changed:
                 return centers
-            moved = self._means(assignment, distances, centers)
+            moved = self.means(assignment, distances, centers)
             shift = float(np.square(moved - centers).sum())
             centers, previous = moved, assignment
             if shift <= tolerance:
                 return centers
         return centers
+
+    def inertia(self, centers: Floats) -> float:
+        """Sum over all samples of the squared distance to the nearest centre, the same bits on every rank."""
+        _, distances = self._assign(centers)
+        own = {shard: math.fsum(part) for shard, part in distances.items()}
+        return math.fsum(value for part in self.world.gather(own) for value in part.values())
 
     def canonical(self, centers: Floats) -> Clusters:
         """Number the clusters by size, then by their lowest sample id: the numbering decides UC's targets."""
@@ -154,7 +174,7 @@ class _Lloyd:
             distances[shard] = squared.min(1)
         return assignment, distances
 
-    def _means(self, assignment: Mapping[int, Integers], distances: Mapping[int, Floats], centers: Floats) -> Floats:
+    def means(self, assignment: Mapping[int, Integers], distances: Mapping[int, Floats], centers: Floats) -> Floats:
         """The clusters' new centres; one that is still empty, since it has just given its only sample away, stays."""
         packed = np.zeros((len(centers), centers.shape[1] + 1), np.int64)
         for shard, part in assignment.items():

@@ -185,6 +185,61 @@ def test_training_moves_samples_towards_the_next_cluster(direct):
         assert losses[-1] < 0.7 * losses[0]
 
 
+def noise_source():
+    return ToySource(54, (3, 8, 8), classes=3, contrast=0.02)
+
+
+def two_sizes(world):
+    """Clusters of features that see the samples' first channel alone, and centres of features that see all."""
+    with small_networks():
+        tiny = uc.load_encoder
+
+        def by_size(name, checkpoint, *, input_size):
+            encoder = tiny(name, checkpoint, input_size=input_size)
+            if input_size == 96:
+                encoder.name = "first channel"
+                encoder.network[0].weight[:, 1:] = 0
+            return encoder
+
+        uc.load_encoder = by_size
+        method = make_method(noise_source(), world, steps=0, cluster_size=96)
+        outcome = craft(method)
+        uc.load_encoder = tiny
+    return method.centers.numpy(), outcome.group, outcome.shared
+
+
+def test_clusters_of_another_size_have_centres_of_the_size_for_crafting(pool, alone):
+    source = noise_source()
+    centers, group, _ = two_sizes(alone)
+    large, small = TinyEncoder(), TinyEncoder()
+    large.network[0].weight[:, 1:] = 0
+    samples = torch.from_numpy(source.samples / 255).float()
+    features = {"large": large(samples), "small": small(samples)}
+    means = {name: torch.stack([part[group == k].mean(0) for k in range(3)]) for name, part in features.items()}
+    np.testing.assert_array_equal(torch.cdist(features["large"], means["large"]).argmin(1), group)
+    np.testing.assert_allclose(centers, means["small"], atol=1e-5)
+    assert (torch.cdist(features["small"], means["small"]).argmin(1).numpy() != group).any()
+    for mine in pool.run(two_sizes):
+        np.testing.assert_array_equal(mine[0], centers)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_moved_samples_are_those_nearest_to_the_target_centre(shift):
+    source = make_source()
+    method = make_method(source, steps=0, augment=False, batch=54)
+    outcome = craft(method)
+    delta = torch.full(source.shape, shift)
+    features = method.encoded.encoder((torch.from_numpy(source.samples / 255).float() + delta).clamp(0, 1))
+    nearest = np.bincount(torch.cdist(features, method.centers).argmin(1).numpy(), minlength=3)
+    if shift == 0:
+        np.testing.assert_array_equal(nearest, np.bincount(outcome.group))
+    for goal in range(3):
+        _, measures, _ = method.encoded.gradient(
+            delta, method.centers, goal, schedule_of(method, 0).at(0), 0, method.problem.world
+        )
+        assert measures["moved"] == pytest.approx(nearest[goal] / 54)
+
+
 def test_without_a_generator_each_step_is_the_sign_of_the_batchs_gradient():
     source = make_source()
     one, two = (craft(make_method(source, steps=steps, direct=True, augment=False, batch=54)) for steps in (1, 2))
@@ -194,7 +249,7 @@ def test_without_a_generator_each_step_is_the_sign_of_the_batchs_gradient():
         delta = method.deltas[cluster].clone().requires_grad_()
         samples = torch.from_numpy(source.samples).float() / 255
         features = method.encoded.encoder((samples + delta).clamp(0, 1))
-        target = method._target(cluster).expand_as(features)
+        target = functional.softmax(method.centers[(cluster + 1) % 3], 0).expand_as(features)
         functional.kl_div(functional.log_softmax(features, 1), target, reduction="batchmean").backward()
         expected = (delta - 1.65 / 255 * delta.grad.sign()).clamp(-16.5 / 255, 16.5 / 255).detach()
         moved = (expected * 255).round().clamp(-16, 16).numpy()
@@ -257,9 +312,9 @@ def test_fitting_on_the_cluster_reads_its_own_samples():
     method = make_method(make_source(), fit_on="cluster", steps=4)
     taken = {}
 
-    def record(delta, target, batch, *others):
+    def record(delta, centers, goal, batch, *others):
         taken.setdefault(method.current.cluster, set()).update(int(i) for ghost in batch for i in ghost.ids)
-        return gradient(delta, target, batch, *others)
+        return gradient(delta, centers, goal, batch, *others)
 
     gradient, method.encoded.gradient = method.encoded.gradient, record
     outcome = craft(method)

@@ -54,6 +54,17 @@ def test_equals_scikit_learns_lloyd_from_the_same_start(alone, spread, shards):
     np.testing.assert_allclose(found.centers[number], theirs.cluster_centers_, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("clusters", [5, 10, 20])
+@pytest.mark.parametrize("spread", [0.5, 2.0, 8.0])
+def test_inertia_is_within_a_hundredth_of_scikit_learns_best_of_ten_starts(alone, clusters, spread):
+    features = blobs(n=500, dimension=8, centers=10, spread=spread)
+    centers, assignment, _ = cluster(alone, features, clusters)
+    inertia = np.square(features - centers[joined(assignment)]).sum()
+    theirs = KMeans(clusters, n_init=10, random_state=0).fit(features)
+    assert inertia <= 1.01 * theirs.inertia_
+    assert lloyd(alone, features, 4).inertia(centers) == pytest.approx(inertia)
+
+
 def test_clusters_are_numbered_by_size_then_by_lowest_id(alone):
     #        id: 0  1   2   3  4   5   6   7
     features = np.array([[5.0], [9.0], [0.0], [0.1], [5.1], [9.1], [0.2], [20.0]])
