@@ -50,6 +50,25 @@ def test_claims_stand_next_to_the_records_that_do_not_confirm_them():
     assert "preset small (too short to judge the method), 2 seeds" in measured_sentences("rem")[0]
 
 
+def test_unequal_classes_are_judged_by_balanced_accuracy():
+    rows = [row for row in measured_rows() if row["data"].endswith("busi256")]
+    assert {(row["measure"], row["chance"]) for row in rows} == {("balanced accuracy", 0.3333)}
+    record = ROOT / rows[0]["record"]
+    with record.open() as file:
+        cells = [
+            cell
+            for cell in csv.DictReader(file)
+            if (cell["variant"], cell["recipe"]) == (rows[0]["variant"], rows[0]["recipe"])
+        ]
+    expected = sum(float(cell["protected_balanced"]) for cell in cells) / len(cells)
+    assert rows[0]["protected"] == pytest.approx(expected, abs=1e-4)
+    assert any(
+        sentence.startswith(f"{rows[0]['variant']}, balanced accuracy, ")
+        for row in rows[:1]
+        for sentence in measured_sentences(row["method"])
+    )
+
+
 def test_records_that_vary_a_setting_say_nothing_of_a_method_as_it_comes():
     assert not any("batch" in row["record"] for row in measured_rows())
     assert measured_sentences("nothing of this name") == []

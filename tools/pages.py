@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +18,7 @@ from hpcule.craft.measured import MeasuredRow
 from hpcule.craft.stripped import stripped_rows, stripped_sentences
 from hpcule.craft.table import BUILT_IN, find
 from hpcule.jobs.site import ContainerConfig, SiteConfig, StageConfig
+from hpcule.measure.accuracy import ACCURACY, BALANCED, has_learnt
 from hpcule.report.methods import methods_table, setting_text, settings_table, stripping_table
 from hpcule.study.config import StudyConfig
 
@@ -110,7 +111,8 @@ def measured() -> str:
 
 
 def rows_of(path: Path) -> Iterator[MeasuredRow]:
-    """Rows of a record that compares methods: each variant, network and recipe, over all seeds.
+    """Rows of a record that compares methods: each variant, network and recipe whose clean control has learnt, over all
+    seeds.
 
     A record that varies a setting of a craft, as the batch, says nothing of a method as it comes.
     """
@@ -135,6 +137,9 @@ def rows_of(path: Path) -> Iterator[MeasuredRow]:
             def figure(name: str, cells: list[dict[str, str]] = same) -> float:
                 return round(mean(float(cell[name]) for cell in cells), 4)
 
+            measure, chance, which = headline(same[0])
+            if not has_learnt(figure(f"clean_{which}"), chance):
+                continue
             method, preset = str(settings.get("method", study.method)), str(settings.get("preset", study.preset))
             yield {
                 "method": method,
@@ -147,11 +152,24 @@ def rows_of(path: Path) -> Iterator[MeasuredRow]:
                 "network": network,
                 "recipe": recipe,
                 "seeds": len({cell["seed"] for cell in same}),
-                "protected": figure("protected_last"),
-                "noise": figure("noise_last"),
-                "clean": figure("clean_last"),
+                "measure": measure,
+                "chance": round(chance, 4),
+                "protected": figure(f"protected_{which}"),
+                "noise": figure(f"noise_{which}"),
+                "clean": figure(f"clean_{which}"),
                 "craft_seconds": figure("craft_seconds"),
             }
+
+
+def headline(cell: Mapping[str, str]) -> tuple[str, float, str]:
+    """The measure by which a cell is judged, as in a protection report, its chance level and the end of its columns.
+
+    It is balanced accuracy where always naming the largest class would count as learnt by its standard.
+    """
+    measure, chance, balanced = cell.get("measure", ACCURACY), float(cell["chance"]), cell.get("balanced_chance")
+    if measure == ACCURACY and balanced and has_learnt(chance, float(balanced)):
+        return BALANCED, float(balanced), "balanced"
+    return measure, chance, "last"
 
 
 if __name__ == "__main__":

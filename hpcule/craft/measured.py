@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TypedDict
 
 from hpcule.craft.stripped import stripped_sentences
+from hpcule.measure.accuracy import ACCURACY
 
 ROWS = "measured.json"
 PRETRAINED = frozenset({"fine-tune", "linear-probe"})
@@ -24,11 +25,12 @@ CLAIMS = {
 }
 """Words of authors' claims, by the recipe that tests them."""
 UNPROTECTED = 0.9
-"""Share of the clean control's accuracy from which on a victim has lost next to nothing."""
+"""Share of what the clean control learns beyond chance from which on a victim has lost next to nothing."""
 
 
 class MeasuredRow(TypedDict):
-    """Mean accuracies in [0, 1] on clean test samples of victims of one store, over seeds."""
+    """Means over seeds of what victims of one store reach on clean test samples, in [0, 1]: the headline `measure`, for
+    which guessing gives `chance`."""
 
     method: str
     record: str
@@ -43,6 +45,8 @@ class MeasuredRow(TypedDict):
     network: str
     recipe: str
     seeds: int
+    measure: str
+    chance: float
     protected: float
     noise: float
     """Control: random noise instead of the perturbation."""
@@ -76,7 +80,7 @@ def with_evidence(method: str, claimed: str) -> str:
         if row["method"] == method
         and not row["too_short"]
         and CLAIMS.get(row["recipe"], "\0") in claimed
-        and _reached(row) >= UNPROTECTED
+        and _left(row) >= UNPROTECTED
     ]
     evidence = f"not confirmed here, protected / random noise / clean: {', '.join(failed)}"
     return f"{claimed}; {evidence}" if failed else claimed
@@ -101,16 +105,16 @@ def hardest_pretrained(rows: Sequence[MeasuredRow]) -> MeasuredRow | None:
     best: dict[str, MeasuredRow] = {}
     for row in rows:
         found = best.get(row["variant"])
-        if found is None or _reached(row) > _reached(found):
+        if found is None or _left(row) > _left(found):
             best[row["variant"]] = row
-    return min(best.values(), key=_reached, default=None)
+    return min(best.values(), key=_left, default=None)
 
 
 def expected_order(method: str) -> tuple[float, float, float]:
-    """Sorts methods: what pre-trained attackers reached, see `hardest_pretrained`, as a share of their clean control, 1
-    for methods without such a record; then as `cost_order`."""
+    """Sorts methods: what is left to pre-trained attackers, see `hardest_pretrained`, 1 for methods without such a
+    record; then as `cost_order`."""
     row = hardest_pretrained(pretrained_rows(method))
-    return (1.0 if row is None else _reached(row), *cost_order(method))
+    return (1.0 if row is None else _left(row), *cost_order(method))
 
 
 def cost_order(method: str) -> tuple[float, float]:
@@ -121,18 +125,21 @@ def cost_order(method: str) -> tuple[float, float]:
     return min(((row["craft_seconds"] // 60, row["protected"]) for row in plain), default=(float("inf"), 1.0))
 
 
-def _reached(row: MeasuredRow) -> float:
-    return row["protected"] / row["clean"]
+def _left(row: MeasuredRow) -> float:
+    """Of what the clean control learns beyond chance, the share that victims learn from the protected set all the same.
+    Clean controls of the rows have learnt."""
+    return (row["protected"] - row["chance"]) / (row["clean"] - row["chance"])
 
 
 def _sentence(group: Sequence[MeasuredRow]) -> str:
     first = group[0]
+    measure = "" if first["measure"] == ACCURACY else f"{first['measure']}, "
     figures = ", ".join(f"{row['recipe']} {percentages(row)} %" for row in group)
     variant = "" if first["variant"].lower() == first["method"] else f"{first['variant']}, "
     preset = f"{first['preset']} (too short to judge the method)" if first["too_short"] else first["preset"]
     return (
-        f"{variant}protected / random noise / clean: {figures}; {first['samples']:,} samples of {first['data']}, "
-        f"{first['network']}, preset {preset}, {_seeds(first)} ({first['record']})"
+        f"{variant}{measure}protected / random noise / clean: {figures}; {first['samples']:,} samples of "
+        f"{first['data']}, {first['network']}, preset {preset}, {_seeds(first)} ({first['record']})"
     )
 
 

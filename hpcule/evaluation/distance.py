@@ -32,13 +32,14 @@ def structure(results: ProtectionDocument) -> list[Row]:
     if "structure" not in results:
         return []
     found = results["structure"]
-    how = f"of {found['n']:,} samples, by a linear classifier fitted to the others"
+    judged = f"{found['measure']}, guessing gives {percent(found['chance'])}"
+    how = f"of {found['n']:,} samples, by a linear classifier fitted to the others; {judged}"
     return [
         Row("Classes recognised from the perturbation", percent(found["delta"]["held_out"]), how),
         Row(
             "Classes recognised from clean values",
             percent(found["clean"]["held_out"]),
-            "by the same kind of classifier",
+            f"by the same kind of classifier; {judged}",
         ),
         Row(
             "Shared within a class",
@@ -49,7 +50,7 @@ def structure(results: ProtectionDocument) -> list[Row]:
             Row(
                 f"Classes recognised from {kind} samples",
                 f"{percent(found['detection'][kind]['linear'])} and {percent(found['detection'][kind]['two_layers'])}",
-                "of those held out, by a linear classifier and by a network of two layers"
+                f"of those held out, by a linear classifier and by a network of two layers; {judged}"
                 + (
                     "; far more than of clean ones shows anybody that they are protected" if kind == "published" else ""
                 ),

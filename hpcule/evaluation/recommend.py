@@ -42,6 +42,8 @@ LONGEST = 0.25
 """Share of what is left of a round that a craft may take: one slow method must not keep out all others."""
 REPORTING = 0.05
 """Share of the budget that is left for the reports."""
+ESTIMATING = 0.1
+"""Share of the budget after which no other attacker is trained for a moment."""
 
 
 Evaluated = dict[str, tuple[ProtectionDocument, Pictures]]
@@ -114,10 +116,7 @@ class _Tournament:
         """The attackers of each round, the cheapest first, but for those with steps that are fitted, which takes nobody
         knows how long; reports how many victims that makes, and what they take."""
         setup, recipes = self.setup, self.evaluation.recipes
-        data = training_data(self.evaluation, setup.source)
-        each = victim_seconds(self.evaluation.victim, recipes, data, setup.test, self.world)
-        seconds = self.world.gather([each[recipe] for recipe in recipes])[0]
-        cost = self.cost = dict(zip(recipes, seconds, strict=True))
+        cost = self.cost = self._costs(recipes)
         ordered = sorted(
             recipes,
             key=lambda recipe: (recipe.share is not None, bool(fitted_steps(recipe.countermeasures)), cost[recipe]),
@@ -207,6 +206,19 @@ class _Tournament:
             refused=self.refused,
         )
         return results, evaluation, evaluated
+
+    def _costs(self, recipes: Sequence[Recipe]) -> dict[Recipe, float]:
+        """What a victim of each recipe takes. Where time does not suffice to train each for a moment, the others, which
+        suites name last because they are dear, count as much as the dearest that was."""
+        data, known = training_data(self.evaluation, self.setup.source), dict[Recipe, float]()
+        self.setup.tell(f"training {len(recipes)} attackers for a moment each, to know what they take")
+        for number, recipe in enumerate(recipes):
+            self.setup.report("estimate", number, len(recipes))
+            known |= victim_seconds(self.evaluation.victim, [recipe], data, self.setup.test, self.world)
+            if self._agreed(time.monotonic() > self.began + ESTIMATING * self.seconds):
+                break
+        seconds = self.world.gather([known.get(recipe, max(known.values())) for recipe in recipes])[0]
+        return dict(zip(recipes, seconds, strict=True))
 
     def _crafted(self, candidate: Candidate) -> Bench:
         config, setup, vault = self.config, self.setup, Vault(self.setup.out / "stores" / candidate.name)

@@ -132,7 +132,8 @@ class PerturbationDocument(TypedDict):
 
 
 class TaskDocument(TypedDict):
-    """Number of samples that networks trained and were tested on; `chance` is the share of the largest test class."""
+    """Number of samples that networks trained and were tested on; `chance` is the share of the largest test class, or
+    what guessing reaches of the headline measure that goes with it."""
 
     name: str
     train: int
@@ -158,6 +159,9 @@ class DataDocument(TaskDocument):
 class StructureDocument(TypedDict):
     """What `values` values of `n` samples tell of the labels: of the deltas, and of the clean samples themselves.
 
+    `measure` is the headline of naming these samples' classes, by which simple classifiers are judged, and `chance`
+    what guessing reaches.
+
     `bayes` estimates how well anybody could tell classes apart by published samples' values, and by clean ones';
     `detection` is how well simple classifiers do.
     """
@@ -167,6 +171,8 @@ class StructureDocument(TypedDict):
     class_share: float
     bayes: Mapping[Literal["published", "clean"], BayesError]
     detection: Mapping[Literal["published", "clean"], Detection]
+    measure: str
+    chance: float
     n: int
     values: int
 

@@ -12,6 +12,7 @@ from hpcule.config.errors import one_line
 from hpcule.data.source import Ids, Samples, Source
 from hpcule.evaluation.pictures import Pictures, choose_samples, spectrograms
 from hpcule.evaluation.results import StructureDocument
+from hpcule.measure.accuracy import Headline
 from hpcule.measure.audibility import Audibility, AudibilityNumbers
 from hpcule.measure.bayes import bayes_error
 from hpcule.measure.detection import detection
@@ -71,7 +72,7 @@ def measure_structure(store: StoreReader, source: Source) -> StructureDocument:
     values = torch.from_numpy(clean)
     # Not every second one: classes may alternate.
     paired = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST_PAIRED]
-    published = values + deltas
+    published, headline = values + deltas, Headline.of(source.labels[ids])
     return {
         "delta": linear_separability(deltas, labels, source.class_count),
         "clean": linear_separability(values, labels, source.class_count),
@@ -84,6 +85,8 @@ def measure_structure(store: StoreReader, source: Source) -> StructureDocument:
             "clean": detection(values, labels, source.class_count),
         },
         "class_share": class_share(deltas, labels),
+        "measure": headline.measure,
+        "chance": headline.chance,
         "n": count,
         "values": len(places),
     }

@@ -58,6 +58,14 @@ class Headline:
         return cls(BALANCED, equal, len(counts) ** 2 / float((1 / counts).sum()))
 
 
+def recognised(answers: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], measure: str) -> float:
+    """Accuracy, or balanced accuracy, of answers [n] to samples with labels [n]; in [0, 1]."""
+    right = answers == labels
+    if measure == ACCURACY:
+        return float(right.mean())
+    return fmean(float(right[labels == label].mean()) for label in np.unique(labels))
+
+
 def chance_level(labels: npt.NDArray[np.int64]) -> float:
     """Accuracy of always guessing the most frequent of the labels [n]."""
     return float(np.bincount(labels).max() / len(labels))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcule.measure.accuracy import Headline, recognised
 from hpcule.measure.structure import centred
 from hpcule.nets.logistic import logistic_regression
 from hpcule.nets.seeded import seeded_weights
@@ -22,7 +23,7 @@ HIDDEN, STEPS, BATCH, LEARNING_RATE = 64, 400, 128, 1e-3
 
 
 class Detection(TypedDict):
-    """Accuracy in [0, 1] on held-out samples of a linear classifier and of a network of two layers."""
+    """The headline measure in [0, 1] on held-out samples of a linear classifier and of a network of two layers."""
 
     linear: float
     two_layers: float
@@ -43,7 +44,8 @@ def detection(values: Tensor, labels: Tensor, classes: int) -> Detection:
     network = _two_layers(scaled[fit], labels[fit], classes)
     with torch.no_grad():
         answers = (scaled[held_out] @ weights + bias, network(scaled[held_out]))
-    linear, two_layers = (float((logits.argmax(1) == labels[held_out]).float().mean()) for logits in answers)
+    measure, own = Headline.of(labels.numpy()).measure, labels[held_out].numpy()
+    linear, two_layers = (recognised(logits.argmax(1).numpy(), own, measure) for logits in answers)
     return {"linear": linear, "two_layers": two_layers}
 
 

@@ -11,11 +11,12 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from hpcule.measure.accuracy import Headline, recognised
 from hpcule.nets.logistic import logistic_regression
 
 
 class Separability(TypedDict):
-    """Accuracy in [0, 1] of a linear classifier on the samples it was fitted to, and on others."""
+    """The headline measure in [0, 1] of a linear classifier on the samples it was fitted to, and on others."""
 
     fitted: float
     held_out: float
@@ -35,8 +36,9 @@ def linear_separability(values: Tensor, labels: Tensor, classes: int) -> Separab
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     fit, rest = order[::2], order[1::2]
     weights, bias = logistic_regression(scaled[fit], labels[fit], classes)
-    correct = ((scaled @ weights + bias).argmax(1) == labels).float()
-    return {"fitted": float(correct[fit].mean()), "held_out": float(correct[rest].mean())}
+    answers, measure = (scaled @ weights + bias).argmax(1), Headline.of(labels.numpy()).measure
+    fitted, held_out = (recognised(answers[half].numpy(), labels[half].numpy(), measure) for half in (fit, rest))
+    return {"fitted": fitted, "held_out": held_out}
 
 
 def centred(values: Tensor) -> Tensor:

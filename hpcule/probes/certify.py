@@ -21,7 +21,6 @@ from hpcule.probes.networks import BASES, Networks, NetworksConfig, TrainedNetwo
 from hpcule.victim.config import VictimConfig
 from hpcule.victim.kept import Kept
 from hpcule.victim.network import is_fast
-from hpcule.victim.testing import recognised
 from hpcule.world.keyed import key
 
 Drawn = dict[Basis, list[float]]
@@ -31,9 +30,9 @@ BLOCK = 20
 
 @dataclass(frozen=True)
 class Draws:
-    """Number of test samples that each draw of a block recognises."""
+    """The headline measure of each draw of a block on the test samples."""
 
-    correct: tuple[int, ...]
+    reached: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +78,20 @@ def _accuracies(config: CertifyConfig, networks: Networks) -> Drawn:
         basis, block = item
         bench.report("draws", number, count)
         numbers = range(block * BLOCK, (block + 1) * BLOCK)
-        correct = tuple(_draw(config, load(basis), networks, number) for number in numbers)
+        reached = tuple(_draw(config, load(basis), networks, number) for number in numbers)
         bench.report("draws", number + 1, count)
-        return Draws(correct)
+        return Draws(reached)
 
     found = Kept.of(bench.out / "draws", Draws).complete(items, bench.world, draw)
-    drawn = {basis: [n for block in blocks for n in found[basis, block].correct] for basis in BASES}
-    return {basis: [n / len(networks.test) for n in drawn[basis][: config.draws]] for basis in BASES}
+    drawn = {basis: [value for block in blocks for value in found[basis, block].reached] for basis in BASES}
+    return {basis: drawn[basis][: config.draws] for basis in BASES}
 
 
-def _draw(config: CertifyConfig, network: nn.Module, networks: Networks, number: int) -> int:
-    """Correct answers with the noise of this number, which is the same for all networks."""
+def _draw(config: CertifyConfig, network: nn.Module, networks: Networks, number: int) -> float:
+    """The headline measure with the noise of this number, which is the same for all networks."""
     device = networks.bench.world.device
     with moved(config.deviation, key(config.seed, "certificate", number) % 2**63)(network):
-        return recognised(network, networks.read_test, device, fast=is_fast(config.victim, device))
+        return networks.measure(network, fast=is_fast(config.victim, device))
 
 
 def certify(config: CertifyConfig, bench: Bench) -> CertificateDocument:

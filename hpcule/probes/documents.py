@@ -1,6 +1,7 @@
 """What results.json of `hpcule certify`, `distance`, `recover` and `probe strip` holds.
 
-Every accuracy is a share in [0, 1] of the clean test set, unless it is that of training.
+Every accuracy is the headline measure in [0, 1] on the clean test set, unless it is that of training: where classes are
+so unequal that accuracy flatters, it is balanced accuracy.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ class NetworksDocument(TypedDict):
 
     Attributes:
         status: invalid where the network on clean samples did not learn.
+        measure: the headline, of which `data.chance` is what guessing reaches, and `effective` the number of test
+            samples that counts for intervals; see `Headline`.
         store: SHA-256 of the store's manifest.
         reduced: whether the store was crafted with the reduced settings of a preset.
     """
 
     hpcule: str
     status: Literal["done", "invalid"]
+    measure: str
+    effective: float
     data: TaskDocument
     method: str
     store: str

@@ -22,7 +22,7 @@ from hpcule.config.tree import Tree, to_tree
 from hpcule.config.version import __version__
 from hpcule.data.source import Ids
 from hpcule.evaluation.bench import Bench
-from hpcule.measure.accuracy import chance_level, has_learnt
+from hpcule.measure.accuracy import Headline, has_learnt
 from hpcule.probes.documents import Basis, NetworksDocument
 from hpcule.publish.carry import Publish
 from hpcule.store.files import private_directory, sha256_file, write_atomically
@@ -36,6 +36,8 @@ from hpcule.victim.kinds import native_publisher, publisher
 from hpcule.victim.network import build_network
 from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
+from hpcule.victim.result import VictimResult
+from hpcule.victim.testing import measured
 from hpcule.victim.training_data import TrainingData, stratified
 from hpcule.victim.training_schedule import TrainingSchedule
 
@@ -59,7 +61,7 @@ class NetworksConfig:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What a network reached in its last epoch: accuracies in [0, 1], on clean test samples and in training."""
+    """What a network reached in its last epoch: the headline measure on test samples, and accuracy in training."""
 
     last: float
     train: float
@@ -76,6 +78,7 @@ class Networks:
         data: what is trained on, before it is published.
         withheld: ids of the samples that are not, in rising order.
         test: clean test samples.
+        headline: the measure on these that stands for what a network has learnt.
     """
 
     def __init__(self, config: NetworksConfig, probes: int, bench: Bench, withhold: float = 0.0) -> None:
@@ -116,10 +119,10 @@ class Networks:
         last = TrainingSchedule.of(config.victim, len(self.data.ids)).epochs
         self.epochs = sorted({max(1, round(last * (number + 1) / probes)) for number in range(probes)})
         self.bench = bench
-        self._config, self._chance = config, chance_level(test.labels)
+        self._config, self.headline = config, Headline.of(test.labels)
         self._folder = bench.out / "networks"
         seen = Fingerprints.of(bench.store, self.data, test)
-        self.names = {basis: digest(self._job(basis).key(seen), self.epochs) for basis in BASES}
+        self.names = {basis: digest(self._job(basis).key(seen), self.epochs, self.headline.measure) for basis in BASES}
 
     def facts(self, trained: Mapping[Basis, TrainedNetwork]) -> NetworksDocument:
         """What the results of every measure on these networks hold."""
@@ -127,12 +130,14 @@ class Networks:
         manifest = store.manifest
         return {
             "hpcule": __version__,
-            "status": "done" if has_learnt(trained["clean"].last, self._chance) else "invalid",
+            "status": "done" if has_learnt(trained["clean"].last, self.headline.chance) else "invalid",
+            "measure": self.headline.measure,
+            "effective": self.headline.effective,
             "data": {
                 "name": self.bench.source.name,
                 "train": len(self.data.ids),
                 "test": len(self.test),
-                "chance": self._chance,
+                "chance": self.headline.chance,
             },
             "method": manifest.method,
             "store": sha256_file(store.path / MANIFEST),
@@ -167,10 +172,18 @@ class Networks:
             job, alone = self._job(basis), world.alone()
             keeper = kept.keeper(self.names[basis], alone)
             result = job.train(self.data, store, self.test, alone, progress, keep, keeper).result
-            return TrainedNetwork(result.last.test, result.last.train, result.seconds)
+            return TrainedNetwork(self.reached(result), result.last.train, result.seconds)
 
         kept = Kept.of(self._folder, TrainedNetwork)
         return kept.complete({basis: self.names[basis] for basis in BASES}, world, train)
+
+    def reached(self, result: VictimResult) -> float:
+        """The headline measure of a victim after its last epoch."""
+        return result.last.measures[self.headline.measure]
+
+    def measure(self, network: nn.Module, *, fast: bool = False) -> float:
+        """The headline measure of a network in evaluation mode, which reads test samples as the attacker does."""
+        return measured(network, self.read_test, self.bench.world, fast=fast)[self.headline.measure]
 
     def publish(self, basis: Basis) -> Publish:
         """What becomes of a clean sample there."""

@@ -21,7 +21,6 @@ from hpcule.victim.job import VictimJob
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.kept import Kept
 from hpcule.victim.published import Published
-from hpcule.victim.testing import recognised
 from hpcule.victim.training_schedule import TrainingSchedule
 from hpcule.world.keyed import key, order
 
@@ -33,7 +32,7 @@ SETTINGS = ("share", "epochs", "batch", "learning_rate", "clip_norm", "weight_de
 
 @dataclass(frozen=True)
 class Recovered:
-    """Accuracy in [0, 1] on clean test samples after an attack, and the L2 length by which the weights moved."""
+    """The headline measure on clean test samples after an attack, and the L2 length by which the weights moved."""
 
     accuracy: float
     moved: float | None = None
@@ -125,7 +124,7 @@ def _from_scratch(config: RecoveryConfig, networks: Networks, samples: Published
     victim = dataclasses.replace(config.victim, steps=steps, batch=min(config.victim.batch, len(samples)))
     own = dataclasses.replace(networks.data, ids=samples.ids)
     job, alone = VictimJob(victim, "clean", config.seed), networks.bench.world.alone()
-    return Recovered(job.train(own, None, networks.test, alone, keeper=keeper).result.last.test)
+    return Recovered(networks.reached(job.train(own, None, networks.test, alone, keeper=keeper).result))
 
 
 def _attack(
@@ -152,5 +151,4 @@ def _attack(
             saved=cast("RecoveryState | None", keeper.saved()),
             after_step=keeper.ask,
         )
-    correct = recognised(network, networks.read_test, device, fast=False)
-    return Recovered(correct / len(networks.test), moved)
+    return Recovered(networks.measure(network), moved)

@@ -41,7 +41,7 @@ class Left:
     Attributes:
         residual: mean absolute difference from the originals, in levels, over the samples that the attacker did not
             have.
-        last: accuracy in [0, 1] on clean test samples of a network trained on these samples.
+        last: the headline measure on clean test samples of a network trained on these samples.
     """
 
     residual: float
@@ -82,7 +82,7 @@ def measure_strip(config: StripConfig, bench: Bench) -> StripDocument:
         alone = bench.world.alone()
         keeper = kept.keeper(items[samples], alone)
         result = train_victim(config.victim, train, networks.test, alone, config.seed, progress, keeper=keeper).result
-        return Left(residual, result.last.test)
+        return Left(residual, networks.reached(result))
 
     kept = Kept.of(bench.out / "stripped", Left)
     found = kept.complete(items, bench.world, perform)

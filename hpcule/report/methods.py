@@ -19,7 +19,8 @@ KEY = (
     "or clusters, unless clusters are asked for. Own sizes: whether images of different sizes are published at these,",
     "with the perturbation resized or drawn again. DICOM: and NIfTI, in stored values of up to 16 bits. Measured:",
     "accuracy in percent of small victims of protected samples / random noise / clean ones; pre-trained: of the best",
-    "attacker with pre-trained weights, with the settings that withstood it best. Empty: not measured.",
+    "attacker with pre-trained weights, with the settings that withstood it best; balanced accuracy where classes are",
+    "unequal. Empty: not measured.",
 )
 """What the columns of the terminal's table mean."""
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from hpcule.config.documents import checked
 from hpcule.config.errors import UsageError
-from hpcule.evaluation.results import percent
+from hpcule.evaluation.results import capitalised, percent, with_article
 from hpcule.probes.documents import (
     Basis,
     CertificateDocument,
@@ -129,7 +129,7 @@ def _context(results: ProbeDocument) -> PanelContext:
 def print_certificate(results: CertificateDocument) -> None:
     """Print the bounds, with their warnings and meaning."""
     console = plain_console(WIDTH)
-    table = titled_table("Certified upper bound of accuracy, by the L2 norm of a change of all weights")
+    table = titled_table(f"Certified upper bound of {results['measure']}, by the L2 norm of a change of all weights")
     for heading in ("", "unchanged", *(f"{eta:g}" for eta in results["settings"]["etas"])):
         table.add_column(heading, justify="right" if heading else "left")
     for basis, label in LABELS.items():
@@ -159,9 +159,9 @@ def certificate_reading(results: CertificateDocument) -> str:
     return (
         f"With Gaussian noise of standard deviation {settings['deviation']:g} on every weight of these networks, and "
         f"of all networks whose weights differ from them by at most the L2 norm shown, at least "
-        f"{percent(settings['quantile'])} of the draws have at most this accuracy on the {test:,} clean test samples. "
-        f"All bounds hold simultaneously with {percent(1 - settings['alpha'])} confidence over {settings['draws']:,} "
-        "draws."
+        f"{percent(settings['quantile'])} of the draws have at most this {results['measure']} on the {test:,} clean "
+        f"test samples. All bounds hold simultaneously with {percent(1 - settings['alpha'])} confidence over "
+        f"{settings['draws']:,} draws."
     )
 
 
@@ -172,8 +172,8 @@ def certificate_warnings(results: CertificateDocument) -> list[str]:
     if not paragraphs and clean["quantile"] < chance + TELLING:
         paragraphs.append(
             f"These bounds say nothing about the protection: under this noise the network trained on clean samples "
-            f"has an accuracy of {percent(clean['quantile'])} as well (chance level {percent(chance)}). Set a "
-            "smaller deviation, or train with noise on the weights (victim.weight_noise)."
+            f"has {with_article(results['measure'])} of {percent(clean['quantile'])} as well (chance level "
+            f"{percent(chance)}). Set a smaller deviation, or train with noise on the weights (victim.weight_noise)."
         )
     if settings["victim"]["weight_noise"] < settings["deviation"]:
         paragraphs.append(
@@ -186,15 +186,15 @@ def certificate_warnings(results: CertificateDocument) -> list[str]:
 
 def certificate_claims(results: CertificateDocument) -> list[str]:
     """Paragraphs on what the certificate does not cover."""
-    margin = 100 * math.sqrt(math.log(100) / (2 * results["data"]["test"]))
+    margin = 100 * math.sqrt(math.log(100) / (2 * results["effective"]))
     return [
         "The certificate covers random draws in the neighbourhood of one trained network, and most of them, not all. "
         "Another training, even with the same samples and settings, ends much farther away than the norms shown and is "
         "not covered.",
         "Compare bounds only if the networks were trained with the same noise, as both rows of this page were. A bound "
         "on protected samples is meaningful to the extent that it is below the bound on clean samples.",
-        f"Accuracy is measured on this test set. For one network, the choice of its {results['data']['test']:,} "
-        f"samples adds an uncertainty of {margin:.1f} points (Hoeffding, 99%).",
+        f"{capitalised(results['measure'])} is measured on this test set. For one network, the choice of its "
+        f"{results['data']['test']:,} samples adds an uncertainty of {margin:.1f} points (Hoeffding, 99%).",
     ]
 
 
@@ -208,7 +208,9 @@ def _certificate_chart(results: CertificateDocument) -> str:
         f"{line.label} {', '.join('none' if value is None else percent(value) for value in line.values)}"
         for line in series
     )
-    return series_chart("Certified accuracy over the norm of the weight change", described, axis, series, None)
+    return series_chart(
+        f"Certified {results['measure']} over the norm of the weight change", described, axis, series, None
+    )
 
 
 def print_distance(results: DistanceDocument) -> None:
@@ -216,7 +218,7 @@ def print_distance(results: DistanceDocument) -> None:
     console = plain_console(WIDTH)
     table = titled_table(f"Unlearnable Distance {results['distance']:.3f}; 1: as learnable as clean samples")
     table.add_column("")
-    for heading in ("accuracy", f"learnable {results['settings']['count']}"):
+    for heading in (results["measure"], f"learnable {results['settings']['count']}"):
         table.add_column(heading, justify="right")
     for basis, label in LABELS.items():
         found = results[basis]
@@ -277,7 +279,8 @@ def distance_claims(results: DistanceDocument) -> list[str]:
 def print_recovery(results: RecoveryDocument) -> None:
     """Print the accuracies, with their warnings and meaning."""
     console = plain_console(WIDTH)
-    table = titled_table("Accuracy after fine-tuning on withheld clean samples, by the L2 norm of the weight change")
+    measure = capitalised(results["measure"])
+    table = titled_table(f"{measure} after fine-tuning on withheld clean samples, by the L2 norm of the weight change")
     for heading in ("", "0", *(f"{eta:g}" for eta in results["settings"]["etas"])):
         table.add_column(heading, justify="right" if heading else "left")
     for basis, label in LABELS.items():
@@ -311,8 +314,9 @@ def recovery_claims(results: RecoveryDocument) -> list[str]:
     return [
         f"The attacker has a network that was trained on {results['data']['train']:,} protected samples and "
         f"{results['withheld']:,} other clean samples, and fine-tunes all weights within the L2 norm shown. Training a "
-        f"new network of the same recipe on the {results['withheld']:,} clean samples alone gives an accuracy of "
-        f"{percent(results['scratch'])}: what an attack reaches beyond that was learnt from the protected samples.",
+        f"new network of the same recipe on the {results['withheld']:,} clean samples alone gives "
+        f"{with_article(results['measure'])} of {percent(results['scratch'])}: what an attack reaches beyond that was "
+        "learnt from the protected samples.",
         f"With the largest norm of {furthest['eta']:g} the attack on the protected network ends at a distance of "
         f"{furthest['moved']:.2g} from its start; BatchNorm's running statistics are not weights, and adapt to the "
         "clean samples without a bound.",
@@ -327,16 +331,15 @@ def _recovery_chart(results: RecoveryDocument) -> str:
         values = [results[basis]["last"], *(point["accuracy"] for point in results[basis]["recovered"])]
         series.append(Series(basis, label, values, [None] * len(values)))
     described = "; ".join(f"{line.label} {', '.join(percent(v or 0) for v in line.values)}" for line in series)
-    return series_chart(
-        "Accuracy over the norm of the weight change", described, axis, series, results["data"]["chance"]
-    )
+    title = f"{capitalised(results['measure'])} over the norm of the weight change"
+    return series_chart(title, described, axis, series, results["data"]["chance"])
 
 
 def print_strip(results: StripDocument) -> None:
     """Print what is left of the perturbation and what a network learns, with warnings and meaning."""
     console = plain_console(WIDTH)
     table = titled_table(f"Stripped with {originals(results)}")
-    for heading in ("samples trained on", "mean change, levels", "accuracy"):
+    for heading in ("samples trained on", "mean change, levels", results["measure"]):
         table.add_column(heading, justify="left" if heading == "samples trained on" else "right")
     for _, name, residual, last in strip_rows(results):
         table.add_row(name, f"{residual:.2f}", percent(last))
@@ -372,6 +375,6 @@ def _not_learnt(results: ProbeDocument, how: str = "") -> list[str]:
     if results["status"] != "invalid":
         return []
     return [
-        "INVALID: the network trained on clean samples reached an accuracy of "
+        f"INVALID: the network trained on clean samples reached {with_article(results['measure'])} of "
         f"{percent(results['clean']['last'])}{how} (chance level {percent(results['data']['chance'])}). Train longer."
     ]

@@ -36,7 +36,7 @@ def strip_claims(results: StripDocument) -> list[str]:
     share = ""
     if clean > protected:
         back = min(1.0, max(0.0, (best - protected) / (clean - protected)))
-        share = f" The better of the two ways brings {percent(back)} of the lost accuracy back."
+        share = f" The better of the two ways brings {percent(back)} of the lost {results['measure']} back."
     return [
         f"The attacker has {originals(results)} next to the published copies, and takes what they show of each class's "
         "perturbation off all published samples of the class: their mean difference (single pixels are filled from "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hpcule.data.source import Ids
 from hpcule.victim.published import Published
+from hpcule.world.group import World
 from hpcule.world.precision import autocast
 
 BATCH = 100
@@ -36,7 +37,9 @@ def answers(
             yield answered.float(), targets
 
 
-def recognised(network: nn.Module, test: Published, device: torch.device, *, fast: bool) -> int:
-    """How many of all samples a network in evaluation mode names right."""
-    pairs = answers(network, test, np.arange(len(test), dtype=np.int64), device, fast=fast)
-    return sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
+def measured(network: nn.Module, test: Published, world: World, *, fast: bool) -> Mapping[str, float]:
+    """All measures by name of a network in evaluation mode on all samples, which this rank alone tests."""
+    tally = test.task.tally()
+    for answered, targets in answers(network, test, np.arange(len(test), dtype=np.int64), world.device, fast=fast):
+        tally.add(answered, targets)
+    return tally.measures(world.alone())

@@ -75,7 +75,7 @@ def test_what_is_no_measure_is_refused(store, folders, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({**results, "clean": {"last": 0.5}}))
     with pytest.raises(UsageError, match=r"results\.json is damaged, or of another version \(document\.clean"):
         read_probes([tmp_path], store)
-    (tmp_path / "results.json").write_text(json.dumps({**results, "data": {**results["data"], "test": 0}}))
+    (tmp_path / "results.json").write_text(json.dumps({**results, "effective": 0.0}))
     with pytest.raises(UsageError, match=r"results\.json is damaged, or of another version \(float division by zero"):
         read_probes([tmp_path], store)
     (tmp_path / "results.json").write_text("{")

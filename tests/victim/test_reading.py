@@ -13,12 +13,12 @@ from hpcule.victim.config import VictimConfig
 from hpcule.victim.countermeasures import denoise
 from hpcule.victim.countermeasures.class_means import class_means
 from hpcule.victim.countermeasures.fit import Fit
-from hpcule.victim.countermeasures.spectral import equal_bands, notch, wiener
+from hpcule.victim.countermeasures.spectral import equal_bands, fitted_lowpass, notch, wiener
 from hpcule.victim.countermeasures.squeeze import squeeze
 from hpcule.victim.countermeasures.table import Countermeasures, countermeasure
 from hpcule.victim.published import Published
 from hpcule.victim.reading import ReadingSteps
-from hpcule.victim.testing import recognised
+from hpcule.victim.testing import measured
 from hpcule.victim.training import train_victim
 
 EVERYONE = np.arange(40)
@@ -93,7 +93,13 @@ def test_recordings_have_no_steps(alone):
             train_victim(config_of(text), recordings, recordings, alone, 0)
 
 
-FITS = {"class-means": class_means, "wiener": wiener, "notch": notch, "equal-bands": equal_bands}
+FITS = {
+    "class-means": class_means,
+    "wiener": wiener,
+    "notch": notch,
+    "fitted-lowpass": fitted_lowpass,
+    "equal-bands": equal_bands,
+}
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -127,7 +133,7 @@ def test_a_victim_tells_how_its_test_samples_were_read(alone):
     trained = train_victim(config, make_set(), test, alone, 0)
     expected = equal_bands(make_set())(EVERYONE, test.source.samples)
     np.testing.assert_array_equal(trained.test.take(EVERYONE)[0].numpy(), expected)
-    assert recognised(trained.network, trained.test, alone.device, fast=False) / 40 == trained.result.last.test
+    assert measured(trained.network, trained.test, alone, fast=False) == trained.result.last.measures
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("dvae", 2), ("class-means", 2), ("wiener", 2), ("notch", 5)])

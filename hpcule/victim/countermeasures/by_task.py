@@ -9,7 +9,7 @@ from hpcule.victim.countermeasures.table import COUNTERMEASURES, Countermeasures
 
 BY_CLASS = (
     *(name for name, kind in COUNTERMEASURES.items() if kind.by_class or kind.stage in ("few", "features", "after")),
-    *("notch", "denoise", "projection", "adversarial"),
+    *("notch", "fitted-lowpass", "denoise", "projection", "adversarial"),
 )
 """Steps that need one label of each sample."""
 NUMBERS_ALONE = (

@@ -11,7 +11,7 @@ from hpcule.publish.carry import Publish
 from hpcule.victim.countermeasures.class_means import class_means
 from hpcule.victim.countermeasures.denoise import denoise
 from hpcule.victim.countermeasures.dvae import dvae
-from hpcule.victim.countermeasures.spectral import HELD_OUT, equal_bands, notch, wiener
+from hpcule.victim.countermeasures.spectral import HELD_OUT, equal_bands, fitted_lowpass, notch, wiener
 from hpcule.victim.countermeasures.table import Applied, Countermeasures
 from hpcule.victim.keeper import Keeper
 from hpcule.victim.published import Published
@@ -23,6 +23,7 @@ FITTED: Mapping[str, int] = {
     "class-means": 2,
     "wiener": 2,
     "notch": HELD_OUT,
+    "fitted-lowpass": HELD_OUT,
     "equal-bands": 1,
     "denoise": 1,
 }
@@ -63,6 +64,7 @@ def fitted(
         "class-means": lambda: class_means(train),
         "wiener": lambda: wiener(train),
         "notch": lambda: notch(train),
+        "fitted-lowpass": lambda: fitted_lowpass(train),
         "equal-bands": lambda: equal_bands(train),
         "denoise": lambda: denoise(train, int(strength), read, seed, world),
     }

@@ -7,6 +7,8 @@ images, or fitted to each by itself, can change test images as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,7 +16,14 @@ import torch
 from hpcule.data.source import Labels
 from hpcule.nets.logistic import logistic_regression
 from hpcule.publish.carry import Publish
-from hpcule.victim.countermeasures.bands import Values, band_energies, bands_of, filtered, powers
+from hpcule.victim.countermeasures.bands import (
+    SECTORS,
+    Values,
+    band_energies,
+    bands_of,
+    filtered,
+    powers,
+)
 from hpcule.victim.published import Published
 from hpcule.world.keyed import key, order
 
@@ -51,19 +60,48 @@ def wiener(train: Published) -> Publish:
 
 
 def notch(train: Published) -> Publish:
-    """Take out of all images the bands in which the classes differ most.
+    """Take out of all images the bands in which the classes differ most; see `_taken_out` for how many."""
+    bands, labels = bands_of(train.shape), train.labels.numpy()
+    logs, held = np.log(_energies(train, bands) + ROUNDING), _held_out(train)
+    ranks = np.argsort(-_separations(logs[~held], labels[~held]), kind="stable")
+    return _taken_out(train, bands, logs, ranks, SHARES)
+
+
+def fitted_lowpass(train: Published) -> Publish:
+    """Take the shortest waves out of all images; see `_taken_out` for how many."""
+    bands = bands_of(train.shape)
+    logs = np.log(_energies(train, bands) + ROUNDING)
+    count = logs.shape[1]
+    octaves = -(-count // SECTORS)
+    # Bands are numbered by their octaves, of which the shortest waves are the first; one octave stays.
+    return _taken_out(train, bands, logs, np.arange(count), [octave / octaves for octave in range(octaves)])
+
+
+def _taken_out(
+    train: Published,
+    bands: npt.NDArray[np.int64],
+    logs: Values,
+    ranks: npt.NDArray[np.int64],
+    shares: Sequence[float],
+) -> Publish:
+    """Take bands out of all images.
 
     Of the shares of the bands that may go, it is the smallest after which a linear classifier of the other bands'
     energies has lost half of what it names beyond chance in the attacker's own validation part, or names no more than
     two standard errors beyond chance; the largest where none is enough.
+
+    Args:
+        train: what it is fitted to.
+        bands: of each frequency.
+        logs: logarithms of the energies of all samples [n, bands].
+        ranks: the bands in the order in which they go.
+        shares: in rising order.
     """
-    bands, labels = bands_of(train.shape), train.labels.numpy()
-    logs, held = np.log(_energies(train, bands) + ROUNDING), _held_out(train)
-    ranks = np.argsort(-_separations(logs[~held], labels[~held]), kind="stable")
+    labels, held = train.labels.numpy(), _held_out(train)
     chance = np.bincount(labels[held]).max() / np.count_nonzero(held)
     error = np.sqrt(chance * (1 - chance) / np.count_nonzero(held))
     limit = chance + max((_accuracy(logs, labels, held) - chance) / 2, 2 * error)
-    for share in SHARES:
+    for share in shares:
         count = round(share * len(ranks))
         if _accuracy(logs[:, ranks[count:]], labels, held) <= limit:
             break

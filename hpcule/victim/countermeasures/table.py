@@ -78,6 +78,7 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "class-means": Countermeasure("samples", "class means subtracted", by_class=True),
     "wiener": Countermeasure("samples", "Wiener filter by class", by_class=True),
     "notch": Countermeasure("samples", "bands taken out that tell classes apart", reads=True),
+    "fitted-lowpass": Countermeasure("samples", "shortest waves taken out that tell classes apart", reads=True),
     "equal-bands": Countermeasure("samples", "equal energies of bands", reads=True),
     "denoise": Countermeasure("samples", "denoiser fitted to {} originals", 100, 2, 100_000),
     "size": Countermeasure("samples", "read at {0} x {0} pixels", 64, 16, 1024, reads=True),

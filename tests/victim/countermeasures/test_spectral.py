@@ -9,7 +9,7 @@ from toys import ToySource
 
 from hpcule.data.source import Source
 from hpcule.victim.countermeasures.bands import OCTAVES, SECTORS, band_energies, bands_of, powers
-from hpcule.victim.countermeasures.spectral import equal_bands, notch, wiener
+from hpcule.victim.countermeasures.spectral import equal_bands, fitted_lowpass, notch, wiener
 from hpcule.victim.published import Published
 
 
@@ -134,6 +134,26 @@ def test_a_notch_takes_out_the_bands_that_name_the_class():
     for sample, own in zip(samples, found, strict=True):
         expected = np.fft.irfft2(np.fft.rfft2(sample.astype(float)) * kept, (16, 16))
         np.testing.assert_array_equal(own, np.rint(expected).clip(0, 255))
+
+
+def test_a_low_pass_filter_ends_below_the_waves_that_name_the_class():
+    source = Textured(classes=2)  # waves of 4 pixels, which are in the second octave from 4 to 8
+    train = Published(source, resident=2**20)
+    bands = bands_of(source.shape)
+    samples = np.random.default_rng(1).integers(60, 200, (4, 1, 16, 16)).astype(np.uint8)
+    found = fitted_lowpass(train)(np.arange(4), samples)
+    gone = 2 * SECTORS
+    assert bands.max() + 1 == 3 * SECTORS
+    assert {source.band(label) for label in range(2)} <= set(range(SECTORS, gone))
+    kept = np.where((bands >= 0) & (bands < gone), 0, 1)
+    for sample, own in zip(samples, found, strict=True):
+        expected = np.fft.irfft2(np.fft.rfft2(sample.astype(float)) * kept, (16, 16))
+        np.testing.assert_array_equal(own, np.rint(expected).clip(0, 255))
+
+
+def test_a_low_pass_filter_leaves_images_whose_energies_name_nothing():
+    train = Published(Textured(strength=0.0), resident=2**20)
+    np.testing.assert_array_equal(fitted_lowpass(train)(train.ids, train.source.samples), train.source.samples)
 
 
 def test_a_notch_leaves_images_whose_energies_name_nothing():
