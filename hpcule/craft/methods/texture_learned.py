@@ -60,7 +60,7 @@ class LearnedTextureConfig(SpectraConfig):
     texture, but for a tenth of the energy, which lies evenly in all cells."""
     batch: int = setting(64, at_least=1)
     """Samples of such a step, over all workers."""
-    ghost: int = setting(8, at_least=1)
+    ghost: int = setting(4, at_least=1)
     """Samples that go through the encoders together."""
     learning_rate: float = setting(0.02, above=0)
     """Learning rate of Adam for spectra and heads, cosine to 0."""
