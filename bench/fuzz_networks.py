@@ -71,6 +71,8 @@ def facts() -> NetworksDocument:
     return {
         "hpcule": "0",
         "status": "done",
+        "measure": "accuracy",
+        "effective": 10.0,
         "data": {"name": "a", "train": 10, "test": 10, "chance": 0.5},
         "method": "pil",
         "store": "",

@@ -89,6 +89,10 @@ def recommend(
     for number, attackers in enumerate(rounds):
         tournament.give_time(number, len(rounds))
         found = tournament.play(contestants, attackers)
+        if not found and number == 0:
+            # All that is left for the first one: a measurement of one says more than of none.
+            tournament.give_time(len(rounds) - 1, len(rounds))
+            found = tournament.play_first(contestants, attackers)
         if not found:
             break
         if number == 0:
@@ -162,6 +166,14 @@ class _Tournament:
         if self._agreed(bool(self.stop.name)):
             raise stopped
         return sorted(found, key=lambda standing: standing.rank)
+
+    def play_first(self, contestants: Sequence[Candidate], attackers: tuple[Recipe, ...]) -> list[Standing]:
+        """The same for the first candidate alone that can be measured."""
+        for candidate in contestants:
+            found = self.play([candidate], attackers)
+            if found or self._agreed(bool(self.stop)):
+                return found
+        return []
 
     def may_repeat(self, recipe: Recipe) -> bool:
         """Whether an attacker whose clean control has not learnt is trained again with more steps, for all candidates

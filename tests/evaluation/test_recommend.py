@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
+import time
 
 import pytest
 from documents import mismatches
@@ -137,6 +139,24 @@ def test_too_little_time_for_anything_says_so_and_goes_on_later(alone, tmp_path)
     with pytest.raises(UsageError, match=r"--budget 1e-09: no candidate was measured"):
         hold(alone, tmp_path, minutes=1e-9)
     assert len(hold(alone, tmp_path)[0]["stores"]) == 2
+
+
+def test_what_is_left_of_the_time_is_for_the_first_one_where_half_of_it_suffices_for_none(alone, tmp_path, monkeypatch):
+    recipes = tuple(map(Recipe.parse, ("plain", "grayscale")))
+    monkeypatch.setattr(module, "ATTACKERS", (1,))
+    hold(alone, tmp_path, recipes=recipes)
+    shutil.rmtree(tmp_path / "cells")  # what is crafted already takes no time
+
+    class Slow(Deadline):
+        """Over unless there are eight of the ten minutes left."""
+
+        def __bool__(self):
+            return self.end - time.monotonic() < 480
+
+    monkeypatch.setattr(module, "Deadline", Slow)
+    results, _ = hold(alone, tmp_path, recipes=recipes)
+    assert [row["name"] for row in results["stores"]] == ["classwise-16"]
+    assert (results["unreached"], results["untried"]) == (["pil-16"], [])
 
 
 class OnTime(Deadline):
