@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUITE_NAMES = ("quick", "standard", "clinic", "sizes", "full")
 SUITES_HELP = (
     "quick: 6 recipes, one seed; standard: 11 recipes, 3 seeds; clinic: 13 recipes of trainers of medical images, "
-    "3 seeds; sizes: 2 recipes, one on a trained encoder, each with images read at up to 4 sizes, 3 seeds; full: 51 "
+    "3 seeds; sizes: 2 recipes, one on a trained encoder, each with images read at up to 4 sizes, 3 seeds; full: 52 "
     "recipes, 5 seeds, field's schedule; clinic and full have 2 more for images of more than 8 bits"
 )
 

@@ -13,8 +13,8 @@ from hpcule.craft.work import Extent, Phase
 class ClusterFeatures:
     """Features of own shards, gathered one by one, and the clusters of all ranks' features.
 
-    Small inputs cost an encoder much of what distinguishes clusters, and large ones make every step of a craft slow: the
-    clusters may come from a larger input than the one that deltas are crafted for. Centres are always those of the
+    Small inputs cost an encoder much of what distinguishes clusters, and large ones make every step of a craft slow:
+    the clusters may come from a larger input than the one that deltas are crafted for. Centres are always those of the
     encoder that crafts, since its features are what moves.
     """
 
