@@ -121,7 +121,9 @@ def test_networks_are_for_images_or_for_recordings():
         UsageError, match="network resnet18 is not for recordings; valid for them are wave-cnn, wave-gru"
     ):
         net("resnet18")
-    with pytest.raises(UsageError, match="network mel-cnn is not for images; valid for them are convnet, resnet-tiny"):
+    with pytest.raises(
+        UsageError, match="network mel-cnn is not for images; valid for them are convnet, fast, resnet-tiny"
+    ):
         build("mel-cnn", channels=1, classes=5, size=(28, 28), seed=0)
     with pytest.raises(UsageError, match="unknown network 'mel-gruu': did you mean 'mel-gru'"):
         net("mel-gruu")
