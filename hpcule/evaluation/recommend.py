@@ -42,7 +42,7 @@ LONGEST = 0.25
 """Share of what is left of a round that a craft may take: one slow method must not keep out all others."""
 REPORTING = 0.05
 """Share of the budget that is left for the reports."""
-ESTIMATING = 0.1
+ESTIMATING = 0.02
 """Share of the budget after which no other attacker is trained for a moment."""
 
 
