@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hpcule.nets.encoder import Encoder
+from hpcule.nets.low_rank import add_low_rank
 from hpcule.nets.seeded import seeded_weights
 
 
@@ -17,11 +18,12 @@ class Transferred(nn.Module):
     Args:
         encoder: given over to this network; its parameters need gradients from now on, but for the frozen ones.
         classes: the number of logits.
-        seed: of the linear layer's initial weights.
+        seed: of the initial weights that are not trained yet.
         frozen: share of the encoder's tensors, from the first one on, that stay as they are.
+        rank: of the changes that the encoder's weights may learn; None: any.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, seed: int, frozen: float = 0.0) -> None:
+    def __init__(self, encoder: Encoder, classes: int, seed: int, frozen: float = 0.0, rank: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
         tensors = list(encoder.parameters())
@@ -29,6 +31,8 @@ class Transferred(nn.Module):
             tensor.requires_grad_(False)
         with seeded_weights(seed):
             self.linear = nn.Linear(encoder.dimension, classes)
+            if rank is not None:
+                add_low_rank(encoder, rank)
         self.train()
 
     def train(self, mode: bool = True) -> Transferred:

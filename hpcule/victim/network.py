@@ -38,10 +38,11 @@ def build_network(config: VictimConfig, samples: Published, seed: int, device: t
         place(network, device)
         return network
     if config.countermeasures.named("fine-tune"):
-        freeze = config.countermeasures.named("freeze")
+        freeze, adapters = config.countermeasures.named("freeze"), config.countermeasures.named("adapters")
         frozen = (freeze.strength or 0) / 100 if freeze else 0.0
+        rank = int(adapters.strength or 0) if adapters else None
         first = key(seed, "victim init") % 2**63
-        network = Transferred(trained_encoder(config), task.outputs, first, frozen)
+        network = Transferred(trained_encoder(config), task.outputs, first, frozen, rank)
         place(network, device)
         return network
     network = build(

@@ -57,7 +57,7 @@ FAST_SMOOTHING = 0.2
 """Label smoothing of the fast network, where labels can be smoothed."""
 OWN_NETWORKS = {"speed": "fast"}
 """Networks of recipes that name none, by a step of theirs."""
-TRANSFERS = ("fine-tune", "freeze", "linear-probe")
+TRANSFERS = ("fine-tune", "freeze", "adapters", "linear-probe")
 """Steps of victims that begin with trained weights."""
 
 

@@ -71,6 +71,27 @@ def test_frozen_tensors_stay_and_the_others_learn(alone, checkpoint):
     assert not torch.equal(last.running_mean, start.network.layer4[1].bn2.running_mean)
 
 
+def test_adapters_learn_and_the_network_stays(alone, checkpoint):
+    steps = Countermeasures.parse("fine-tune+adapters-4")
+    settings = {**SMALL, "epochs": 6}
+    config = VictimConfig(**settings, checkpoint=str(checkpoint), learning_rate=0.05, countermeasures=steps)
+    train, test = make_sets()
+    victim = train_victim(config, train, test, alone, 0)
+    start = load_encoder("resnet18", checkpoint, input_size=32)
+    kept = {
+        name.replace(".parametrizations.weight.original", ".weight"): value
+        for name, value in victim.network.encoder.state_dict().items()
+    }
+    for name, value in start.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+    before, layer = start.network.layer4[1].conv2.weight, victim.network.encoder.network.layer4[1].conv2
+    change = (layer.weight - before).detach().flatten(1)
+    assert 0 < float(change.norm()) < float(before.norm())
+    assert int(torch.linalg.matrix_rank(change)) <= 4
+    assert victim.result.last.test > 0.5
+    assert train_victim(config, train, test, alone, 0).result.curve == victim.result.curve
+
+
 @pytest.mark.slow
 def test_all_of_a_trained_network_learns_on(alone, checkpoint):
     config = VictimConfig(

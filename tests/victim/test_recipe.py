@@ -78,6 +78,8 @@ def test_recipes_are_steps_joined_with_plus(text, expected, title):
         ("test-too", "test images go through all steps that they can go through anyway; .* as in jpeg-50"),
         ("wiener+size-64+test-too", "test images go through all steps that they can go through anyway"),
         ("freeze-50@resnet18", "freeze goes with trained weights, as in fine-tune"),
+        ("adapters@resnet18", "adapters goes with trained weights, as in fine-tune"),
+        ("fine-tune+freeze+adapters@resnet18", "adapters freeze all trained tensors; leave freeze or adapters out"),
         ("jpeg-50+window-1", "window-1 displays stored values, so it comes before all other steps"),
         ("lung-window+window-1", "and there is one such step"),
         ("window-50", "a number of 0 to 49, as in window-0.5"),

@@ -71,7 +71,12 @@ def test_whole_tensors_suit_every_optimizer():
 
 @pytest.mark.parametrize("text", ["plain", "crop-flip", "crop-flip+cutout", "jpeg-10+mix-0.25", "blur-0.5+dfr", *STEPS])
 def test_countermeasures_take_every_step_of_recipes_and_mean_the_same(text):
-    text = {"mix": "mix-0.5", "test-too": "jpeg+test-too", "freeze": "fine-tune+freeze"}.get(text, text)
+    text = {
+        "mix": "mix-0.5",
+        "test-too": "jpeg+test-too",
+        "freeze": "fine-tune+freeze",
+        "adapters": "fine-tune+adapters",
+    }.get(text, text)
     listed, joined = (
         build_config(VictimConfig, {"countermeasures": value}, "victim.").countermeasures
         for value in (text.split("+"), text)

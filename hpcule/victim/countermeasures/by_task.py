@@ -14,7 +14,7 @@ BY_CLASS = (
 """Steps that need one label of each sample."""
 NUMBERS_ALONE = (
     *("affine", "coin", "ueraser-lite", "ueraser", "ueraser-max", "mixup", "cutmix"),
-    *("fine-tune", "freeze"),
+    *("fine-tune", "freeze", "adapters"),
 )
 """Steps that move pixels, mix images or begin with a trained classifier: no mask follows them."""
 FOR_VOLUMES = (

@@ -103,6 +103,7 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
     "dfr": Countermeasure("after", "last layer fitted again to {}% clean", 10, 0.1, 90, whole=False),
     "fine-tune": Countermeasure("network", "fine-tuned from trained weights"),
     "freeze": Countermeasure("network", "first {}% of the trained tensors frozen", 50, 1, 99),
+    "adapters": Countermeasure("network", "low-rank adapters of rank {}", 8, 1, 256),
     "linear-probe": Countermeasure("features", "linear layer on a trained encoder"),
     "simclr": Countermeasure("features", "features by SimCLR in {} epochs", 100, 1, 2000),
     "moco": Countermeasure("features", "features by MoCo v2 in {} epochs", 100, 1, 2000),
@@ -114,6 +115,8 @@ COUNTERMEASURES: Mapping[str, Countermeasure] = {
 arXiv 2301.13868); cutout's square of 16 pixels in 32; COIN's severity 4;
 the radius of adversarial training in levels of 255. A blur of 0.1 pixels, as benchmarks have it,
 is the identity, and refused."""
+PARTIAL = ("freeze", "adapters")
+"""Steps that leave trained tensors as they are."""
 STEPS: Mapping[str, Countermeasure] = {
     "crop-flip": Countermeasure("crop", "random crop and flip"),
     "speed": Countermeasure("crop", "mirrored shifts and alternating flips"),
@@ -191,8 +194,11 @@ class Countermeasures:
                 f"{self}: test images go through all steps that they can go through anyway; test-too goes with a step "
                 "that else changes training images only, as in jpeg-50+test-too"
             )
-        if self.named("freeze") and not self.named("fine-tune"):
-            raise UsageError(f"{self}: freeze goes with trained weights, as in fine-tune+freeze-50")
+        partial = [name for name in names if name in PARTIAL]
+        if partial and not self.named("fine-tune"):
+            raise UsageError(f"{self}: {partial[0]} goes with trained weights, as in fine-tune+{partial[0]}")
+        if len(partial) > 1:
+            raise UsageError(f"{self}: adapters freeze all trained tensors; leave {partial[0]} or {partial[1]} out")
         late = [step for step in self.at("samples")[1:] if STEPS[step.name].window]
         if late:
             raise UsageError(
