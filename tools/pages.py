@@ -5,25 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import chain, groupby
 from pathlib import Path
-from statistics import mean
 from textwrap import fill
 
 from hpcule.config.described import described
-from hpcule.config.tree import build_config, load_yaml
+from hpcule.config.tree import Tree, build_config, load_yaml, merged
 from hpcule.craft.measured import MeasuredRow
+from hpcule.craft.records import RecordDocument, records
 from hpcule.craft.stripped import stripped_rows, stripped_sentences
-from hpcule.craft.table import BUILT_IN, find
+from hpcule.craft.table import BUILT_IN
 from hpcule.jobs.site import ContainerConfig, SiteConfig, StageConfig
-from hpcule.measure.accuracy import ACCURACY, BALANCED, has_learnt
-from hpcule.report.methods import methods_table, setting_text, settings_table, stripping_table
+from hpcule.report.methods import methods_table, records_table, setting_text, settings_table, stripping_table
 from hpcule.study.config import StudyConfig
+from hpcule.study.measured_rows import measured_rows_of
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "hpcule" / "craft" / "measured.json"
+RECORDS = ROOT / "hpcule" / "craft" / "records.json"
 STRIPPING = """\
 ## Known originals
 
@@ -38,7 +39,10 @@ def main(arguments: list[str]) -> int:
     """Refresh or check; 1 where something is stale."""
     check, stale = "--check" in arguments, False
     # One after the other: the pages have what the rows say, once those are written.
-    for path, text in chain([(ROWS, measured())], refreshed()):
+    found = list(recorded())
+    data = [(ROWS, lines(measured())), (RECORDS, lines(record for _, record in found))]
+    data += [(path, json.dumps(record, indent=2) + "\n") for path, record in found]
+    for path, text in chain(data, refreshed()):
         if path.exists() and path.read_text() == text:
             continue
         stale = True
@@ -49,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def refreshed() -> Iterator[tuple[Path, str]]:
-    """Pages with tables: those of methods, as the commands print them, of stripping, and of site files."""
+    """Pages with tables: those of methods, as the commands print them, of stripping, of records and of site files."""
     pages = ROOT / "docs" / "methods"
     yield pages / "README.md", filled(pages / "README.md", "hpcule methods --markdown", methods_table())
     for name in BUILT_IN:
@@ -57,6 +61,8 @@ def refreshed() -> Iterator[tuple[Path, str]]:
         yield pages / f"{name}.md", with_stripping(page, stripped_sentences(name))
     stripping = ROOT / "docs" / "stripping.md"
     yield stripping, filled(stripping, "tools/pages.py", "\n".join(stripping_tables()))
+    records_page = ROOT / "docs" / "records.md"
+    yield records_page, filled(records_page, "tools/pages.py", records_table(records()))
     sites = ROOT / "docs" / "launchers.md"
     yield sites, filled(sites, "tools/pages.py", sites_table())
 
@@ -107,72 +113,55 @@ def filled(page: Path, program: str, table: str) -> str:
     return f"{before}{begin}\n{table}\n{end}{after}"
 
 
-def measured() -> str:
-    """hpcule/craft/measured.json, a row a line."""
-    rows = [row for path in sorted((ROOT / "docs" / "studies").glob("*.csv")) for row in rows_of(path)]
-    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+def measured() -> Iterator[MeasuredRow]:
+    """Rows of all studies."""
+    for path in sorted((ROOT / "docs" / "studies").glob("*.csv")):
+        yield from rows_of(path)
+
+
+def lines(rows: Iterable[Mapping[str, object]]) -> str:
+    """A list in JSON, a row a line."""
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
 
 
 def rows_of(path: Path) -> Iterator[MeasuredRow]:
-    """Rows of a record that compares methods: each variant, network and recipe whose clean control has learnt, over all
-    seeds.
+    """Rows of a study that compares methods.
 
-    A record that varies a setting of a craft, as the batch, says nothing of a method as it comes.
+    One that varies a setting of a craft, as the batch, says nothing of a method as it comes.
     """
-    study = build_config(StudyConfig, load_yaml(ROOT / "configs" / "study" / f"{path.stem}.yaml"))
-    if not study.variants or any(name.startswith("craft.") for name in study.factors):
-        return
-    with path.open() as file:
-        cells = [cell for cell in csv.DictReader(file) if cell["invalid"] == "False"]
-    names = [recipe.name for recipe in study.recipes]
-    for variant, settings in study.variants.items():
-        own = [cell for cell in cells if cell["variant"] == variant]
-        networks = dict.fromkeys(cell.get("victim.network", study.victim.network) for cell in own)
-        for network, recipe in [(network, recipe) for network in networks for recipe in names]:
-            same = [
-                cell
-                for cell in own
-                if cell["recipe"] == recipe and cell.get("victim.network", study.victim.network) == network
-            ]
-            if not same:
-                continue
-
-            def figure(name: str, cells: list[dict[str, str]] = same) -> float:
-                return round(mean(float(cell[name]) for cell in cells), 4)
-
-            measure, chance, which = headline(same[0])
-            if not has_learnt(figure(f"clean_{which}"), chance):
-                continue
-            method, preset = str(settings.get("method", study.method)), str(settings.get("preset", study.preset))
-            yield {
-                "method": method,
-                "record": str(path.relative_to(ROOT)),
-                "variant": variant,
-                "data": study.data,
-                "samples": int(same[0]["samples"]),
-                "preset": preset,
-                "too_short": preset in find(method).facts.too_short,
-                "network": network,
-                "recipe": recipe,
-                "seeds": len({cell["seed"] for cell in same}),
-                "measure": measure,
-                "chance": round(chance, 4),
-                "protected": figure(f"protected_{which}"),
-                "noise": figure(f"noise_{which}"),
-                "clean": figure(f"clean_{which}"),
-                "craft_seconds": figure("craft_seconds"),
-            }
+    study, _ = study_of(path.stem)
+    if study.variants and not any(name.startswith("craft.") for name in study.factors):
+        with path.open() as file:
+            yield from measured_rows_of(study, list(csv.DictReader(file)), str(path.relative_to(ROOT)))
 
 
-def headline(cell: Mapping[str, str]) -> tuple[str, float, str]:
-    """The measure by which a cell is judged, as in a protection report, its chance level and the end of its columns.
+def study_of(name: str) -> tuple[StudyConfig, Tree]:
+    """A study of configs/study, and its file."""
+    tree = load_yaml(ROOT / "configs" / "study" / f"{name}.yaml")
+    return build_config(StudyConfig, tree), tree
 
-    It is balanced accuracy where always naming the largest class would count as learnt by its standard.
-    """
-    measure, chance, balanced = cell.get("measure", ACCURACY), float(cell["chance"]), cell.get("balanced_chance")
-    if measure == ACCURACY and balanced and has_learnt(chance, float(balanced)):
-        return BALANCED, float(balanced), "balanced"
-    return measure, chance, "last"
+
+def recorded() -> Iterator[tuple[Path, RecordDocument]]:
+    """The records of results/, with the row of the study that each names, and the settings of that row."""
+    for path in sorted((ROOT / "results").glob("*/*.json")):
+        record: RecordDocument = json.loads(path.read_text())
+        wanted = (path.parent.name, record["variant"], record["network"], record["recipe"])
+        rows = rows_of(ROOT / "docs" / "studies" / f"{record['study']}.csv")
+        found = [row for row in rows if (row["method"], row["variant"], row["network"], row["recipe"]) == wanted]
+        study, tree = study_of(record["study"])
+        if len(found) != 1 or found[0]["seeds"] < len(study.seeds):
+            raise SystemExit(f"{path}: {record['study']} needs one row of {', '.join(wanted)}, with all seeds")
+        record |= {"method": path.parent.name, "data": path.stem}
+        record |= {"measured": found[0], "settings": row_settings(tree, found[0])}
+        yield path, record
+
+
+def row_settings(tree: Tree, row: MeasuredRow) -> Tree:
+    """The file of a study that has nothing but one row of another."""
+    own = {name: value for name, value in tree.items() if name not in ("variants", "factors", "recipes")}
+    below = merged(own, tree["variants"][row["variant"]])
+    only = {"name": f"{tree['name']}: {row['variant']}", "recipes": [row["recipe"]]}
+    return merged(below, {**only, "victim": {"network": row["network"]}})
 
 
 if __name__ == "__main__":

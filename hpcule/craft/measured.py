@@ -48,11 +48,19 @@ class MeasuredRow(TypedDict):
     measure: str
     chance: float
     protected: float
+    interval: Sequence[float] | None
+    """Interval at 95 % of the mean of `protected` over seeds; None: one seed."""
     noise: float
     """Control: random noise instead of the perturbation."""
     clean: float
     """Control: clean samples."""
     craft_seconds: float
+    hours: float
+    """Worker-hours of the crafts and of the victims, controls among them."""
+    reduced: bool
+    """Whether the preset is not the paper's, or victims train on a part of the samples."""
+    deltas: Sequence[str]
+    """SHA-256 of the perturbations of each seed; empty: not noted."""
 
 
 @cache

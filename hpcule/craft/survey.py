@@ -10,6 +10,7 @@ from hpcule.config.run import MethodConfig
 from hpcule.config.tree import build_config, merged
 from hpcule.craft.measured import MeasuredRow, measured_sentences, pretrained_rows, with_evidence
 from hpcule.craft.method import Method, Unit
+from hpcule.craft.records import RecordDocument, records_of
 from hpcule.craft.table import defaults, usable
 
 SHAPE, LEVELS = (3, 224, 224), 255
@@ -48,6 +49,8 @@ class MethodDocument(TypedDict):
     """Figures of victims and of stripping, in sentences."""
     pretrained: Sequence[MeasuredRow]
     """Attackers with pre-trained weights; empty: not measured."""
+    records: Sequence[RecordDocument]
+    """Published figures next to ours."""
 
 
 def describe() -> tuple[list[MethodDocument], list[str]]:
@@ -78,6 +81,7 @@ def _described(name: str, method: type[Method[Any]]) -> MethodDocument:
         "medical": _own_sizes(method) != "no",
         "measured": measured_sentences(name),
         "pretrained": pretrained_rows(name),
+        "records": records_of(name),
     }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.padding import Padding
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import hardest_pretrained, measured_rows, percentages
+from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows, percentages
+from hpcule.craft.records import PublishedDocument, RecordDocument, record_sentence
 from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.survey import MethodDocument, describe
 from hpcule.craft.table import BUILT_IN
@@ -31,7 +32,8 @@ def print_methods(rows: Sequence[MethodDocument]) -> None:
     for row in rows:
         encoder = " needs an encoder's weights;" if row["needs_checkpoint"] else ""
         console.print(f"{row['name']}: {row['title']} ({row['paper']});{encoder} {row['cost']}.")
-        console.print(Padding(f"Weaknesses: {row['weaknesses']}.", (0, 0, 1, 4)))
+        lines = [f"Weaknesses: {row['weaknesses']}.", *(f"Record: {record_sentence(one)}." for one in row["records"])]
+        console.print(Padding("\n".join(lines), (0, 0, 1, 4)))
     table = titled_table("")
     for heading in ("method", "one for each", "labels", "own sizes", "DICOM", "measured", "pre-trained"):
         table.add_column(heading)
@@ -107,6 +109,55 @@ def stripping_table(rows: Sequence[StrippedRow]) -> str:
             for row in rows
         ),
     )
+
+
+def records_table(rows: Sequence[RecordDocument]) -> str:
+    """Published figures next to ours, in percent."""
+    return _table(
+        (
+            "record",
+            "published",
+            "here",
+            "random noise",
+            "clean",
+            "of",
+            "how many",
+            "hours",
+            "what else differs",
+            "source",
+        ),
+        (
+            (
+                f"[{row['method']}](methods/{row['method']}.md) {row['data']}",
+                _published(row["published"]),
+                _with_interval(row["measured"]),
+                f"{100 * row['measured']['noise']:.1f}",
+                f"{100 * row['measured']['clean']:.1f}",
+                f"{row['network']}, {row['recipe']}, preset {row['measured']['preset']}",
+                _extent(row["measured"]),
+                f"{row['measured']['hours']:.1f}",
+                row.get("note", ""),
+                row["published"]["source"],
+            )
+            for row in rows
+        ),
+    )
+
+
+def _published(figure: PublishedDocument) -> str:
+    clean = f", clean {100 * figure['clean']:.2f}" if "clean" in figure else ""
+    return f"{100 * figure['protected']:.2f}{clean} ({figure['network']})"
+
+
+def _with_interval(row: MeasuredRow) -> str:
+    text = f"{100 * row['protected']:.1f}"
+    return f"{text} ({' to '.join(f'{100 * bound:.1f}' for bound in row['interval'])})" if row["interval"] else text
+
+
+def _extent(row: MeasuredRow) -> str:
+    """Samples and seeds, and whether that is less than was published."""
+    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    return f"{row['samples']:,} samples, {seeds}" + (", reduced" if row["reduced"] else "")
 
 
 def setting_text(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -25,6 +26,9 @@ from hpcule.store.vault import Vault
 
 _OPEN_FILES = 256
 """A process may often open 1024 files; a store may have more shards than that."""
+
+_ROWS_HASHED = 256
+"""Perturbations that are in memory at a time while they are hashed."""
 
 _INTEGER = np.dtype(np.int64)
 
@@ -220,6 +224,22 @@ class StoreReader:
     def shared_delta(self) -> Array:
         """The perturbations [groups, C, H, W] that samples share; without the clip."""
         return load_shared(self.vault, self.manifest)
+
+    def deltas_sha256(self) -> str:
+        """The SHA-256 of the perturbations by id, as int32, of those that samples share with the group of each sample.
+
+        It depends neither on shards nor on the type in which they are stored.
+        """
+        found = hashlib.sha256()
+        if self.manifest.unit != "sample":
+            found.update(self.shared_delta.astype("<i4").tobytes())
+            found.update(self._groups.astype("<i8").tobytes())
+            return found.hexdigest()
+        for entry in self.manifest.shards:
+            for first in range(entry.first, entry.first + entry.count, _ROWS_HASHED):
+                last = min(first + _ROWS_HASHED, entry.first + entry.count)
+                found.update(self.delta(np.arange(first, last)).astype("<i4").tobytes())
+        return found.hexdigest()
 
     def spectrum(self, sample: int) -> int:
         """Return the row of a sample in the table of spectra; only of a store with a texture."""

@@ -104,6 +104,7 @@ def _craft_columns(folder: StudyFolder, cell: Cell, key: str | None) -> Row:
     return {
         **_taken("craft.method.batch", cell, batch),
         "craft": key,
+        "craft_deltas": result.get("deltas"),
         "craft_seconds": result["craft_seconds"],
         "workers": result["workers"],
         "samples": result["samples"],

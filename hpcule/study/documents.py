@@ -38,11 +38,15 @@ class CraftingDocument(TypedDict):
 
 
 class CraftItemDocument(CraftDocument, CraftingDocument):
-    """done/KEY.json of a craft: its summary, its journal, and the settings of its method."""
+    """done/KEY.json of a craft: its summary, its journal, and the settings of its method.
+
+    `deltas` is the SHA-256 of its perturbations, which results of earlier versions do not have.
+    """
 
     kind: Literal["craft"]
     title: str
     settings: Tree
+    deltas: NotRequired[str]
 
 
 class VictimItemDocument(TypedDict):

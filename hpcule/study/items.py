@@ -30,7 +30,7 @@ from hpcule.store.read import StoreReader
 from hpcule.store.vault import Vault
 from hpcule.study.config import StudyConfig
 from hpcule.study.crafting import crafting_facts, noise_scales
-from hpcule.study.documents import VictimItemDocument
+from hpcule.study.documents import CraftItemDocument, VictimItemDocument
 from hpcule.study.folder import Beat, StudyFolder
 from hpcule.study.grid import Craft, StudyGrid, StudySamples, StudyVictim
 from hpcule.tasks.table import require_same_answers, task_of
@@ -202,8 +202,18 @@ def do_craft(folder: StudyFolder, config: StudyConfig, craft: Craft, world: Worl
     if world.leads:
         method = find(craft.config.method.name)
         facts = crafting_facts(folder.store(craft.key), method.loss, config.craft_target)
+        with StoreReader(Vault(folder.store(craft.key))) as store:
+            deltas = store.deltas_sha256()
         settings = to_tree(craft.config.method)
-        folder.finish(craft.key, {"kind": "craft", "title": craft.title, "settings": settings, **summary, **facts})
+        item: CraftItemDocument = {
+            "kind": "craft",
+            "title": craft.title,
+            "settings": settings,
+            "deltas": deltas,
+            **summary,
+            **facts,
+        }
+        folder.finish(craft.key, item)
 
 
 def do_victim(folder: StudyFolder, config: StudyConfig, victim: StudyVictim, world: World, report: Report) -> None:

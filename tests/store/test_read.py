@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import h5py
@@ -205,3 +206,13 @@ def test_a_shape_that_only_the_manifest_claims_takes_no_memory(make_source, make
     write_manifest(Vault(store), replace(manifest, sample_shape=(3, 1 << 31, 5)))
     with StoreReader(Vault(store), cache_bytes=0) as reader, pytest.raises(StoreError, match="belongs to another run"):
         reader.delta(np.arange(manifest.n))
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_the_hash_of_deltas_depends_on_their_values_alone(make_source, make_store, settings):
+    for shards in (3, 5):
+        store, _, delta, group = make_store(make_source(83), name=f"store-{shards}", shards=shards, **settings)
+        arrays = [delta.astype("<i4")] if group is None else [delta.astype("<i4"), group.astype("<i8")]
+        expected = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+        with StoreReader(Vault(store)) as reader:
+            assert reader.deltas_sha256() == expected
