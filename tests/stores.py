@@ -121,7 +121,7 @@ def make_store(make_manifest, draw_delta, tmp_path):
         begin(Vault(path, key), planned)
         for index, entry in enumerate(planned.shards):
             rows = slice(entry.first, entry.first + entry.count)
-            labels = source.labels[rows] if source.labels is not None else None
+            labels = source.classes(rows) if source.labels is not None else None
             if group is None:
                 put(Vault(path, key), planned, prepare_shard(planned, index, labels, delta=delta[rows]))
             else:

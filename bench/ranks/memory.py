@@ -41,9 +41,7 @@ class MadeUp(Source):
 
     def __init__(self, samples: int, *, labelled: bool) -> None:
         self._samples = samples
-        self.labels = np.arange(samples, dtype=np.int64) if labelled else None
-        if self.labels is not None:
-            self.labels %= 10
+        self.labels = np.resize(np.arange(10, dtype=np.int8), samples) if labelled else None
         self.class_names = tuple("0123456789") if labelled else None
 
     def __len__(self) -> int:

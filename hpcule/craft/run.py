@@ -227,8 +227,8 @@ class _Loop:
         if isinstance(event, Step):
             self.report(event)
         elif isinstance(event, ShardResult):
-            labels = self.problem.source.labels if self.manifest.labelled else None
-            part = labels[self.problem.partition.ids(event.shard)] if labels is not None else None
+            labelled = self.manifest.labelled and self.problem.source.labels is not None
+            part = self.problem.classes(self.problem.partition.ids(event.shard)) if labelled else None
             delta = None if event.delta is None else event.delta.astype(self.manifest.delta_dtype, copy=False)
             self.writer.shard(event.shard, part, delta=delta, group=event.group, spectrum=event.spectrum)
         elif isinstance(event, SharedResult) and self.problem.world.leads:

@@ -15,6 +15,8 @@ from hpcule.data.grid import Grid
 
 Ids = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
+StoredLabels = npt.NDArray[np.signedinteger[Any]]
+"""Class numbers in a narrow type: every rank has those of all samples in memory."""
 Samples = npt.NDArray[Any]
 """Images [n, C, H, W], uint8 or uint16; recordings [n, 1, 1, T], uint16 with silence at 32768; volumes of D slices
 [n, C, D * H, W]."""
@@ -68,6 +70,14 @@ class LeftOut(NamedTuple):
     place: str = ""
 
 
+def narrowest(labels: Labels) -> StoredLabels:
+    """The same numbers, which are not negative, in the narrowest signed type that holds them.
+
+    A signed one, because torch takes a tensor of uint8 that is an index for a mask.
+    """
+    return labels.astype(np.min_scalar_type(-1 - int(labels.max(initial=0))))
+
+
 class Source(ABC):
     """Read-only samples of one split behind the ids 0..N-1.
 
@@ -78,7 +88,7 @@ class Source(ABC):
         split: "train", "val", "test", or "all" where the data has no splits.
         shape: (C, H, W) of every sample.
         levels: the largest value of the samples' grid, 255 or 65535.
-        labels: int64 [N] in 0..K-1, or None.
+        labels: [N] in 0..K-1, or None; see `narrowest` and `classes`.
         class_names: K names, or None where there are no labels.
         label_matrix: several labels of each sample, or None.
         masks: reads a class for every pixel of samples, or None.
@@ -97,7 +107,7 @@ class Source(ABC):
     split: str
     shape: tuple[int, int, int]
     levels: int
-    labels: Labels | None
+    labels: StoredLabels | None
     class_names: tuple[str, ...] | None
     label_matrix: LabelMatrix | None = None
     masks: MaskReader | None = None
@@ -119,6 +129,11 @@ class Source(ABC):
         Raises:
             DataError: a sample cannot be read; the message names the file.
         """
+
+    def classes(self, ids: Ids | slice) -> Labels:
+        """The labels int64 [n] of these samples of a source that has labels."""
+        assert self.labels is not None
+        return self.labels[ids].astype(np.int64)
 
     def file_name(self, sample: int) -> str | None:
         """Relative path of the sample's file where each sample is a file ("cat/017.png"), else None."""

@@ -68,11 +68,11 @@ def measure_structure(store: StoreReader, source: Source) -> StructureDocument:
         samples = source.read(ids[rows])
         clean[rows] = samples.reshape(len(samples), -1)[:, places]
         delta[rows] = publish(ids[rows], samples).reshape(len(samples), -1)[:, places] - clean[rows]
-    labels, deltas = torch.from_numpy(source.labels[ids]), torch.from_numpy(delta)
+    labels, deltas = torch.from_numpy(source.classes(ids)), torch.from_numpy(delta)
     values = torch.from_numpy(clean)
     # Not every second one: classes may alternate.
     paired = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST_PAIRED]
-    published, headline = values + deltas, Headline.of(source.labels[ids])
+    published, headline = values + deltas, Headline.of(source.classes(ids))
     return {
         "delta": linear_separability(deltas, labels, source.class_count),
         "clean": linear_separability(values, labels, source.class_count),

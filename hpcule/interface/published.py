@@ -67,7 +67,7 @@ class PublishedDataset(Dataset[tuple[Any, int]]):
         require_same_samples(reader.manifest, source)
         files = files_of(source)
         self._count, self._own_sizes = len(files), carries(reader.manifest, source)
-        self.labels = None if files.labels is None else torch.from_numpy(files.labels)
+        self.labels = None if files.labels is None else torch.from_numpy(files.labels.astype(np.int64))
         self.classes = files.class_names or ()
 
     def __len__(self) -> int:

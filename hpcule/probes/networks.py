@@ -113,7 +113,7 @@ class Networks:
                 f"{source.name} has no class for each sample, and these networks learn one label: use class folders"
             )
         self.data = TrainingData.of(source, config.samples, config.world.resident_mebibytes * 2**20)
-        self.withheld = stratified(self.data.ids, source.labels[self.data.ids], withhold, config.seed)
+        self.withheld = stratified(self.data.ids, source.classes(self.data.ids), withhold, config.seed)
         self.data = dataclasses.replace(self.data, ids=np.setdiff1d(self.data.ids, self.withheld, assume_unique=True))
         self.test = Published(test, resident=self.data.resident)
         last = TrainingSchedule.of(config.victim, len(self.data.ids)).epochs

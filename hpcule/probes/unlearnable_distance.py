@@ -120,7 +120,7 @@ def _probe(config: DistanceConfig, networks: Networks, names: list[str]) -> dict
     bench, data = networks.bench, networks.data
     assert data.source.labels is not None
     search = Search(config.radius, config.iterations, config.learning_rate, config.batch)
-    ids = probe_ids(data.ids, data.source.labels[data.ids], config.probe_samples)
+    ids = probe_ids(data.ids, data.source.classes(data.ids), config.probe_samples)
     how = digest(to_tree(search), ids.tolist())
     items: dict[Item, str] = {
         (basis, epoch, name): f"{networks.names[basis]}-{how}-{epoch:04}-{name}"

@@ -184,7 +184,7 @@ def _arrays(parts: Sequence[SplitCopy]) -> list[_ArrayPlan]:
         dtype = source.dtype.newbyteorder("<")
         plans.append(_ArrayPlan(f"{prefix}images", shape, dtype, _image_blocks(part)))
         if (labels := source.labels) is not None:
-            column = labels.reshape(-1, 1) if part.split else labels
+            column = labels.astype("<i8").reshape((-1, 1) if part.split else -1)
             plans.append(_ArrayPlan(f"{prefix}labels", column.shape, np.dtype("<i8"), _one_block(column)))
         if (matrix := source.label_matrix) is not None:
             values = matrix.values

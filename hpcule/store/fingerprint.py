@@ -132,7 +132,7 @@ def _add_annotations(digest: hashlib._Hash, source: Source, first: int, count: i
     """Add labels, label by label where there are several, and masks of the samples first .. first + count - 1."""
     rows = slice(first, first + count)
     if source.labels is not None:
-        digest.update(np.ascontiguousarray(source.labels[rows], dtype="<i8").data)
+        digest.update(source.classes(rows).astype("<i8").data)
     if source.label_matrix is not None:
         digest.update(np.ascontiguousarray(source.label_matrix.values[rows]).data)
     if source.masks is not None:

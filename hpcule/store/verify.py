@@ -165,7 +165,7 @@ def _label_problem(reader: StoreReader, source: Source) -> Damage | None:
             has = "no labels" if stored is None else "labels"
             return Damage("labels", entry.file, f"has {has}, unlike {source.name}")
         if stored is not None and source.labels is not None:
-            given = source.labels[entry.first : entry.first + entry.count]
+            given = source.classes(slice(entry.first, entry.first + entry.count))
             if (wrong := np.flatnonzero(stored != given)).size:
                 row = int(wrong[0])
                 message = f"sample {entry.first + row} has label {stored[row]}, in {source.name} it is {given[row]}"

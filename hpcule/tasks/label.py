@@ -55,7 +55,7 @@ class OneLabel(Naming):
     def targets(self, source: Source, ids: Ids) -> Tensor:
         """Class numbers int64 [n]."""
         assert source.labels is not None
-        return torch.from_numpy(source.labels[ids])
+        return torch.from_numpy(source.classes(ids))
 
     def chance(self, test: Source) -> float:
         """See `Task.chance`."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hpcule.data.source import Ids, Labels, Native, Samples, Source
+from hpcule.data.source import Ids, Native, Samples, Source, StoredLabels
 from hpcule.data.tiles import Tiles
 from hpcule.publish.carry import (
     NoiseLevels,
@@ -67,7 +67,7 @@ class PlannedStore:
     """
 
     manifest: Manifest
-    labels: Labels | None
+    labels: StoredLabels | None
 
     def group(self, ids: Ids) -> npt.NDArray[np.int64] | None:
         """Return the group int64 [n] of each id, or None where perturbations are not shared."""
@@ -75,7 +75,7 @@ class PlannedStore:
             return None
         assert self.manifest.unit == "class"
         assert self.labels is not None
-        return self.labels[ids]
+        return self.labels[ids].astype(np.int64)
 
 
 Basis = StoreReader | PlannedStore

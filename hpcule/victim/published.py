@@ -76,7 +76,7 @@ class Published:
     def labels(self) -> Tensor:
         """The class number of each sample, int64 [n]."""
         assert self.source.labels is not None, "a step that goes by classes is for the task of one label"
-        return torch.from_numpy(self.source.labels[self.ids])
+        return torch.from_numpy(self.source.classes(self.ids))
 
     def through(self, change: Publish, shape: tuple[int, int, int] | None = None) -> Published:
         """The same set, each sample as `change` makes it of what was published, of another shape if one is given."""

@@ -82,7 +82,7 @@ def test_a_problem_tells_what_is_mine():
     assert problem.rounds == 5
     ghosts = [Ghost(shard, problem.partition.ids(shard)) for shard in range(5)]
     assert problem.mine(ghosts) == ghosts
-    np.testing.assert_array_equal(problem.labels, source.labels)
+    np.testing.assert_array_equal(problem.classes(np.arange(len(source))), source.labels)
 
 
 def test_samples_become_the_unit_interval():

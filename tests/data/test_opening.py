@@ -124,7 +124,7 @@ def test_read_equals_reference(tmp_path, make_images, case, split):
 
     assert Opening().splits(str(path)) == ("train", "test")
     assert (source.split, len(source)) == (split, len(images))
-    assert source.labels.dtype == np.int64
+    assert source.labels.dtype == np.int8
     assert source.labels.tolist() == labels.tolist()
     assert source.class_count == 4
     for ids in ORDERS.values():

@@ -44,8 +44,8 @@ def make_store(tmp_path):
         for number, entry in enumerate(manifest.shards):
             rows = slice(entry.first, entry.first + entry.count)
             delta = None if groups else deltas[rows].astype(manifest.delta_dtype)
-            group = source.labels[rows] if groups else None
-            put(Vault(path), manifest, prepare_shard(manifest, number, source.labels[rows], delta=delta, group=group))
+            group = source.classes(rows) if groups else None
+            put(Vault(path), manifest, prepare_shard(manifest, number, source.classes(rows), delta=delta, group=group))
         if groups:
             put(Vault(path), manifest, prepare_shared(manifest, deltas.astype(manifest.delta_dtype)))
         finish(Vault(path), manifest)

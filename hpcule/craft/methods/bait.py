@@ -244,7 +244,7 @@ class BoundTargets(Method[BAITConfig]):
             purpose = key(self.problem.seed, "bait augment", stage, self.round)
             samples = CropFlip.draw(purpose, ghost.ids, max(1, samples.shape[2] // 8)).apply(samples)
         clean = self.problem.unit_interval(samples)
-        return _Share(ghost.ids, clean, torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device))
+        return _Share(ghost.ids, clean, torch.from_numpy(self.problem.classes(ghost.ids)).to(clean.device))
 
     def _bind(self, ahead: nn.Module, batch: Sequence[Ghost]) -> dict[str, float]:
         """One step of the generator.
@@ -326,7 +326,7 @@ class BoundTargets(Method[BAITConfig]):
                 ids = problem.partition.ids(problem.owned[turn])
                 for tile in problem.tiles(ids):
                     clean = problem.unit_interval(problem.reader.take(problem.owned[turn], ids[tile]))
-                    self._add_outputs(sums, clean, torch.from_numpy(problem.labels[ids[tile]]).to(clean.device))
+                    self._add_outputs(sums, clean, torch.from_numpy(problem.classes(ids[tile])).to(clean.device))
             yield Step("patterns", turn + 1, problem.rounds)
         means, _ = self._means(sums)
         bound = int(self.config.epsilon)
@@ -334,4 +334,4 @@ class BoundTargets(Method[BAITConfig]):
         yield SharedResult(levels.cpu().numpy())
         for shard in problem.owned:
             if shard not in problem.done:
-                yield ShardResult(shard, group=problem.labels[problem.partition.ids(shard)])
+                yield ShardResult(shard, group=problem.classes(problem.partition.ids(shard)))

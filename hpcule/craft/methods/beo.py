@@ -169,7 +169,7 @@ class BayesErrorOptimization(Method[BEOConfig]):
     def _load(self, ghost: Ghost) -> tuple[Tensor, Tensor]:
         """What would be published now, and the labels."""
         samples = self.ascent.published(ghost.shard, ghost.ids)
-        return samples, torch.from_numpy(self.problem.labels[ghost.ids]).to(samples.device)
+        return samples, torch.from_numpy(self.problem.classes(ghost.ids)).to(samples.device)
 
     def _follow(self, frozen: nn.Module) -> Iterator[Event]:
         """The features of own shards; then all shards pass by twice, for the estimate and for its gradient."""

@@ -77,7 +77,7 @@ class Classwise(SampleWise[ClasswiseConfig]):
     def answer(self, shard: int) -> ShardResult:
         """The class of each sample of a shard, or its delta."""
         if self.unit(self.config) == "class":
-            return ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+            return ShardResult(shard, group=self.problem.classes(self.problem.partition.ids(shard)))
         return super().answer(shard)
 
     def perturb(self, clean: Integers, labels: Labels, ids: Ids) -> Integers:

@@ -67,5 +67,5 @@ class ErrorMinimizingShortcut(TwoPhase[EMOPSConfig]):
         assert found.delta is not None
         ids = self.problem.partition.ids(found.shard)
         delta = found.delta.astype("int32")
-        self.shortcut.set_pixels(delta, self.shortcut.clean(found.shard, ids), self.problem.labels[ids])
+        self.shortcut.set_pixels(delta, self.shortcut.clean(found.shard, ids), self.problem.classes(ids))
         return ShardResult(found.shard, delta=delta)

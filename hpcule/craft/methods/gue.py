@@ -167,7 +167,7 @@ class GameUnlearnable(Method[GUEConfig]):
 
     def _share(self, ghost: Ghost, weight: float) -> _Share:
         clean = self.problem.unit_interval(self.problem.reader.take(ghost.shard, ghost.ids))
-        labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
+        labels = torch.from_numpy(self.problem.classes(ghost.ids)).to(clean.device)
         return _Share(clean, labels, self._delta(clean), weight)
 
     def _delta(self, clean: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class OnePixelShortcut(SampleWise[OPSConfig]):
     def _sum_up(self, sums: Integers, shard: int) -> None:
         ids = self.problem.partition.ids(shard)
         clean = self.clean(shard, ids).reshape(len(ids), -1).astype(np.int64)
-        labels = self.problem.labels[ids]
+        labels = self.problem.classes(ids)
         values = clean.shape[1]
         for label in np.unique(labels):
             own = clean[labels == label]

@@ -136,7 +136,7 @@ class RobustErrorMinimizing(AdversariallyTrained[REMConfig]):
 
     def seen(self, clean: Tensor, ghost: Ghost) -> Tensor:
         """The samples with noise made for this visit, as it would be published."""
-        labels = torch.from_numpy(self.problem.labels[ghost.ids]).to(clean.device)
+        labels = torch.from_numpy(self.problem.classes(ghost.ids)).to(clean.device)
         # 0 is the number of the noise that is published.
         delta = self.noise.move(self.before, clean, clean, labels, ghost.ids, 1 + self.batches)
         levels = self.problem.source.levels

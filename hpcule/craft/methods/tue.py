@@ -64,7 +64,8 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
     def __init__(self, config: TUEConfig, problem: Problem) -> None:
         super().__init__(config, problem)
         source, device = problem.source, problem.world.device
-        self.counts = torch.from_numpy(np.bincount(problem.labels, minlength=source.class_count)).to(device)
+        assert source.labels is not None
+        self.counts = torch.from_numpy(np.bincount(source.labels, minlength=source.class_count)).to(device)
         classes = (source.class_count, *source.shape)
         self._sums = Sum([torch.Size(classes), torch.Size([1])], device, exact=problem.exact)
         self._distances = Sum([torch.Size(classes[:1])], device, exact=problem.exact)
@@ -121,7 +122,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
             sums = torch.zeros(source.class_count, *source.shape, device=device)
             moved = torch.zeros(1, device=device)
             for tile in self.problem.tiles(ids, TILE):
-                labels = torch.from_numpy(self.problem.labels[ids[tile]]).to(device)
+                labels = torch.from_numpy(self.problem.classes(ids[tile])).to(device)
                 delta = deltas[tile].to(device)
                 if direction is not None:
                     clean = self.problem.reader.take(shard, ids[tile]).to(device).float()
@@ -142,7 +143,7 @@ class TransferableUnlearnable(ModelFree[TUEConfig]):
             ids = self.problem.partition.ids(shard)
             distances = torch.zeros(len(centres), device=device)
             for tile in self.problem.tiles(ids, TILE):
-                labels = torch.from_numpy(self.problem.labels[ids[tile]]).to(device)
+                labels = torch.from_numpy(self.problem.classes(ids[tile])).to(device)
                 away = deltas[tile].to(device).float().div_(levels) - centres[labels].float()
                 distances.index_add_(0, labels, away.flatten(1).norm(dim=1))
             self._distances.add([distances])

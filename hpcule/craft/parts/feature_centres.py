@@ -29,7 +29,7 @@ def class_centres(problem: Problem, networks: Sequence[nn.Module]) -> Tensor:
             for rows in problem.tiles(ids):
                 tile = ids[rows]
                 clean = problem.unit_interval(problem.reader.take(shard, tile))
-                labels = torch.from_numpy(problem.labels[tile]).to(device)
+                labels = torch.from_numpy(problem.classes(tile)).to(device)
                 found = torch.stack([features(network, clean) for network in networks])
                 counts = torch.bincount(labels, minlength=classes).float()
                 sums.add([torch.zeros(shapes[0], device=device).index_add_(1, labels, found), counts])

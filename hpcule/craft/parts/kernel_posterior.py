@@ -132,7 +132,7 @@ class KernelPosterior:
         return _Shard(first, self._labels(first, count), features * self._factor, masses, torch.zeros_like(features))
 
     def _labels(self, first: int, count: int) -> Tensor:
-        return torch.from_numpy(self.problem.labels[first : first + count]).to(self.problem.world.device)
+        return torch.from_numpy(self.problem.classes(slice(first, first + count))).to(self.problem.world.device)
 
     def _tiles(self, shard: int, own: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """First id, labels and rows of each tile of a shard, from the rank that has them."""

@@ -145,7 +145,7 @@ class SampleWise(ModelFree[Config]):
 
     def classes(self, shard: int, ids: Ids) -> Labels:
         """What stands for the labels of a shard's samples int64 [n]; by default, their labels."""
-        return self.problem.labels[ids]
+        return self.problem.classes(ids)
 
     def clean(self, shard: int, ids: Ids) -> Integers:
         """Samples of a shard [n, C, H, W]."""

@@ -236,7 +236,7 @@ class ClassNoise(Noise):
 
     def delta(self, ghost: Ghost) -> Tensor:
         """The deltas of the ghost's classes."""
-        return self._deltas[torch.from_numpy(self.problem.labels[ghost.ids]).to(self._deltas.device)]
+        return self._deltas[torch.from_numpy(self.problem.classes(ghost.ids)).to(self._deltas.device)]
 
     def sweep(self, frozen: nn.Module, number: int) -> Iterator[Event]:
         """All ranks walk through the subset batch by batch, then count errors on it."""
@@ -279,7 +279,7 @@ class ClassNoise(Noise):
         yield SharedResult(rounded.cpu().numpy())
         for shard in self.problem.owned:
             if shard not in self.problem.done:
-                yield ShardResult(shard, group=self.problem.labels[self.problem.partition.ids(shard)])
+                yield ShardResult(shard, group=self.problem.classes(self.problem.partition.ids(shard)))
 
     def shared_state(self) -> PartState:
         """The deltas and how far the sweep is."""
@@ -306,7 +306,7 @@ class ClassNoise(Noise):
 
 def _stratified(problem: Problem, share: float) -> Any:
     """The same share of every class, at least one sample each, ascending ids."""
-    labels, purpose = problem.labels, key(problem.seed, "subset")
+    labels, purpose = problem.source.labels, key(problem.seed, "subset")
     parts = []
     for label in range(problem.source.class_count):
         ids = order(purpose, np.flatnonzero(labels == label))

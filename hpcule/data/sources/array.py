@@ -22,7 +22,7 @@ from hpcule.data.check import (
     sample_shape,
     to_samples,
 )
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Samples, Source, narrowest
 from hpcule.data.sources.mapped import Pages
 
 Array = npt.NDArray[Any]
@@ -76,7 +76,7 @@ class ArraySource(Source):
         if matrix is None and labels is not None and holds_several(labels):
             labels, matrix = None, labels
         if labels is not None:
-            self.labels = checked_labels(labels, len(images), where)
+            self.labels = narrowest(checked_labels(labels, len(images), where))
         if matrix is not None:
             self.label_matrix = label_matrix(matrix, len(images), where)
         if masks is not None:

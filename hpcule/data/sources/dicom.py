@@ -15,7 +15,7 @@ import numpy as np
 
 from hpcule.config.errors import DataError, UsageError, one_line
 from hpcule.data.annotations import UNKNOWN, LabelMatrix
-from hpcule.data.source import LeftOut, Native
+from hpcule.data.source import LeftOut, Native, narrowest
 from hpcule.data.sources.frames import FrameSource
 from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import files_below
@@ -147,7 +147,7 @@ class DicomSource(FrameSource):
                     "elements, whose values may be unknown"
                 )
             numbers = np.array([found[0].index(value) for (value,) in own], np.int64)
-            self.labels, self.class_names = np.repeat(numbers, self.frames), tuple(found[0])
+            self.labels, self.class_names = np.repeat(narrowest(numbers), self.frames), tuple(found[0])
             return
         columns = [(k, value) for k, some in enumerate(found) for value in some]
         rows = [[UNKNOWN if not row[k] else int(row[k] == value) for k, value in columns] for row in own]

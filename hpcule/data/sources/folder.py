@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.annotations import TABLE, LabelMatrix, read_label_table
 from hpcule.data.resize import resize_image, to_planes
-from hpcule.data.source import Ids, LeftOut, Native, Samples, Source
+from hpcule.data.source import Ids, LeftOut, Native, Samples, Source, narrowest
 from hpcule.data.sources.image_file import ENDINGS, opened_image
 from hpcule.data.sources.layout import Layout, UnreadableError, each
 from hpcule.data.sources.mask_files import MaskedLayout, MaskFiles, masked_layout
@@ -101,7 +101,8 @@ class FolderSource(Source):
         self._grey = all(mode == "L" for _, (mode, _) in readable)
         height, width = _one_size(self.folder, readable) if image_size is None else (image_size, image_size)
         self.shape = (1 if self._grey else 3, height, width)
-        self.labels, self.class_names = layout.classes(self._files, split)
+        labels, self.class_names = layout.classes(self._files, split)
+        self.labels = None if labels is None else narrowest(labels)
         self.label_matrix = _label_matrix(root, self.folder, split, self._files)
         if isinstance(layout, MaskedLayout):
             self.masks = MaskFiles.of(layout, split, self._files, self._sizes, image_size)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hpcule.config.errors import DataError, OpeningError
 from hpcule.data.resize import resize_planes
-from hpcule.data.source import Ids, Labels, LeftOut, Native, Samples, Source
+from hpcule.data.source import Ids, Labels, LeftOut, Native, Samples, Source, narrowest
 from hpcule.data.sources.layout import UnreadableError
 
 
@@ -103,7 +103,7 @@ class FrameSource(Source):
         height, width = _one_size(head.size for head in heads) if image_size is None else (image_size, image_size)
         self.shape = (1 if all(head.grey for head in heads) else 3, height, width)
         labels, self.class_names = nested.classes(split, self.files)
-        self.labels = None if labels is None else np.repeat(labels, self.frames)
+        self.labels = None if labels is None else np.repeat(narrowest(labels), self.frames)
         return heads
 
     @abstractmethod

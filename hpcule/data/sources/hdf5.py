@@ -23,7 +23,7 @@ from hpcule.data.check import (
     sample_shape,
     to_samples,
 )
-from hpcule.data.source import Ids, Samples, Source
+from hpcule.data.source import Ids, Samples, Source, narrowest
 from hpcule.data.sources.array import MOST_COMPRESSED, SPLITS, Array, byte_count, member_names, splits_of
 from hpcule.data.sources.hdf5_chunks import FILTERS, DecodedChunks, filters_of
 from hpcule.data.sources.hdf5_isolated import require_harmless
@@ -76,7 +76,7 @@ class Hdf5Source(Source):
                 if name == label_names[1] or holds_several(labels):
                     self.label_matrix = label_matrix(labels, self._count, where)
                 else:
-                    self.labels = checked_labels(labels, self._count, where)
+                    self.labels = narrowest(checked_labels(labels, self._count, where))
             has_masks = masks_name in file
             if has_masks:
                 check_masks(_own_dataset(file, masks_name, path), self._count, self.shape, where)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcule.config.errors import DataError, one_line
-from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source
+from hpcule.data.source import Ids, Labels, LeftOut, Recording, Samples, Source, narrowest
 from hpcule.data.sources.image_file import ENDINGS as IMAGES
 from hpcule.data.sources.layout import Layout, UnreadableError, each, files_below
 from hpcule.data.sources.recording import SILENCE, RecordingHead, opened, working
@@ -83,7 +83,8 @@ class WavSource(Source):
         """
         self.name, self.split = one_line(root.resolve().name), split
         layout = _layout(root, exclude)
-        files, self.labels, self.class_names = _listed(layout, split)
+        files, labels, self.class_names = _listed(layout, split)
+        self.labels = None if labels is None else narrowest(labels)
         folder = layout.root if _is_fsdd(layout) else layout.folder(split)
         self.folder = folder
         paths = [folder / file for file in files]

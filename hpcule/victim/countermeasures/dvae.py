@@ -113,12 +113,11 @@ def _taken_apart(
     device: torch.device,
 ) -> Publish:
     """What `change` makes of training samples and their parts, by their mean codes."""
-    labels, none = train.source.labels, torch.zeros(1, *network.code_shape, device=device)
-    assert labels is not None
+    source, none = train.source, torch.zeros(1, *network.code_shape, device=device)
 
     def apart(images: Tensor, ids: Ids) -> Tensor:
         with autocast(device, has_fast_bf16(device)):
-            return change(images, network(images, torch.from_numpy(labels[ids]).to(device), none))
+            return change(images, network(images, torch.from_numpy(source.classes(ids)).to(device), none))
 
     return on_grid(apart, train.source.levels, device)
 

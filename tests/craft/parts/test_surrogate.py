@@ -37,7 +37,7 @@ def make_batches(problem, ghost=7, batch=21):
 def loader(problem):
     def load(ghost):
         samples = problem.unit_interval(problem.reader.take(ghost.shard, ghost.ids))
-        return samples, torch.from_numpy(problem.labels[ghost.ids])
+        return samples, torch.from_numpy(problem.classes(ghost.ids))
 
     return load
 
