@@ -109,20 +109,23 @@ def pretrained_rows(method: str) -> list[MeasuredRow]:
 
 
 def hardest_pretrained(rows: Sequence[MeasuredRow]) -> MeasuredRow | None:
-    """The best attacker on the variant of a method that withstands its best attacker best; None without rows."""
+    """The best attacker on the variant of a method that withstands its best attacker best; None without rows.
+
+    Attackers choose the recipe by which they reach most, and not the one whose clean control is weakest.
+    """
     best: dict[str, MeasuredRow] = {}
     for row in rows:
         found = best.get(row["variant"])
-        if found is None or _left(row) > _left(found):
+        if found is None or row["protected"] > found["protected"]:
             best[row["variant"]] = row
-    return min(best.values(), key=_left, default=None)
+    return min(best.values(), key=_reached, default=None)
 
 
 def expected_order(method: str) -> tuple[float, float, float]:
-    """Sorts methods: what is left to pre-trained attackers, see `hardest_pretrained`, 1 for methods without such a
-    record; then as `cost_order`."""
+    """Sorts methods: what the best attacker with pre-trained weights reaches, see `hardest_pretrained`, 1 for methods
+    without such a record; then as `cost_order`."""
     row = hardest_pretrained(pretrained_rows(method))
-    return (1.0 if row is None else _left(row), *cost_order(method))
+    return (1.0 if row is None else _reached(row), *cost_order(method))
 
 
 def cost_order(method: str) -> tuple[float, float]:
@@ -137,6 +140,12 @@ def _left(row: MeasuredRow) -> float:
     """Of what the clean control learns beyond chance, the share that victims learn from the protected set all the same.
     Clean controls of the rows have learnt."""
     return (row["protected"] - row["chance"]) / (row["clean"] - row["chance"])
+
+
+def _reached(row: MeasuredRow) -> float:
+    """What victims learn beyond chance as a share of what the best clean control of the record learns."""
+    best = max(one["clean"] for one in measured_rows() if (one["record"], one["data"]) == (row["record"], row["data"]))
+    return (row["protected"] - row["chance"]) / (best - row["chance"])
 
 
 def _sentence(group: Sequence[MeasuredRow]) -> str:

@@ -220,11 +220,13 @@ class _Tournament:
         return results, evaluation, evaluated
 
     def _costs(self, recipes: Sequence[Recipe]) -> dict[Recipe, float]:
-        """What a victim of each recipe takes. Where time does not suffice to train each for a moment, the others, which
-        suites name last because they are dear, count as much as the dearest that was."""
+        """What a victim of each recipe takes. Where time does not suffice to train each for a moment, the others count
+        as much as the dearest that was: they are dear. Linear probes, which see each sample once, come first, and the
+        others as in the suite."""
         data, known = training_data(self.evaluation, self.setup.source), dict[Recipe, float]()
         self.setup.tell(f"training {len(recipes)} attackers for a moment each, to know what they take")
-        for number, recipe in enumerate(recipes):
+        ordered = sorted(recipes, key=lambda recipe: recipe.countermeasures.named("linear-probe") is None)
+        for number, recipe in enumerate(ordered):
             self.setup.report("estimate", number, len(recipes))
             known |= victim_seconds(self.evaluation.victim, [recipe], data, self.setup.test, self.world)
             if self._agreed(time.monotonic() > self.began + ESTIMATING * self.seconds):

@@ -60,7 +60,8 @@ def test_what_is_known_of_some_methods(rows):
 
 
 def test_attackers_with_trained_weights_are_shown_with_their_record(rows, monkeypatch, capsys):
-    row = {"method": "pil", "record": "docs/studies/x.csv", "variant": "PIL", "noise": 0.7, "clean": 0.8, "chance": 0.1}
+    row = {"method": "pil", "record": "docs/studies/x.csv", "variant": "PIL", "data": "x", "chance": 0.1}
+    row |= {"noise": 0.7, "clean": 0.8}
     recipes = {"plain": 0.9, "linear-probe@a": 0.3, "jpeg-50+crop-flip+fine-tune@a": 0.6, "simclr-20": 0.95}
     found = [{**row, "recipe": recipe, "protected": protected} for recipe, protected in recipes.items()]
     monkeypatch.setattr(measured, "measured_rows", lambda: found)
@@ -71,7 +72,7 @@ def test_attackers_with_trained_weights_are_shown_with_their_record(rows, monkey
 
 
 def test_methods_are_tried_first_that_withstood_the_best_attacker_with_trained_weights_best(monkeypatch):
-    row = {"record": "docs/studies/x.csv", "clean": 0.8, "chance": 0.3, "recipe": "linear-probe@a"}
+    row = {"record": "docs/studies/x.csv", "data": "x", "clean": 0.8, "chance": 0.3, "recipe": "linear-probe@a"}
     reached = [
         ("pil", "PIL 8", 0.8),
         ("pil", "PIL 16", 0.2),
@@ -89,10 +90,22 @@ def test_methods_are_tried_first_that_withstood_the_best_attacker_with_trained_w
 def test_what_is_left_counts_and_not_what_guessing_reaches(monkeypatch):
     row = {"record": "docs/studies/x.csv", "recipe": "linear-probe@a", "clean": 0.8}
     found = [
-        {**row, "method": "pil", "variant": "PIL", "protected": 0.5, "chance": 0.5},
-        {**row, "method": "ops", "variant": "OPS", "protected": 0.4, "chance": 0.1},
+        {**row, "method": "pil", "variant": "PIL", "data": "two classes", "protected": 0.5, "chance": 0.5},
+        {**row, "method": "ops", "variant": "OPS", "data": "ten classes", "protected": 0.4, "chance": 0.1},
     ]
     monkeypatch.setattr(measured, "measured_rows", lambda: found)
+    assert sorted(["ops", "pil"], key=measured.expected_order) == ["pil", "ops"]
+
+
+def test_an_attacker_whose_clean_control_learns_little_is_not_the_best(monkeypatch):
+    row = {"record": "docs/studies/x.csv", "data": "x", "chance": 0.3}
+    found = [
+        {**row, "method": "pil", "variant": "PIL", "recipe": "linear-probe@a", "protected": 0.5, "clean": 0.8},
+        {**row, "method": "pil", "variant": "PIL", "recipe": "linear-probe@b", "protected": 0.4, "clean": 0.42},
+        {**row, "method": "ops", "variant": "OPS", "recipe": "linear-probe@a", "protected": 0.6, "clean": 0.8},
+    ]
+    monkeypatch.setattr(measured, "measured_rows", lambda: found)
+    assert measured.hardest_pretrained(measured.pretrained_rows("pil")) == found[0]
     assert sorted(["ops", "pil"], key=measured.expected_order) == ["pil", "ops"]
 
 
