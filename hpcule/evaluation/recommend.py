@@ -87,7 +87,8 @@ def recommend(
     rounds = tournament.rounds(len(contestants))
     standings, tried = list[Standing](), rounds[0]
     for number, attackers in enumerate(rounds):
-        tournament.give_time(number, len(rounds))
+        # Halves of the time are for many; a single candidate has no later round to leave time for.
+        tournament.give_time(number if len(contestants) > 1 else len(rounds) - 1, len(rounds))
         found = tournament.play(contestants, attackers)
         if not found and number == 0:
             # All that is left for the first one: a measurement of one says more than of none.
@@ -117,14 +118,18 @@ class _Tournament:
         self.cost, self.repeated, self.playing = dict[Recipe, float](), dict[Recipe, bool](), 0
 
     def rounds(self, candidates: int) -> list[tuple[Recipe, ...]]:
-        """The attackers of each round, the cheapest first, but for those with steps that are fitted, which takes nobody
-        knows how long; reports how many victims that makes, and what they take."""
+        """The attackers of each round, the cheapest first. Last come those that were not timed, which count as much as
+        the dearest that was, and those with steps that are fitted, which takes nobody knows how long. Reports how many
+        victims that makes, and what they take."""
         setup, recipes = self.setup, self.evaluation.recipes
-        cost = self.cost = self._costs(recipes)
-        ordered = sorted(
-            recipes,
-            key=lambda recipe: (recipe.share is not None, bool(fitted_steps(recipe.countermeasures)), cost[recipe]),
-        )
+        known = self._costs(recipes)
+        cost = self.cost = {recipe: known.get(recipe, max(known.values())) for recipe in recipes}
+
+        def dear(recipe: Recipe) -> tuple[bool, bool, bool, float]:
+            fitted = bool(fitted_steps(recipe.countermeasures))
+            return recipe.share is not None, fitted, recipe not in known, cost[recipe]
+
+        ordered = sorted(recipes, key=dear)
         counts = [number for number in ATTACKERS if number < len(ordered)] + [len(ordered)]
         # Each control is trained once, and in each round half of the candidates meet the attackers that are new.
         trained = [
@@ -220,19 +225,22 @@ class _Tournament:
         return results, evaluation, evaluated
 
     def _costs(self, recipes: Sequence[Recipe]) -> dict[Recipe, float]:
-        """What a victim of each recipe takes. Where time does not suffice to train each for a moment, the others count
-        as much as the dearest that was: they are dear. Linear probes, which see each sample once, come first, and the
-        others as in the suite."""
-        data, known = training_data(self.evaluation, self.setup.source), dict[Recipe, float]()
+        """What a victim of each recipe takes, as far as time suffices to train each for a moment: a linear probe and
+        another one, then all probes, which see each sample once. Ranks share the recipes out."""
+        data, world = training_data(self.evaluation, self.setup.source), self.world
         self.setup.tell(f"training {len(recipes)} attackers for a moment each, to know what they take")
-        ordered = sorted(recipes, key=lambda recipe: recipe.countermeasures.named("linear-probe") is None)
-        for number, recipe in enumerate(ordered):
-            self.setup.report("estimate", number, len(recipes))
-            known |= victim_seconds(self.evaluation.victim, [recipe], data, self.setup.test, self.world)
+        probes = [recipe for recipe in recipes if recipe.countermeasures.named("linear-probe")]
+        others = [recipe for recipe in recipes if recipe not in probes]
+        ordered, known = [*probes[:1], *others[:1], *probes[1:], *others[1:]], dict[Recipe, float]()
+        for first in range(0, len(ordered), world.size):
+            self.setup.report("estimate", first, len(ordered))
+            own = ordered[first : first + world.size][world.rank : world.rank + 1]
+            known |= victim_seconds(self.evaluation.victim, own, data, self.setup.test, world)
             if self._agreed(time.monotonic() > self.began + ESTIMATING * self.seconds):
                 break
-        seconds = self.world.gather([known.get(recipe, max(known.values())) for recipe in recipes])[0]
-        return dict(zip(recipes, seconds, strict=True))
+        seconds = world.gather([known.get(recipe, 0.0) for recipe in recipes])
+        found = {recipe: max(of_ranks) for recipe, of_ranks in zip(recipes, zip(*seconds, strict=True), strict=True)}
+        return {recipe: most for recipe, most in found.items() if most}
 
     def _crafted(self, candidate: Candidate) -> Bench:
         config, setup, vault = self.config, self.setup, Vault(self.setup.out / "stores" / candidate.name)

@@ -53,6 +53,8 @@ def test_candidates_are_all_methods_for_images_that_need_no_checkpoint():
 def record(method, recipe, protected, seconds=0.0):
     return {
         "method": method,
+        "record": "docs/studies/x.csv",
+        "data": "x",
         "variant": method,
         "recipe": recipe,
         "protected": protected,
@@ -124,6 +126,14 @@ def test_each_round_drops_the_worse_half_and_the_best_one_is_tried_weaker(alone,
     ((victims, seconds),) = plans
     assert victims == 2 + 2 + 2 + 1
     assert 0 < seconds < 600
+
+
+def test_attackers_that_time_did_not_suffice_to_estimate_come_last(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ATTACKERS", (1,))
+    monkeypatch.setattr(module, "ESTIMATING", 0.0)
+    results, _ = hold(alone, tmp_path, recipes=tuple(map(Recipe.parse, ("jpeg-10", "plain", "grayscale"))))
+    (dropped,) = results["dropped"]
+    assert dropped["worst"] == "JPEG at quality 10"
 
 
 def test_a_craft_that_takes_too_much_of_a_round_does_not_keep_out_the_others(alone, tmp_path, monkeypatch):
