@@ -28,7 +28,7 @@ VERBS = {
     },
     **{verb: verb for verb in ("evaluate", "compare", "recommend")},
     **dict.fromkeys(("certify", "distance", "recover", "probe"), "probes"),
-    **{verb: verb for verb in ("study", "plan", "scale", "doctor")},
+    **{verb: verb for verb in ("study", "reproduce", "plan", "scale", "doctor")},
     "trial": "scale",
 }
 """Module of hpcule.cli that declares a verb, by verb, in the order of `hpcule --help`."""

@@ -18,6 +18,7 @@ from hpcule.cli.options import Verbs, add_json, add_preset, add_settings, config
 if TYPE_CHECKING:
     from hpcule.planning.machine import Machine
     from hpcule.planning.measurements import Measurements
+    from hpcule.study.config import StudyConfig
 
 Assumptions = Mapping[str, list[str]]
 Planned: TypeAlias = tuple[str, list[dict[str, Any]], Callable[[Assumptions], None]]
@@ -59,8 +60,26 @@ def run(options: argparse.Namespace) -> None:
     title, plans, show = (_craft if options.what == "craft" else _study)(options, machines, known)
     if file is not None and not stored:
         known.write(file)
-    basis = assumptions(known, machines)
-    if options.json:
+    _print(title, plans, show, assumptions(known, machines), as_json=options.json)
+
+
+def plan_here(config: StudyConfig, workers: int, *, as_json: bool) -> None:
+    """Measure, predict and print what a study takes on this machine."""
+    from hpcule.planning.machine import Machine
+    from hpcule.planning.measurements import Measurements
+    from hpcule.planning.plan import assumptions
+    from hpcule.planning.trial import check_alone
+
+    check_alone()
+    machine, known = Machine(name="this machine", nodes=1, workers_per_node=workers), Measurements(_say)
+    title, plans, show = _planned(config, [machine], known)
+    _print(title, plans, show, assumptions(known, [machine]), as_json=as_json)
+
+
+def _print(
+    title: str, plans: list[dict[str, Any]], show: Callable[[Assumptions], None], basis: Assumptions, *, as_json: bool
+) -> None:
+    if as_json:
         print(json.dumps({"what": title, "plans": plans, **basis}))
     else:
         show(basis)
@@ -84,10 +103,8 @@ def _craft(options: argparse.Namespace, machines: list[Machine], known: Measurem
 
 
 def _study(options: argparse.Namespace, machines: list[Machine], known: Measurements) -> Planned:
-    from hpcule.config.errors import IN_STUDY, UsageError, setting_in
+    from hpcule.config.errors import UsageError
     from hpcule.config.tree import build_config, load_yaml
-    from hpcule.planning.plan import plan_study
-    from hpcule.report.plan_table import print_study
     from hpcule.study.config import StudyConfig
 
     craft_only = (
@@ -101,7 +118,14 @@ def _study(options: argparse.Namespace, machines: list[Machine], known: Measurem
     )
     if any(option is not None for option in craft_only):
         raise UsageError(f"{options.what} says what is crafted: leave out METHOD, --data, --preset, --set and the like")
-    config = build_config(StudyConfig, load_yaml(Path(options.what)))
+    return _planned(build_config(StudyConfig, load_yaml(Path(options.what))), machines, known)
+
+
+def _planned(config: StudyConfig, machines: list[Machine], known: Measurements) -> Planned:
+    from hpcule.config.errors import IN_STUDY, setting_in
+    from hpcule.planning.plan import plan_study
+    from hpcule.report.plan_table import print_study
+
     title = f"study {config.name}"
     with setting_in(IN_STUDY):
         plans = [plan_study(config, machine, known) for machine in machines]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hpcule.report.canvas import FigureFormat
     from hpcule.study.config import StudyConfig
     from hpcule.study.folder import StudyFolder
-    from hpcule.study.grid import StudyGrid, StudyVictim
+    from hpcule.study.grid import StudyGrid
     from hpcule.world.group import World
 
 WATCH_SECONDS = 15
@@ -76,11 +76,23 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run all items here, then collect and report."""
+    run_here(_read(options.file), options, lambda folder: _write(folder.path))
+
+
+def run_here(config: StudyConfig, options: argparse.Namespace, finish: Callable[[StudyFolder], None]) -> None:
+    """Do everything of a study that is not done yet, on the ranks and in the folder that the options name.
+
+    Args:
+        config: the study.
+        options: with `out`, `workers` and `given`.
+        finish: called on one rank at the end.
+    """
     from hpcule.cli.workers import on_all_ranks, ranks_of_run
+    from hpcule.study.begun import begin_study
     from hpcule.study.items import require_ranks, run_all
 
     ranks = ranks_of_run(options.workers)
-    folder, config, grid, notices = _begin(options, lambda victims: require_ranks(victims, ranks))
+    folder, grid, notices = begin_study(config, options.out, lambda victims: require_ranks(victims, ranks))
 
     def work(world: World) -> None:
         from hpcule.cli.progress import Progress
@@ -88,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
         with Progress(shown=world.leads) as progress:
             run_all(folder, config, grid, world, progress.update)
         if world.leads:
-            _write(folder.path)
+            finish(folder)
 
     on_all_ranks(
         work,
@@ -108,11 +120,13 @@ def submit_items(options: argparse.Namespace) -> None:
     from hpcule.jobs.study_batches import StudyBatches, check_jobs
     from hpcule.jobs.submit import Submission
     from hpcule.jobs.systems import check_system, scripts_of
+    from hpcule.study.begun import begin_study
 
     site = load_site(options.site)
     if not options.dry_run:
         check_system(site)
-    folder, config, grid, notices = _begin(options, partial(check_jobs, site), begin=not options.dry_run)
+    config = _read(options.file)
+    folder, grid, notices = begin_study(config, options.out, partial(check_jobs, site), begin=not options.dry_run)
     site = planned_site(site, config, {victim.workers for victim in grid.victims.values()}, options.calibration)
     say(*notices)
     queued, limits = _queue_and_limits(folder, site, dry_run=options.dry_run)
@@ -329,37 +343,11 @@ def _print_usage(folder: StudyFolder) -> None:
             say(f"what the jobs used is not known: {error}")
 
 
-def _begin(
-    options: argparse.Namespace, check: Callable[[Sequence[StudyVictim]], None], *, begin: bool = True
-) -> tuple[StudyFolder, StudyConfig, StudyGrid, list[str | None]]:
-    """The folder, configuration and grid of a study, and what is to be said about its data and its batches.
-
-    Args:
-        options: of the command.
-        check: gets the victims that are not done yet, and refuses those that cannot be trained.
-        begin: whether to create the folder.
-    """
-    from hpcule.config.errors import IN_STUDY, setting_in
+def _read(file: Path) -> StudyConfig:
     from hpcule.config.tree import build_config, load_yaml
-    from hpcule.data.left_out import left_out_notice
     from hpcule.study.config import StudyConfig
-    from hpcule.study.folder import StudyFolder
-    from hpcule.study.grid import expand
-    from hpcule.study.items import open_samples, samples_of
 
-    config = build_config(StudyConfig, load_yaml(options.file))
-    samples, left_out = {}, []
-    for name in config.data_sets:
-        with setting_in(IN_STUDY):
-            source, test = open_samples(config.on(name))
-            samples[name] = samples_of(source, test)
-        left_out.append(left_out_notice(source, test))
-    grid = expand(config, samples)
-    folder = StudyFolder(options.out)
-    check([victim for victim in grid.victims.values() if folder.result(victim.key) is None])
-    if begin:
-        folder.begin(config, samples)
-    return folder, config, grid, [*left_out, *grid.notes]
+    return build_config(StudyConfig, load_yaml(file))
 
 
 def _open(path: Path) -> tuple[StudyFolder, StudyConfig, StudyGrid]:
