@@ -121,6 +121,8 @@ def _craft_columns(folder: StudyFolder, cell: Cell, key: str | None) -> Row:
         "craft_loss_last": result["loss_last"],
         "craft_loss_steps": result["loss_steps"],
         "craft_saturated": result["saturated"],
+        "craft_moved_first": result.get("moved_first"),
+        "craft_moved_last": result.get("moved_last"),
         "craft_steps_to_target": steps,
         "craft_samples_to_target": result["samples_to_target"],
         **_noise_columns("craft", result["noise_scales"]),

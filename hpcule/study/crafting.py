@@ -116,7 +116,7 @@ def _facts(store: Path, figure: str | None, target: float | None) -> CraftingDoc
     entries = read_journal(store)
     curve = loss_curve(entries, figure) if figure else None
     reached = curve.steps_to(target) if curve and target is not None else None
-    saturated, norms = loss_curve(entries, "saturated"), norms_of(entries)
+    saturated, moved, norms = loss_curve(entries, "saturated"), loss_curve(entries, "moved"), norms_of(entries)
     return {
         "loss_first": curve.first if curve else None,
         "loss_last": curve.last if curve else None,
@@ -124,5 +124,7 @@ def _facts(store: Path, figure: str | None, target: float | None) -> CraftingDoc
         "steps_to_target": reached,
         "samples_to_target": None if reached is None else samples_in(entries, reached),
         "saturated": saturated.last if saturated else None,
+        "moved_first": moved.first if moved else None,
+        "moved_last": moved.last if moved else None,
         "noise_scales": noise_scales(norms),
     }

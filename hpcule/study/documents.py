@@ -26,7 +26,11 @@ class NoiseScaleDocument(TypedDict):
 
 
 class CraftingDocument(TypedDict):
-    """What a craft's journal reports; see `hpcule.study.crafting`. Without such a figure in it, None."""
+    """What a craft's journal reports; see `hpcule.study.crafting`. Without such a figure in it, None.
+
+    `moved_first` and `moved_last` are shares of samples nearest to the centre of their target cluster, before training
+    and at its end; results of earlier versions do not have them.
+    """
 
     loss_first: float | None
     loss_last: float | None
@@ -34,6 +38,8 @@ class CraftingDocument(TypedDict):
     steps_to_target: int | None
     samples_to_target: int | None
     saturated: float | None
+    moved_first: NotRequired[float | None]
+    moved_last: NotRequired[float | None]
     noise_scales: list[NoiseScaleDocument]
 
 

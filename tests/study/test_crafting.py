@@ -30,7 +30,13 @@ def write(store, steps, rank=0):
 def steps_of(cluster, losses, first=0):
     """One step a loss."""
     return [
-        Step("generators", n, 99, {"cluster": cluster, "step": first + n, "divergence": loss, "saturated": 0.5}, NORMS)
+        Step(
+            "generators",
+            n,
+            99,
+            {"cluster": cluster, "step": first + n, "divergence": loss, "saturated": 0.5, "moved": n / 8},
+            NORMS,
+        )
         for n, loss in enumerate(losses)
     ]
 
@@ -50,6 +56,7 @@ def test_ranks_and_resumed_runs_note_a_step_more_than_once(tmp_path):
     facts = crafting_facts(tmp_path, "divergence", None)
     assert (facts["loss_first"], facts["loss_last"], facts["loss_steps"]) == (6.0, 3.0, 4)
     assert facts["saturated"] == 0.5
+    assert (facts["moved_first"], facts["moved_last"]) == (0.0, 0.25)
     assert facts["steps_to_target"] is None
 
 
