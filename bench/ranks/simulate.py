@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,14 +37,12 @@ def counting() -> Counting:
     return Counting([])
 
 
-def simulate(
-    arguments: Sequence[str], workers: int, folders: Sequence[Path], assumed: Mapping[int, int] | None = None
-) -> list[Counts]:
-    """What each rank of a craft has counted; for `assumed` see `Wires`."""
+def simulate(arguments: Sequence[str], workers: int, folders: Sequence[Path]) -> list[Counts]:
+    """What each rank of a craft has counted."""
     parser = argparse.ArgumentParser()
     add_verbs(parser.add_subparsers(required=True), "craft")
     options = parser.parse_args(arguments)
-    wires = Wires(assumed=assumed or {})
+    wires = Wires()
     torch.set_num_threads(1)
 
     def work(world: World) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpcule.store.vault import MANIFEST
@@ -25,5 +27,17 @@ def exposed(store: Path) -> str | None:
 
 def exposed_paths(store: Path) -> list[Path]:
     """The store's folder and everything in it that others may read, write or enter, in order."""
-    paths = [path for path in (store, *sorted(store.rglob("*"))) if path == store or not path.is_symlink()]
-    return [path for path in paths if stat.S_IMODE(path.stat().st_mode) & _OTHERS]
+    found = [store] if store.stat().st_mode & _OTHERS else []
+    return found + sorted(_exposed_below(store))
+
+
+def _exposed_below(folder: Path) -> Iterator[Path]:
+    # The file system is asked once for each file: a store may have very many.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                continue
+            if entry.stat(follow_symlinks=False).st_mode & _OTHERS:
+                yield Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _exposed_below(Path(entry.path))
