@@ -75,7 +75,12 @@ def narrowest(labels: Labels) -> StoredLabels:
 
     A signed one, because torch takes a tensor of uint8 that is an index for a mask.
     """
-    return labels.astype(np.min_scalar_type(-1 - int(labels.max(initial=0))))
+    return labels.astype(label_type(int(labels.max(initial=0)) + 1))
+
+
+def label_type(classes: int) -> np.dtype[Any]:
+    """The narrowest signed type of so many class numbers."""
+    return np.min_scalar_type(-max(classes, 1))
 
 
 class Source(ABC):

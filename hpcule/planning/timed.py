@@ -26,7 +26,7 @@ from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.journal import LineDocument
 from hpcule.craft.work import Extent
-from hpcule.data.source import Source
+from hpcule.data.source import Source, label_type
 from hpcule.planning.calibrate import Measured
 from hpcule.planning.machine import Machine, limits
 from hpcule.planning.predict import Prediction, Stage
@@ -142,7 +142,7 @@ def extrapolate(config: CraftConfig, extent: Extent, shared: int, machine: Machi
     store = store_bytes(config, extent, shared)
     wall = timing.start_seconds + craft + storage
     own = store * extent.own_shards / extent.shards
-    labels = 8 * extent.samples if extent.classes else 0
+    labels = label_type(extent.classes).itemsize * extent.samples if extent.classes else 0
     return Prediction(
         machine=machine.name,
         nodes=machine.nodes,

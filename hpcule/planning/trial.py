@@ -25,7 +25,7 @@ from hpcule.craft.run import CraftDocument, craft
 from hpcule.craft.table import configure, find
 from hpcule.craft.work import Extent, Walk, Work
 from hpcule.data.partition import Partition, partition
-from hpcule.data.source import Source
+from hpcule.data.source import Source, label_type
 from hpcule.data.subset import Subset
 from hpcule.store.files import private_directory, read_json, to_json, write_atomically
 from hpcule.store.vault import Vault
@@ -275,7 +275,7 @@ def resident_bytes(config: CraftConfig, extent: Extent) -> float:
 
 def grown_bytes(config: CraftConfig, extent: Extent, work: Work) -> float:
     """Memory of the largest worker that grows with the data: own samples, all labels, and what the method holds."""
-    labels = 8 * extent.samples if extent.classes else 0
+    labels = label_type(extent.classes).itemsize * extent.samples if extent.classes else 0
     return resident_bytes(config, extent) + labels + work.memory
 
 
