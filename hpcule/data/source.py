@@ -79,7 +79,7 @@ def narrowest(labels: Labels) -> StoredLabels:
 
 
 def label_type(classes: int) -> np.dtype[Any]:
-    """The narrowest signed type of so many class numbers."""
+    """The narrowest signed type that holds the numbers of these classes."""
     return np.min_scalar_type(-max(classes, 1))
 
 

@@ -106,7 +106,7 @@ def test_a_plan_is_the_sum_of_its_parts():
     assert plan.node_hours == pytest.approx(plan.wall_seconds * 4 / 3600)
     assert plan.store_bytes == 50_000 * (3072 + 16)
     assert plan.traffic_bytes is None
-    assert plan.memory_bytes == 1e8 + 6250 * 3072 + 8 * 50_000 + plan.store_bytes / 8
+    assert plan.memory_bytes == 1e8 + 6250 * 3072 + 50_000 + plan.store_bytes / 8
     assert not plan.lower_bound
     assert "extrapolated from crafts of 500 samples by 2 worker(s)" in plan.limits[0]
     assert "the work is taken to divide evenly" in plan.limits[-1]
