@@ -33,7 +33,7 @@ def main() -> None:
     rows = [row for table in cells for row in table.to_dict("records")]
     chance = min(row["balanced_chance"] for row in rows)
     learnt = [row for row in rows if has_learnt(row["clean_balanced"], chance)]
-    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    recipes = list(dict.fromkeys(row["recipe"] for row in learnt))
     print(f"{len(rows) - len(learnt)} of {len(rows)} cells are left out, whose clean control has not learnt.\n")
     print("| | worst case | seeds |", *(f"{recipe} |" for recipe in recipes))
     print("| --- " * (3 + len(recipes)) + "|")
