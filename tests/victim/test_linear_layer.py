@@ -71,6 +71,7 @@ def test_frozen_tensors_stay_and_the_others_learn(alone, checkpoint):
     assert not torch.equal(last.running_mean, start.network.layer4[1].bn2.running_mean)
 
 
+@pytest.mark.slow
 def test_adapters_learn_and_the_network_stays(alone, checkpoint):
     steps = Countermeasures.parse("fine-tune+adapters-4")
     settings = {**SMALL, "epochs": 6}
