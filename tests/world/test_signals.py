@@ -186,7 +186,7 @@ def test_what_is_unhurried_may_finish(started):
         end = time.monotonic() + 6
         while time.monotonic() < end:
             time.sleep(0.01)
-        print(flag.name)
+        print(flag.name, flush=True)
         os._exit(3)"""
     process = started(work)
     process.terminate()
