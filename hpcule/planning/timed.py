@@ -26,11 +26,11 @@ from hpcule.config.version import __version__
 from hpcule.craft.config import CraftConfig
 from hpcule.craft.journal import LineDocument
 from hpcule.craft.work import Extent
-from hpcule.data.source import Source, label_type
+from hpcule.data.source import Source
 from hpcule.planning.calibrate import Measured
 from hpcule.planning.machine import Machine, limits
 from hpcule.planning.predict import Prediction, Stage
-from hpcule.planning.trial import planned_cut, resident_bytes, start_craft, store_bytes
+from hpcule.planning.trial import label_bytes, planned_cut, resident_bytes, start_craft, store_bytes
 
 TRIAL_SECONDS = 60.0
 """Longest crafting time of a trial; then it is killed."""
@@ -142,7 +142,6 @@ def extrapolate(config: CraftConfig, extent: Extent, shared: int, machine: Machi
     store = store_bytes(config, extent, shared)
     wall = timing.start_seconds + craft + storage
     own = store * extent.own_shards / extent.shards
-    labels = label_type(extent.classes).itemsize * extent.samples if extent.classes else 0
     return Prediction(
         machine=machine.name,
         nodes=machine.nodes,
@@ -157,7 +156,7 @@ def extrapolate(config: CraftConfig, extent: Extent, shared: int, machine: Machi
         agree_seconds=0.0,
         node_hours=wall * machine.nodes / 3600,
         worker_hours=wall * machine.workers / 3600,
-        memory_bytes=last.peak_bytes + resident_bytes(config, extent) + labels + own,
+        memory_bytes=last.peak_bytes + resident_bytes(config, extent) + label_bytes(extent) + own,
         store_bytes=store,
         checkpoint_bytes=store,
         traffic_bytes=None,

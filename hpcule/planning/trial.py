@@ -273,10 +273,14 @@ def resident_bytes(config: CraftConfig, extent: Extent) -> float:
     return min(size, config.world.resident_mebibytes * 2**20)
 
 
+def label_bytes(extent: Extent) -> int:
+    """What every worker holds of the class numbers of all samples."""
+    return label_type(extent.classes).itemsize * extent.samples if extent.classes else 0
+
+
 def grown_bytes(config: CraftConfig, extent: Extent, work: Work) -> float:
     """Memory of the largest worker that grows with the data: own samples, all labels, and what the method holds."""
-    labels = label_type(extent.classes).itemsize * extent.samples if extent.classes else 0
-    return resident_bytes(config, extent) + labels + work.memory
+    return resident_bytes(config, extent) + label_bytes(extent) + work.memory
 
 
 def store_bytes(config: CraftConfig, extent: Extent, shared: int) -> int:
