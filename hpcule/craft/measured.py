@@ -83,7 +83,7 @@ def with_evidence(method: str, claimed: str) -> str:
     Crafts too short to judge the method count neither way.
     """
     failed = [
-        f"{row['recipe']} {percentages(row)} ({row['record']}, {_seeds(row)})"
+        f"{row['recipe']} {percentages(row)} ({row['record']}, {seed_count(row)})"
         for row in measured_rows()
         if row["method"] == method
         and not row["too_short"]
@@ -156,9 +156,10 @@ def _sentence(group: Sequence[MeasuredRow]) -> str:
     preset = f"{first['preset']} (too short to judge the method)" if first["too_short"] else first["preset"]
     return (
         f"{variant}{measure}protected / random noise / clean: {figures}; {first['samples']:,} samples of "
-        f"{first['data']}, {first['network']}, preset {preset}, {_seeds(first)} ({first['record']})"
+        f"{first['data']}, {first['network']}, preset {preset}, {seed_count(first)} ({first['record']})"
     )
 
 
-def _seeds(row: MeasuredRow) -> str:
+def seed_count(row: MeasuredRow) -> str:
+    """The number of seeds, in words."""
     return "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import NotRequired, TypedDict
 
 from hpcule.config.errors import UsageError
-from hpcule.craft.measured import MeasuredRow, percentages
+from hpcule.craft.measured import MeasuredRow, percentages, seed_count
 
 RECORDS = files("hpcule.craft").joinpath("records.json")
 
@@ -75,9 +75,8 @@ def record_sentence(record: RecordDocument) -> str:
     if "clean" in published:
         named, figures = "protected / clean", f"{figures} / {100 * published['clean']:.1f}"
     reduced = ", reduced" if row["reduced"] else ""
-    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     return (
         f"{record['data']}, published {named}: {figures} % ({published['network']}; {published['source']}); here "
         f"protected / random noise / clean: {percentages(row)} % ({row['network']}, {row['recipe']}, "
-        f"{row['samples']:,} samples, preset {row['preset']}{reduced}, {seeds})"
+        f"{row['samples']:,} samples, preset {row['preset']}{reduced}, {seed_count(row)})"
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.padding import Padding
 
 from hpcule.craft.described import PRESETS, settings_of
-from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows, percentages
+from hpcule.craft.measured import MeasuredRow, hardest_pretrained, measured_rows, percentages, seed_count
 from hpcule.craft.records import PublishedDocument, RecordDocument, record_sentence
 from hpcule.craft.stripped import StrippedRow
 from hpcule.craft.survey import MethodDocument, describe
@@ -156,8 +156,7 @@ def _with_interval(row: MeasuredRow) -> str:
 
 def _extent(row: MeasuredRow) -> str:
     """Samples and seeds, and whether that is less than was published."""
-    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
-    return f"{row['samples']:,} samples, {seeds}" + (", reduced" if row["reduced"] else "")
+    return f"{row['samples']:,} samples, {seed_count(row)}" + (", reduced" if row["reduced"] else "")
 
 
 def setting_text(value: object) -> str:
